@@ -1,0 +1,7 @@
+"""`python -m qianwen` is the command `qianwen`."""
+
+import sys
+
+from qianwen.cli import main
+
+sys.exit(main())

@@ -1,0 +1,77 @@
+"""The one command. Each name in `COMMANDS` points at a function `(argv) -> exit status`, imported when it is called.
+
+Nothing heavy is imported here, so `qianwen --help` answers at once.
+"""
+
+import difflib
+import importlib
+import importlib.metadata
+import os
+import re
+import sys
+import traceback
+
+from qianwen import __version__
+from qianwen.runtime.errors import QianwenError
+from qianwen.runtime.language import tr
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "runs": ("qianwen.cli.runs:runs", "list, follow, compare and delete the runs on this disk"),
+    "doctor": ("qianwen.cli.doctor:doctor", "what works on this machine, what does not, and why"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and turn what the user can cause into one clear line. `QIANWEN_DEBUG=1` shows tracebacks."""
+    name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    if name in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    if name in ("-V", "--version"):
+        print(f"qianwen {__version__}")
+        return 0
+    if name not in COMMANDS:
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = tr("did you mean {name}?", name=close[0]) if close else tr("`qianwen --help` lists the commands")
+        return _complain(tr("unknown command {name}: {hint}", name=name, hint=hint), 2)
+    module, function = COMMANDS[name][0].split(":")
+    try:
+        return getattr(importlib.import_module(module), function)(rest) or 0
+    except KeyboardInterrupt:
+        return _complain(tr("interrupted"), 130)
+    except BrokenPipeError:  # `qianwen runs | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except QianwenError as error:
+        return _complain(str(error))
+    except OSError as error:
+        return _complain(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
+    except ModuleNotFoundError as error:
+        if not (extra := _extra_of(error.name or "")):
+            raise
+        return _complain(tr("this needs {name}: pip install 'qianwen[{extra}]'", name=error.name, extra=extra))
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {tr(about)}" for name, (_, about) in COMMANDS.items()]
+    title = tr("usage: qianwen COMMAND …      qianwen COMMAND --help explains one")
+    return "\n".join([title, "", *lines])
+
+
+def _complain(message: str, status: int = 1) -> int:
+    if os.environ.get("QIANWEN_DEBUG") and sys.exc_info()[0]:
+        traceback.print_exc()
+    red, plain = ("\033[31m", "\033[0m") if sys.stderr.isatty() and "NO_COLOR" not in os.environ else ("", "")
+    print(f"{red}{message}{plain}", file=sys.stderr)
+    return status
+
+
+def _extra_of(module: str) -> str | None:
+    """The optional extra that brings an import name, read from our own metadata."""
+    top = module.split(".")[0].replace("_", "-").lower()
+    for requirement in importlib.metadata.requires("qianwen") or []:
+        match = re.match(rf"{re.escape(top)}\b(?!-).*extra == ['\"]([\w-]+)['\"]", requirement.lower())
+        if match:
+            return match[1]
+    return None

@@ -1,0 +1,43 @@
+"""The few kinds of error a user can cause. Each message names the offending value and the remedy.
+
+A mistake only we can make is an `assert`. The command line prints these in one line, without a traceback.
+"""
+
+
+class QianwenError(ValueError):
+    """The root: everything below is something the user can put right."""
+
+
+class ConfigError(QianwenError):
+    """A recipe, a field, a folder or a machine that does not fit together."""
+
+
+class CheckpointError(QianwenError):
+    """A weight file or checkpoint that is missing, torn, altered or of an unknown kind."""
+
+
+class DataError(QianwenError):
+    """Input text or records that cannot be read."""
+
+
+class RequestError(QianwenError):
+    """A request to the engine that cannot be served, such as a prompt longer than the context.
+
+    The keywords are what an HTTP answer needs: its status, the field to blame, a code, seconds to wait.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 400,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.param, self.code, self.retry_after = status, param, code, retry_after
+
+
+class ToolError(QianwenError):
+    """A tool call that cannot be made, or a tool that failed."""

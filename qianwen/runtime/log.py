@@ -1,0 +1,109 @@
+"""Numbers while they happen: one console line and one line of `metrics.jsonl` for each step logged.
+
+The file survives what training survives: a line cut by a kill is dropped on the next start, lines beyond the step a run
+resumes from are dropped too, and a full disk costs lines but never the run.
+"""
+
+import json
+import math
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from qianwen.runtime.distributed import is_main
+from qianwen.runtime.files import atomic_file
+from qianwen.runtime.language import tr
+
+T = TypeVar("T")
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+class MetricsLog:
+    """Appends to `path`; only the main process writes or prints.
+
+    `resume_step` drops the lines of later steps, which the resumed run is about to write again.
+    """
+
+    def __init__(self, path: str | Path, *, resume_step: int | None = None) -> None:
+        self.path = Path(path)
+        self._complaint = ""
+        if is_main():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._repair(resume_step)
+
+    def log(self, *, step: int, **metrics: float | int | str) -> None:
+        """Print and append one row. A value may also be a one-element tensor."""
+        if not is_main():
+            return
+        row = {"step": step} | {name: _scalar(value) for name, value in metrics.items()}
+        console.print(_console_line(row))
+        finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+        self._append(json.dumps(finite | {"time": round(time.time(), 3)}, ensure_ascii=False) + "\n")
+
+    def _append(self, line: str) -> None:
+        try:
+            with self.path.open("ab", buffering=0) as file:
+                end = file.tell()
+                data = line.encode("utf-8")
+                if file.write(data) != len(data):  # a full disk may take only half a line
+                    file.truncate(end)
+                    raise OSError(f"no space for {self.path}")
+            self._complaint = ""
+        except OSError as error:
+            if str(error) != self._complaint:  # once, not at every step
+                console.print(tr("metrics are not being saved: {error}", error=error), style="red")
+            self._complaint = str(error)
+
+    def _repair(self, resume_step: int | None) -> None:
+        """Keep the complete rows up to `resume_step`."""
+        if not self.path.exists():
+            return
+        data = self.path.read_bytes()
+        kept = [line for line in data.splitlines(keepends=True) if _is_kept(line, resume_step)]
+        if b"".join(kept) != data:
+            with atomic_file(self.path) as file:
+                file.writelines(kept)
+
+
+def progress(iterable: Iterable[T], total: int | None, description: str) -> Iterator[T]:
+    """Iterate with a bar on a terminal, and with one closing line elsewhere."""
+    start, count = time.perf_counter(), 0
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task(description, total=total)
+        for item in iterable:
+            yield item
+            count += 1
+            bar.advance(task)
+    seconds = time.perf_counter() - start
+    console.print(
+        tr("{description}: {count:,} in {seconds:.1f} s", description=description, count=count, seconds=seconds)
+    )
+
+
+def _is_kept(line: bytes, resume_step: int | None) -> bool:
+    try:
+        step = json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return False
+    return line.endswith(b"\n") and (resume_step is None or step <= resume_step)
+
+
+def _scalar(value: object) -> float | int | str:
+    return value if isinstance(value, (bool, int, str)) else float(value)  # type: ignore[arg-type]
+
+
+def _console_line(row: dict[str, float | int | str]) -> Text:
+    """`step 120  loss 2.314  lr 0.0003`, names dim on a terminal."""
+    line = Text()
+    for name, value in row.items():
+        shown = f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else str(value)
+        line.append(f"{name} ", style="dim").append(shown + "  ")
+    line.rstrip()
+    return line
