@@ -70,7 +70,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         entries = {file.relative_to(temporary).as_posix(): _entry(file) for file in files}
         with atomic_file(temporary / MANIFEST, "w") as manifest:
             json.dump({"files": entries}, manifest, indent=1, ensure_ascii=False)
-        for folder in {file.parent for file in files}:
+        for folder in [temporary, *(entry for entry in temporary.rglob("*") if entry.is_dir())]:
             _fsync_folder(folder)
         _swap_in(temporary, target)
     except OSError as error:
