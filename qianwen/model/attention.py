@@ -1,0 +1,101 @@
+"""Causal attention by PyTorch's kernels, in the three shapes a language model needs.
+
+    attend              the last T of S tokens look back: a whole text, one new token, or a chunk after a cache
+    attend, window      the same, but each token sees only the last `window` tokens
+    DocumentAttention   several documents packed in a row, none of which sees another
+
+Square causal attention and single tokens run without a mask, so the flash kernels apply. The rest is cut into blocks of
+queries, each with a mask of its own: memory grows with block × keys, never with T × S. Works backward.
+
+Shapes: B rows, T queries, S keys, h query heads, g key/value heads, d head_dim.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from qianwen.model.config import QwenConfig
+from qianwen.model.long_context import ntk_alpha
+
+BLOCK = 512  # queries that share one mask
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, window: int = 0) -> Tensor:
+    """Attention of q [B, T, h, d], the last T positions of k and v [B, S, g, d]. Returns [B, T, h, d].
+
+    Each token sees itself and everything before it, or the last `window` of that.
+    """
+    num_queries, num_keys = q.size(1), k.size(1)
+    if not 0 < window < num_keys:
+        window = num_keys
+    if num_queries == 1:
+        return _attend_one(q, k[:, -window:], v[:, -window:])
+    if num_queries == window == num_keys:
+        return _sdpa(q, k, v, is_causal=True)
+    return torch.cat([_attend_block(q, k, v, start, window) for start in range(0, num_queries, BLOCK)], dim=1)
+
+
+def _attend_block(q: Tensor, k: Tensor, v: Tensor, start: int, window: int) -> Tensor:
+    """The queries [start, start + BLOCK) against the keys that any of them can see."""
+    q_block = q[:, start : start + BLOCK]
+    rows = q_block.size(1)
+    last = k.size(1) - q.size(1) + start + rows
+    first = max(last - rows - window + 1, 0)
+    visible = torch.ones(rows, last - first, dtype=torch.bool, device=q.device)
+    visible = visible.tril(last - first - rows).triu(last - first - rows - window + 1)
+    return _sdpa(q_block, k[:, first:last], v[:, first:last], attn_mask=visible)
+
+
+def _attend_one(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """One query a row [B, 1, h, d]: the heads that share keys become the queries, so keys are read once."""
+    q = q.unflatten(2, (k.size(2), -1)).squeeze(1)  # [B, g, h/g, d]
+    out = F.scaled_dot_product_attention(q, k.transpose(1, 2), v.transpose(1, 2))
+    return out.flatten(1, 2).unsqueeze(1)
+
+
+def _sdpa(q: Tensor, k: Tensor, v: Tensor, **kwargs: object) -> Tensor:
+    q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+    return F.scaled_dot_product_attention(q, k, v, enable_gqa=q.size(1) != k.size(1), **kwargs).transpose(1, 2)
+
+
+class DocumentAttention:
+    """What stands where a cache would when nothing is kept: each document of each row attends to itself.
+
+    `positions` [B, T] restart at 0 where a document begins; None means that every row is one document. The boundaries
+    are found once here, for all layers. Implements `KVCache`.
+    """
+
+    length = 0
+
+    def __init__(self, config: QwenConfig, num_tokens: int, positions: Tensor | None) -> None:
+        self.config = config
+        self.lengths = [] if positions is None else _document_lengths(positions)
+        self.alpha: int | Tensor = 1
+        if config.use_dynamic_ntk:
+            self.alpha = self._alphas(num_tokens, positions)
+
+    def reserve(self, num_tokens: int) -> None:
+        """Nothing is stored."""
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """q [B, T, h, d], k and v [B, T, g, d] → [B, T, h, d]."""
+        window = self.config.window(layer)
+        if not self.lengths:
+            return attend(q, k, v, window)
+        rows = [x.flatten(0, 1).unsqueeze(0) for x in (q, k, v)]  # [1, B·T, heads, d]
+        documents = zip(*(x.split(self.lengths, dim=1) for x in rows), strict=True)
+        return torch.cat([attend(*document, window) for document in documents], dim=1).view_as(q)
+
+    def _alphas(self, num_tokens: int, positions: Tensor | None) -> int | Tensor:
+        if positions is None:
+            return ntk_alpha(num_tokens, self.config.train_len)
+        alphas = torch.tensor([ntk_alpha(length, self.config.train_len) for length in self.lengths])
+        return alphas.repeat_interleave(torch.tensor(self.lengths)).view_as(positions).to(positions.device)
+
+
+def _document_lengths(positions: Tensor) -> list[int]:
+    """Lengths of the documents in [B, T] positions, row after row; a row always begins one."""
+    begins = positions == 0
+    begins[:, 0] = True
+    starts = begins.flatten().nonzero().flatten()
+    return starts.diff(append=starts.new_tensor([positions.numel()])).tolist()

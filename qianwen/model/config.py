@@ -1,0 +1,169 @@
+"""The shape of a network: one frozen dataclass for Qwen v1, Qwen1.5 / 2 / 2.5, Qwen3 (dense) and Llama.
+
+Field names are Hugging Face's, counts are exact integers, and every value is checked on construction, so a `QwenConfig`
+that exists can be built. `PRESETS` has the published sizes; `hf_config.py` knows the keys of `config.json`.
+Not here: anything about training, tokens or files.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from qianwen.model.hf_config import read_hf, write_hf
+from qianwen.runtime.errors import ConfigError
+from qianwen.runtime.language import tr
+
+
+@dataclass(frozen=True, kw_only=True)
+class QwenConfig:
+    """The defaults are Qwen v1's; a zero means "derived from the fields above", and is replaced on construction."""
+
+    vocab_size: int  # rows of the embedding, padding included
+    hidden_size: int
+    intermediate_size: int  # width of gate_proj and up_proj (v1 files hold twice this)
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int = 0  # 0: one per query head
+    head_dim: int = 0  # 0: hidden_size / num_attention_heads
+    max_position_embeddings: int = 8192  # tokens, the longest input the model is meant for
+    rope_theta: float = 10000.0  # base of the rotary frequencies
+    rms_norm_eps: float = 1e-6
+    initializer_range: float = 0.02  # standard deviation of fresh weights
+    tie_word_embeddings: bool = False
+    qkv_bias: bool = True  # Qwen up to 2.5
+    qk_norm: bool = False  # Qwen3: RMSNorm over head_dim on queries and keys
+    train_len: int = 0  # tokens, the length trained on, from which NTK and LogN stretch; 0: max_position_embeddings
+    use_dynamic_ntk: bool = False
+    use_logn_attn: bool = False
+    layer_windows: tuple[int, ...] = ()  # tokens each layer looks back, itself included; 0 is all; (): all of them
+
+    def __post_init__(self) -> None:
+        derived = {
+            "num_key_value_heads": self.num_key_value_heads or self.num_attention_heads,
+            "head_dim": self.head_dim or self.hidden_size // max(self.num_attention_heads, 1),
+            "train_len": self.train_len or self.max_position_embeddings,
+            "layer_windows": tuple(self.layer_windows),
+        }
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)
+        self._check_numbers()
+        self._check_relations()
+
+    def _check_numbers(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type is int:
+                valid = type(value) is int and value > 0
+            elif field.type is float:
+                valid = isinstance(value, (int, float)) and math.isfinite(value) and value > 0
+            elif field.type is bool:
+                valid = isinstance(value, bool)
+            else:
+                valid = all(type(window) is int and window >= 0 for window in value)
+            if not valid:
+                raise ConfigError(tr("{field} = {value} is not a usable value", field=field.name, value=repr(value)))
+
+    def _check_relations(self) -> None:
+        if self.num_attention_heads % self.num_key_value_heads:
+            raise ConfigError(
+                tr(
+                    "num_attention_heads = {heads} must be a multiple of num_key_value_heads = {kv_heads}",
+                    heads=self.num_attention_heads,
+                    kv_heads=self.num_key_value_heads,
+                )
+            )
+        if self.head_dim % 2:
+            raise ConfigError(tr("head_dim = {value} must be even: rotation acts on pairs", value=self.head_dim))
+        if self.layer_windows and len(self.layer_windows) != self.num_hidden_layers:
+            raise ConfigError(
+                tr(
+                    "layer_windows has {count} entries for {layers} layers",
+                    count=len(self.layer_windows),
+                    layers=self.num_hidden_layers,
+                )
+            )
+
+    @property
+    def architecture(self) -> str:
+        """The Hugging Face model type these weights are saved as: `qwen2`, `qwen3` or `llama`."""
+        return "qwen3" if self.qk_norm else "qwen2" if self.qkv_bias else "llama"
+
+    def window(self, layer: int) -> int:
+        """How many tokens `layer` looks back, itself included; 0 for all."""
+        return self.layer_windows[layer] if self.layer_windows else 0
+
+    @classmethod
+    def from_hf(cls, hf: Mapping[str, Any]) -> "QwenConfig":
+        """Read the contents of a `config.json`; `ConfigError` names the field that this network cannot do."""
+        return cls(**read_hf(hf))
+
+    def to_hf(self, model_type: str = "") -> dict[str, Any]:
+        """The contents of a `config.json` for `model_type`: `qwen` (v1), `qwen2`, `qwen3`, `llama`, or the natural one.
+
+        Token ids and dtype are for the caller to add. `ConfigError` if that architecture cannot express this shape.
+        """
+        return write_hf(asdict(self), model_type or self.architecture)
+
+
+def _qwen_v1(layers: int, hidden: int, ffn: int, *, vocab_size: int = 151936, **fields: Any) -> QwenConfig:
+    """Heads of 128 without sharing, in every size (facts: Qwen report, table 1, and the released configs)."""
+    stretch = {"use_dynamic_ntk": True, "use_logn_attn": True} | fields
+    return QwenConfig(
+        vocab_size=vocab_size,
+        hidden_size=hidden,
+        intermediate_size=ffn,
+        num_hidden_layers=layers,
+        num_attention_heads=hidden // 128,
+        **stretch,
+    )
+
+
+def _qwen25(layers: int, hidden: int, ffn: int, heads: int, kv_heads: int, **fields: Any) -> QwenConfig:
+    shape = {"vocab_size": 151936, "rope_theta": 1e6, "max_position_embeddings": 32768} | fields
+    return QwenConfig(
+        hidden_size=hidden,
+        intermediate_size=ffn,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        **shape,
+    )
+
+
+def _small(layers: int, hidden: int, ffn: int, vocab_size: int, length: int) -> QwenConfig:
+    """Our own sizes for small machines: Qwen v1's block, heads of 64, a small vocabulary tied to the head.
+
+    For another vocabulary write `dataclasses.replace(PRESETS["tiny"], vocab_size=…)`.
+    """
+    return QwenConfig(
+        vocab_size=vocab_size,
+        hidden_size=hidden,
+        intermediate_size=ffn,
+        num_hidden_layers=layers,
+        num_attention_heads=hidden // 64,
+        max_position_embeddings=length,
+        tie_word_embeddings=True,
+    )
+
+
+PRESETS: dict[str, QwenConfig] = {
+    "tiny": _small(4, 256, 704, vocab_size=4096, length=1024),
+    "20m": _small(8, 384, 1024, vocab_size=16384, length=2048),
+    "100m": _small(12, 768, 2048, vocab_size=16384, length=2048),
+    "1.8b": _qwen_v1(24, 2048, 5504),
+    "7b": _qwen_v1(32, 4096, 11008, train_len=8192, max_position_embeddings=32768),
+    "14b": _qwen_v1(40, 5120, 13696, vocab_size=152064, train_len=2048),
+    "72b": _qwen_v1(
+        *(80, 8192, 24576),
+        vocab_size=152064,
+        rope_theta=1e6,
+        max_position_embeddings=32768,
+        use_dynamic_ntk=False,
+        use_logn_attn=False,
+    ),
+    "qwen2.5-0.5b": _qwen25(24, 896, 4864, 14, 2, tie_word_embeddings=True),
+    "qwen2.5-1.5b": _qwen25(28, 1536, 8960, 12, 2, tie_word_embeddings=True),
+    "qwen2.5-3b": _qwen25(36, 2048, 11008, 16, 2, tie_word_embeddings=True),
+    "qwen2.5-7b": _qwen25(28, 3584, 18944, 28, 4, vocab_size=152064),
+}

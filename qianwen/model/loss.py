@@ -1,0 +1,76 @@
+"""Cross-entropy over a large vocabulary without ever holding all logits.
+
+A batch of 8,192 tokens against 151,936 words would be 5 GB of fp32 logits, and as much again for their gradient. Rows
+are taken `chunk_size` at a time instead: logits, log-softmax in fp32, loss, and at once the gradients, since
+
+    d loss / d logits = softmax(logits) - onehot(label)
+
+needs nothing from later. Only the gradients of the hidden states and of the head survive a chunk; the backward pass
+scales them by what arrives from above. Rows without a label are never multiplied at all.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+
+IGNORE = -100  # label of a token that is not predicted
+
+
+def chunked_cross_entropy(
+    hidden: Tensor, weight: Tensor, labels: Tensor, *, chunk_size: int = 1024
+) -> tuple[Tensor, Tensor]:
+    """Summed cross-entropy in nats and the number of labels that count.
+
+    hidden [..., H]; weight [V, H], the head; labels [...], the id each row should predict (already shifted), or -100.
+    Under autocast the products run in its dtype.
+    """
+    kind = hidden.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
+    labels = labels.flatten()
+    valid = labels != IGNORE
+    num_tokens = valid.sum()
+    hidden = hidden.flatten(0, -2)
+    if num_tokens < labels.numel():
+        hidden, labels = hidden[valid], labels[valid]
+    with torch.autocast(kind, enabled=False):
+        loss = _CrossEntropy.apply(hidden.to(dtype), weight.to(dtype), labels, chunk_size, torch.is_grad_enabled())
+    return loss, num_tokens
+
+
+class _CrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, hidden: Tensor, weight: Tensor, labels: Tensor, chunk_size: int, with_grad: bool
+    ) -> Tensor:
+        wants_hidden, wants_weight = (with_grad and wanted for wanted in ctx.needs_input_grad[:2])
+        wide = torch.promote_types(hidden.dtype, torch.float32)
+        loss = hidden.new_zeros((), dtype=wide)
+        grad_hidden = torch.empty_like(hidden) if wants_hidden else None
+        grad_weight = torch.zeros_like(weight, dtype=wide) if wants_weight else None
+        for start in range(0, len(labels), chunk_size):
+            rows, targets = hidden[start : start + chunk_size], labels[start : start + chunk_size, None]
+            scores = F.log_softmax(rows @ weight.T, dim=-1, dtype=wide)
+            loss -= scores.gather(1, targets).sum()
+            if not (wants_hidden or wants_weight):
+                continue
+            grad = scores.exp_().scatter_add_(1, targets, scores.new_full(targets.shape, -1.0)).to(weight.dtype)
+            if grad_hidden is not None:
+                torch.mm(grad, weight, out=grad_hidden[start : start + chunk_size])
+            if grad_weight is not None:
+                _add_product(grad_weight, grad.T, rows)
+        ctx.save_for_backward(grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype))
+        return loss
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        grad_hidden, grad_weight = (None if g is None else g * upstream.to(g.dtype) for g in ctx.saved_tensors)
+        return grad_hidden, grad_weight, None, None, None
+
+
+def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """total += a @ b, in the dtype of `total` where that is wider."""
+    if total.dtype == a.dtype:
+        total.addmm_(a, b)
+    else:
+        total += a @ b

@@ -1,0 +1,244 @@
+"""The network of Qwen v1, Qwen1.5 / 2 / 2.5, Qwen3 (dense) and Llama (Qwen report, section 2.3).
+
+    x = x + Attention(RMSNorm(x))
+    x = x + MLP(RMSNorm(x))            times num_hidden_layers, then RMSNorm and the head
+
+with rotary positions, a SwiGLU feed-forward and biases on q, k, v alone. What differs between the families is decided
+when the modules are built; what differs between training, generation and serving is in the cache. Module names are
+those of Hugging Face's Qwen2, so its weights load as they are.
+
+Made to be changed from outside: any linear may be replaced by another (quantised, adapted), `Attention.project` and
+`MLP.project` by a subclass with fused weights, `Decoder.run_layer` by activation checkpointing.
+
+Shapes: B rows, T tokens, H hidden_size, h query heads, g key/value heads, d head_dim.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from qianwen.model.attention import DocumentAttention
+from qianwen.model.cache import KVCache
+from qianwen.model.config import QwenConfig
+from qianwen.model.long_context import logn_scale, ntk_base
+
+Features = Sequence[tuple[int, int, Tensor]]  # (row, first token, hidden states [n, H])
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) · weight over the last dimension: normalised in fp32, cast back, and only then scaled."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x.float(), self.weight.shape, eps=self.eps).to(x.dtype) * self.weight
+
+
+class Rotation:
+    """The rotary angles of one forward's tokens, ready for every layer; all [B, T, 1, d] in fp32.
+
+    The two halves of a head are the real and imaginary parts. `sin` carries the minus of its first half, so that
+    turning is x · cos + (halves swapped) · sin. Queries have tables of their own when LogN scales them.
+    """
+
+    def __init__(self, angles: Tensor, query_scale: Tensor | None) -> None:
+        cos, sin = angles.cos(), angles.sin()
+        self.k = self.q = torch.cat((cos, cos), -1).unsqueeze(2), torch.cat((-sin, sin), -1).unsqueeze(2)
+        if query_scale is not None:
+            scale = query_scale[..., None, None]
+            self.q = self.k[0] * scale, self.k[1] * scale
+
+    def __call__(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        """Rotate q [B, T, h, d] and k [B, T, g, d] by their tokens' positions."""
+        return _turn(q, *self.q), _turn(k, *self.k)
+
+
+def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    wide = x.float()
+    return torch.addcmul(wide * cos, wide.roll(wide.size(-1) // 2, -1), sin).to(x.dtype)
+
+
+class RotaryEmbedding(nn.Module):
+    """Positions → `Rotation`. Frequencies are fp32 whatever the model is cast to: they are no parameters or buffers.
+
+    Nothing here belongs to a request: the stretch `alpha` comes from the cache. As in the reference, training uses
+    neither NTK nor LogN.
+    """
+
+    def __init__(self, config: QwenConfig) -> None:
+        super().__init__()
+        self.config = config
+        self._frequencies: dict[tuple[int, torch.device], Tensor] = {}
+
+    def forward(self, positions: Tensor, alpha: int | Tensor = 1) -> Rotation:
+        """`positions` [B, T]; `alpha` an int, or a tensor that broadcasts to them."""
+        if self.training:
+            return Rotation(positions[..., None] * self.frequencies(1, positions.device), None)
+        logn = logn_scale(positions, self.config.train_len) if self.config.use_logn_attn else None
+        if isinstance(alpha, int):
+            return Rotation(positions[..., None] * self.frequencies(alpha, positions.device), logn)
+        distinct, which = alpha.unique(return_inverse=True)
+        table = torch.stack([self.frequencies(value, positions.device) for value in distinct.tolist()])
+        return Rotation(positions[..., None] * table[which], logn)
+
+    def frequencies(self, alpha: int, device: torch.device) -> Tensor:
+        """base'^(-2j/d) for j < d/2, kept for each stretch and device."""
+        if (alpha, device) not in self._frequencies:
+            dim = self.config.head_dim
+            base = ntk_base(self.config.rope_theta, alpha, dim)
+            self._frequencies[alpha, device] = (1.0 / base ** (torch.arange(0, dim, 2).float() / dim)).to(device)
+        return self._frequencies[alpha, device]
+
+
+class Attention(nn.Module):
+    """Grouped-query attention over whatever the cache holds."""
+
+    def __init__(self, config: QwenConfig, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.head_dim = config.head_dim
+        q_size, kv_size = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
+        self.q_proj = nn.Linear(config.hidden_size, q_size, bias=config.qkv_bias)
+        self.k_proj = nn.Linear(config.hidden_size, kv_size, bias=config.qkv_bias)
+        self.v_proj = nn.Linear(config.hidden_size, kv_size, bias=config.qkv_bias)
+        self.o_proj = nn.Linear(q_size, config.hidden_size, bias=False)
+        self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps) if config.qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps) if config.qk_norm else nn.Identity()
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x [B, T, H] → q [B, T, h, d], k and v [B, T, g, d]."""
+        q, k, v = (linear(x).unflatten(-1, (-1, self.head_dim)) for linear in (self.q_proj, self.k_proj, self.v_proj))
+        return q, k, v
+
+    def forward(self, x: Tensor, rotate: Rotation, cache: KVCache) -> Tensor:
+        q, k, v = self.project(x)
+        q, k = rotate(self.q_norm(q), self.k_norm(k))
+        return self.o_proj(cache.attend(self.layer, q, k, v).flatten(2))
+
+
+class MLP(nn.Module):
+    """SwiGLU: down(silu(gate(x)) · up(x))."""
+
+    def __init__(self, config: QwenConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x [B, T, H] → gate and up, each [B, T, intermediate_size]."""
+        return self.gate_proj(x), self.up_proj(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.project(x)
+        return self.down_proj(F.silu(gate) * up)
+
+
+class Layer(nn.Module):
+    """One block: attention, then the feed-forward, each on a normalised copy and added to the stream."""
+
+    def __init__(self, config: QwenConfig, layer: int) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.self_attn = Attention(config, layer)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Tensor, rotate: Rotation, cache: KVCache) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), rotate, cache)
+        return x + self.mlp(self.post_attention_layernorm(x))
+
+
+def run_layer(layer: nn.Module, x: Tensor, rotate: Rotation, cache: KVCache) -> Tensor:
+    """How `Decoder` calls a layer, unless someone sets `decoder.run_layer`, as activation checkpointing does."""
+    return layer(x, rotate, cache)
+
+
+class Decoder(nn.Module):
+    """Everything between token ids and the head."""
+
+    def __init__(self, config: QwenConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Layer(config, layer) for layer in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.rotary = RotaryEmbedding(config)
+        self.run_layer: Callable[[nn.Module, Tensor, Rotation, KVCache], Tensor] = run_layer
+
+    def forward(self, input_ids: Tensor, positions: Tensor, cache: KVCache, features: Features) -> Tensor:
+        x = self.embed_tokens(input_ids)
+        for row, start, states in features:
+            x[row, start : start + len(states)] = states.to(x.dtype)
+        rotate = self.rotary(positions, cache.alpha)
+        for layer in self.layers:
+            x = self.run_layer(layer, x, rotate, cache)
+        return self.norm(x)
+
+
+class Qwen(nn.Module):
+    """The language model: `hidden = model(ids)`, `logits = model.logits(hidden)`.
+
+    >>> model = Qwen(PRESETS["tiny"]).init_weights(seed=0)
+    >>> next_id = model.logits(model(ids)[:, -1]).argmax(-1)
+    """
+
+    def __init__(self, config: QwenConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = Decoder(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.tie_weights()
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        positions: Tensor | None = None,
+        cache: KVCache | None = None,
+        features: Features = (),
+    ) -> Tensor:
+        """input_ids [B, T] → hidden [B, T, H].
+
+        Without a cache, `positions` [B, T] that restart at 0 mark packed documents, which never see each other. With
+        one, the tokens follow what it holds. `features` replace the embeddings of spans of this call's tokens.
+        """
+        if cache is None:
+            cache = DocumentAttention(self.config, input_ids.size(1), positions)
+        start = cache.length
+        cache.reserve(input_ids.size(1))
+        if positions is None:
+            positions = torch.arange(start, start + input_ids.size(1), device=input_ids.device).unsqueeze(0)
+        return self.model(input_ids, positions, cache, features or ())
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """hidden [..., H] → scores [..., vocab_size] of the token that comes next."""
+        return self.lm_head(hidden)
+
+    def tie_weights(self) -> None:
+        """Let the head use the embedding, if configured so; again after weights were assigned or left `meta`."""
+        if self.config.tie_word_embeddings:
+            self.lm_head.weight = self.model.embed_tokens.weight
+
+    @torch.no_grad()
+    def init_weights(self, seed: int) -> "Qwen":
+        """Fresh weights as in the reference: N(0, 0.02²), and 1/√(2L) of that where a block ends. Returns itself.
+
+        The numbers are drawn on the CPU, so they are the same on every device.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        std = self.config.initializer_range
+        for name, parameter in self.named_parameters():
+            if name.endswith("norm.weight"):
+                parameter.fill_(1.0)
+            elif name.endswith("bias"):
+                parameter.zero_()
+            else:
+                ends_block = name.endswith(("o_proj.weight", "down_proj.weight"))
+                scale = std / math.sqrt(2 * self.config.num_hidden_layers) if ends_block else std
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
+        return self
