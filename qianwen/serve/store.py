@@ -1,0 +1,205 @@
+"""What a server remembers in one SQLite file: API keys with their quotas and use, and conversations.
+
+A key is shown once, when it is made; only its SHA-256 is kept, so the file gives no key away. Looking a key up hashes
+what the client sent and compares every stored digest in constant time: how long it takes says nothing about how much
+of a key was right.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from qianwen.runtime.errors import ConfigError
+from qianwen.runtime.language import tr
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS keys (
+    name TEXT PRIMARY KEY, digest TEXT NOT NULL UNIQUE, created REAL NOT NULL, revoked REAL,
+    tokens_per_day INTEGER, requests_per_minute INTEGER);
+CREATE TABLE IF NOT EXISTS usage (
+    name TEXT NOT NULL, day TEXT NOT NULL, requests INTEGER NOT NULL DEFAULT 0,
+    prompt_tokens INTEGER NOT NULL DEFAULT 0, completion_tokens INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (name, day));
+CREATE TABLE IF NOT EXISTS conversations (
+    id TEXT PRIMARY KEY, owner TEXT NOT NULL, title TEXT NOT NULL, updated REAL NOT NULL, messages TEXT NOT NULL,
+    settings TEXT NOT NULL DEFAULT '{}');
+CREATE INDEX IF NOT EXISTS conversations_by_owner ON conversations (owner, updated DESC);
+"""
+
+
+@dataclass(frozen=True)
+class Key:
+    """Who a request comes from, and how much they may ask for."""
+
+    name: str
+    tokens_per_day: int | None = None
+    requests_per_minute: int | None = None
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A kept chat: its messages as OpenAI dicts."""
+
+    id: str
+    title: str
+    updated: float
+    messages: list[dict]
+    settings: dict
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _today() -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime())
+
+
+class Store:
+    """One SQLite file, safe to use from every thread of the server."""
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        if str(path) != ":memory:":
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        try:
+            self._db = sqlite3.connect(str(path), check_same_thread=False)
+            with self._write() as db:
+                db.execute("PRAGMA journal_mode=WAL")
+                db.executescript(SCHEMA)
+        except sqlite3.Error as error:
+            raise ConfigError(tr("cannot open the store {path}: {reason}", path=path, reason=error)) from error
+
+    @contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, self._db:
+            yield self._db
+
+    def _rows(self, query: str, *values: object) -> list[tuple]:
+        with self._lock:
+            return self._db.execute(query, values).fetchall()
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    # ---- keys ----
+
+    def add_key(self, name: str, *, tokens_per_day: int | None = None, requests_per_minute: int | None = None) -> str:
+        """Make a key called `name` and return its secret, which is never shown again."""
+        if not name or len(name) > 64 or not name.isprintable():
+            raise ConfigError(tr("a key needs a printable name of 1 to 64 characters, not {name!r}", name=name))
+        secret = "qw-" + secrets.token_urlsafe(32)
+        try:
+            with self._write() as db:
+                db.execute(
+                    "INSERT INTO keys (name, digest, created, tokens_per_day, requests_per_minute) VALUES (?,?,?,?,?)",
+                    (name, _digest(secret), time.time(), tokens_per_day, requests_per_minute),
+                )
+        except sqlite3.IntegrityError:
+            raise ConfigError(
+                tr("there is a key called {name} already; revoke it or choose another name", name=name)
+            ) from None
+        return secret
+
+    def revoke_key(self, name: str) -> None:
+        with self._write() as db:
+            if not db.execute(
+                "UPDATE keys SET revoked=? WHERE name=? AND revoked IS NULL", (time.time(), name)
+            ).rowcount:
+                raise ConfigError(tr("no key in use is called {name}", name=name))
+
+    def find_key(self, secret: str) -> Key | None:
+        """The key behind `secret`, or None. Compares with every stored digest, equal or not."""
+        sent, found = _digest(secret), None
+        for name, digest, per_day, per_minute in self._rows(
+            "SELECT name, digest, tokens_per_day, requests_per_minute FROM keys WHERE revoked IS NULL"
+        ):
+            if hmac.compare_digest(sent, digest):
+                found = Key(name, per_day, per_minute)
+        return found
+
+    def has_keys(self) -> bool:
+        return bool(self._rows("SELECT 1 FROM keys WHERE revoked IS NULL LIMIT 1"))
+
+    def keys(self) -> list[dict]:
+        """Every key with its limits and its use today and in all; never a secret."""
+        rows = self._rows(
+            "SELECT k.name, k.created, k.revoked, k.tokens_per_day, k.requests_per_minute,"
+            " COALESCE(SUM(u.requests),0), COALESCE(SUM(u.prompt_tokens+u.completion_tokens),0),"
+            " COALESCE(SUM(CASE WHEN u.day=? THEN u.prompt_tokens+u.completion_tokens END),0)"
+            " FROM keys k LEFT JOIN usage u ON u.name=k.name GROUP BY k.name ORDER BY k.created",
+            _today(),
+        )
+        names = [
+            "name",
+            "created",
+            "revoked",
+            "tokens_per_day",
+            "requests_per_minute",
+            "requests",
+            "tokens",
+            "tokens_today",
+        ]
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def add_usage(self, name: str, *, prompt_tokens: int, completion_tokens: int, requests: int = 1) -> None:
+        with self._write() as db:
+            db.execute(
+                "INSERT INTO usage (name, day, requests, prompt_tokens, completion_tokens) VALUES (?,?,?,?,?)"
+                " ON CONFLICT (name, day) DO UPDATE SET requests=requests+excluded.requests,"
+                " prompt_tokens=prompt_tokens+excluded.prompt_tokens,"
+                " completion_tokens=completion_tokens+excluded.completion_tokens",
+                (name, _today(), requests, prompt_tokens, completion_tokens),
+            )
+
+    def tokens_today(self, name: str) -> int:
+        rows = self._rows("SELECT prompt_tokens+completion_tokens FROM usage WHERE name=? AND day=?", name, _today())
+        return rows[0][0] if rows else 0
+
+    # ---- conversations ----
+
+    def save_conversation(self, owner: str, conversation: Conversation) -> None:
+        """Insert or replace; an id that belongs to another owner is left alone and refused."""
+        with self._write() as db:
+            changed = db.execute(
+                "INSERT INTO conversations (id, owner, title, updated, messages, settings) VALUES (?,?,?,?,?,?)"
+                " ON CONFLICT (id) DO UPDATE SET title=excluded.title, updated=excluded.updated,"
+                " messages=excluded.messages, settings=excluded.settings WHERE owner=excluded.owner",
+                (
+                    conversation.id, owner, conversation.title, conversation.updated,
+                    json.dumps(conversation.messages, ensure_ascii=False), json.dumps(conversation.settings),
+                ),
+            ).rowcount  # fmt: skip
+        if not changed:
+            raise ConfigError(tr("no conversation {id}", id=conversation.id))
+
+    def conversations(self, owner: str, *, search: str = "", limit: int = 100) -> list[Conversation]:
+        """The owner's conversations, newest first, those whose text holds `search`."""
+        pattern = "%" + search.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+        rows = self._rows(
+            "SELECT id, title, updated, messages, settings FROM conversations WHERE owner=?"
+            " AND (title LIKE ? ESCAPE '\\' OR messages LIKE ? ESCAPE '\\') ORDER BY updated DESC LIMIT ?",
+            owner, pattern, pattern, limit,
+        )  # fmt: skip
+        return [Conversation(i, t, u, json.loads(m), json.loads(s)) for i, t, u, m, s in rows]
+
+    def conversation(self, owner: str, id: str) -> Conversation | None:
+        rows = self._rows(
+            "SELECT id, title, updated, messages, settings FROM conversations WHERE owner=? AND id=?", owner, id
+        )
+        return next((Conversation(i, t, u, json.loads(m), json.loads(s)) for i, t, u, m, s in rows), None)
+
+    def delete_conversation(self, owner: str, id: str) -> None:
+        with self._write() as db:
+            db.execute("DELETE FROM conversations WHERE owner=? AND id=?", (owner, id))

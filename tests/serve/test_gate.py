@@ -1,0 +1,109 @@
+"""The door: Host, Origin and key of every request, and a log that holds no secret."""
+
+import asyncio
+import base64
+import logging
+
+import pytest
+
+from qianwen.serve.gate import Door, Gate, is_loopback
+from qianwen.serve.metrics import Metrics
+from qianwen.serve.store import Store
+
+HOST = (b"host", b"localhost:8000")
+
+
+async def inner(scope, receive, send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"in"})
+
+
+def knock(door: Door, *headers: tuple[bytes, bytes], path: str = "/v1/models", method: str = "GET") -> tuple[int, dict]:
+    """Status and headers of one request through the gate."""
+    sent = []
+
+    async def send(message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": method, "path": path, "headers": list(headers)}
+    asyncio.run(Gate(inner, door=door, metrics=Metrics())(scope, None, send))
+    return sent[0]["status"], dict(sent[0]["headers"])
+
+
+@pytest.fixture(scope="module")
+def locked():
+    store = Store(":memory:")
+    secret = store.add_key("ann")
+    yield Door(keys_required=True, store=store), secret.encode()
+    store.close()
+
+
+def test_without_keys_a_loopback_server_is_open():
+    assert knock(Door(), HOST)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "host", [b"evil.example", b"evil.example:8000", b"localhost.evil.example", b"", b"[", b"10.0.0.1"]
+)
+def test_an_unknown_host_is_refused(host):
+    assert knock(Door(), (b"host", host))[0] == 403
+
+
+def test_host_must_be_given_once():
+    assert knock(Door())[0] == 403
+    assert knock(Door(), HOST, (b"host", b"evil.example"))[0] == 403
+
+
+@pytest.mark.parametrize(
+    "origin", [b"http://evil.example", b"null", b"https://localhost.evil.example", b"http://localhost:9"]
+)
+def test_a_page_of_another_site_is_refused(origin):
+    assert knock(Door(), HOST, (b"origin", origin))[0] == 403
+
+
+def test_an_own_page_and_an_allowed_origin_come_in():
+    assert knock(Door(), HOST, (b"origin", b"http://localhost:8000"))[0] == 200
+    door = Door(origins=frozenset({"https://chat.example"}))
+    status, headers = knock(door, HOST, (b"origin", b"https://chat.example"))
+    assert status == 200 and headers[b"access-control-allow-origin"] == b"https://chat.example"
+    assert b"access-control-allow-credentials" not in headers
+    assert knock(door, HOST, (b"origin", b"https://chat.example"), method="OPTIONS")[0] == 204
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/models", "/v1/chat/completions", "/metrics", "/ready", "/", "/ui", "/docs", "/nowhere"]
+)
+def test_every_route_wants_the_key(locked, path):
+    door, secret = locked
+    wrong = [
+        [], [(b"authorization", b"")], [(b"authorization", b"Bearer wrong")], [(b"authorization", b"Bearer  ")],
+        [(b"authorization", b"Bearer " + secret.swapcase())], [(b"authorization", secret)],
+        [(b"authorization", b"Bearer " + secret)] * 2, [(b"authorization", b"Bearer " + b"x" * 2**20)],
+        [(b"authorization", b"Basic ???")], [(b"authorization", b"Basic " + base64.b64encode(b"ann:wrong"))],
+        [(b"x-api-key", secret)],
+    ]  # fmt: skip
+    for headers in wrong:
+        assert knock(door, HOST, *headers, path=path)[0] == 401, headers
+    assert knock(door, HOST, (b"authorization", b"Bearer " + secret), path=path)[0] == 200
+    assert knock(door, HOST, (b"authorization", b"Basic " + base64.b64encode(b"ann:" + secret)), path=path)[0] == 200
+
+
+def test_health_is_open_to_all_but_foreign_hosts(locked):
+    assert knock(locked[0], HOST, path="/health")[0] == 200
+    assert knock(locked[0], (b"host", b"evil.example"), path="/health")[0] == 403
+
+
+def test_the_log_holds_no_key_and_one_line_a_request(locked, caplog):
+    door, secret = locked
+    with caplog.at_level(logging.INFO, "qianwen.serve"):
+        knock(door, HOST, (b"authorization", b"Bearer " + secret), path="/v1/\r\nforged\x1b[31m")
+    assert len(caplog.messages) == 1
+    line = caplog.messages[0]
+    assert '"key": "ann"' in line and secret.decode() not in line and "forged" not in line
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"), [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False)]
+)
+def test_loopback(host, loopback):
+    assert is_loopback(host) is loopback

@@ -1,0 +1,102 @@
+"""The wire format refuses what it cannot honour and names the field."""
+
+import json
+
+import pytest
+
+from qianwen.runtime.errors import RequestError
+from qianwen.serve.protocol import ChatCompletionRequest, CompletionRequest, EmbeddingRequest, TokenizeRequest, parse
+
+REQUESTS = [ChatCompletionRequest, CompletionRequest, EmbeddingRequest, TokenizeRequest]
+HELLO = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+
+
+def chat(**fields: object) -> ChatCompletionRequest:
+    return parse(json.dumps(HELLO | fields).encode(), ChatCompletionRequest)
+
+
+def test_defaults_ask_for_nothing_special():
+    request = chat()
+    assert (request.n, request.stream, request.temperature, request.limit, request.stops) == (1, False, None, None, [])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("temperature", -1), ("temperature", 2.5), ("temperature", "0.5"), ("temperature", True), ("top_p", 0),
+        ("top_p", 1.5), ("top_k", -1), ("top_k", 1.5), ("min_p", 2), ("repetition_penalty", 0), ("n", 0), ("n", 10**9),
+        ("max_tokens", 0), ("max_tokens", -5), ("max_tokens", 2**31), ("max_tokens", "10"), ("presence_penalty", 3),
+        ("frequency_penalty", -3), ("seed", 1.5), ("seed", 2**70), ("stop", ["x"] * 17), ("stop", ""), ("stop", [1]),
+        ("stop", "x" * 257), ("logit_bias", {"a": 1}), ("logit_bias", {"1": 101}), ("logit_bias", {"-1": 1}),
+        ("logit_bias", {str(i): 1 for i in range(1025)}), ("top_logprobs", 21), ("top_logprobs", 3), ("stream", "yes"),
+        ("stream_options", {"include_usage": True}), ("tools", [TOOL] * 129), ("tools", [TOOL, TOOL]), ("tools", "x"),
+        ("tool_choice", "required"), ("tool_choice", {"type": "function", "function": {"name": "other"}}),
+        ("response_format", {"type": "xml"}), ("response_format", {"type": "json_schema"}), ("unknown", 1),
+        ("messages", []), ("messages", [{"role": "alien", "content": "x"}]), ("messages", [{"role": "user"}]),
+        ("messages", [{"role": "user", "content": 5}]), ("messages", [{"role": "tool", "content": "x"}]),
+        ("messages", [{"role": "assistant"}]), ("messages", ["hi"]), ("model", ""), ("model", None), ("store", True),
+    ],
+)  # fmt: skip
+def test_what_is_out_of_range_is_refused_by_name(field, value):
+    with pytest.raises(RequestError) as error:
+        chat(**{field: value})
+    assert error.value.status == 400
+    assert field in str(error.value) or error.value.param in (None, field)
+
+
+@pytest.mark.parametrize("kind", ["image_url", "input_audio", "file", "video"])
+def test_an_image_or_a_sound_is_told_that_the_model_has_no_eyes_or_ears(kind):
+    with pytest.raises(RequestError, match="no eyes or ears"):
+        chat(messages=[{"role": "user", "content": [{"type": kind, kind: {"url": "x"}}]}])
+
+
+def test_text_parts_are_joined():
+    request = chat(
+        messages=[{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]
+    )
+    assert request.messages[0].text == "ab"
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"null", b"1", b'"x"', b"{", b"\xff", b'{"a":NaN}', b"[" * 100_000])
+@pytest.mark.parametrize("request_type", REQUESTS)
+def test_what_is_not_a_json_object_is_refused(body, request_type):
+    with pytest.raises(RequestError) as error:
+        parse(body, request_type)
+    assert len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity", b"1e999"])
+def test_numbers_that_are_not_finite_are_refused(number):
+    body = b'{"model":"m","messages":[{"role":"user","content":"x"}],"temperature":' + number + b"}"
+    with pytest.raises(RequestError):
+        parse(body, ChatCompletionRequest)
+
+
+def test_deeply_nested_schemas_are_refused_quickly():
+    body = json.dumps(HELLO)[:-1].encode() + b',"tools":[{"type":"function","function":{"name":"f","parameters":'
+    with pytest.raises(RequestError):
+        parse(body + b'{"a":' * 10_000 + b"1" + b"}" * 10_000 + b"}}]}", ChatCompletionRequest)
+
+
+@pytest.mark.parametrize("request_type", REQUESTS)
+def test_the_json_test_suite_never_passes_and_never_breaks(shared, request_type):
+    """None of the 318 bodies is a request of ours, so each is a clean refusal."""
+    bodies = sorted((shared / "data/json_test_suite/test_parsing").iterdir())
+    assert len(bodies) == 318
+    for body in bodies:
+        with pytest.raises(RequestError):
+            parse(body.read_bytes(), request_type)
+
+
+def test_prompts_of_every_form():
+    def prompts(prompt: object) -> list:
+        return parse(json.dumps({"model": "m", "prompt": prompt}).encode(), CompletionRequest).prompts
+
+    assert prompts("a") == ["a"]
+    assert prompts(["a", "b"]) == ["a", "b"]
+    assert prompts([1, 2]) == [[1, 2]]
+    assert prompts([[1], [2, 3]]) == [[1], [2, 3]]
+    for wrong in ([], [[]], [1, "a"], [-1], None, {}):
+        with pytest.raises(RequestError):
+            prompts(wrong)

@@ -1,0 +1,78 @@
+"""Keys are kept as digests, quotas are counted, and nobody reads another's conversations."""
+
+import time
+
+import pytest
+
+from qianwen.runtime.errors import ConfigError
+from qianwen.serve.store import Conversation, Store
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path / "store.sqlite")
+    yield store
+    store.close()
+
+
+def test_a_key_is_found_by_its_secret_alone(store):
+    secret = store.add_key("ann", tokens_per_day=10)
+    assert store.find_key(secret).name == "ann"
+    assert store.find_key(secret).tokens_per_day == 10
+    for wrong in ("", secret[:-1], secret + " ", secret.upper(), "ann", "\ud800"):
+        assert store.find_key(wrong) is None
+    store.revoke_key("ann")
+    assert store.find_key(secret) is None
+    assert not store.has_keys()
+
+
+def test_the_file_does_not_hold_the_secret(store):
+    secret = store.add_key("ann")
+    held = b"".join(file.read_bytes() for file in store.path.parent.iterdir())
+    assert secret.encode() not in held and secret.removeprefix("qw-").encode() not in held
+
+
+def test_names_are_unique_and_printable(store):
+    store.add_key("ann")
+    for name in ("ann", "", "x" * 65, "a\nb"):
+        with pytest.raises(ConfigError):
+            store.add_key(name)
+    with pytest.raises(ConfigError):
+        store.revoke_key("nobody")
+
+
+def test_use_is_added_up_by_day(store):
+    store.add_key("ann")
+    store.add_usage("ann", prompt_tokens=3, completion_tokens=4)
+    store.add_usage("ann", prompt_tokens=1, completion_tokens=0)
+    assert store.tokens_today("ann") == 8
+    [row] = store.keys()
+    assert (row["name"], row["requests"], row["tokens"], row["tokens_today"]) == ("ann", 2, 8, 8)
+
+
+def test_conversations_are_found_again_by_their_owner_alone(tmp_path):
+    first = Store(tmp_path / "s.sqlite")
+    kept = Conversation(
+        "id1", "标题 100%", time.time(), [{"role": "user", "content": "<b>hi</b>"}], {"temperature": 0.5}
+    )
+    first.save_conversation("ann", kept)
+    first.close()
+    again = Store(tmp_path / "s.sqlite")
+    assert again.conversations("ann") == [kept]
+    assert again.conversations("ann", search="100%") == [kept]
+    assert again.conversations("ann", search="1_0") == []
+    assert again.conversation("ann", "id1") == kept
+    assert again.conversations("bob") == [] and again.conversation("bob", "id1") is None
+    with pytest.raises(ConfigError):
+        again.save_conversation("bob", kept)
+    again.delete_conversation("bob", "id1")
+    assert again.conversation("ann", "id1") == kept
+    again.delete_conversation("ann", "id1")
+    assert again.conversations("ann") == []
+    again.close()
+
+
+def test_a_path_that_cannot_be_opened_is_named(tmp_path):
+    (tmp_path / "dir.sqlite").mkdir()
+    with pytest.raises(ConfigError, match="dir.sqlite"):
+        Store(tmp_path / "dir.sqlite")
