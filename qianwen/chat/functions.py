@@ -1,0 +1,262 @@
+"""Function calling: two formats, each written into a prompt and read back from a streaming reply.
+
+    react        Qwen v1: labelled lines in plain text (`react.py`)
+    tool_call    Qwen2.5 and later: functions as JSON in the system turn, calls as
+                 <tool_call>{"name": …, "arguments": {…}}</tool_call>, results as <tool_response> in a user's turn
+
+A vocabulary that has a token for <tool_call> belongs to a model that was trained on the second. Readers turn a
+reply into `Delta`s while it streams: any split of the text gives the same text and the same calls.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any, Literal
+
+from qianwen.chat.messages import FunctionSpec, Message, Span, ToolCall, Turn
+from qianwen.chat.model import Delta
+from qianwen.chat.react import STOP, Field, Piece, ReActReader, react_turns
+from qianwen.runtime.errors import ToolError
+from qianwen.runtime.language import tr
+from qianwen.tokenizer.tokenizer import Tokenizer
+
+FunctionFormat = Literal["react", "tool_call"]
+OPEN, CLOSE = "<tool_call>", "</tool_call>"
+_TOOLS_HEAD = (
+    "\n\n# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
+    "You are provided with function signatures within <tools></tools> XML tags:\n<tools>"
+)
+_TOOLS_TAIL = (
+    Span(
+        "\n</tools>\n\nFor each function call, return a json object with function name and arguments within ",
+    ),
+    Span(OPEN, is_tag=True),
+    Span(CLOSE, is_tag=True),
+    Span(" XML tags:\n"),
+    Span(OPEN, is_tag=True),
+    Span('\n{"name": <function-name>, "arguments": <args-json-object>}\n'),
+    Span(CLOSE, is_tag=True),
+)
+
+
+def function_format(tokenizer: Tokenizer) -> FunctionFormat:
+    """The format the owner of this vocabulary was trained on."""
+    return "tool_call" if OPEN in tokenizer.special_tokens else "react"
+
+
+def function_stop(style: FunctionFormat) -> tuple[str, ...]:
+    """Where a reply with functions must stop besides the end of the turn."""
+    return STOP if style == "react" else ()
+
+
+def lay_out(messages: Sequence[Message], functions: Sequence[FunctionSpec], style: FunctionFormat) -> list[Turn]:
+    """Messages as turns of ChatML. The first message is the system's."""
+    return react_turns(messages, functions) if style == "react" else _tool_call_turns(messages, functions)
+
+
+def _tool_call_turns(messages: Sequence[Message], functions: Sequence[FunctionSpec]) -> list[Turn]:
+    turns = []
+    for role, group in groupby(messages, key=lambda message: message.role):
+        if role == "tool":  # results of parallel calls share one turn
+            spans = [span for index, message in enumerate(group) for span in _response_spans(message.content, index)]
+            turns.append(Turn("user", tuple(spans)))
+        elif role == "assistant":
+            turns += [Turn(role, tuple(_assistant_spans(message))) for message in group]
+        else:
+            turns += [Turn(role, (Span(message.content),)) for message in group]
+    if functions:
+        specs = "".join("\n" + _dumps(function.to_openai()) for function in functions)
+        turns[0] = Turn("system", (*turns[0].spans, Span(_TOOLS_HEAD + specs), *_TOOLS_TAIL))
+    return turns
+
+
+def _response_spans(content: str, index: int) -> tuple[Span, ...]:
+    return (
+        Span("\n" if index else ""),
+        Span("<tool_response>", is_tag=True),
+        Span(f"\n{content}\n"),
+        Span("</tool_response>", is_tag=True),
+    )
+
+
+def _assistant_spans(message: Message) -> list[Span]:
+    spans = [Span(message.content, is_model=True)]
+    for call in message.tool_calls:
+        body = f'{{"name": {_dumps(call.name)}, "arguments": {_compact(call.arguments)}}}'
+        spans += [
+            Span("\n" if message.content or len(spans) > 1 else "", is_model=True),
+            Span(OPEN, is_model=True, is_tag=True),
+            Span(f"\n{body}\n", is_model=True),
+            Span(CLOSE, is_model=True, is_tag=True),
+        ]
+    return spans
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _compact(arguments: str) -> str:
+    """Arguments as JSON: as they are if they are JSON, else as one string."""
+    try:
+        return _dumps(json.loads(arguments))
+    except ValueError:
+        return _dumps(arguments)
+
+
+def parse_arguments(call: ToolCall) -> dict[str, Any]:
+    """The arguments as a dict, forgiving what models write: fences, text after the object, JSON5 where installed."""
+    text = re.sub(r"\A\s*```\w*\n|\n?```\s*\Z", "", call.arguments).strip()
+    start = text.find("{")
+    try:
+        value, _ = json.JSONDecoder(strict=False).raw_decode(text, max(start, 0))
+    except ValueError:
+        value = _json5(text)
+    if not isinstance(value, dict):
+        raise ToolError(
+            tr("The arguments of {name} are not a JSON object: {value}", name=call.name, value=call.arguments[:200])
+        )
+    return value
+
+
+def _json5(text: str) -> object:
+    try:
+        import json5
+
+        return json5.loads(text)
+    except (ImportError, ValueError):
+        return None
+
+
+class ToolCallReader:
+    """Reads <tool_call> replies. A body that is no call comes back as the text it was, tags included."""
+
+    def __init__(self) -> None:
+        self._buffer = ""
+        self._in_call = False
+        self._seen = 0  # the closing tag was looked for up to here
+        self._has_called = False
+
+    def feed(self, text: str) -> list[Delta]:
+        """The deltas that are certain now; blanks wait, for those around a call are not content."""
+        self._buffer += text
+        deltas: list[Delta] = []
+        while True:
+            if not self._in_call:
+                start = self._buffer.find(OPEN)
+                if start < 0:
+                    held = _overlap(self._buffer, OPEN)
+                    return deltas + self._text(len(self._buffer[: len(self._buffer) - held].rstrip()))
+                deltas += self._text(len(self._buffer[:start].rstrip()))
+                self._buffer = self._buffer.lstrip()
+                self._in_call, self._seen = True, 0
+            end = self._close()
+            if end is None:
+                return deltas
+            deltas += self._call(end, end - len(CLOSE))
+            self._in_call = False
+
+    def finish(self) -> list[Delta]:
+        """What was held back; a last call counts without its closing tag."""
+        if self._in_call:
+            return self._call(len(self._buffer), len(self._buffer))
+        is_blank = not self._buffer.strip()
+        return [] if is_blank and self._has_called else self._text(len(self._buffer))
+
+    def _text(self, length: int) -> list[Delta]:
+        text, self._buffer = self._buffer[:length], self._buffer[length:]
+        return [Delta(text=text)] if text else []
+
+    def _call(self, end: int, body_end: int) -> list[Delta]:
+        call = _read_call(self._buffer[len(OPEN) : body_end])
+        if call is None:
+            return self._text(end)
+        self._buffer = self._buffer[end:]
+        self._has_called = True
+        return [Delta(tool_calls=(call,))]
+
+    def _close(self) -> int | None:
+        """End of the first closing tag outside JSON strings."""
+        seen, self._seen = self._seen, len(self._buffer)
+        if self._buffer.find(CLOSE, max(seen - len(CLOSE), 0)) < 0:
+            return None
+        for match in _STRING_OR_CLOSE.finditer(self._buffer, len(OPEN)):
+            if match[0] == CLOSE:
+                return match.end()
+        return None
+
+
+_STRING_OR_CLOSE = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|' + CLOSE, re.DOTALL)
+
+
+def _overlap(text: str, tag: str) -> int:
+    """Length of the longest end of `text` that begins `tag`."""
+    return next((size for size in range(len(tag) - 1, 0, -1) if text.endswith(tag[:size])), 0)
+
+
+def _read_call(body: str) -> ToolCall | None:
+    try:
+        value = json.loads(body, strict=False)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+        return None
+    arguments = value.get("arguments", value.get("parameters", {}))
+    return ToolCall(value["name"], arguments if isinstance(arguments, str) else _dumps(arguments))
+
+
+class ReActCallReader:
+    """Reads ReAct replies as content and calls.
+
+    A thought is content only when a call follows it, or when the reply ends in it; before a final answer it is dropped.
+    """
+
+    def __init__(self, field: Field = "text") -> None:
+        self._reader = ReActReader(field)
+        self._field: Field = field
+        self._texts: dict[Field, str] = {"thought": "", "action": "", "action_input": ""}
+
+    def feed(self, text: str) -> list[Delta]:
+        """The deltas that are certain now."""
+        return [delta for piece in self._reader.feed(text) for delta in self._deltas(piece)]
+
+    def finish(self) -> list[Delta]:
+        """What was held back."""
+        deltas = [delta for piece in self._reader.finish() for delta in self._deltas(piece)]
+        deltas += self._close_field()
+        rest = self._texts["thought"]
+        if self._texts["action"]:
+            rest += f"\nAction: {self._texts['action']}"
+        return deltas + ([Delta(text=rest.lstrip())] if rest else [])
+
+    def _deltas(self, piece: Piece) -> list[Delta]:
+        if piece.text:
+            if piece.field in self._texts:
+                self._texts[piece.field] += piece.text
+                return []
+            return [Delta(text=piece.text)]
+        deltas = self._close_field()
+        self._field = piece.field
+        if piece.field == "final":
+            self._texts["thought"] = ""
+        return deltas
+
+    def _close_field(self) -> list[Delta]:
+        """A call is complete when the field after its input begins, or the reply ends."""
+        name = self._texts["action"].strip(" `\"'*.,:。，：")
+        if self._field != "action_input" or not name:
+            return []
+        thought, arguments = self._texts["thought"], self._texts["action_input"]
+        self._texts = dict.fromkeys(self._texts, "")
+        deltas = [Delta(text=thought)] if thought else []
+        return [*deltas, Delta(tool_calls=(ToolCall(name, arguments),))]
+
+
+def call_reader(style: FunctionFormat, messages: Sequence[Message]) -> ToolCallReader | ReActCallReader:
+    """The reader for the reply to `messages`; after a tool's result ReAct's prompt ends inside a thought."""
+    if style == "tool_call":
+        return ToolCallReader()
+    return ReActCallReader("thought" if messages and messages[-1].role == "tool" else "text")

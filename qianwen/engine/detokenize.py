@@ -1,0 +1,70 @@
+"""Token ids → text while it streams, and the watch for stop strings.
+
+Tokens are bytes, and a character may span several: an incomplete one is held back, never shown as a replacement. Text
+that may turn out to begin a stop string is held back too, so the concatenated pieces are exactly the final text.
+Control tokens (`<|…|>`) have no text. Tags such as <tool_call>, which some vocabularies keep as one id, do.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+
+from qianwen.tokenizer.tokenizer import Tokenizer
+
+
+def control_ids(tokenizer: Tokenizer) -> frozenset[int]:
+    """Ids that never show in a text."""
+    return frozenset(
+        index for name, index in tokenizer.special_tokens.items() if name.startswith("<|") and name.endswith("|>")
+    )
+
+
+class StopStrings:
+    """The stop strings of a request, made ready once: cost per piece of text does not grow with their number."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.texts = tuple(texts)
+        self.max_len = max(map(len, texts), default=0)
+        self._beginnings = {text[:size] for text in texts for size in range(1, len(text))}
+
+    def find(self, text: str, start: int) -> int:
+        """Where the first stop string at or behind `start` begins; -1 if none does."""
+        return min((at for stop in self.texts if (at := text.find(stop, start)) >= 0), default=-1)
+
+    def held_len(self, text: str) -> int:
+        """Length of the end of `text` that may begin a stop string."""
+        longest = min(self.max_len - 1, len(text))
+        return next((size for size in range(longest, 0, -1) if text[-size:] in self._beginnings), 0)
+
+
+class Detokenizer:
+    """The text of one sequence, piece by piece."""
+
+    def __init__(self, tokenizer: Tokenizer, hidden: frozenset[int], stop: StopStrings) -> None:
+        self._tokenizer, self._hidden, self._stop = tokenizer, hidden, stop
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._held = ""
+        self.is_stopped = False  # a stop string appeared; everything from it on is dropped
+
+    def add(self, token: int) -> str:
+        """Text that became certain with this token."""
+        return self._release("" if token in self._hidden else self._decoder.decode(self._tokenizer.token_bytes(token)))
+
+    def finish(self) -> str:
+        """What was held back, now that nothing follows."""
+        text = self._release(self._decoder.decode(b"", final=True))
+        held, self._held = self._held, ""
+        return text if self.is_stopped else text + held
+
+    def _release(self, text: str) -> str:
+        if self.is_stopped:
+            return ""
+        text = self._held + text
+        at = self._stop.find(text, 0) if self._stop.texts else -1
+        if at >= 0:
+            self.is_stopped, self._held = True, ""
+            return text[:at]
+        cut = len(text) - self._stop.held_len(text) if self._stop.texts else len(text)
+        self._held = text[cut:]
+        return text[:cut]

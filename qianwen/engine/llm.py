@@ -1,0 +1,210 @@
+"""`LLM`: a model and a tokenizer that answer, offline or streaming, from any number of threads.
+
+>>> llm = LLM(model, tokenizer)
+>>> llm.generate(["法国的首都是"], SamplingParams(temperature=0, max_tokens=8))[0].text
+>>> for delta in llm.chat([Message("user", "你好")]):
+...     print(delta.text, end="")
+
+It implements `ChatModel`. Whoever waits for the next piece of an answer runs the engine's next step, for everyone; the
+others find their pieces in their queues. Leaving a stream early cancels its request.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from qianwen.chat.chatml import render
+from qianwen.chat.functions import ReActCallReader, ToolCallReader, call_reader, function_format, function_stop
+from qianwen.chat.messages import FunctionSpec, Message
+from qianwen.chat.model import Delta, Usage
+from qianwen.engine.llm_engine import EngineConfig, LLMEngine, Output
+from qianwen.engine.params import SamplingParams
+from qianwen.engine.sampling import TokenLogprob
+from qianwen.model.transformer import Qwen
+from qianwen.runtime.errors import RequestError
+from qianwen.runtime.language import tr
+from qianwen.tokenizer.tokenizer import Tokenizer
+
+
+@dataclass
+class CompletionOutput:
+    """One finished answer."""
+
+    index: int
+    text: str = ""
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    finish_reason: str | None = None
+
+
+@dataclass
+class RequestOutput:
+    """All answers to one prompt."""
+
+    prompt_token_ids: list[int]
+    outputs: list[CompletionOutput]
+    usage: Usage
+    prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """The first answer's text."""
+        return self.outputs[0].text
+
+    def add(self, output: Output) -> None:
+        """Take in what a step brought."""
+        answer = self.outputs[output.index]
+        answer.text += output.text
+        answer.token_ids += output.token_ids
+        answer.logprobs += output.logprobs
+        answer.finish_reason = output.finish_reason
+        self.prompt_logprobs += output.prompt_logprobs
+        completion = sum(len(other.token_ids) for other in self.outputs)
+        self.usage = Usage(output.usage.prompt_tokens, completion, output.usage.cached_tokens)
+
+
+class LLM:
+    """`generate`, `stream`, `chat`. `defaults` are the sampling parameters of whoever names none."""
+
+    def __init__(
+        self,
+        model: Qwen,
+        tokenizer: Tokenizer,
+        config: EngineConfig | None = None,
+        *,
+        defaults: SamplingParams | None = None,
+        name: str = "qianwen",
+    ) -> None:
+        self.tokenizer, self.name = tokenizer, name
+        self.defaults = defaults or SamplingParams()
+        self.engine = LLMEngine(model, tokenizer, config)
+        self._lock = threading.Lock()
+        self._queues: dict[str, deque[Output]] = {}
+
+    def generate(
+        self,
+        prompts: Sequence[str] | Sequence[Sequence[int]],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        salt: str = "",
+    ) -> list[RequestOutput]:
+        """Answer all prompts together, texts or token ids, in their order; `params` for all or one for each."""
+        each = [params or self.defaults] * len(prompts) if not isinstance(params, Sequence) else params
+        streams = [self.stream(prompt, one, salt=salt) for prompt, one in zip(prompts, each, strict=True)]
+        return [stream.result() for stream in streams]
+
+    def stream(
+        self,
+        prompt: str | Sequence[int],
+        params: SamplingParams | None = None,
+        *,
+        salt: str = "",
+        score_from: int | None = None,
+    ) -> Stream:
+        """Start a request at once; iterate over its pieces, or ask for its `result`."""
+        ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
+        params = params or self.defaults
+        with self._lock:
+            request_id = self.engine.add_request(ids, params, salt=salt, score_from=score_from)
+            self._queues[request_id] = deque()
+        return Stream(self, request_id, ids, params.n)
+
+    def chat(
+        self,
+        messages: Sequence[Message],
+        functions: Sequence[FunctionSpec] = (),
+        stop: Sequence[str] = (),
+        **sampling: Any,
+    ) -> Iterator[Delta]:
+        """Stream the assistant's reply; `sampling` are fields of `SamplingParams` that replace the defaults."""
+        style = function_format(self.tokenizer)
+        rendered = render(messages, self.tokenizer, functions=functions, style=style, add_generation_prompt=True)
+        stops = (*stop, *(function_stop(style) if functions else ()))
+        params = self.params(**({"stop": stops} if stops else {}), **sampling)
+        stream = self.stream(rendered.ids, params)
+        reader = call_reader(style, messages) if functions else None
+        return _deltas(stream, reader)
+
+    def params(self, **sampling: Any) -> SamplingParams:
+        """The defaults with some fields replaced; RequestError for a name that does not exist."""
+        names = [field.name for field in dataclasses.fields(SamplingParams)]
+        for name in sampling:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, 1)
+                known = tr("known: {names}", names=", ".join(names))
+                hint = tr("did you mean {name}?", name=near[0]) if near else known
+                raise RequestError(tr("There is no sampling parameter {name!r}; {hint}", name=name, hint=hint))
+        return dataclasses.replace(self.defaults, **sampling)
+
+    def forget(self) -> None:
+        """Drop all cached prompts, as after a change of the weights."""
+        with self._lock:
+            self.engine.reset()
+
+    def _next(self, request_id: str) -> Output:
+        """The next piece of a request, run by this thread unless another has brought it."""
+        queue = self._queues[request_id]
+        while not queue:
+            with self._lock:
+                for output in [] if queue else self.engine.step():
+                    if output.request_id in self._queues:
+                        self._queues[output.request_id].append(output)
+        return queue.popleft()
+
+    def _close(self, request_id: str) -> None:
+        with self._lock:
+            self.engine.abort(request_id)
+            self._queues.pop(request_id, None)
+
+
+class Stream:
+    """The pieces of one request as they come. Closing, or losing, it cancels what is left."""
+
+    def __init__(self, llm: LLM, request_id: str, prompt_ids: list[int], num_answers: int) -> None:
+        self._llm, self.request_id, self.prompt_ids = llm, request_id, prompt_ids
+        self._num_answers = self._num_open = num_answers
+
+    def __iter__(self) -> Iterator[Output]:
+        try:
+            while self._num_open:
+                output = self._llm._next(self.request_id)
+                self._num_open -= output.finish_reason is not None
+                yield output
+        finally:
+            self.close()
+
+    def result(self) -> RequestOutput:
+        """Wait for the end; all that came."""
+        answers = [CompletionOutput(index) for index in range(self._num_answers)]
+        result = RequestOutput(self.prompt_ids, answers, Usage(len(self.prompt_ids), 0))
+        for output in self:
+            result.add(output)
+        return result
+
+    def close(self) -> None:
+        """Cancel what is left and free its blocks."""
+        self._num_open = 0
+        self._llm._close(self.request_id)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _deltas(stream: Stream, reader: ToolCallReader | ReActCallReader | None) -> Iterator[Delta]:
+    """The pieces of a reply, read for tool calls if there is a reader."""
+    has_calls = False
+    for output in stream:
+        deltas = reader.feed(output.text) if reader else [Delta(text=output.text)] if output.text else []
+        if output.finish_reason and reader:
+            deltas += reader.finish()
+        has_calls = has_calls or any(delta.tool_calls for delta in deltas)
+        yield from deltas
+        if output.finish_reason:
+            reason = "tool_calls" if has_calls else output.finish_reason
+            yield Delta(finish_reason=reason, usage=output.usage)

@@ -1,0 +1,225 @@
+"""The engine: requests come in, each `step` computes some tokens of many of them, pieces of answers come out.
+
+    step:  schedule chunks → run the network → choose tokens → release text, end what is done → guess ahead
+
+It runs in one thread and knows neither prompts as text nor HTTP; `llm.py` and the server stand in front of it. Whatever
+a request needs from step to step is in its sequences, so nothing is left on the model between two of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from qianwen.chat.model import Usage
+from qianwen.engine.block_manager import BlockManager
+from qianwen.engine.detokenize import Detokenizer, StopStrings, control_ids
+from qianwen.engine.model_runner import ModelRunner
+from qianwen.engine.params import SamplingParams
+from qianwen.engine.sampling import Sampler, TokenLogprob, token_logprob
+from qianwen.engine.scheduler import Scheduler
+from qianwen.engine.sequence import Sequence, Status
+from qianwen.model.long_context import ntk_alpha
+from qianwen.model.paged_cache import PagedCache
+from qianwen.model.transformer import Qwen
+from qianwen.runtime.errors import RequestError
+from qianwen.runtime.language import tr
+from qianwen.tokenizer.tokenizer import Tokenizer
+
+INVARIANT_TILE = 16  # rows of every forward in the batch-invariant mode
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """How much runs at once. The defaults suit two CPU cores."""
+
+    max_model_len: int = 0  # tokens of prompt and answer; 0: the model's own limit
+    max_num_seqs: int = 16  # answers that run at once
+    max_num_batched_tokens: int = 512  # tokens of a step: what a long prompt may delay those who are answering
+    block_size: int = 32  # tokens
+    num_blocks: int = 0  # 0: room for max_num_seqs times 2,048 tokens, or for one of full length if that is more
+    prefix_caching: bool = True
+    batch_invariant: bool = False  # the same bits whatever runs beside a request; slower
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a step added to one answer. The last one of an answer carries `finish_reason`."""
+
+    request_id: str
+    index: int
+    text: str
+    token_ids: tuple[int, ...]
+    usage: Usage
+    logprobs: tuple[TokenLogprob, ...] = ()
+    finish_reason: str | None = None
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class LLMEngine:
+    """`add_request`, `step`, `abort`."""
+
+    def __init__(self, model: Qwen, tokenizer: Tokenizer, config: EngineConfig | None = None) -> None:
+        self.tokenizer, self.config = tokenizer, config or EngineConfig()
+        shape = model.config
+        self.max_model_len = self.config.max_model_len or shape.max_position_embeddings
+        self.train_len = shape.train_len if shape.use_dynamic_ntk else 0
+        size = self.config.block_size
+        wanted = max(self.max_model_len, min(self.max_model_len, 2048) * self.config.max_num_seqs)
+        num_blocks = self.config.num_blocks or -(-wanted // size)
+        self.max_model_len = min(self.max_model_len, num_blocks * size)
+        weight = model.model.norm.weight
+        self.cache = PagedCache(
+            shape, num_blocks, size, weight.device, weight.dtype, is_invariant=self.config.batch_invariant
+        )
+        vocab_size = min(tokenizer.vocab_size, shape.vocab_size)
+        self.runner = ModelRunner(model, self.cache, vocab_size, INVARIANT_TILE if self.config.batch_invariant else 0)
+        self.blocks = BlockManager(num_blocks, size, self.config.prefix_caching)
+        self.scheduler = Scheduler(self.blocks, self.config.max_num_seqs, self.config.max_num_batched_tokens)
+        self.end_ids = frozenset((tokenizer.eod_id, tokenizer.im_start_id, tokenizer.im_end_id))
+        self._hidden = control_ids(tokenizer)
+        self._requests: dict[str, list[Sequence]] = {}
+        self._siblings: dict[str, list[Sequence]] = {}  # answers that wait for the first one to read the prompt
+        self._names = itertools.count()
+
+    @property
+    def has_work(self) -> bool:
+        return self.scheduler.has_work
+
+    def add_request(
+        self,
+        prompt_ids: Iterable[int],
+        params: SamplingParams,
+        *,
+        request_id: str | None = None,
+        salt: str = "",
+        score_from: int | None = None,
+    ) -> str:
+        """Queue a prompt and return its id.
+
+        Only requests with the same `salt` share cached prompts. With `score_from`, the log-probabilities of the
+        prompt's tokens from that one on are reported (the first has none). RequestError if it cannot be served.
+        """
+        ids = list(prompt_ids)
+        self._check(ids, params)
+        request_id = request_id or f"request-{next(self._names)}"
+        if request_id in self._requests:
+            raise RequestError(tr("A request {id!r} is running already.", id=request_id))
+        alpha = ntk_alpha(len(ids), self.train_len) if self.train_len else 1
+        stop = StopStrings(params.stop)
+        seqs = [
+            Sequence(
+                request_id=request_id,
+                index=index,
+                token_ids=list(ids),
+                params=params,
+                sampler=Sampler(params, ids, index),
+                detokenizer=Detokenizer(self.tokenizer, self._hidden, stop),
+                root=f"{alpha}/{salt}".encode(),
+                alpha=alpha,
+                score_from=score_from if index == 0 else None,
+            )
+            for index in range(params.n)
+        ]
+        self._requests[request_id], self._siblings[request_id] = seqs, seqs[1:]
+        self.scheduler.add(seqs[0])
+        return request_id
+
+    def abort(self, request_id: str) -> None:
+        """Stop a request, if it is still known, and free all it holds at once."""
+        waiting = self._siblings.pop(request_id, [])
+        for seq in self._requests.pop(request_id, []):
+            if seq not in waiting:
+                self.scheduler.finish(seq, "abort")
+
+    def reset(self) -> None:
+        """Forget all cached text: the weights have changed, or a step broke off."""
+        self.scheduler.restart()
+
+    def step(self) -> list[Output]:
+        """Compute one batch; what it added to each answer."""
+        chunks = self.scheduler.schedule()
+        if not chunks:
+            return []
+        try:
+            scores = self.runner.run(chunks)
+        except BaseException:  # Ctrl-C too: half the layers may have written
+            self.reset()
+            raise
+        outputs = []
+        for chunk, rows in zip(chunks, scores, strict=True):
+            chunk.seq.num_computed_tokens = min(chunk.end, chunk.seq.num_tokens)
+            if len(rows):
+                outputs.append(self._advance(chunk.seq, rows))
+        return outputs
+
+    def _advance(self, seq: Sequence, rows: np.ndarray) -> Output:
+        """Choose the next tokens of `seq` from its rows of scores and see whether they end it."""
+        tokens, logprobs, text, reason = [], [], "", None
+        for token, row in self._choose(seq, rows):
+            tokens.append(token)
+            seq.token_ids.append(token)
+            seq.sampler.accept(token)
+            if seq.params.logprobs is not None:
+                logprobs.append(token_logprob(row, token, seq.params.logprobs))
+            is_end = token in seq.params.stop_token_ids or (token in self.end_ids and not seq.params.ignore_eos)
+            text += "" if is_end else seq.detokenizer.add(token)
+            reason = "stop" if is_end or seq.detokenizer.is_stopped else self._limit(seq)
+            if reason:
+                break
+        seq.draft = []
+        self._release_siblings(seq)
+        if reason or not tokens:
+            reason = reason or "length"
+            text += seq.detokenizer.finish()
+            self._finish(seq, reason)
+        usage = Usage(seq.num_prompt_tokens, seq.num_output_tokens, seq.num_cached_tokens)
+        scored = tuple(seq.prompt_logprobs) if reason else ()
+        return Output(seq.request_id, seq.index, text, tuple(tokens), usage, tuple(logprobs), reason, scored)
+
+    def _choose(self, seq: Sequence, rows: np.ndarray) -> list[tuple[int, np.ndarray]]:
+        """Each next token with the scores it was chosen from; none for a request that only wants its prompt scored."""
+        if seq.params.max_tokens == 0:
+            return []
+        return [(seq.sampler.choose(rows[0]), rows[0])]
+
+    def _limit(self, seq: Sequence) -> str | None:
+        at_limit = seq.num_output_tokens == seq.params.max_tokens or seq.num_tokens >= self.max_model_len
+        if seq.sampler.is_finished:
+            return "stop"
+        return "length" if at_limit else None
+
+    def _release_siblings(self, seq: Sequence) -> None:
+        """The prompt is in the cache now, so the request's other answers can share it."""
+        for sibling in self._siblings.pop(seq.request_id, []):
+            self.scheduler.add(sibling)
+
+    def _finish(self, seq: Sequence, reason: str) -> None:
+        self.scheduler.finish(seq, reason)
+        if all(other.status is Status.FINISHED for other in self._requests[seq.request_id]):
+            del self._requests[seq.request_id]
+
+    def _check(self, ids: list[int], params: SamplingParams) -> None:
+        if not ids:
+            raise RequestError(tr("The prompt is empty: give at least one token."), param="prompt")
+        vocab_size = self.runner.vocab_size
+        known = {*params.logit_bias, *params.stop_token_ids, min(ids), max(ids)}
+        wrong = next((token for token in known if not 0 <= token < vocab_size), None)
+        if wrong is not None:
+            raise RequestError(
+                tr("Token id {id} is not in the vocabulary of {size} tokens.", id=wrong, size=vocab_size)
+            )
+        room = self.max_model_len - (params.max_tokens != 0)
+        if len(ids) > room:
+            raise RequestError(
+                tr(
+                    "The prompt has {count} tokens, and the context {size}: shorten it or leave out old turns.",
+                    count=len(ids),
+                    size=self.max_model_len,
+                ),
+                param="prompt",
+                code="context_length_exceeded",
+            )

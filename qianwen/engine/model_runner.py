@@ -1,0 +1,129 @@
+"""Runs the chunks of one step through the network: the only place of the engine that touches tensors.
+
+All tokens of a step are one row [1, T]: answers and pieces of prompts side by side, told apart by the cache. Only the
+hidden states that yield a token go through the head. Metadata is made once a step in NumPy; scores come back so too.
+
+With `tile` rows, the batch-invariant mode: matrix kernels choose their order of summation by the number of rows, so
+every forward has exactly `tile` of them, padded if need be, and a token's bits depend on its own text alone.
+
+Shapes: T tokens, R rows of scores, H hidden_size, V vocabulary without the padding rows of the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qianwen.engine.sampling import token_logprob
+from qianwen.engine.scheduler import Chunk
+from qianwen.model.paged_cache import PagedCache
+from qianwen.model.transformer import Qwen
+
+SCORED_ROWS = 64  # rows of prompt scores in memory at a time
+
+
+class ModelRunner:
+    """A model and the cache it fills."""
+
+    def __init__(self, model: Qwen, cache: PagedCache, vocab_size: int, tile: int = 0) -> None:
+        self.model, self.cache, self.vocab_size, self.tile = model, cache, vocab_size, tile
+        self.stretches = model.config.use_dynamic_ntk
+        self.device = cache.device
+
+    def run(self, chunks: list[Chunk]) -> list[np.ndarray]:
+        """For each chunk its scores [R, V]: one row for its last token and one for each guess behind it, or none."""
+        with torch.inference_mode(), _evaluating(self.model):
+            hidden = self._hidden(chunks)
+            ends = np.cumsum([chunk.num_tokens for chunk in chunks])
+            for chunk, end in zip(chunks, ends, strict=True):
+                if chunk.seq.score_from is not None:
+                    self._score_prompt(chunk, hidden[end - chunk.num_tokens : end])
+            counts = [chunk.num_rows for chunk in chunks]
+            rows = np.concatenate([np.arange(end - count, end) for end, count in zip(ends, counts, strict=True)])
+            if not len(rows):
+                return [np.empty((0, self.vocab_size), np.float32)] * len(chunks)
+            if len(rows) < len(hidden):
+                hidden = hidden[torch.from_numpy(rows).to(self.device)]
+            scores = self.scores(hidden)
+        return np.split(scores, np.cumsum(counts)[:-1])
+
+    def scores(self, hidden: Tensor) -> np.ndarray:
+        """hidden [R, H] → scores [R, V] in fp32."""
+        if not self.tile:
+            return self._head(hidden)
+        tiles = [self._head(_padded(part, self.tile))[: len(part)] for part in hidden.split(self.tile)]
+        return np.concatenate(tiles)
+
+    def _score_prompt(self, chunk: Chunk, hidden: Tensor) -> None:
+        """Log-probabilities of the prompt's tokens that the hidden states [T, H] of `chunk` foretell."""
+        seq = chunk.seq
+        first = max(seq.score_from or 1, 1) + len(seq.prompt_logprobs)  # recomputed tokens are not scored twice
+        targets = range(max(first, chunk.start + 1), min(chunk.end + 1, seq.num_prompt_tokens))
+        for begin in range(targets.start, targets.stop, SCORED_ROWS):
+            part = range(begin, min(begin + SCORED_ROWS, targets.stop))
+            rows = self.scores(hidden[part.start - 1 - chunk.start : part.stop - 1 - chunk.start])
+            num_top = max(seq.params.logprobs or 0, 1)
+            seq.prompt_logprobs += [
+                token_logprob(row, seq.token_ids[target], num_top) for row, target in zip(rows, part, strict=True)
+            ]
+
+    def _head(self, hidden: Tensor) -> np.ndarray:
+        return self.model.logits(hidden)[:, : self.vocab_size].float().cpu().numpy()
+
+    def _hidden(self, chunks: list[Chunk]) -> Tensor:
+        """Hidden states [T, H] of the tokens of all chunks, in their order."""
+        if not self.tile:
+            return self._forward(chunks)
+        return torch.cat([self._forward(tile)[: sum(c.num_tokens for c in tile)] for tile in _tiles(chunks, self.tile)])
+
+    def _forward(self, chunks: list[Chunk]) -> Tensor:
+        """One call of the network; in tiles padded to `tile` tokens, which live in no sequence."""
+        ids: list[int] = []
+        for chunk in chunks:
+            ids += chunk.token_ids
+        padding = max(self.tile - len(ids), 0)
+        tables = [chunk.seq.block_table for chunk in chunks] + [[]] * padding
+        query_lens = np.array([chunk.num_tokens for chunk in chunks] + [1] * padding)
+        context_lens = np.array([chunk.end for chunk in chunks] + [1] * padding)
+        alphas = np.array([chunk.seq.alpha for chunk in chunks] + [1] * padding) if self.stretches else None
+        positions = self.cache.begin(tables, context_lens, query_lens, alphas)
+        input_ids = torch.tensor(ids + [0] * padding).unsqueeze(0).to(self.device)
+        return self.model(input_ids, torch.from_numpy(positions).unsqueeze(0).to(self.device), self.cache)[0]
+
+
+@contextmanager
+def _evaluating(model: Qwen) -> Iterator[None]:
+    """Inference mode of the modules (a model in training ignores NTK), put back afterwards."""
+    was_training = model.training
+    if was_training:
+        model.eval()
+    try:
+        yield
+    finally:
+        if was_training:
+            model.train()
+
+
+def _padded(rows: Tensor, size: int) -> Tensor:
+    return torch.cat([rows, rows.new_zeros(size - len(rows), rows.size(1))]) if len(rows) < size else rows
+
+
+def _tiles(chunks: list[Chunk], size: int) -> Iterator[list[Chunk]]:
+    """Cut the chunks into lists of `size` tokens in order, the last one shorter."""
+    tile: list[Chunk] = []
+    room = size
+    for chunk in chunks:
+        start = chunk.start
+        while start < chunk.end:
+            count = min(room, chunk.end - start)
+            tile.append(Chunk(chunk.seq, start, count))
+            start, room = start + count, room - count
+            if not room:
+                yield tile
+                tile, room = [], size
+    if tile:
+        yield tile

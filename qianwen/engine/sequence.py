@@ -1,0 +1,68 @@
+"""One answer under way: its tokens, how many of them the cache holds, where, and how it ends.
+
+    token_ids   prompt and answer so far        [0, num_computed_tokens) have keys and values in the cache
+    draft       guesses behind them that the next step checks (see speculate.py)
+
+A request with n answers is n sequences; they share the prompt's blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Ids
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from qianwen.engine.detokenize import Detokenizer
+from qianwen.engine.params import SamplingParams
+from qianwen.engine.sampling import Sampler, TokenLogprob
+
+
+class Status(Enum):
+    """Where a sequence stands."""
+
+    WAITING = auto()
+    RUNNING = auto()
+    FINISHED = auto()
+
+
+@dataclass(eq=False)
+class Sequence:
+    """State of one answer. The scheduler owns `status` and the counts, the block manager owns `block_table`."""
+
+    request_id: str
+    index: int  # which of the request's n answers
+    token_ids: list[int]
+    params: SamplingParams
+    sampler: Sampler
+    detokenizer: Detokenizer
+    root: bytes = b""  # what its block hashes start from: the key's salt and all else that keys and values depend on
+    alpha: int = 1  # stretch of the rotary base, fixed by the prompt's length
+    score_from: int | None = None  # report log-probabilities of the prompt's tokens from this one on
+    num_computed_tokens: int = 0
+    num_cached_tokens: int = 0  # of the prompt, found in the cache when it first ran
+    block_table: list[int] = field(default_factory=list)
+    block_hashes: list[bytes] = field(default_factory=list)  # one for each full block of known tokens
+    draft: list[int] = field(default_factory=list)
+    status: Status = Status.WAITING
+    finish_reason: str | None = None
+    prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.num_prompt_tokens = len(self.token_ids)
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.token_ids)
+
+    @property
+    def num_output_tokens(self) -> int:
+        return len(self.token_ids) - self.num_prompt_tokens
+
+    @property
+    def num_new_tokens(self) -> int:
+        """Tokens that the cache does not hold yet, guesses included."""
+        return len(self.token_ids) + len(self.draft) - self.num_computed_tokens
+
+    @property
+    def output_ids(self) -> Ids[int]:
+        return self.token_ids[self.num_prompt_tokens :]
