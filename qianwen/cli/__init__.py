@@ -17,6 +17,7 @@ from qianwen.runtime.language import tr
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "runs": ("qianwen.cli.runs:runs", "list, follow, compare and delete the runs on this disk"),
+    "report": ("qianwen.cli.runs:report", "write a run's report as one HTML page"),
     "doctor": ("qianwen.cli.doctor:doctor", "what works on this machine, what does not, and why"),
 }
 

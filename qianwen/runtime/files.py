@@ -1,166 +1,29 @@
-"""How anything reaches the disk: whole, or not at all.
+"""What lies on the disk and where: JSON lines, the cache, the run folder, and the lock that keeps two processes apart.
 
-    file     write to a temporary name → fsync → rename over the target → fsync the folder
-    folder   the same for all its files, with a `manifest.json` of sizes and SHA-256 that is written last
-
-A reader therefore sees the old artefact or the new one, whatever kills the writer, and `verify_folder` finds any byte
-that changed since. Symbolic links are followed: the target is replaced, the link stays.
-Here too: JSON lines, the lock that keeps two processes off one folder, and the run folder.
-Not here: two machines writing the same name at the same time.
+Everything written goes through the atomic writer of `atomic.py`, whose functions are offered here too.
 """
 
 import dataclasses
 import gzip
-import hashlib
 import io
 import json
 import os
-import shutil
 import sys
 import time
-import uuid
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-import psutil
 import zstandard
 
+from qianwen.runtime.atomic import atomic_file as atomic_file
+from qianwen.runtime.atomic import atomic_folder as atomic_folder
+from qianwen.runtime.atomic import sha256_file as sha256_file
+from qianwen.runtime.atomic import verify_folder as verify_folder
 from qianwen.runtime.errors import CheckpointError, ConfigError, DataError
 from qianwen.runtime.language import tr
-
-MANIFEST = "manifest.json"
-
-
-# ---- one artefact -----------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def atomic_file(path: str | Path, mode: str = "wb", encoding: str | None = None) -> Iterator[IO[Any]]:
-    """Open a file that appears under `path`, complete and on the disk, only when the block ends without an error."""
-    target = Path(os.path.realpath(path))
-    temporary = _temporary(target)
-    try:
-        with open(temporary, mode, encoding=encoding or (None if "b" in mode else "utf-8")) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-        _fsync_folder(target.parent)
-    except OSError as error:
-        error.filename = error.filename or str(target)  # write(2) does not know its file; the user should
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Yield an empty folder that replaces `path`, whole and with a manifest, when the block ends without an error."""
-    target = Path(os.path.realpath(path))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _recover(target)
-    temporary = _temporary(target)
-    temporary.mkdir()
-    try:
-        yield temporary
-        files = sorted(file for file in temporary.rglob("*") if file.is_file())
-        entries = {file.relative_to(temporary).as_posix(): _entry(file) for file in files}
-        with atomic_file(temporary / MANIFEST, "w") as manifest:
-            json.dump({"files": entries}, manifest, indent=1, ensure_ascii=False)
-        for folder in [temporary, *(entry for entry in temporary.rglob("*") if entry.is_dir())]:
-            _fsync_folder(folder)
-        _swap_in(temporary, target)
-    except OSError as error:
-        error.filename = error.filename or str(target)
-        raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def verify_folder(path: str | Path) -> dict[str, Any]:
-    """The manifest of `path` after hashing every file it lists. Raises CheckpointError naming the first bad file."""
-    folder = Path(os.path.realpath(path))
-    _recover(folder)
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        expected = {str(name): (entry["size"], entry["sha256"]) for name, entry in manifest["files"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        message = tr("{path}: no readable {manifest} ({error})", path=path, manifest=MANIFEST, error=error)
-        raise CheckpointError(message) from error
-    for name, (size, digest) in expected.items():
-        file = folder / name
-        if not file.is_file():
-            raise CheckpointError(tr("{path}: {name} is missing", path=path, name=name))
-        if (found := file.stat().st_size) != size:
-            message = tr(
-                "{path}: {name} has {found} bytes, written were {size}", path=path, name=name, found=found, size=size
-            )
-            raise CheckpointError(message)
-        if sha256_file(file) != digest:
-            raise CheckpointError(tr("{path}: {name} changed after it was written", path=path, name=name))
-    return manifest
-
-
-def sha256_file(path: str | Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _entry(file: Path) -> dict[str, int | str]:
-    with open(file, "rb+") as handle:
-        os.fsync(handle.fileno())
-    return {"size": file.stat().st_size, "sha256": sha256_file(file)}
-
-
-def _temporary(target: Path) -> Path:
-    """A fresh name beside `target`; leftovers of processes that died are removed first."""
-    prefix = f".{target.name[:100]}."
-    with suppress(OSError):  # tidying must never stop a write
-        for stale in target.parent.iterdir():
-            pid = stale.name.removeprefix(prefix).split("-")[0]
-            if (
-                stale.name.startswith(prefix)
-                and stale.suffix == ".tmp"
-                and pid.isdigit()
-                and not psutil.pid_exists(int(pid))
-            ):
-                shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
-    return target.with_name(f"{prefix}{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
-
-
-def _aside(target: Path) -> Path:
-    return target.with_name(f".{target.name}.replaced")
-
-
-def _swap_in(temporary: Path, target: Path) -> None:
-    """Rename over `target`. A folder cannot be renamed over a full one, so the old one steps aside for a moment."""
-    if target.exists():
-        os.rename(target, _aside(target))
-    os.rename(temporary, target)
-    _fsync_folder(target.parent)
-    shutil.rmtree(_aside(target), ignore_errors=True)
-
-
-def _recover(target: Path) -> None:
-    """Undo a replacement that was killed between its two renames, or finish one killed after them."""
-    aside = _aside(target)
-    if aside.exists():
-        shutil.rmtree(aside, ignore_errors=True) if target.exists() else os.rename(aside, target)
-
-
-def _fsync_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows cannot open a folder, and its renames are durable
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
 
 # ---- JSON lines -------------------------------------------------------------------------------------------------
 
@@ -204,8 +67,7 @@ def _open_bytes(path: Path) -> io.BufferedIOBase:
     if path.suffix == ".gz":
         return gzip.open(path, "rb")
     if path.suffix == ".zst":
-        reader = zstandard.ZstdDecompressor().stream_reader(path.open("rb"), read_across_frames=True, closefd=True)
-        return io.BufferedReader(reader)
+        return io.BufferedReader(_ZstdFile(path), 1 << 16)
     return path.open("rb")
 
 
@@ -215,10 +77,43 @@ def _compressed(path: Path, raw: IO[bytes]) -> Iterator[Any]:
         with gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) as file:
             yield file
     elif path.suffix == ".zst":
-        with zstandard.ZstdCompressor().stream_writer(raw, closefd=False) as file:
+        with zstandard.ZstdCompressor(write_checksum=True).stream_writer(raw, closefd=False) as file:
             yield file
     else:
         yield raw
+
+
+class _ZstdFile(io.RawIOBase):
+    """The bytes of a zstd file. The library's own reader takes a file cut inside a frame for a whole one."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
+        self._frame: zstandard.ZstdDecompressionObj | None = None
+        self._packed = b""
+        self._plain = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._plain:
+            self._packed = self._packed or self._file.read(2048)  # little, because a hostile file unpacks 40,000-fold
+            if not self._packed and self._frame:
+                raise EOFError(tr("the file ends inside a zstd frame"))
+            if not self._packed:
+                return 0
+            self._frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
+            self._plain = memoryview(self._frame.decompress(self._packed))
+            self._packed = self._frame.unused_data if self._frame.eof else b""
+            self._frame = None if self._frame.eof else self._frame
+        count = min(len(buffer), len(self._plain))
+        buffer[:count] = self._plain[:count]
+        self._plain = self._plain[count:]
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 # ---- folders with a meaning -------------------------------------------------------------------------------------
@@ -282,7 +177,7 @@ class RunFolder:
 
     def __init__(self, path: Path, record: dict[str, Any]) -> None:
         self.path = path
-        self.record = record  # {stage, state, created, config}
+        self.record = record  # {stage, state, created, config, pid}
 
     @classmethod
     def create(cls, name: str | Path, stage: str, config: Any) -> "RunFolder":
@@ -295,7 +190,10 @@ class RunFolder:
         plain = json.loads(json.dumps(plain, default=str))
         if (path / "run.json").exists():
             run = cls.open(path)
-            wanted, found = _flat({"stage": stage, **plain}), _flat({"stage": run.record["stage"], **run.config})
+            wanted, found = (
+                flat_config({"stage": stage, **plain}),
+                flat_config({"stage": run.record["stage"], **run.config}),
+            )
             changed = [key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)]
             if changed:
                 key = min(changed)
@@ -310,7 +208,7 @@ class RunFolder:
         else:
             path.mkdir(parents=True, exist_ok=True)
             run = cls(path, {"stage": stage, "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "config": plain})
-        run.set_state("running")
+        run.set_state("running", pid=os.getpid())
         return run
 
     @classmethod
@@ -353,9 +251,9 @@ def _run_path(name: str | Path) -> Path:
     return Path(name) if isinstance(name, Path) or Path(name).name != name else runs_dir() / name
 
 
-def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat_config(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """`{"loop": {"steps": 20}}` → `{"loop.steps": 20}`."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        flat |= flat_config(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flat

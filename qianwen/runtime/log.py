@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -42,7 +42,7 @@ class MetricsLog:
         if not is_main():
             return
         row = {"step": step} | {name: _scalar(value) for name, value in metrics.items()}
-        console.print(_console_line(row))
+        console.print(metrics_line(row))
         finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
         self._append(json.dumps(finite | {"time": round(time.time(), 3)}, ensure_ascii=False) + "\n")
 
@@ -69,6 +69,13 @@ class MetricsLog:
         if b"".join(kept) != data:
             with atomic_file(self.path) as file:
                 file.writelines(kept)
+
+
+def read_metrics(path: str | Path) -> list[dict[str, Any]]:
+    """The complete rows of a metrics file, which may be growing. None where a value was not finite."""
+    if not Path(path).exists():
+        return []
+    return [json.loads(line) for line in Path(path).read_bytes().splitlines(keepends=True) if _is_kept(line, None)]
 
 
 def progress(iterable: Iterable[T], total: int | None, description: str) -> Iterator[T]:
@@ -99,7 +106,7 @@ def _scalar(value: object) -> float | int | str:
     return value if isinstance(value, (bool, int, str)) else float(value)  # type: ignore[arg-type]
 
 
-def _console_line(row: dict[str, float | int | str]) -> Text:
+def metrics_line(row: dict[str, float | int | str]) -> Text:
     """`step 120  loss 2.314  lr 0.0003`, names dim on a terminal."""
     line = Text()
     for name, value in row.items():

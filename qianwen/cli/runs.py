@@ -1,0 +1,115 @@
+"""`qianwen runs` and `qianwen report`: the runs on this disk."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.table import Table
+
+from qianwen.runtime import runs as registry
+from qianwen.runtime.errors import ConfigError
+from qianwen.runtime.files import RunFolder, runs_dir
+from qianwen.runtime.language import tr
+from qianwen.runtime.log import console, metrics_line, read_metrics
+
+Names = tyro.conf.Positional[tuple[str, ...]]
+Name = tyro.conf.Positional[str]
+
+
+def runs(argv: list[str]) -> int:
+    """Dispatch `list` (the default), `follow`, `compare` and `delete`."""
+    commands = {"list": list_runs, "follow": follow, "compare": compare, "delete": delete}
+    return tyro.extras.subcommand_cli_from_dict(commands, prog="qianwen runs", args=argv or ["list"])
+
+
+def list_runs() -> int:
+    """List the runs under `runs/` (or $QIANWEN_RUNS), the newest first, with their sizes."""
+    found = registry.all_runs()
+    if not found:
+        console.print(tr("no runs in {folder} yet: `qianwen demo` makes the first", folder=runs_dir()))
+        return 0
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for heading in (tr("run"), tr("stage"), tr("state"), tr("created")):
+        table.add_column(heading)
+    for heading in (tr("step"), tr("loss"), tr("size")):
+        table.add_column(heading, justify="right")
+    for run in found:
+        row = (read_metrics(run.metrics_path) or [{}])[-1]
+        loss = row.get("loss")
+        shown = [f"{row['step']:,}" if "step" in row else "", f"{loss:.4g}" if isinstance(loss, float) else ""]
+        created = run.record["created"][:16].replace("T", " ")
+        table.add_row(registry.label(run), run.record["stage"], registry.state(run), created, *shown, _size(run))
+    console.print(table)
+    return 0
+
+
+def follow(run: Name) -> int:
+    """Show a run's metrics, and go on as they are written. Ctrl-C stops watching, not the run."""
+    for row in registry.follow(registry.find_run(run)):
+        console.print(metrics_line({name: value for name, value in row.items() if name != "time"}))
+    return 0
+
+
+def compare(runs: Names, metric: Annotated[str, tyro.conf.arg(help="the curve to draw")] = "loss") -> int:
+    """Put several runs side by side, here and in `runs/compare.html` with their curves."""
+    if len(runs) < 2:
+        raise ConfigError(tr("name at least two runs to compare: `qianwen runs` lists them"))
+    found = [registry.find_run(name) for name in runs]
+    header, rows = registry.comparison(found)
+    table = Table(*header, box=None, header_style="dim", pad_edge=False)
+    for row in rows:
+        table.add_row(
+            *(f"{cell:.4g}" if isinstance(cell, float) else str("" if cell is None else cell) for cell in row)
+        )
+    console.print(table)
+    path = runs_dir() / "compare.html"
+    registry.compare_page(found, metric).write(path)
+    console.print(tr("written: {path}", path=path))
+    return 0
+
+
+def delete(runs: Names, yes: Annotated[bool, tyro.conf.arg(help="do not ask")] = False) -> int:
+    """Delete runs, after showing their sizes and asking."""
+    if not runs:
+        raise ConfigError(tr("name the runs to delete: `qianwen runs` lists them"))
+    found = [registry.find_run(name) for name in runs]
+    for run in found:
+        console.print(f"{registry.label(run)}  {_size(run)}")
+    if not yes:
+        if not sys.stdin.isatty():
+            raise ConfigError(tr("nobody is here to confirm: add --yes to delete"))
+        if console.input(tr("delete for good? [y/N] ")).strip().lower() not in ("y", "yes", "是"):
+            return 1
+    for run in found:
+        registry.delete(run)
+        console.print(tr("deleted {name}", name=registry.label(run)))
+    return 0
+
+
+def report(argv: list[str]) -> int:
+    """`qianwen report RUN`: write the report, unless the run's stage wrote one after its last metrics; say where."""
+    run = registry.find_run(tyro.cli(_report_arguments, prog="qianwen report", args=argv))
+    path = run.path / "report.html"
+    if not path.exists() or _is_newer(run, path):
+        registry.run_page(run).write(path)
+    console.print(str(path))
+    return 0
+
+
+def _report_arguments(run: Name) -> str:
+    """Write a run's report and print where it lies."""
+    return run
+
+
+def _is_newer(run: RunFolder, path: Path) -> bool:
+    return run.metrics_path.exists() and run.metrics_path.stat().st_mtime > path.stat().st_mtime
+
+
+def _size(run: RunFolder) -> str:
+    size = float(registry.size_bytes(run))
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} GB"

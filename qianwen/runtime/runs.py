@@ -1,0 +1,149 @@
+"""The runs on this disk: what there is, how it stands, how several compare.
+
+A run is any folder with a `run.json`; there is no index that could disagree with the folders. A run may hold others,
+one level down, as the demo holds its stages.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from qianwen.runtime.errors import CheckpointError, ConfigError
+from qianwen.runtime.files import RunFolder, flat_config, runs_dir
+from qianwen.runtime.language import tr
+from qianwen.runtime.log import read_metrics
+from qianwen.runtime.page import Cell, Page, new_axes
+
+MAX_CURVES = 12  # figures of a report; more are in metrics.jsonl
+
+
+def all_runs() -> list[RunFolder]:
+    """Every readable run under `runs_dir()`, the newest first."""
+    runs = []
+    for pattern in ("*/run.json", "*/*/run.json"):
+        for file in runs_dir().glob(pattern):
+            if file.parent.name.startswith("."):
+                continue
+            try:
+                runs.append(RunFolder.open(file.parent))
+            except CheckpointError as error:
+                runs.append(RunFolder(file.parent, _damaged(file, error)))
+    return sorted(runs, key=lambda run: run.record["created"], reverse=True)
+
+
+def label(run: RunFolder) -> str:
+    """How the user names it: its path inside `runs_dir()`, or its whole path."""
+    here = runs_dir().resolve()
+    path = run.path.resolve()
+    return path.relative_to(here).as_posix() if path.is_relative_to(here) else str(path)
+
+
+def find_run(name: str) -> RunFolder:
+    """The run called `name`: a name or `outer/inner` inside `runs_dir()`, or a path. Raises ConfigError."""
+    inside = runs_dir() / name
+    return RunFolder.open(inside if (inside / "run.json").exists() else Path(name) if os.sep in name else name)
+
+
+def state(run: RunFolder) -> str:
+    """The recorded state, but `stopped` for a run whose process is gone before it could say so."""
+    recorded = run.record["state"]
+    is_gone = recorded == "running" and not psutil.pid_exists(run.record.get("pid", -1))
+    return "stopped" if is_gone else recorded
+
+
+def size_bytes(run: RunFolder) -> int:
+    """All bytes under the run's folder."""
+    return sum(file.stat().st_size for file in run.path.rglob("*") if file.is_file() and not file.is_symlink())
+
+
+def follow(run: RunFolder, *, poll_seconds: float = 0.5) -> Iterator[dict[str, Any]]:
+    """Every metrics row so far, then each new one as it is written, until the run is no longer running."""
+    seen = 0
+    while True:
+        is_running = state(RunFolder.open(run.path)) == "running"  # asked first, so the last rows are not missed
+        rows = read_metrics(run.metrics_path)
+        yield from rows[seen:]
+        seen = len(rows)
+        if not is_running:
+            return
+        time.sleep(poll_seconds)
+
+
+def delete(run: RunFolder) -> None:
+    """Remove the run for good. Raises ConfigError while it is running."""
+    if state(run) == "running":
+        pid = run.record.get("pid")
+        raise ConfigError(tr("{name} is running as process {pid}: stop it first", name=label(run), pid=pid))
+    doomed = run.path.with_name(f".{run.path.name}.deleted")
+    os.rename(run.path, doomed)  # the name is free at once, and never stands for half a run
+    shutil.rmtree(doomed)
+
+
+def comparison(runs: list[RunFolder]) -> tuple[list[str], list[list[Cell]]]:
+    """A table of runs side by side: state, every configuration field that differs, and each metric's last value."""
+    configs = [flat_config(run.config) for run in runs]
+    fields = sorted(set().union(*configs))
+    differing = [f for f in fields if len({repr(config.get(f)) for config in configs}) > 1]
+    last = [_last_values(run) for run in runs]
+    metrics = list(dict.fromkeys(name for values in last for name in values))
+    header = [tr("run"), *(label(run) for run in runs)]
+    rows: list[list[Cell]] = [[tr("stage"), *(run.record["stage"] for run in runs)], [tr("state"), *map(state, runs)]]
+    rows += [[field, *(_cell(config.get(field)) for config in configs)] for field in differing]
+    rows += [[name, *(values.get(name) for values in last)] for name in metrics]
+    return header, rows
+
+
+def compare_page(runs: list[RunFolder], metric: str) -> Page:
+    """The comparison as a report: the table, and `metric` over steps with one curve per run."""
+    page = Page(tr("Comparison of runs"))
+    figure, (axes,) = new_axes()
+    for run in runs:
+        points = _points(run, metric)
+        axes.plot([step for step, _ in points], [value for _, value in points], label=label(run))
+    axes.set_xlabel(tr("step"))
+    axes.set_title(metric)
+    axes.legend()
+    page.figure(figure, tr("{metric} over steps", metric=metric))
+    page.table(*comparison(runs))
+    return page
+
+
+def run_page(run: RunFolder) -> Page:
+    """The report of any run: how it stands, a curve per metric, its configuration."""
+    page = Page(tr("Run {name}", name=label(run)))
+    page.headline({tr("stage"): run.record["stage"], tr("state"): state(run), **_last_values(run)})
+    page.section(tr("Curves"))
+    for name in list(_last_values(run))[:MAX_CURVES]:
+        if name != "step" and len(points := _points(run, name)) > 1:
+            figure, (axes,) = new_axes(height=2.4)
+            axes.plot([step for step, _ in points], [value for _, value in points])
+            page.figure(figure, tr("{metric} over steps", metric=name))
+    page.section(tr("Configuration"))
+    page.table([tr("field"), tr("value")], [[field, str(value)] for field, value in flat_config(run.config).items()])
+    return page
+
+
+def _last_values(run: RunFolder) -> dict[str, Cell]:
+    values: dict[str, Cell] = {}
+    for row in read_metrics(run.metrics_path):
+        values |= {name: value for name, value in row.items() if name != "time"}
+    return values
+
+
+def _points(run: RunFolder, metric: str) -> list[tuple[int, float]]:
+    rows = read_metrics(run.metrics_path)
+    return [(row["step"], row[metric]) for row in rows if isinstance(row.get(metric), (int, float))]
+
+
+def _cell(value: Any) -> Cell:
+    return value if isinstance(value, (str, int, float, type(None))) else str(value)
+
+
+def _damaged(file: Path, error: CheckpointError) -> dict[str, Any]:
+    created = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(file.stat().st_mtime))
+    return {"stage": "?", "state": "damaged", "created": created, "config": {}, "error": str(error)}
