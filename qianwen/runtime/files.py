@@ -11,7 +11,7 @@ import os
 import sys
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -32,7 +32,7 @@ def read_jsonl(path: str | Path) -> Iterator[dict[str, Any]]:
     """The objects of a `.jsonl`, `.jsonl.gz` or `.jsonl.zst` file; blank lines are skipped. Raises DataError."""
     number = 0
     try:
-        with _open_bytes(Path(path)) as file:
+        with open_bytes(Path(path)) as file:
             for number, line in enumerate(file, start=1):
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
                 if not text:
@@ -49,7 +49,7 @@ def read_jsonl(path: str | Path) -> Iterator[dict[str, Any]]:
         raise DataError(tr("{path}, after line {number}: {error}", path=path, number=number, error=error)) from error
 
 
-def write_jsonl(path: str | Path, rows: Iterable[dict[str, Any]]) -> int:
+def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, object]]) -> int:
     """Write one object a line, compressed as the suffix says, and return how many. Same rows, same bytes."""
     count = 0
     with atomic_file(path) as raw, _compressed(Path(path), raw) as file:
@@ -63,7 +63,8 @@ def write_jsonl(path: str | Path, rows: Iterable[dict[str, Any]]) -> int:
     return count
 
 
-def _open_bytes(path: Path) -> io.BufferedIOBase:
+def open_bytes(path: Path) -> io.BufferedIOBase:
+    """The plain bytes of a file that may be packed (`.gz`, `.zst`), unpacked little by little."""
     if path.suffix == ".gz":
         return gzip.open(path, "rb")
     if path.suffix == ".zst":
