@@ -4,6 +4,7 @@ Nothing heavy is imported here, so `qianwen --help` answers at once.
 """
 
 import difflib
+import errno
 import importlib
 import importlib.metadata
 import os
@@ -24,7 +25,29 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command and turn what the user can cause into one clear line. `QIANWEN_DEBUG=1` shows tracebacks."""
-    name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    try:
+        status = _run(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()  # here, where a closed pipe is caught
+        return status
+    except KeyboardInterrupt:
+        return _complain(tr("interrupted"), 130)
+    except BrokenPipeError:  # `qianwen runs | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except QianwenError as error:
+        return _complain(str(error))
+    except OSError as error:
+        message = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+        is_full = error.errno == errno.ENOSPC
+        return _complain(tr("{error}: make room, then run the same command again", error=message) if is_full else message)
+    except ModuleNotFoundError as error:
+        if not (extra := _extra_of(error.name or "")):
+            raise
+        return _complain(tr("this needs {name}: pip install 'qianwen[{extra}]'", name=error.name, extra=extra))
+
+
+def _run(argv: list[str]) -> int:
+    name, *rest = argv or ["--help"]
     if name in ("-h", "--help", "help"):
         print(_help())
         return 0
@@ -36,21 +59,7 @@ def main(argv: list[str] | None = None) -> int:
         hint = tr("did you mean {name}?", name=close[0]) if close else tr("`qianwen --help` lists the commands")
         return _complain(tr("unknown command {name}: {hint}", name=name, hint=hint), 2)
     module, function = COMMANDS[name][0].split(":")
-    try:
-        return getattr(importlib.import_module(module), function)(rest) or 0
-    except KeyboardInterrupt:
-        return _complain(tr("interrupted"), 130)
-    except BrokenPipeError:  # `qianwen runs | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except QianwenError as error:
-        return _complain(str(error))
-    except OSError as error:
-        return _complain(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
-    except ModuleNotFoundError as error:
-        if not (extra := _extra_of(error.name or "")):
-            raise
-        return _complain(tr("this needs {name}: pip install 'qianwen[{extra}]'", name=error.name, extra=extra))
+    return getattr(importlib.import_module(module), function)(rest) or 0
 
 
 def _help() -> str:

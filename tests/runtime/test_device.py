@@ -1,0 +1,60 @@
+"""Device and number format, seeds, memory."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from qianwen.runtime import device
+
+
+def test_the_best_device_computes():
+    chosen = device.best_device()
+    assert torch.ones(2, device=chosen).sum().item() == 2
+
+
+@pytest.mark.parametrize(
+    ("features", "dtype"),
+    [
+        ({"avx2", "avx512f", "avx512_vnni"}, torch.float32),
+        ({"avx512f", "avx512_bf16"}, torch.bfloat16),
+        ({"amx_tile", "amx_bf16"}, torch.bfloat16),
+        ({"asimd", "bf16"}, torch.bfloat16),
+        (set(), torch.float32),
+    ],
+)
+def test_bfloat16_only_where_the_cpu_multiplies_it(monkeypatch, features, dtype):
+    monkeypatch.setattr(device, "cpu_features", lambda: frozenset(features))
+    assert device.compute_dtype(torch.device("cpu")) == dtype
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype"), [((7, 5), torch.float32), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)]
+)
+def test_bfloat16_on_cuda_from_8_0(monkeypatch, capability, dtype):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: capability)
+    assert device.compute_dtype(torch.device("cuda")) == dtype
+
+
+def test_the_features_of_this_machine_agree_with_torch():
+    seen = torch.backends.cpu.get_cpu_capability()  # such as AVX512 or AVX2
+    if seen.startswith("AVX"):
+        assert any(name.startswith(seen.lower().replace("_", "")[:6]) for name in device.cpu_features())
+    assert device.cpu_name()
+
+
+def test_a_seed_repeats_every_generator():
+    def draw() -> tuple:
+        device.seed_everything(2**40 + 7)
+        return random.random(), np.random.rand(), torch.rand(1).item()
+
+    assert draw() == draw()
+
+
+def test_memory_is_counted():
+    before = device.memory_in_use_bytes()
+    block = np.ones(30_000_000, dtype=np.uint8)
+    assert device.memory_in_use_bytes() - before > 20_000_000
+    assert device.peak_memory_bytes() >= device.memory_in_use_bytes() - 1_000_000
+    del block
