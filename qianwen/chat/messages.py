@@ -118,6 +118,8 @@ def to_openai(message: Message) -> dict[str, Any]:
 
 def from_openai(message: Mapping[str, Any]) -> Message:
     """Read one message of a request; raises RequestError for what no text model can take."""
+    if not isinstance(message, Mapping):
+        raise RequestError(tr("A message must be an object with role and content; got {value!r}.", value=message))
     role = message.get("role")
     if role == "function":
         role = "tool"

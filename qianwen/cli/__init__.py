@@ -17,6 +17,8 @@ from qianwen.runtime.errors import QianwenError
 from qianwen.runtime.language import tr
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "chat": ("qianwen.cli.chat:chat", "talk to a model"),
+    "generate": ("qianwen.cli.generate:generate", "continue a prompt, or answer a file of prompts"),
     "runs": ("qianwen.cli.runs:runs", "list, follow, compare and delete the runs on this disk"),
     "report": ("qianwen.cli.runs:report", "write a run's report as one HTML page"),
     "doctor": ("qianwen.cli.doctor:doctor", "what works on this machine, what does not, and why"),
@@ -38,8 +40,9 @@ def main(argv: list[str] | None = None) -> int:
         return _complain(str(error))
     except OSError as error:
         message = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
-        is_full = error.errno == errno.ENOSPC
-        return _complain(tr("{error}: make room, then run the same command again", error=message) if is_full else message)
+        if error.errno == errno.ENOSPC:
+            message = tr("{error}: make room, then run the same command again", error=message)
+        return _complain(message)
     except ModuleNotFoundError as error:
         if not (extra := _extra_of(error.name or "")):
             raise

@@ -15,7 +15,7 @@ import dataclasses
 import difflib
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,6 +86,14 @@ class LLM:
         self.engine = LLMEngine(model, tokenizer, config)
         self._lock = threading.Lock()
         self._queues: dict[str, deque[Output]] = {}
+
+    @classmethod
+    def load(cls, name: str, *, bits: int | None = None, config: EngineConfig | None = None) -> LLM:
+        """Load a folder, GGUF file, run or hub id, with the sampling its author recommends."""
+        from qianwen.quantize.load import load_model
+
+        loaded = load_model(name, bits=bits)
+        return cls(loaded.model, loaded.tokenizer, config, defaults=_recommended(loaded.generation), name=loaded.name)
 
     def generate(
         self,
@@ -194,6 +202,14 @@ class Stream:
 
     def __del__(self) -> None:
         self.close()
+
+
+def _recommended(generation: Mapping[str, Any]) -> SamplingParams:
+    """The sampling of a `generation_config.json`."""
+    if generation.get("do_sample") is False:
+        generation = {**generation, "temperature": 0.0}
+    names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+    return SamplingParams(**{name: generation[name] for name in names if generation.get(name) is not None})
 
 
 def _deltas(stream: Stream, reader: ToolCallReader | ReActCallReader | None) -> Iterator[Delta]:

@@ -1,0 +1,158 @@
+"""`qianwen generate`: continue a prompt, or answer a whole file of them offline."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from qianwen.chat import Message, from_openai, render
+from qianwen.engine.llm import LLM, Stream
+from qianwen.engine.params import SamplingParams
+from qianwen.runtime.errors import ConfigError, DataError, QianwenError
+from qianwen.runtime.files import read_jsonl
+from qianwen.runtime.language import tr
+from qianwen.runtime.log import console
+
+
+@dataclass(frozen=True)
+class GenerateOptions:
+    """Continue a prompt as it stands, or answer every row of a JSONL file.
+
+    A row has `prompt` (continued) or `messages` (answered as a chat); its other fields are kept, and `sampling` may
+    hold its own parameters. The output has the rows in their order, each with `text`, `finish_reason` and `usage`, or
+    with `error`. Run again, it goes on where it stopped.
+    """
+
+    model: tyro.conf.Positional[str]
+    """Folder, GGUF file, run or hub id."""
+    prompt: str | None = None
+    input: Path | None = None
+    """JSONL of prompts or messages."""
+    output: Path | None = None
+    """JSONL to write."""
+    chat: bool = False
+    """Treat the prompt as a question, in the chat format."""
+    bits: int | None = None
+    """Quantise while loading: 8 or 4."""
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    repetition_penalty: float | None = None
+    seed: int | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+
+    def sampling(self) -> dict[str, Any]:
+        """What was asked for; all else is the model's own."""
+        names = ("temperature", "top_k", "top_p", "repetition_penalty", "seed", "max_tokens", "stop")
+        return {name: getattr(self, name) for name in names if getattr(self, name) not in (None, ())}
+
+
+def generate(argv: list[str]) -> int:
+    """One prompt to the terminal, or a file to a file."""
+    options = tyro.cli(GenerateOptions, prog="qianwen generate", args=argv)
+    if (options.prompt is None) == (options.input is None):
+        raise ConfigError(tr("Give either --prompt TEXT or --input FILE.jsonl"))
+    if options.input is not None and options.output is None:
+        raise ConfigError(tr("--input needs --output FILE.jsonl"))
+    llm = LLM.load(options.model, bits=options.bits)
+    llm.defaults = llm.params(**options.sampling())
+    if options.prompt is not None:
+        row = _chat_row(options.prompt) if options.chat else {"prompt": options.prompt}
+        for output in _start(llm, row):
+            print(output.text, end="", flush=True)
+        print()
+        return 0
+    assert options.input is not None and options.output is not None
+    return generate_file(llm, options.input, options.output)
+
+
+def generate_file(llm: LLM, source: Path, target: Path) -> int:
+    """Answer the rows of `source` into `target`, in their order; 1 if any could not be answered.
+
+    Many run at once, and a row is appended as soon as all before it are. A line that a crash cut in half is dropped.
+    """
+    rows = list(read_jsonl(source))
+    num_done = _completed_rows(target)
+    if num_done > len(rows):
+        raise ConfigError(
+            tr("{path} has more rows than the input: it belongs to another file. Name a new one.", path=target)
+        )
+    num_failed = num_tokens = 0
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with target.open("a", encoding="utf-8") as file, Progress(*columns, console=console) as bar:
+        task = bar.add_task(tr("generating"), total=len(rows), completed=num_done)
+        for result in _in_order(llm, rows[num_done:]):
+            file.write(json.dumps(result, ensure_ascii=False) + "\n")
+            file.flush()
+            num_failed += "error" in result
+            num_tokens += result.get("usage", {}).get("completion_tokens", 0)
+            bar.update(task, advance=1, description=tr("generating ({count} tokens)", count=num_tokens))
+        os.fsync(file.fileno())
+    console.print(
+        tr(
+            "{done} rows in {path}, {failed} of them could not be answered",
+            done=len(rows),
+            path=target,
+            failed=num_failed,
+        )
+    )
+    return 1 if num_failed else 0
+
+
+def _in_order(llm: LLM, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Results in the order of the rows, with as many requests started ahead as keep the engine full."""
+    ahead = 2 * llm.engine.config.max_num_seqs
+    started: list[Stream | str] = []
+    for index, row in enumerate(rows):
+        while len(started) < min(len(rows), index + ahead):
+            started.append(_try_start(llm, rows[len(started)]))
+        stream = started[index]
+        started[index] = ""  # let go of what was answered
+        if isinstance(stream, str):
+            yield {**row, "error": stream}
+            continue
+        result = stream.result()
+        usage = {"prompt_tokens": result.usage.prompt_tokens, "completion_tokens": result.usage.completion_tokens}
+        answer = result.outputs[0]
+        yield {**row, "text": answer.text, "finish_reason": answer.finish_reason, "usage": usage}
+
+
+def _try_start(llm: LLM, row: dict[str, Any]) -> Stream | str:
+    try:
+        return _start(llm, row)
+    except QianwenError as error:
+        return str(error)
+
+
+def _start(llm: LLM, row: dict[str, Any]) -> Stream:
+    """Queue one row."""
+    sampling = row.get("sampling") or {}
+    params: SamplingParams = llm.params(**sampling)
+    if isinstance(row.get("messages"), list):
+        messages: list[Message] = [from_openai(message) for message in row["messages"]]
+        return llm.stream(render(messages, llm.tokenizer, add_generation_prompt=True).ids, params)
+    if not isinstance(row.get("prompt"), str):
+        raise DataError(tr("A row needs `prompt` (text) or `messages` (a list)."))
+    return llm.stream(row["prompt"], params)
+
+
+def _chat_row(question: str) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": question}]}
+
+
+def _completed_rows(target: Path) -> int:
+    """Whole rows in `target`; half a row at its end is cut off."""
+    if not target.exists():
+        return 0
+    data = target.read_bytes()
+    end = data.rfind(b"\n") + 1
+    if end < len(data):
+        with target.open("r+b") as file:
+            file.truncate(end)
+    return data.count(b"\n")

@@ -1,0 +1,137 @@
+"""Output that must follow a grammar: a JSON schema, a regular expression, calls of given functions.
+
+Before each choice the grammar says which tokens may come next, and all others get a score of minus infinity; what
+remains is the model's own distribution over valid continuations. `llguidance` (the `[fast]` extra) follows the grammar
+over the vocabulary's bytes; without it a request that asks for a grammar is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qianwen.chat.functions import CLOSE, OPEN, FunctionFormat
+from qianwen.chat.messages import FunctionSpec
+from qianwen.runtime.errors import RequestError
+from qianwen.runtime.language import tr
+from qianwen.tokenizer.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from llguidance import LLTokenizer
+
+_vocabularies: weakref.WeakKeyDictionary[Tokenizer, LLTokenizer] = weakref.WeakKeyDictionary()
+
+
+class Matcher:
+    """Where one answer stands in its grammar."""
+
+    def __init__(self, vocabulary: LLTokenizer, source: str) -> None:
+        from llguidance import LLMatcher
+
+        self._matcher = LLMatcher(vocabulary, source, log_level=0)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing may follow but the end token."""
+        return self._matcher.is_stopped()
+
+    def mask(self, scores: np.ndarray) -> None:
+        """Set the scores [V] of all tokens that may not come next to minus infinity."""
+        bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
+        allowed = np.unpackbits(bits, bitorder="little")[: len(scores)]
+        scores[allowed == 0] = -np.inf
+
+    def accept(self, token: int) -> None:
+        """Advance by a chosen token."""
+        self._matcher.consume_token(token)
+
+
+@dataclass(frozen=True, eq=False)
+class Grammar:
+    """A checked grammar over one vocabulary; each answer follows it with a matcher of its own."""
+
+    vocabulary: LLTokenizer
+    source: str
+
+    def matcher(self) -> Matcher:
+        """A follower at the start of the grammar."""
+        return Matcher(self.vocabulary, self.source)
+
+
+def json_grammar(tokenizer: Tokenizer, schema: dict[str, Any] | None = None) -> Grammar:
+    """JSON that satisfies `schema`; any object without one."""
+    return _checked(tokenizer, "json", _spaced({"type": "object"} if schema is None else schema))
+
+
+def regex_grammar(tokenizer: Tokenizer, pattern: str) -> Grammar:
+    """Text that `pattern` matches as a whole."""
+    return _checked(tokenizer, "regex", pattern)
+
+
+def call_grammar(tokenizer: Tokenizer, functions: Sequence[FunctionSpec], style: FunctionFormat) -> Grammar:
+    """One call of one of the functions, its arguments as its schema asks, in the format the model knows."""
+    if style == "react":
+        head, tail = r'"Thought: " /[^\n]+/ "\nAction: "', ""
+        between = r'"\nAction Input: "'
+    else:
+        is_token = OPEN in tokenizer.special_tokens
+        opening, closing = (OPEN, CLOSE) if is_token else (json.dumps(OPEN), json.dumps(CLOSE))
+        head, tail = opening + r' "\n{\"name\": \""', r' "}\n" ' + closing
+        between = r'"\", \"arguments\": "'
+    rules = [f"start: {head} call{tail}", "call: " + " | ".join(f"call_{index}" for index in range(len(functions)))]
+    for index, function in enumerate(functions):
+        schema = function.parameters if isinstance(function.parameters, dict) else {"type": "object"}
+        rules.append(f"call_{index}: {json.dumps(function.name)} {between} %json {json.dumps(_spaced(schema))}")
+    return _checked(tokenizer, "lark", "\n".join(rules))
+
+
+def _spaced(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema with blanks where `json.dumps` puts them: models were trained on its output."""
+    blanks = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+    return {**schema, "x-guidance": blanks}
+
+
+def _checked(tokenizer: Tokenizer, kind: str, text: Any) -> Grammar:
+    try:
+        from llguidance import LLMatcher
+    except ImportError as error:
+        raise RequestError(
+            tr("Constrained output needs llguidance: pip install 'qianwen[fast]'"), code="not_installed"
+        ) from error
+    if kind == "json":
+        source = LLMatcher.grammar_from_json_schema(text)
+    else:
+        source = LLMatcher.grammar_from_regex(text) if kind == "regex" else LLMatcher.grammar_from_lark(text)
+    vocabulary = _vocabulary(tokenizer)
+    problem = LLMatcher.validate_grammar(source, vocabulary)
+    if problem:
+        raise RequestError(tr("The grammar cannot be followed: {problem}", problem=problem), param="response_format")
+    return Grammar(vocabulary, source)
+
+
+class _Bytes:
+    """Our tokenizer as llguidance asks for one."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self.eos_token_id, self.bos_token_id = tokenizer.im_end_id, None
+        self.tokens = [tokenizer.token_bytes(token) for token in range(tokenizer.vocab_size)]
+        self.special_token_ids = sorted(tokenizer.special_ids)
+
+    def __call__(self, text: str | bytes) -> list[int]:
+        return self._tokenizer.encode(text.decode(errors="replace") if isinstance(text, bytes) else text)
+
+
+def _vocabulary(tokenizer: Tokenizer) -> LLTokenizer:
+    """The vocabulary as a prefix tree, made once for each tokenizer."""
+    from llguidance import LLTokenizer, TokenizerWrapper
+
+    if tokenizer not in _vocabularies:
+        ends = [tokenizer.im_end_id, tokenizer.eod_id]
+        _vocabularies[tokenizer] = LLTokenizer(TokenizerWrapper(_Bytes(tokenizer)), eos_token=ends)
+    return _vocabularies[tokenizer]
