@@ -1,0 +1,211 @@
+"""The number formats inside a GGUF file: blocks of small integers and their scales.
+
+A quantised row is cut into blocks; one block stores `d` (a float16 scale), perhaps `m` (a float16 minimum) and one
+integer of 2 to 8 bits per weight:
+
+    Q4_0 Q5_0 Q8_0        w = d · q                        32 weights, q signed
+    Q4_1 Q5_1             w = d · q + m                    32 weights, q unsigned
+    Q2_K Q4_K Q5_K        w = (d · s) · q − (m · t)        256 weights, s and t per 16 or 32 of them
+    Q3_K Q6_K             w = (d · s) · q                  256 weights, s per 16 of them, q signed
+
+The arithmetic is float32 in that order, so the results equal ggml's reference to the last bit. Bits above the fourth
+are stored apart (`high`), and halves of a block interleave: byte j of a 32-block holds weights j and j + 16.
+
+Not here: the importance-weighted IQ and ternary formats, and quantising to anything but Q8_0 and Q4_0.
+Shapes: n blocks; all functions work on uint8 arrays [n, bytes per block] and return float32 [n, weights per block].
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Bytes = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+CHUNK_BYTES = 1 << 18  # of packed input decoded at a time: intermediate arrays then stay inside the L2 cache
+
+
+class BlockFormat(NamedTuple):
+    """One ggml type: its number in the file, its geometry, and how to read it back."""
+
+    code: int
+    weights: int  # per block
+    bytes: int  # per block
+    decode: Callable[[Bytes], Floats]
+
+
+def _float16(blocks: Bytes, start: int) -> Floats:
+    """The float16 at byte `start` of every block -> [n, 1] float32."""
+    return blocks[:, start : start + 2].copy().view(np.float16).astype(np.float32)
+
+
+def _nibbles(packed: Bytes, group: int) -> Bytes:
+    """[n, bytes] -> [n, 2 · bytes]: per `group` bytes, first all low halves, then all high halves."""
+    packed = packed.reshape(len(packed), -1, 1, group)
+    return (packed >> np.array([0, 4], np.uint8).reshape(2, 1) & 15).reshape(len(packed), -1)
+
+
+def _bit_planes(packed: Bytes, bits: int, group: int) -> Bytes:
+    """[n, bytes] -> [n, 8 / bits · bytes]: per `group` bytes, all lowest `bits`, then all the next ones."""
+    packed = packed.reshape(len(packed), -1, 1, group)
+    shifts = np.arange(0, 8, bits, dtype=np.uint8).reshape(-1, 1)
+    return (packed >> shifts & ((1 << bits) - 1)).reshape(len(packed), -1)
+
+
+def _f32(blocks: Bytes) -> Floats:
+    return blocks.view(np.float32)
+
+
+def _f16(blocks: Bytes) -> Floats:
+    return blocks.view(np.float16).astype(np.float32)
+
+
+def _bf16(blocks: Bytes) -> Floats:
+    return (blocks.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+
+
+def _q8_0(blocks: Bytes) -> Floats:
+    return blocks[:, 2:].view(np.int8) * _float16(blocks, 0)
+
+
+def _q4_0(blocks: Bytes) -> Floats:
+    return (_nibbles(blocks[:, 2:], 16).view(np.int8) - np.int8(8)) * _float16(blocks, 0)
+
+
+def _q4_1(blocks: Bytes) -> Floats:
+    return _nibbles(blocks[:, 4:], 16) * _float16(blocks, 0) + _float16(blocks, 2)
+
+
+def _five_bits(high: Bytes, low: Bytes) -> Bytes:
+    """Weight j of 32 has its fifth bit in bit j of the little-endian word `high` [n, 4]."""
+    return _nibbles(low, 16) | np.unpackbits(high, axis=1, bitorder="little") << 4
+
+
+def _q5_0(blocks: Bytes) -> Floats:
+    return (_five_bits(blocks[:, 2:6], blocks[:, 6:]).view(np.int8) - np.int8(16)) * _float16(blocks, 0)
+
+
+def _q5_1(blocks: Bytes) -> Floats:
+    return _five_bits(blocks[:, 4:8], blocks[:, 8:]) * _float16(blocks, 0) + _float16(blocks, 2)
+
+
+def _scaled(codes: NDArray, scales: Floats, minima: Floats | None = None) -> Floats:
+    """`codes` [n, 256] times a scale (and less a minimum) per group; `scales`, `minima` [n, groups]."""
+    weights = codes.reshape(*scales.shape, -1) * scales[:, :, None]
+    if minima is not None:
+        weights -= minima[:, :, None]
+    return weights.reshape(len(codes), -1)
+
+
+def _q2_k(blocks: Bytes) -> Floats:
+    scales, codes = blocks[:, :16], _bit_planes(blocks[:, 16:80], 2, 32)
+    return _scaled(codes, _float16(blocks, 80) * (scales & 15), _float16(blocks, 82) * (scales >> 4))
+
+
+def _q3_k(blocks: Bytes) -> Floats:
+    high, low, packed = blocks[:, :32], blocks[:, 32:96], blocks[:, 96:108]
+    # A clear high bit means "minus four": the code is low + 4 · high − 4.
+    codes = (_bit_planes(low, 2, 32) | _bit_planes(high, 1, 32) << 2).view(np.int8) - np.int8(4)
+    # 16 six-bit scales: four low bits in bytes 0..7 (low then high halves), two high bits in bytes 8..11.
+    scales = (_nibbles(packed[:, :8], 8) | _bit_planes(packed[:, 8:], 2, 4) << 4).view(np.int8) - np.int8(32)
+    return _scaled(codes, _float16(blocks, 108) * scales)
+
+
+def _scales_and_minima(packed: Bytes) -> tuple[Bytes, Bytes]:
+    """Twelve bytes -> eight six-bit scales and eight six-bit minima, the layout Q4_K and Q5_K share.
+
+    Bytes 0..3 and 4..7 hold the first four of each in their low six bits; the others have their low halves in bytes
+    8..11 and their two high bits on top of the first four.
+    """
+    first, second, low = packed[:, :4], packed[:, 4:8], packed[:, 8:]
+    scales = np.concatenate([first & 63, (low & 15) | first >> 6 << 4], axis=1)
+    return scales, np.concatenate([second & 63, (low >> 4) | second >> 6 << 4], axis=1)
+
+
+def _q4_k(blocks: Bytes) -> Floats:
+    scales, minima = _scales_and_minima(blocks[:, 4:16])
+    return _scaled(_nibbles(blocks[:, 16:], 32), _float16(blocks, 0) * scales, _float16(blocks, 2) * minima)
+
+
+def _q5_k(blocks: Bytes) -> Floats:
+    scales, minima = _scales_and_minima(blocks[:, 4:16])
+    codes = _nibbles(blocks[:, 48:], 32) | _bit_planes(blocks[:, 16:48], 1, 32) << 4
+    return _scaled(codes, _float16(blocks, 0) * scales, _float16(blocks, 2) * minima)
+
+
+def _q6_k(blocks: Bytes) -> Floats:
+    low, high, scales = blocks[:, :128], blocks[:, 128:192], blocks[:, 192:208].view(np.int8)
+    codes = (_nibbles(low, 64) | _bit_planes(high, 2, 32) << 4).view(np.int8) - np.int8(32)
+    return _scaled(codes, _float16(blocks, 208) * scales)
+
+
+FORMATS: dict[str, BlockFormat] = {
+    "F32": BlockFormat(0, 1, 4, _f32),
+    "F16": BlockFormat(1, 1, 2, _f16),
+    "BF16": BlockFormat(30, 1, 2, _bf16),
+    "Q4_0": BlockFormat(2, 32, 18, _q4_0),
+    "Q4_1": BlockFormat(3, 32, 20, _q4_1),
+    "Q5_0": BlockFormat(6, 32, 22, _q5_0),
+    "Q5_1": BlockFormat(7, 32, 24, _q5_1),
+    "Q8_0": BlockFormat(8, 32, 34, _q8_0),
+    "Q2_K": BlockFormat(10, 256, 84, _q2_k),
+    "Q3_K": BlockFormat(11, 256, 110, _q3_k),
+    "Q4_K": BlockFormat(12, 256, 144, _q4_k),
+    "Q5_K": BlockFormat(13, 256, 176, _q5_k),
+    "Q6_K": BlockFormat(14, 256, 210, _q6_k),
+}
+
+
+def dequantize(raw: Bytes, type: str) -> Iterator[Floats]:
+    """Decode `raw` [rows, bytes per row] a piece at a time -> the weights in order, as flat float32 arrays."""
+    form = FORMATS[type]
+    blocks = raw.reshape(-1, form.bytes)
+    step = max(CHUNK_BYTES // form.bytes, 1)
+    for start in range(0, len(blocks), step):
+        yield form.decode(np.array(blocks[start : start + step])).reshape(-1)
+
+
+def _round_half_away(values: Floats) -> Floats:
+    return np.trunc(values + np.copysign(np.float32(0.5), values))
+
+
+def _to_q8_0(weights: Floats) -> Bytes:
+    """[n, 32] -> [n, 34]: the largest magnitude becomes 127."""
+    scale = np.abs(weights).max(axis=1, keepdims=True) / np.float32(127)
+    inverse = np.divide(1, scale, out=np.zeros_like(scale), where=scale != 0)
+    codes = _round_half_away(weights * inverse).astype(np.int8)
+    return np.concatenate([scale.astype(np.float16).view(np.uint8), codes.view(np.uint8)], axis=1)
+
+
+def _to_q4_0(weights: Floats) -> Bytes:
+    """[n, 32] -> [n, 18]: the weight of largest magnitude, with its sign, becomes −8 of the range −8..7."""
+    peak = np.take_along_axis(weights, np.abs(weights).argmax(axis=1, keepdims=True), axis=1)
+    scale = peak / np.float32(-8)
+    inverse = np.divide(1, scale, out=np.zeros_like(scale), where=scale != 0)
+    codes = np.clip(np.trunc(weights * inverse + np.float32(8.5)), 0, 15).astype(np.uint8)
+    return np.concatenate([scale.astype(np.float16).view(np.uint8), codes[:, :16] | codes[:, 16:] << 4], axis=1)
+
+
+def _to_bf16(weights: Floats) -> Bytes:
+    bits = weights.view(np.uint32)
+    # Round to nearest even; a NaN keeps its high half and is made quiet, lest rounding turn it into an infinity.
+    rounded = bits + 0x7FFF + (bits >> 16 & 1) >> 16
+    return np.where(np.isnan(weights), bits >> 16 | 0x40, rounded).astype(np.uint16).view(np.uint8)
+
+
+ENCODERS: dict[str, Callable[[Floats], Bytes]] = {
+    "F32": lambda weights: weights.view(np.uint8),
+    "F16": lambda weights: weights.astype(np.float16).view(np.uint8),
+    "BF16": _to_bf16,
+    "Q8_0": _to_q8_0,
+    "Q4_0": _to_q4_0,
+}
+
+
+def quantize(weights: Floats, type: str) -> Bytes:
+    """float32 [rows, weights per row] -> uint8 [rows, bytes per row]; a row must be whole blocks."""
+    form = FORMATS[type]
+    blocks = ENCODERS[type](np.ascontiguousarray(weights, np.float32).reshape(-1, form.weights))
+    return blocks.reshape(len(weights), -1)
