@@ -121,15 +121,26 @@ class _ZstdFile(io.RawIOBase):
 
 
 def cache_dir() -> Path:
-    """Where downloads are kept: $QIANWEN_CACHE, or the platform's cache folder."""
-    if chosen := os.environ.get("QIANWEN_CACHE"):
+    """Where downloads are kept: $QIANWEN_CACHE, or the platform's cache folder. Losing it costs only time."""
+    mac, xdg = Path("Library", "Caches"), ("XDG_CACHE_HOME", ".cache")
+    return _platform_folder("QIANWEN_CACHE", mac, xdg)
+
+
+def data_dir() -> Path:
+    """Where what must not be lost is kept outside any run (keys, conversations): $QIANWEN_DATA, or the platform's."""
+    mac, xdg = Path("Library", "Application Support"), ("XDG_DATA_HOME", ".local/share")
+    return _platform_folder("QIANWEN_DATA", mac, xdg)
+
+
+def _platform_folder(variable: str, mac: Path, xdg: tuple[str, str]) -> Path:
+    if chosen := os.environ.get(variable):
         return Path(chosen)
     if sys.platform == "win32":
         root = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
     elif sys.platform == "darwin":
-        root = Path.home() / "Library" / "Caches"
+        root = Path.home() / mac
     else:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        root = Path(os.environ.get(xdg[0]) or Path.home() / xdg[1])
     return root / "qianwen"
 
 
