@@ -1,0 +1,164 @@
+"""Checkpoints that are whole or absent, and a reader that trusts none of them.
+
+    checkpoints/step-000100/
+        state-00001.safetensors …   the tensors; one file per process where they are sharded
+        values.json                 counters and extras
+        rng-00000.json …            the random generators of each process
+        manifest.json               sizes and SHA-256, written last, before the folder gets its name
+
+"Latest" is the newest folder that verifies, never the highest number: a damaged one is reported and the one before it
+is taken. There is no pickle in it. Any number of processes may read what any other number wrote.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from safetensors.torch import load_file, save_file
+
+from qianwen.runtime.distributed import barrier, is_main, rank, world_size
+from qianwen.runtime.errors import CheckpointError
+from qianwen.runtime.files import atomic_folder, verify_folder
+from qianwen.runtime.language import tr
+from qianwen.runtime.log import console
+from qianwen.train.parallel import load_shards, save_shards
+from qianwen.train.state import TrainState, rng_state, set_rng_state
+
+WHOLE, VALUES = "state.safetensors", "values.json"
+
+
+class Checkpoints:
+    """The checkpoints of one run; the newest `keep` stay. All processes call `save` and `load_newest` together.
+
+    `facts` are compared on loading and must be equal: what the run is trained on, say.
+    """
+
+    def __init__(self, folder: str | Path, *, keep: int = 2, facts: dict[str, Any] | None = None) -> None:
+        self.folder, self.keep, self.facts = Path(folder), keep, facts or {}
+        self.last_step: int | None = None  # saved or loaded here
+
+    def steps(self) -> list[int]:
+        """The steps there is a folder for, newest first, good or not."""
+        found = [re.fullmatch(r"step-(\d+)", path.name) for path in self.folder.glob("step-*")]
+        return sorted((int(match[1]) for match in found if match), reverse=True)
+
+    def path(self, step: int) -> Path:
+        return self.folder / f"step-{step:06d}"
+
+    def save(self, state: TrainState) -> Path:
+        """Write `state` under its step, then drop all but the newest `keep` up to it. Raises OSError when it cannot."""
+        target = self.path(state.step)
+        with _shared_folder(target) as folder:
+            if world_size() == 1:
+                save_file({name: tensor.contiguous() for name, tensor in state.tensors().items()}, folder / WHOLE)
+            else:
+                save_shards(state.tensors(), folder)
+            _write_json(folder / f"rng-{rank():05d}.json", rng_state())
+            if is_main():
+                _write_json(folder / VALUES, {"facts": self.facts, **state.values()})
+        self.last_step = state.step
+        if is_main():
+            past = [step for step in self.steps() if step <= state.step]  # later ones are damaged or abandoned
+            for step in set(self.steps()) - set(past[: self.keep]):
+                shutil.rmtree(self.path(step), ignore_errors=True)  # half-removed, it no longer verifies
+        return target
+
+    def load_newest(self, state: TrainState) -> int | None:
+        """Fill `state` from the newest checkpoint that verifies and return its step; None when there is none at all.
+
+        Raises CheckpointError when there are some and every one is damaged, or when the good one is of another run.
+        """
+        damaged = []
+        for step in self.steps():
+            problem = self._problem(step)
+            if not problem:
+                self._load(self.path(step), state)
+                self.last_step = step
+                return step
+            damaged.append(problem)
+            if is_main():
+                console.print(tr("skipping a damaged checkpoint: {problem}", problem=problem), style="yellow")
+        if damaged:
+            message = tr("no checkpoint in {folder} is intact: delete them to start over", folder=self.folder)
+            raise CheckpointError(message)
+        return None
+
+    def _problem(self, step: int) -> str:
+        """What is wrong with a checkpoint, as the main process sees it."""
+        problem = [""]
+        if is_main():
+            try:
+                verify_folder(self.path(step))
+                saved = json.loads((self.path(step) / VALUES).read_text())["step"]
+                if saved != step:
+                    problem = [tr("{path} holds step {saved}", path=self.path(step), saved=saved)]
+            except (CheckpointError, OSError) as error:
+                problem = [str(error)]
+        if world_size() > 1:
+            dist.broadcast_object_list(problem)
+        return problem[0]
+
+    def _load(self, folder: Path, state: TrainState) -> None:
+        values = json.loads((folder / VALUES).read_text())
+        facts = values.pop("facts")
+        for name, wanted in self.facts.items():
+            if facts.get(name) != wanted:
+                message = tr(
+                    "{folder} was made with {name} = {found}, not {wanted}",
+                    folder=folder,
+                    name=name,
+                    found=facts.get(name),
+                    wanted=wanted,
+                )
+                raise CheckpointError(message)
+        _load_tensors(folder, state)
+        state.load_values(values)
+        state.optimizer.publish()
+        own = folder / f"rng-{rank():05d}.json"
+        if own.exists():  # a process that was not there keeps its fresh generators
+            set_rng_state(json.loads(own.read_text()))
+
+
+def _load_tensors(folder: Path, state: TrainState) -> None:
+    """Overwrite the live tensors. The files' names and shapes must be exactly the state's."""
+    own = state.tensors()
+    if world_size() > 1 or not (folder / WHOLE).exists():
+        load_shards(own, folder)
+        return
+    saved = load_file(folder / WHOLE)
+    if saved.keys() != own.keys():
+        name = min(saved.keys() ^ own.keys())
+        raise CheckpointError(tr("{folder} and this model differ in {name}", folder=folder, name=name))
+    for name, tensor in own.items():
+        if saved[name].shape != tensor.shape:
+            raise CheckpointError(tr("{folder} and this model differ in {name}", folder=folder, name=name))
+        tensor.copy_(saved[name])
+
+
+@contextmanager
+def _shared_folder(target: Path) -> Iterator[Path]:
+    """`atomic_folder`, opened and closed by the main process and filled by all."""
+    if world_size() == 1:
+        with atomic_folder(target) as folder:
+            yield folder
+        return
+    with atomic_folder(target) if is_main() else _nowhere() as folder:
+        shared = [folder]
+        dist.broadcast_object_list(shared)
+        yield shared[0]
+        barrier()  # every file is there before the manifest is made
+    barrier()  # the folder has its name before anyone goes on
+
+
+@contextmanager
+def _nowhere() -> Iterator[Path]:
+    yield Path()
+
+
+def _write_json(path: Path, contents: dict[str, Any]) -> None:
+    path.write_text(json.dumps(contents), encoding="utf-8")

@@ -1,0 +1,130 @@
+"""What is watched while a model trains: functions `(state, metrics) -> None` that the loop calls after every step.
+
+Their order matters: what adds to `metrics` comes before what logs them, and saving comes last. Measuring never changes
+training: it runs in eval mode and gives the random generators back as it found them.
+"""
+
+import datetime
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import torch
+
+from qianwen.runtime.device import memory_in_use_bytes
+from qianwen.runtime.distributed import all_reduce_sum, world_size
+from qianwen.runtime.language import tr
+from qianwen.runtime.log import MetricsLog, console
+from qianwen.train.checkpoint import Checkpoints
+from qianwen.train.loop import Hook, Metrics
+from qianwen.train.state import TrainState, preserved_rng
+
+USUAL = {"loss", "lr", "grad_norm"}  # metrics of every step
+
+
+def measure_every(steps: int, last: int, measure: Callable[[Any], Mapping[str, float | str]]) -> Hook:
+    """Add `measure(model)` to the metrics of every `steps`-th and the `last` step: a held-out loss, a sample."""
+
+    def hook(state: TrainState, metrics: Metrics) -> None:
+        if state.step % steps and state.step != last:
+            return
+        training = state.model.training
+        state.model.eval()
+        with preserved_rng(), torch.no_grad():
+            metrics.update(measure(state.model))
+        state.model.train(training)
+
+    return hook
+
+
+def log_every(steps: int, last: int, log: MetricsLog, *, flops_per_token: float = 0.0, peak_flops: float = 0.0) -> Hook:
+    """A line of metrics every `steps` steps, for the first and `last` one, and whenever there is something unusual.
+
+    Speed is that of the steps since the line before, hooks not counted. `share_of_peak` compares it, at
+    `flops_per_token`, with `peak_flops`: what `measured_peak` finds, times the number of processes.
+    """
+    past = {"steps": 0, "tokens": 0, "seconds": 0.0}
+
+    def hook(state: TrainState, metrics: Metrics) -> None:
+        past["steps"] += 1
+        past["tokens"] += metrics.pop("num_tokens")
+        past["seconds"] += metrics.pop("seconds")
+        if metrics.keys() <= USUAL and state.step % steps and state.step not in (1, last):
+            return
+        speed = past["tokens"] / past["seconds"]
+        metrics["tokens_per_second"] = round(speed)
+        if peak_flops:
+            metrics["share_of_peak"] = speed * flops_per_token / peak_flops
+        metrics["memory_gb"] = _memory_bytes() / 2**30
+        seconds = (last - state.step) * past["seconds"] / past["steps"]
+        log.log(step=state.step, **metrics, eta=str(datetime.timedelta(seconds=round(seconds))))
+        past.update(steps=0, tokens=0, seconds=0.0)
+
+    return hook
+
+
+def save_every(steps: int, checkpoints: Checkpoints) -> Hook:
+    """A checkpoint every `steps` steps. A full disk costs that checkpoint, not the run: the one before it stays."""
+
+    def hook(state: TrainState, metrics: Metrics) -> None:
+        if state.step % steps:
+            return
+        try:
+            checkpoints.save(state)
+        except OSError as error:
+            message = tr("step {step} could not be saved, training goes on: {error}", step=state.step, error=error)
+            console.print(message, style="red")
+
+    return hook
+
+
+@contextmanager
+def stop_signals() -> Iterator[Callable[[], bool]]:
+    """Inside, Ctrl-C and SIGTERM only set a flag, which the yielded function reads (for all processes alike).
+
+    A second Ctrl-C interrupts at once. Outside the main thread nothing is changed.
+    """
+    asked = []
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.append(number)
+        print(tr("stopping after this micro-batch; once more stops without saving"), file=sys.stderr)
+
+    def is_asked() -> bool:
+        if world_size() == 1:
+            return bool(asked)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return bool(all_reduce_sum(torch.tensor(len(asked), device=device)).item())
+
+    if threading.current_thread() is not threading.main_thread():
+        yield is_asked
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield is_asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def measured_peak(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating-point operations a second that this device reaches on one large matrix product, the best of eight."""
+    size = 8192 if device.type == "cuda" else 1024
+    a, b = (torch.rand(size, size, device=device).to(dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(8):
+        began = time.perf_counter()
+        (a @ b)[0, 0].item()  # reading a number waits for the device
+        best = min(best, time.perf_counter() - began)
+    return 2 * size**3 / best
+
+
+def _memory_bytes() -> int:
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else memory_in_use_bytes()

@@ -1,0 +1,197 @@
+"""The training loop: pretraining, fine-tuning, reward models and preference losses all run in this one.
+
+One optimizer step:
+
+    set the rate → for each micro-batch: sum of token losses, backward → add up over processes
+    → divide by the number of tokens → clip → refuse or take the update → hooks
+
+The divisor counts the tokens with a label in the *whole* step, all micro-batches and processes together, never a mean
+of means: eight micro-batches of one sequence equal one of eight, also where their lengths differ.
+
+An update is refused when the loss or the gradient is not finite, or when the loss leaps out of its recent range. The
+step then ends before any weight or moment is touched; multiplying by zero instead would turn them to NaN. After
+`max_skips` refusals in a row the run stops: something is wrong that skipping does not cure.
+
+A batch is a function of a cursor: `batches(cursor)` holds the `micro_batch_size` sequences from there on, so the
+position in the data is one integer. Hooks see `(state, metrics)` after each step and may add to `metrics`.
+"""
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from qianwen.runtime.distributed import all_reduce_sum, rank, world_size
+from qianwen.runtime.errors import ConfigError, QianwenError
+from qianwen.runtime.language import tr
+from qianwen.train.parallel import local, sync_gradients, total_norm
+from qianwen.train.schedule import Shape, learning_rate
+from qianwen.train.state import TrainState, rng_state, set_rng_state
+
+Batch = Mapping[str, Any]
+Metrics = dict[str, Any]
+LossFn = Callable[[Any, Batch], tuple[Tensor, int | Tensor, Mapping[str, float | Tensor]]]
+"""`(model, batch)` → sum of the losses, how many there were, further sums over the same (to be averaged and logged)."""
+Hook = Callable[[TrainState, Metrics], None]
+
+SPIKE_WINDOW, SPIKE_MINIMUM = 128, 32  # losses that "recent" means, and how many it takes to judge
+
+
+class Diverged(QianwenError):
+    """Training cannot go on: update after update had to be refused."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopConfig:
+    """How long, how much at a time, how fast, and when to refuse."""
+
+    steps: int  # optimizer steps in all
+    sequences_per_step: int  # in one optimizer step, all processes together
+    micro_batch_size: int  # sequences in one forward pass of one process
+    lr: float  # peak learning rate
+    warmup_steps: int = 0
+    min_lr_ratio: float = 0.1  # last rate / peak
+    shape: Shape = "cosine"
+    max_grad_norm: float = 1.0
+    max_skips: int = 5  # refused updates in a row before the run stops
+    spike_sigmas: float = 0.0  # refuse a loss this many standard deviations above the recent ones; 0: never
+
+    def grad_accum_steps(self, num_processes: int) -> int:
+        """Micro-batches of one process in a step. Raises ConfigError when they do not come out even."""
+        at_once = self.micro_batch_size * num_processes
+        if self.sequences_per_step % at_once or self.sequences_per_step < at_once:
+            message = tr(
+                "sequences_per_step = {wanted} is no multiple of micro_batch_size × processes = {size} × {processes}",
+                wanted=self.sequences_per_step,
+                size=self.micro_batch_size,
+                processes=num_processes,
+            )
+            raise ConfigError(message)
+        return self.sequences_per_step // at_once
+
+
+def run(
+    model: nn.Module,
+    loss_fn: LossFn,
+    batches: Callable[[int], Batch],
+    config: LoopConfig,
+    state: TrainState,
+    hooks: Sequence[Hook] = (),
+    stop: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Train from `state.step` to `config.steps`. False: `stop()` ended it before, with `state` between two steps."""
+    config.grad_accum_steps(world_size())
+    model.train()
+    while state.step < config.steps:
+        began = time.perf_counter()
+        lr = _set_rate(state, config)
+        totals = _accumulate(model, loss_fn, batches, config, state, stop)
+        if totals is None:
+            return False
+        num_tokens = max(1.0, totals.pop("num_tokens"))
+        metrics: Metrics = {name: value / num_tokens for name, value in totals.items()}
+        metrics |= {"lr": lr, "grad_norm": _gradient_norm(state) / num_tokens}
+        if reason := _refusal(state, config, metrics["loss"], metrics["grad_norm"]):
+            metrics["refused"] = _refuse(state, config, reason)
+        else:
+            _update(state, config, metrics, num_tokens)
+        state.optimizer.zero_grad(set_to_none=True)
+        state.step += 1
+        state.cursor += config.sequences_per_step
+        state.tokens_seen += int(num_tokens)
+        metrics |= {"num_tokens": int(num_tokens), "seconds": time.perf_counter() - began}
+        for hook in hooks:
+            hook(state, metrics)
+        if state.consecutive_skips >= config.max_skips:
+            message = tr(
+                "stopped after {count} refused updates in a row: {reason}", count=config.max_skips, reason=reason
+            )
+            raise Diverged(message)
+    return True
+
+
+def _set_rate(state: TrainState, config: LoopConfig) -> float:
+    lr = learning_rate(
+        state.step,
+        steps=config.steps,
+        lr=config.lr,
+        warmup_steps=config.warmup_steps,
+        min_lr_ratio=config.min_lr_ratio,
+        shape=config.shape,
+    )
+    for group in state.optimizer.param_groups:
+        group["lr"] = lr
+    return lr
+
+
+def _accumulate(
+    model: nn.Module,
+    loss_fn: LossFn,
+    batches: Callable[[int], Batch],
+    config: LoopConfig,
+    state: TrainState,
+    stop: Callable[[], bool],
+) -> dict[str, float] | None:
+    """Add up the gradients of one step and return the sums over all processes; None when stopped half-way."""
+    before, totals = rng_state(), {}
+    device = next(model.parameters()).device
+    count, at_once = config.grad_accum_steps(world_size()), config.micro_batch_size * world_size()
+    for micro in range(count):
+        if stop():
+            set_rng_state(before)  # the half step never was
+            state.optimizer.zero_grad(set_to_none=True)
+            return None
+        batch = batches(state.cursor + micro * at_once + rank() * config.micro_batch_size)
+        batch = {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
+        sync_gradients(model, micro == count - 1)
+        loss, num_tokens, sums = loss_fn(model, batch)
+        loss.backward()
+        for name, value in {"loss": loss.detach(), "num_tokens": num_tokens, **sums}.items():
+            totals[name] = totals.get(name, 0.0) + value
+    summed = torch.tensor([float(value) for value in totals.values()], dtype=torch.float64)
+    return dict(zip(totals, all_reduce_sum(summed.to(device) if world_size() > 1 else summed).tolist(), strict=True))
+
+
+def _gradient_norm(state: TrainState) -> float:
+    return total_norm([weight.grad for _, weight in state.optimizer.named_weights() if weight.grad is not None])
+
+
+def _refusal(state: TrainState, config: LoopConfig, loss: float, grad_norm: float) -> str:
+    """Why this update must not be made, or nothing."""
+    if not math.isfinite(loss):
+        return tr("the loss is {loss}", loss=loss)
+    if not math.isfinite(grad_norm):
+        return tr("the gradient norm is {norm}", norm=grad_norm)
+    recent = state.recent_losses
+    if config.spike_sigmas and len(recent) >= SPIKE_MINIMUM:
+        mean = statistics.fmean(recent)
+        spread = max(statistics.pstdev(recent), 0.02 * mean)  # a flat stretch must not make small steps look large
+        if loss > mean + config.spike_sigmas * spread:
+            return tr("the loss leapt to {loss:.4g} from about {mean:.4g}", loss=loss, mean=mean)
+    return ""
+
+
+def _refuse(state: TrainState, config: LoopConfig, reason: str) -> str:
+    state.skipped_steps += 1
+    state.consecutive_skips += 1
+    last = state.cursor + config.sequences_per_step - 1
+    return tr("{reason}, sequences {first} to {last}", reason=reason, first=state.cursor, last=last)
+
+
+def _update(state: TrainState, config: LoopConfig, metrics: Metrics, num_tokens: float) -> None:
+    """Turn the summed gradients into the clipped mean and take the step."""
+    moments = [local(value) for values in state.optimizer.state.values() for value in values.values()]
+    damaged = torch.tensor([float(not torch.stack(torch._foreach_norm(moments, math.inf)).isfinite().all())])
+    if all_reduce_sum(damaged.to(moments[0].device)).item():
+        raise Diverged(tr("the optimizer's moments are not finite at step {step}: resume", step=state.step))
+    scale = min(1.0, config.max_grad_norm / (metrics["grad_norm"] + 1e-6)) / num_tokens
+    gradients = [weight.grad for _, weight in state.optimizer.named_weights() if weight.grad is not None]
+    torch._foreach_mul_(gradients, scale)
+    state.optimizer.step()
+    state.consecutive_skips = 0
+    state.recent_losses = [*state.recent_losses, metrics["loss"]][-SPIKE_WINDOW:]
