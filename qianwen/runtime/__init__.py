@@ -1,6 +1,11 @@
 """What every chapter stands on. It knows nothing about language models.
 
-Reading order: `errors.py` and `language.py` (how we speak to the user), `atomic.py` and `files.py` (how anything reaches the disk),
-`wheels.py` (data that ships in packages), `device.py` and `distributed.py` (what computes), `log.py` (numbers while they happen), `page.py` (numbers afterwards),
-`runs.py` (the runs on this disk).
+Read in this order:
+
+    errors.py  language.py     how we speak to the user
+    atomic.py  files.py        how anything reaches the disk; JSON lines, locks, the run folder
+    wheels.py                  data that ships inside packages
+    device.py  distributed.py  what computes, and how many
+    log.py  page.py            numbers while they happen, and afterwards
+    runs.py                    the runs on this disk
 """
