@@ -17,7 +17,7 @@ from qianwen.runtime.errors import RequestError
 from qianwen.runtime.language import tr
 
 Role = Literal["system", "user", "assistant", "tool"]
-ROLES: frozenset[str] = frozenset(get_args(Role))
+ROLES: tuple[str, ...] = get_args(Role)
 ArgsFormat = Literal["json", "code"]
 
 
@@ -79,9 +79,7 @@ class Message:
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
-            raise RequestError(
-                tr("Unknown role {role!r}: use one of {roles}.", role=self.role, roles=", ".join(sorted(ROLES)))
-            )
+            raise RequestError(tr("Unknown role {role!r}: use one of {roles}.", role=self.role, roles=", ".join(ROLES)))
 
 
 @dataclass(frozen=True)

@@ -130,8 +130,10 @@ class Distribution:
         """The token at the share `u` of the kept mass."""
         if u * self.total > self._cumulative[-1] and len(self.ids) < len(self._scores):
             self._keep(math.inf)
-        position = np.searchsorted(self._cumulative, u * self.total, side="right")
-        return int(self.ids[min(int(position), len(self.ids) - 1)])
+        reached, mass = self._cumulative, u * self.total
+        if mass < reached[-1]:
+            return int(self.ids[np.searchsorted(reached, mass, side="right")])
+        return int(self.ids[np.searchsorted(reached, reached[-1])])  # rounding; never a token without mass
 
     def prob(self, token: int) -> float:
         """Probability of drawing `token`."""

@@ -1,0 +1,74 @@
+"""R29: in the batch-invariant mode the bits of an answer depend on its own text alone."""
+
+import random
+
+import numpy as np
+import pytest
+
+from qianwen.engine.llm_engine import EngineConfig, LLMEngine
+from qianwen.engine.params import SamplingParams
+
+from .conftest import tiny_model
+
+ASKED = SamplingParams(temperature=0, max_tokens=4, logprobs=3, ignore_eos=True)
+
+
+def answer(engine: LLMEngine, name: str, outputs: tuple = ()) -> list[tuple]:
+    """Everything reported of one request, in the `outputs` so far and to the end."""
+    outputs = list(outputs)
+    while engine.has_work:
+        outputs += engine.step()
+    mine = [output for output in outputs if output.request_id == name]
+    return [(item.token, item.logprob, item.top) for o in mine for item in (*o.logprobs, *o.prompt_logprobs)]
+
+
+def trials(model, tokenizer, count: int, seed: int) -> None:
+    rng = random.Random(seed)
+    prompts = [[rng.randrange(256) for _ in range(rng.choice((1, 3, 17, 40, 90)))] for _ in range(6)]
+    alone = {}
+    for number in range(count):
+        config = EngineConfig(
+            batch_invariant=True, block_size=8, max_num_batched_tokens=rng.randint(8, 128), max_num_seqs=32
+        )
+        if number % 4 == 0:
+            engine = LLMEngine(model, tokenizer, config)  # else the prefix cache is warm
+        which = (rng.randrange(6), rng.choice((None, 0)))  # a scored prompt is never taken from the cache
+        if which not in alone:
+            lonely = LLMEngine(model, tokenizer, EngineConfig(batch_invariant=True, block_size=8))
+            alone[which] = answer(lonely, lonely.add_request(prompts[which[0]], ASKED, score_from=which[1]))
+        size = rng.randint(2, 32)
+        slot = rng.randrange(size)
+        outputs = []
+        for other in range(size):
+            if other == slot:
+                name = engine.add_request(prompts[which[0]], ASKED, score_from=which[1])
+            else:
+                busy = [rng.randrange(256) for _ in range(rng.randint(1, 60))]
+                engine.add_request(busy, SamplingParams(max_tokens=rng.randint(1, 4)))
+            if rng.random() < 0.1:
+                outputs += engine.step()
+        assert answer(engine, name, outputs) == alone[which]
+
+
+@pytest.mark.parametrize("fields", [{}, {"num_key_value_heads": 4, "qk_norm": True, "head_dim": 24}])
+def test_bits_are_those_of_being_alone(tokenizer, fields):
+    trials(tiny_model(**fields), tokenizer, 12, seed=0)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(1800)
+def test_bits_are_those_of_being_alone_500_times(tokenizer):
+    trials(tiny_model(), tokenizer, 500, seed=1)
+
+
+def test_the_fast_mode_stays_close(model, tokenizer):
+    """Stated tolerance of the default mode, fp32: 1e-4 nats."""
+    prompt = list(b"a text of some length, to be read in chunks")
+    results = []
+    for config in (EngineConfig(), EngineConfig(block_size=4, max_num_batched_tokens=6)):
+        engine = LLMEngine(model, tokenizer, config)
+        for length in range(1, 12):
+            engine.add_request(list(range(length)), SamplingParams(max_tokens=6))
+        results.append(answer(engine, engine.add_request(prompt, ASKED)))
+    assert [item[0] for item in results[0]] == [item[0] for item in results[1]]
+    np.testing.assert_allclose([item[1] for item in results[0]], [item[1] for item in results[1]], atol=1e-4)

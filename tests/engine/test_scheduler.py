@@ -1,0 +1,143 @@
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qianwen.engine.block_manager import BlockManager
+from qianwen.engine.scheduler import Scheduler
+from qianwen.engine.sequence import Status
+
+from .test_block_manager import new_sequence
+
+
+def play(scheduler, chunks):
+    """What the engine does with a step: everything ran, and each sequence that is up to date gets a token."""
+    finished = []
+    for chunk in chunks:
+        seq = chunk.seq
+        seq.num_computed_tokens = min(chunk.end, seq.num_tokens)
+        if chunk.num_rows:
+            seq.draft = []
+            seq.token_ids.append(7)
+            if seq.num_output_tokens >= seq.wanted:
+                scheduler.finish(seq, "length")
+                finished.append(seq)
+    return finished
+
+
+def request(num_prompt, wanted, salt=b""):
+    seq = new_sequence(range(num_prompt), salt)
+    seq.wanted = wanted
+    return seq
+
+
+def make(num_blocks=16, block_size=4, max_num_seqs=4, budget=8):
+    return Scheduler(BlockManager(num_blocks, block_size), max_num_seqs, budget)
+
+
+def test_a_long_prompt_does_not_stop_those_who_answer():
+    scheduler = make(num_blocks=64)
+    scheduler.add(request(2, 50))
+    play(scheduler, scheduler.schedule())
+    scheduler.add(request(40, 5, b"x"))
+    for _ in range(5):
+        chunks = scheduler.schedule()
+        assert [chunk.num_tokens for chunk in chunks] == [1, 7]
+        play(scheduler, chunks)
+
+
+def test_the_newest_gives_way_and_is_first_in_line():
+    scheduler = make(num_blocks=4, block_size=2, budget=16)
+    old, young = request(3, 4), request(3, 4, b"x")
+    scheduler.add(old)
+    scheduler.add(young)
+    assert len(scheduler.schedule()) == 1  # two blocks are left for what runs
+    play(scheduler, scheduler.schedule())
+    while not scheduler.num_preemptions and old.status is not Status.FINISHED:
+        play(scheduler, scheduler.schedule())
+    assert old.status is Status.FINISHED or young in scheduler.waiting
+
+
+def test_sequences_of_one_step_share_what_it_computes():
+    scheduler = make(num_blocks=16, budget=64)
+    a, b = request(13, 1), request(13, 1)
+    scheduler.add(a)
+    scheduler.add(b)
+    assert [(chunk.start, chunk.num_tokens) for chunk in scheduler.schedule()] == [(0, 13), (12, 1)]
+    assert a.block_table[:3] == b.block_table[:3]
+
+
+def test_nobody_is_stopped_for_a_guess():
+    scheduler = make(num_blocks=3, block_size=2, budget=16)
+    first, second = request(2, 9), request(1, 9, b"x")
+    scheduler.add(first)
+    scheduler.add(second)
+    while len(scheduler.running) < 2:
+        play(scheduler, scheduler.schedule())
+    first.draft = [1, 2, 3, 4]
+    chunks = scheduler.schedule()
+    assert [chunk.num_tokens for chunk in chunks] == [1, 1] and first.draft == []
+
+
+def test_restart_lets_everyone_recompute():
+    scheduler = make()
+    seqs = [request(5, 2), request(9, 2, b"x"), request(3, 2, b"y")]
+    for seq in seqs:
+        scheduler.add(seq)
+    scheduler.schedule()
+    scheduler.restart()
+    assert list(scheduler.waiting) == seqs and scheduler.blocks.num_free_blocks == 16
+    assert scheduler.blocks.match_prefix(request(5, 2)) == []
+
+
+EVENTS = st.lists(
+    st.one_of(
+        st.tuples(st.just("add"), st.integers(1, 24), st.integers(1, 8), st.sampled_from([b"", b"x"])),
+        st.tuples(st.just("abort"), st.integers(0, 20)),
+        st.tuples(st.just("draft"), st.integers(0, 20), st.integers(1, 6)),
+        st.tuples(st.just("step")),
+        st.tuples(st.just("restart")),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(EVENTS, st.integers(8, 20), st.integers(1, 4), st.integers(1, 12))
+def test_every_request_ends_and_nothing_leaks(events, num_blocks, max_num_seqs, budget):
+    """The longest request, 24 + 8 tokens and a guess, needs 8 blocks of 4 and fits alone."""
+    scheduler = make(num_blocks, 4, max_num_seqs, budget)
+    seqs = []
+    for kind, *args in events:
+        if kind == "add":
+            seqs.append(request(*args))
+            scheduler.add(seqs[-1])
+        elif kind == "abort" and seqs:
+            scheduler.finish(seqs[args[0] % len(seqs)], "abort")
+        elif kind == "draft" and scheduler.running:
+            seq = scheduler.running[args[0] % len(scheduler.running)]
+            room = seq.num_prompt_tokens + seq.wanted - seq.num_tokens - 1
+            if seq.num_new_tokens == 1:
+                seq.draft = [9] * min(args[1], room)
+        elif kind == "restart":
+            scheduler.restart()
+        elif kind == "step":
+            step(scheduler, max_num_seqs, budget)
+    num_steps = 0
+    while scheduler.has_work:
+        assert step(scheduler, max_num_seqs, budget), "work waits and nothing runs"
+        num_steps += 1
+        assert num_steps < 5000
+    assert all(seq.status is Status.FINISHED for seq in seqs)
+    assert scheduler.blocks.num_free_blocks == num_blocks
+
+
+def step(scheduler, max_num_seqs, budget):
+    chunks = scheduler.schedule()
+    assert sum(chunk.num_tokens for chunk in chunks) <= max(budget, len(chunks))
+    assert len(chunks) <= len(scheduler.running) <= max_num_seqs
+    assert len({id(chunk.seq) for chunk in chunks}) == len(chunks)
+    for chunk in chunks:
+        assert chunk.num_tokens > 0 and chunk.start == chunk.seq.num_computed_tokens
+        assert chunk.end <= len(chunk.seq.block_table) * scheduler.blocks.block_size
+        assert len(chunk.token_ids) == chunk.num_tokens
+    play(scheduler, chunks)
+    return chunks
