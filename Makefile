@@ -2,7 +2,7 @@
 #
 #   make demo     raw text to a chat in miniature, then talk to the result
 #   make test     the tests                     make check     format, lint, types, layers, structure
-#   make e2e      every command of the README, the guides and the examples, and the wheel alone
+#   make e2e      every command of the guides, every example, and the wheel alone
 #   make faults   long kill, corruption and full-disk suites         make nightly   everything that runs without a GPU
 #   make dist     a wheel in dist/              make sbom      a bill of materials
 #   make lock     pin every version again       make clean     remove what these made, but neither .venv nor runs

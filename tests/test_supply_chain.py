@@ -3,11 +3,13 @@
 import importlib.metadata
 import json
 import re
+import socket
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -80,6 +82,17 @@ def test_torch_may_come_as_either_build_and_cuda_stays_apart():
 def test_no_pin_names_a_path_or_a_host():
     for name in ("constraints.txt", "requirements.lock", "requirements-cuda.lock"):
         assert not re.search(r"://|^-|(?<!\w)/\w| @ ", (ROOT / name).read_text(), re.M), name
+
+
+@pytest.mark.parametrize("address", [("192.0.2.1", 80), ("2001:db8::1", 80), ("example.org", 443)])
+def test_tests_cannot_leave_this_machine(address):
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    with socket.socket(family) as outward, pytest.raises(RuntimeError, match="without a network"):
+        outward.connect(address)
+    with pytest.raises(RuntimeError, match="without a network"):
+        socket.create_connection(address, timeout=1)
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname(), timeout=1):
+        pass
 
 
 def test_the_bill_of_materials_lists_what_is_installed():
