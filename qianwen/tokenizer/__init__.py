@@ -1,0 +1,1 @@
+"""Text ↔ ids (Qwen report, section 2.2)."""
