@@ -15,6 +15,7 @@ import base64
 import binascii
 import json
 import logging
+import socket
 import time
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -23,6 +24,7 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
+from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.language import tr
 from qianwen.serve.metrics import Metrics
 from qianwen.serve.protocol import error_body
@@ -46,6 +48,25 @@ def is_loopback(host: str) -> bool:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket, or a ConfigError that says why not.
+
+    It must know that it speaks TCP: asyncio lets small writes go at once only then, else each answer waits 40 ms for
+    the client's delayed acknowledgement.
+    """
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, proto)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(1024)
+    except OSError as error:
+        address = f"{host}:{port}"
+        message = tr("cannot listen on {address} ({reason}): choose another --port", address=address, reason=error)
+        raise ConfigError(message) from error
+    return listener
 
 
 @dataclass(frozen=True, kw_only=True)

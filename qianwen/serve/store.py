@@ -132,7 +132,7 @@ class Store:
     def has_keys(self) -> bool:
         return bool(self._rows("SELECT 1 FROM keys WHERE revoked IS NULL LIMIT 1"))
 
-    def keys(self) -> list[dict]:
+    def key_table(self) -> list[dict]:
         """Every key with its limits and its use today and in all; never a secret."""
         rows = self._rows(
             "SELECT k.name, k.created, k.revoked, k.tokens_per_day, k.requests_per_minute,"

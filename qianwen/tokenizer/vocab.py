@@ -120,7 +120,7 @@ def qwen_vocabulary() -> Vocabulary:
 
 
 def load_vocabulary(path: str | Path) -> Vocabulary:
-    """Read a `.tiktoken` file, a `tokenizer.json`, a `vocab.json` beside its `merges.txt`, or a folder with one of them."""
+    """Read a `.tiktoken` file, a `tokenizer.json`, a `vocab.json` beside its `merges.txt`, or a folder with one."""
     path = Path(path)
     if path.is_dir():
         found = next((path / n for n in ("tokenizer.json", "qwen.tiktoken", "vocab.json") if (path / n).exists()), None)

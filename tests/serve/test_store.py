@@ -46,7 +46,7 @@ def test_use_is_added_up_by_day(store):
     store.add_usage("ann", prompt_tokens=3, completion_tokens=4)
     store.add_usage("ann", prompt_tokens=1, completion_tokens=0)
     assert store.tokens_today("ann") == 8
-    [row] = store.keys()
+    [row] = store.key_table()
     assert (row["name"], row["requests"], row["tokens"], row["tokens_today"]) == ("ann", 2, 8, 8)
 
 

@@ -1,0 +1,169 @@
+"""`qianwen serve` and `qianwen keys`: a model behind OpenAI's API, and who may use it."""
+
+import logging
+import socket
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.table import Table
+
+from qianwen.runtime.errors import ConfigError
+from qianwen.runtime.files import data_dir
+from qianwen.runtime.language import tr
+from qianwen.runtime.log import console
+from qianwen.serve.admission import Admission, Limits
+from qianwen.serve.gate import LOOPBACK, Door, is_loopback, listen
+from qianwen.serve.store import Store
+
+Name = tyro.conf.Positional[str]
+
+
+def store_path() -> Path:
+    """Where keys and conversations are kept unless --store says otherwise."""
+    return data_dir() / "serve.sqlite"
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """Serve models over HTTP with OpenAI's API, and a chat page with the [ui] extra installed."""
+
+    models: tyro.conf.Positional[tuple[str, ...]]
+    """Folders, GGUF files, runs or hub ids; NAME=MODEL serves one under a name of your choice."""
+    host: str = "127.0.0.1"
+    """Address to listen on. Any other than loopback needs a key: `qianwen keys add NAME`."""
+    port: int = 8000
+    bits: int | None = None
+    """Quantise while loading: 8 or 4."""
+    context: int = 0
+    """Longest prompt and answer together; 0: the model's own limit."""
+    max_running: int = 16
+    """Answers that run at once."""
+    batch_invariant: bool = False
+    """The same bits whatever runs beside a request; slower."""
+    require_key: bool = False
+    """Ask for a key on loopback too."""
+    allow_host: tuple[str, ...] = ()
+    """Further names this server answers to."""
+    allow_origin: tuple[str, ...] = ()
+    """Web pages of other sites that may call it, as https://NAME."""
+    guard: str = ""
+    """MODULE:FUNCTION that refuses prompts and answers: text in, a reason or None out."""
+    pages: bool = True
+    """The web pages, where Gradio is installed."""
+    store: Path | None = None
+    """File of keys, usage and conversations."""
+    limits: Limits = field(default_factory=Limits)
+
+
+def serve(argv: list[str]) -> int:
+    """Load the models, check the door, and run until a signal."""
+    options = tyro.cli(ServeOptions, prog="qianwen serve", args=argv)
+    if not options.models:
+        raise ConfigError(tr("name a model to serve: a folder, a GGUF file, a run or a hub id"))
+    store = Store(options.store or store_path())
+    door = door_for(options, store)
+    sockets = [listen(options.host, options.port)]  # a busy port is found out before the weights are read
+
+    from qianwen.serve import app
+    from qianwen.serve.guard import load_guard
+    from qianwen.serve.service import Service
+
+    guard = load_guard(options.guard) if options.guard else None
+    models = [_load(entry, options) for entry in options.models]
+    service = Service(models, Admission(options.limits, store), store, guard)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    mount = _pages(service) if options.pages else None
+    url = f"http://{options.host}:{options.port}"
+    console.print(tr("serving {names} at {url}/v1", names=", ".join(service.models), url=url), style="bold")
+    console.print(tr("chat page: {url}/", url=url) if mount else tr("no pages: pip install 'qianwen[ui]' brings them"))
+    app.serve(app.create_app(service, door, mount=mount), service, options.host, options.port, sockets)
+    return 0
+
+
+def door_for(options: ServeOptions, store: Store) -> Door:
+    """Whom to let in. ConfigError for a server that others can reach and that asks for no key."""
+    is_local = is_loopback(options.host)
+    if not is_local and not store.has_keys():
+        message = tr(
+            "{host} can be reached from other machines, and there is no API key yet: `qianwen keys add NAME` makes one",
+            host=options.host,
+        )
+        raise ConfigError(message)
+    names = set() if is_local else {options.host, socket.gethostname(), socket.getfqdn()}
+    return Door(
+        hosts=LOOPBACK | names | {name.lower() for name in options.allow_host},
+        origins=frozenset(options.allow_origin),
+        keys_required=options.require_key or not is_local,
+        store=store,
+    )
+
+
+def _load(entry: str, options: ServeOptions):  # noqa: ANN202  # Served, whose import loads torch
+    from qianwen.engine.llm import LLM
+    from qianwen.engine.llm_engine import EngineConfig
+    from qianwen.serve.bridge import Bridge
+    from qianwen.serve.service import Served
+
+    name, _, model = entry.rpartition("=")
+    config = EngineConfig(
+        max_model_len=options.context, max_num_seqs=options.max_running, batch_invariant=options.batch_invariant
+    )
+    llm = LLM.load(model, bits=options.bits, config=config)
+    engine = llm.engine
+    return Served(name or llm.name, Bridge(engine), llm.tokenizer, engine.max_model_len, llm.defaults)
+
+
+def _pages(service):  # noqa: ANN001, ANN202
+    try:
+        from qianwen.serve.ui.pages import mount_pages
+    except ModuleNotFoundError as error:
+        if error.name != "gradio":
+            raise
+        return None
+    return mount_pages(service)
+
+
+def keys(argv: list[str]) -> int:
+    """Dispatch `list` (the default), `add` and `revoke`."""
+    commands = {"list": list_keys, "add": add_key, "revoke": revoke_key}
+    return tyro.extras.subcommand_cli_from_dict(commands, prog="qianwen keys", args=argv or ["list"])
+
+
+StoreFile = Annotated[Path | None, tyro.conf.arg(help="file of keys and usage")]
+
+
+def list_keys(store: StoreFile = None) -> int:
+    """List the keys with their limits and what they used; a key itself is never shown again."""
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for heading in ("name", "state", "requests", "tokens", "tokens today", "tokens a day", "requests a minute"):
+        table.add_column(tr(heading))
+    for row in Store(store or store_path()).key_table():
+        limits = (row["tokens_per_day"], row["requests_per_minute"])
+        used = (row["requests"], row["tokens"], row["tokens_today"])
+        numbers = ("-" if number is None else f"{number:,}" for number in (*used, *limits))
+        table.add_row(row["name"], tr("revoked") if row["revoked"] else tr("in use"), *numbers)
+    console.print(table)
+    return 0
+
+
+def add_key(
+    name: Name,
+    tokens_per_day: int | None = None,
+    requests_per_minute: int | None = None,
+    store: StoreFile = None,
+) -> int:
+    """Make a key and print it, this once."""
+    kept = Store(store or store_path())
+    print(kept.add_key(name, tokens_per_day=tokens_per_day, requests_per_minute=requests_per_minute))
+    console.print(tr("Keep it: it is not shown again. Clients send it as `Authorization: Bearer KEY`."), style="dim")
+    return 0
+
+
+def revoke_key(name: Name, store: StoreFile = None) -> int:
+    """Make a key useless from the next request on."""
+    Store(store or store_path()).revoke_key(name)
+    console.print(tr("{name} is revoked", name=name))
+    return 0

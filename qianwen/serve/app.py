@@ -1,0 +1,168 @@
+"""The application: routes, errors in OpenAI's form, the door in front, and a stop that finishes what it began.
+
+/v1/…  /tokenize     `chat_routes.py`
+/v1/models           every model by name
+/health              200 while the engines live, 503 once one has failed; open to all
+/ready               200 while new requests are taken, 503 while draining
+/metrics             Prometheus
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from qianwen import __version__
+from qianwen.runtime.errors import QianwenError, RequestError
+from qianwen.serve.chat_routes import chat_routes
+from qianwen.serve.exchange import ClientGone
+from qianwen.serve.gate import Door, Gate
+from qianwen.serve.protocol import error_body
+from qianwen.serve.service import Service
+
+HEADER_SECONDS = 20.0  # for a client to send the head of its request
+log = logging.getLogger("qianwen.serve")
+
+
+def create_app(service: Service, door: Door, *, mount: Callable[[FastAPI], Any] | None = None) -> Callable:
+    """The ASGI application. `mount` may hang pages on it before the door is put in front."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        service.close()
+
+    app = FastAPI(title="qianwen", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.include_router(chat_routes(service))
+    _add_state_routes(app, service)
+    for kind, answer in ((RequestError, _refused), (QianwenError, _refused), (HTTPException, _no_such_thing)):
+        app.add_exception_handler(kind, answer)
+    app.add_exception_handler(ClientGone, _nobody_left)
+    app.add_exception_handler(Exception, _our_fault)
+    if mount is not None:
+        app = mount(app) or app
+    return Gate(app, door=door, metrics=service.metrics)
+
+
+def _add_state_routes(app: FastAPI, service: Service) -> None:
+    @app.get("/health")
+    async def health() -> Response:
+        return JSONResponse({"status": "ok" if service.is_healthy else "failed"}, 200 if service.is_healthy else 503)
+
+    @app.get("/ready")
+    async def ready() -> Response:
+        is_ready = service.is_healthy and not service.admission.draining
+        return JSONResponse({"status": "ready" if is_ready else "draining"}, 200 if is_ready else 503)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        return PlainTextResponse(service.metrics.text(), media_type="text/plain; version=0.0.4")
+
+    @app.get("/v1/models")
+    async def models() -> Response:
+        cards = [
+            {"id": name, "object": "model", "created": 0, "owned_by": "qianwen", "max_model_len": served.context}
+            for name, served in service.models.items()
+        ]
+        return JSONResponse({"object": "list", "data": cards})
+
+    @app.get("/v1/models/{name:path}")
+    async def model(name: str) -> Response:
+        served = service.model(name)
+        card = {"id": served.name, "object": "model", "created": 0, "owned_by": "qianwen"}
+        return JSONResponse({**card, "max_model_len": served.context})
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    status = getattr(error, "status", 400)
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    if status == 429:
+        kind = "rate_limit_error"
+    body = error_body(str(error), kind=kind, param=getattr(error, "param", None), code=getattr(error, "code", None))
+    wait = getattr(error, "retry_after", None)
+    return JSONResponse(body, status, headers={} if wait is None else {"retry-after": str(int(wait))})
+
+
+async def _no_such_thing(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse(error_body(str(error.detail)), error.status_code, headers=error.headers)
+
+
+async def _nobody_left(_: Request, __: Exception) -> Response:
+    return Response(status_code=499)  # nobody reads it, the log does
+
+
+async def _our_fault(http: Request, error: Exception) -> Response:
+    """Something we did not foresee. The log has its kind and place, never its text, which may quote a prompt."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else "?"
+    log.error('{"id": "%s", "error": "%s", "at": "%s"}', http.scope.get("request_id"), type(error).__name__, place)
+    message = f"internal error; the log knows it as {http.scope.get('request_id')}"
+    return JSONResponse(error_body(message, kind="server_error"), 500)
+
+
+class PatientProtocol(H11Protocol):
+    """HTTP/1.1 that hangs up on a client who does not finish the head of its first request in time."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._head_timer = self.loop.call_later(HEADER_SECONDS, self._give_up)
+
+    def _give_up(self) -> None:
+        if self.cycle is None and not self.transport.is_closing():
+            self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_timer.cancel()
+        super().connection_lost(exc)
+
+
+class Server(uvicorn.Server):
+    """Uvicorn that drains on SIGTERM and Ctrl-C before it closes connections; a second signal does not wait."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self.service = service
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        if self.should_exit or self.service.admission.draining:
+            super().handle_exit(signal.SIGINT, frame)
+            return
+        self.service.admission.draining = True
+        asyncio.get_running_loop().create_task(self._drain(sig, frame))
+
+    async def _drain(self, sig: int, frame: Any) -> None:
+        await self.service.drain()
+        super().handle_exit(sig, frame)
+
+
+def serve(app: Callable, service: Service, host: str, port: int, sockets: list[socket.socket] | None = None) -> None:
+    """Run until a signal. Returns when everything has stopped."""
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http=PatientProtocol,
+        ws="none",
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        limit_concurrency=2048,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=2,
+    )
+    Server(config, service).run(sockets)

@@ -1,0 +1,331 @@
+"""`/v1/chat/completions`, `/v1/completions`, `/v1/embeddings`, `/tokenize`: from a checked request to an answer.
+
+Every generation goes the same way: prepare (prompt ids, sampling parameters, the choices to fill), admit, run, and send
+the pieces as they come or fold them into one object. Token work on long prompts happens off the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from qianwen.chat.chatml import render
+from qianwen.chat.functions import call_reader, function_format, function_stop
+from qianwen.chat.messages import FunctionSpec, from_openai
+from qianwen.chat.model import Usage
+from qianwen.engine.constrain import Grammar, call_grammar, json_grammar
+from qianwen.engine.llm_engine import Output
+from qianwen.engine.params import SamplingParams
+from qianwen.engine.scoring import embed
+from qianwen.runtime.errors import QianwenError, RequestError
+from qianwen.runtime.language import tr
+from qianwen.serve import protocol
+from qianwen.serve.admission import answer_limit
+from qianwen.serve.exchange import EventStream, read_body, while_present
+from qianwen.serve.guard import GuardedText, check_prompt
+from qianwen.serve.reply import ChatChoice, Piece, TextChoice, fold_chat, fold_text
+from qianwen.serve.service import Served, Service
+
+Choice = ChatChoice | TextChoice
+
+
+@dataclass
+class Job:
+    """A generation ready to run: one engine request for each prompt, and the choices their answers fill."""
+
+    served: Served
+    prompts: list[list[int]]
+    params: list[SamplingParams]
+    choices: list[Choice]  # params.n for each prompt, one prompt after another
+    score_from: int | None = None
+    usages: dict[int, Usage] = field(default_factory=dict)  # of each choice, as far as it has come
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all prompts and of the longest answers they may get."""
+        pairs = zip(self.prompts, self.params, strict=True)
+        return sum(len(prompt) + params.n * (params.max_tokens or 0) for prompt, params in pairs)
+
+    def usage(self) -> dict[str, Any]:
+        """All tokens of the job so far; a prompt counts once however many answers it has."""
+        firsts = [self.usages.get(index) for index in range(0, len(self.choices), self.params[0].n)]
+        prompt = sum(map(len, self.prompts))
+        completion = sum(usage.completion_tokens for usage in self.usages.values())
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
+            "prompt_tokens_details": {"cached_tokens": sum(usage.cached_tokens for usage in firsts if usage)},
+        }
+
+
+def sampling_params(request: protocol.Sampling, served: Served, max_tokens: int, **fields: Any) -> SamplingParams:
+    """What the request says, over what the model's own generation config says."""
+    said = {
+        name: value
+        for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed")
+        if (value := getattr(request, name)) is not None
+    }
+    return replace(
+        served.defaults,
+        n=request.n,
+        presence_penalty=request.presence_penalty,
+        frequency_penalty=request.frequency_penalty,
+        logit_bias={int(token): bias for token, bias in (request.logit_bias or {}).items()},
+        stop_token_ids=tuple(request.stop_token_ids),
+        ignore_eos=request.ignore_eos,
+        max_tokens=max_tokens,
+        **said,
+        **fields,
+    )
+
+
+def prepare_chat(request: protocol.ChatCompletionRequest, served: Served) -> Job:
+    """Render the conversation and choose the grammar its answer must follow, if any."""
+    messages = [from_openai(message.model_dump()) for message in request.messages]
+    is_off = request.tool_choice == "none" or request.function_call == "none"
+    functions = [] if is_off else [FunctionSpec.from_openai(f.model_dump()) for f in request.definitions]
+    style = function_format(served.tokenizer)
+    prompt = render(messages, served.tokenizer, functions=functions, style=style, add_generation_prompt=True).ids
+    params = sampling_params(
+        request,
+        served,
+        answer_limit(len(prompt), request.limit, served.context),
+        stop=(*request.stops, *(function_stop(style) if functions else ())),
+        logprobs=(request.top_logprobs or 0) if request.logprobs else None,
+        grammar=_grammar(request, functions, served),
+    )
+    choices: list[Choice] = [
+        ChatChoice(
+            index,
+            served.tokenizer,
+            call_reader(style, messages) if functions else None,
+            legacy=request.functions is not None,
+            one_call=not request.parallel_tool_calls,
+        )
+        for index in range(request.n)
+    ]
+    return Job(served, [prompt], [params], choices)
+
+
+def _grammar(request: protocol.ChatCompletionRequest, functions: list[FunctionSpec], served: Served) -> Grammar | None:
+    wanted = request.response_format
+    is_json = wanted is not None and wanted.type != "text"
+    name = request.forced_name
+    if name is not None or request.tool_choice == "required":
+        if is_json:
+            raise RequestError(tr("response_format and a forced tool call exclude each other"), param="response_format")
+        forced = [function for function in functions if name in (None, function.name)]
+        return call_grammar(served.tokenizer, forced, function_format(served.tokenizer))
+    if not is_json:
+        return None
+    if functions:
+        raise RequestError(tr("response_format needs tool_choice 'none' when there are tools"), param="response_format")
+    return json_grammar(served.tokenizer, wanted.json_schema.schema_ if wanted.json_schema else None)
+
+
+def _ids(prompt: protocol.Prompt, served: Served) -> list[int]:
+    ids = served.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
+    return ids or [served.tokenizer.eod_id]  # text out of nothing begins where a document begins
+
+
+def prepare_completion(request: protocol.CompletionRequest, served: Served) -> Job:
+    """Encode the prompts; `echo` with `logprobs` also scores them."""
+    prompts = [_ids(prompt, served) for prompt in request.prompts]
+    params = [
+        sampling_params(
+            request,
+            served,
+            0 if request.max_tokens == 0 else answer_limit(len(prompt), request.max_tokens, served.context),
+            stop=tuple(request.stops),
+            logprobs=request.logprobs,
+        )
+        for prompt in prompts
+    ]
+    choices: list[Choice] = [
+        TextChoice(index, served.tokenizer, prompt if request.echo else None, request.logprobs)
+        for index, prompt in enumerate(prompt for prompt in prompts for _ in range(request.n))
+    ]
+    return Job(served, prompts, params, choices, 1 if request.echo and request.logprobs is not None else None)
+
+
+async def run(job: Job, service: Service, salt: str) -> AsyncIterator[Piece]:
+    """The pieces of all choices as the engine brings them, through the guard if there is one."""
+    merged: asyncio.Queue[tuple[int, Output] | Exception | None] = asyncio.Queue()
+    n = job.params[0].n
+
+    async def follow(position: int) -> None:
+        scored = job.score_from
+        try:
+            async for output in job.served.bridge.generate(
+                job.prompts[position], job.params[position], salt=salt, score_from=scored
+            ):
+                merged.put_nowait((position * n + output.index, output))
+        except Exception as error:
+            merged.put_nowait(error)
+
+    tasks = [asyncio.ensure_future(follow(position)) for position in range(len(job.prompts))]
+    guards = [GuardedText(service.guard) for _ in job.choices] if service.guard else []
+    num_open, started = len(job.choices), time.monotonic()
+    try:
+        while num_open:
+            item = await merged.get()
+            if isinstance(item, Exception):
+                raise item
+            index, output = item
+            if index not in job.usages:
+                service.metrics.observe("time_to_first_token_seconds", time.monotonic() - started)
+            job.usages[index] = output.usage
+            num_open -= output.finish_reason is not None
+            if guards:
+                output = await _guarded(guards[index], output)
+            for piece in job.choices[index].feed(output):
+                yield piece
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _guarded(guard: GuardedText, output: Output) -> Output:
+    text = await guard.feed(output.text, output.finish_reason is not None)
+    reason = "content_filter" if guard.reason and output.finish_reason else output.finish_reason
+    return replace(output, text=text, finish_reason=reason, logprobs=() if guard.reason else output.logprobs)
+
+
+class Answer:
+    """How one kind of completion is written on the wire."""
+
+    def __init__(self, kind: str, model: str, fold: Callable[[Sequence[Piece]], list[dict[str, Any]]]) -> None:
+        self.fold = fold
+        self.object = "chat.completion" if kind == "chat" else "text_completion"
+        self.chunk_object = "chat.completion.chunk" if kind == "chat" else "text_completion"
+        prefix = "chatcmpl-" if kind == "chat" else "cmpl-"
+        self.head = {"id": prefix + uuid.uuid4().hex, "created": int(time.time()), "model": model}
+
+    def whole(self, pieces: Sequence[Piece], usage: dict[str, Any]) -> dict[str, Any]:
+        return {**self.head, "object": self.object, "choices": self.fold(pieces), "usage": usage}
+
+    def chunk(self, choices: Sequence[Piece], usage: dict[str, Any] | None = None) -> dict[str, Any]:
+        body = {**self.head, "object": self.chunk_object, "choices": list(choices)}
+        return body if usage is None else {**body, "usage": usage}
+
+
+async def respond(http: Request, job: Job, request: protocol.Sampling, answer: Answer, service: Service) -> Response:
+    """Admit the job and answer it, streamed or whole; what it used is booked however it ends."""
+    key = http.scope["key"]
+    stack = ExitStack()
+    stack.enter_context(service.admission.admit(key, job.num_tokens))
+    stack.callback(lambda: service.book(key, job.usage()))
+    pieces = run(job, service, key.name)
+    if request.stream:
+        include_usage = request.stream_options is not None and request.stream_options.include_usage
+        return EventStream(_events(job, pieces, answer, include_usage), stack)
+    with stack:
+        whole = await while_present(http, _collect(pieces))
+        return JSONResponse(answer.whole(whole, job.usage()))
+
+
+async def _collect(pieces: AsyncIterator[Piece]) -> list[Piece]:
+    return [piece async for piece in pieces]
+
+
+async def _events(job: Job, pieces: AsyncIterator[Piece], answer: Answer, include_usage: bool) -> AsyncIterator[bytes]:
+    try:
+        for choice in job.choices:
+            if isinstance(choice, ChatChoice):
+                yield protocol.event(answer.chunk([choice.opening()]))
+        async for piece in pieces:
+            yield protocol.event(answer.chunk([piece]))
+        if include_usage:
+            yield protocol.event(answer.chunk([], job.usage()))
+    except QianwenError as error:
+        yield protocol.event(protocol.error_body(str(error), code=getattr(error, "code", None)))
+    finally:
+        await pieces.aclose()  # type: ignore[attr-defined]
+    yield protocol.event("[DONE]")
+
+
+def chat_routes(service: Service) -> APIRouter:
+    """The routes that OpenAI's clients call."""
+    router = APIRouter()
+
+    async def parsed(http: Request, kind: type[protocol.Request]) -> protocol.Request:
+        return protocol.parse(await read_body(http, service.admission.limits), kind)
+
+    async def chat_completions(http: Request) -> Response:
+        request = await parsed(http, protocol.ChatCompletionRequest)
+        served = service.model(request.model)
+        await check_prompt(service.guard, "\n".join(m.text for m in request.messages if m.role != "assistant"))
+        job = await asyncio.to_thread(prepare_chat, request, served)
+        return await respond(http, job, request, Answer("chat", served.name, fold_chat), service)
+
+    async def completions(http: Request) -> Response:
+        request = await parsed(http, protocol.CompletionRequest)
+        served = service.model(request.model)
+        await check_prompt(service.guard, "\n".join(p for p in request.prompts if isinstance(p, str)))
+        job = await asyncio.to_thread(prepare_completion, request, served)
+        return await respond(http, job, request, Answer("text", served.name, fold_text), service)
+
+    async def embeddings(http: Request) -> Response:
+        request = await parsed(http, protocol.EmbeddingRequest)
+        served = service.model(request.model)
+        prompts = await asyncio.to_thread(lambda: [_ids(prompt, served) for prompt in request.inputs])
+        for prompt in prompts:
+            answer_limit(len(prompt), 0, served.context)
+        with service.admission.admit(http.scope["key"], sum(map(len, prompts))):
+            vectors = await while_present(http, _embed(served, prompts, request.pooling))
+        num_tokens = sum(map(len, prompts))
+        usage = {"prompt_tokens": num_tokens, "total_tokens": num_tokens}
+        service.book(http.scope["key"], {**usage, "completion_tokens": 0})
+        data = [
+            {"object": "embedding", "index": index, "embedding": _written(vector, request.encoding_format)}
+            for index, vector in enumerate(vectors)
+        ]
+        return JSONResponse({"object": "list", "data": data, "model": served.name, "usage": usage})
+
+    async def tokenize(http: Request) -> Response:
+        request = await parsed(http, protocol.TokenizeRequest)
+        served = service.model(request.model)
+        if request.messages is not None:
+            messages = [from_openai(message.model_dump()) for message in request.messages]
+            ids = await asyncio.to_thread(lambda: render(messages, served.tokenizer, add_generation_prompt=True).ids)
+        else:
+            ids = await asyncio.to_thread(served.tokenizer.encode, request.text or "")
+        return JSONResponse({"count": len(ids), "max_model_len": served.context, "tokens": ids})
+
+    routes: list[tuple[str, Callable[[Request], Awaitable[Response]], type[protocol.Wire]]] = [
+        ("/v1/chat/completions", chat_completions, protocol.ChatCompletionRequest),
+        ("/v1/completions", completions, protocol.CompletionRequest),
+        ("/v1/embeddings", embeddings, protocol.EmbeddingRequest),
+        ("/tokenize", tokenize, protocol.TokenizeRequest),
+    ]
+    for path, endpoint, body in routes:
+        router.add_api_route(path, endpoint, methods=["POST"], openapi_extra=_documented(body))
+    return router
+
+
+def _documented(body: type[protocol.Wire]) -> dict[str, Any]:
+    schema = body.model_json_schema(ref_template=f"#/components/schemas/{body.__name__}/$defs/{{model}}")
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+async def _embed(served: Served, prompts: list[list[int]], pooling: str) -> list[np.ndarray]:
+    return [await served.bridge.call(lambda ids=ids: embed(served.bridge.engine, ids, pooling)) for ids in prompts]
+
+
+def _written(vector: np.ndarray, encoding: str) -> list[float] | str:
+    if encoding == "base64":
+        return base64.b64encode(vector.astype("<f4").tobytes()).decode()
+    return vector.tolist()

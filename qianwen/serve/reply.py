@@ -1,0 +1,167 @@
+"""Engine outputs → the choices of an OpenAI answer.
+
+A streamed answer sends each piece, an unstreamed one folds the very same pieces, so the two cannot differ in text,
+tool calls, log-probabilities or finish reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from qianwen.chat.functions import ReActCallReader, ToolCallReader
+from qianwen.chat.messages import ToolCall
+from qianwen.chat.model import Delta
+from qianwen.engine.llm_engine import Output
+from qianwen.engine.sampling import TokenLogprob
+from qianwen.tokenizer.tokenizer import Tokenizer
+
+Piece = dict[str, Any]  # one entry of `choices`, as a stream sends it
+CallReader = ToolCallReader | ReActCallReader
+
+
+class ChatChoice:
+    """One choice of a chat completion as it grows. `reader` finds tool calls, if the request has tools."""
+
+    def __init__(self, index: int, tokenizer: Tokenizer, reader: CallReader | None, *, legacy: bool, one_call: bool):
+        self.index, self.legacy, self.one_call = index, legacy, one_call
+        self._tokenizer, self._reader = tokenizer, reader
+        self._num_calls = 0
+
+    def opening(self) -> Piece:
+        return self._piece({"role": "assistant", "content": ""})
+
+    def feed(self, output: Output) -> list[Piece]:
+        """Pieces for a stream; the last has the finish reason."""
+        deltas = [Delta(text=output.text)] if output.text and self._reader is None else []
+        if self._reader is not None:
+            deltas = self._reader.feed(output.text)
+            if output.finish_reason:
+                deltas += self._reader.finish()
+        pieces = [piece for delta in deltas for piece in self._said(delta)]
+        if output.logprobs:
+            if not pieces:
+                pieces.append(self._piece({}))
+            entries = [chat_logprob(entry, self._tokenizer) for entry in output.logprobs]
+            pieces[0]["logprobs"] = {"content": entries, "refusal": None}
+        if output.finish_reason:
+            pieces.append(self._piece({}, self._reason(output.finish_reason)))
+        return pieces
+
+    def _said(self, delta: Delta) -> list[Piece]:
+        pieces = [self._piece({"content": delta.text})] if delta.text else []
+        for call in delta.tool_calls:
+            if self._num_calls and (self.one_call or self.legacy):
+                break
+            pieces.append(self._piece(self._call(call)))
+            self._num_calls += 1
+        return pieces
+
+    def _call(self, call: ToolCall) -> dict[str, Any]:
+        function = {"name": call.name, "arguments": call.arguments}
+        if self.legacy:
+            return {"function_call": function}
+        entry = {"index": self._num_calls, "id": call.id, "type": "function", "function": function}
+        return {"tool_calls": [entry]}
+
+    def _reason(self, reason: str) -> str:
+        if self._num_calls and reason == "stop":
+            return "function_call" if self.legacy else "tool_calls"
+        return reason
+
+    def _piece(self, delta: dict[str, Any], reason: str | None = None) -> Piece:
+        return {"index": self.index, "delta": delta, "logprobs": None, "finish_reason": reason}
+
+
+def fold_chat(pieces: Iterable[Piece]) -> list[dict[str, Any]]:
+    """The choices that a stream of pieces spells, in order of index."""
+    choices: dict[int, dict[str, Any]] = {}
+    for piece in pieces:
+        message = {"role": "assistant", "content": None, "refusal": None}
+        empty = {"index": piece["index"], "message": message, "logprobs": None, "finish_reason": None}
+        choice = choices.setdefault(piece["index"], empty)
+        message, delta = choice["message"], piece["delta"]
+        if delta.get("content"):
+            message["content"] = (message["content"] or "") + delta["content"]
+        if "function_call" in delta:
+            message["function_call"] = delta["function_call"]
+        for call in delta.get("tool_calls", ()):
+            message.setdefault("tool_calls", []).append({key: call[key] for key in ("id", "type", "function")})
+        if piece["logprobs"]:
+            logprobs = choice["logprobs"] = choice["logprobs"] or {"content": [], "refusal": None}
+            logprobs["content"] += piece["logprobs"]["content"]
+        choice["finish_reason"] = piece["finish_reason"] or choice["finish_reason"]
+    for choice in choices.values():
+        message = choice["message"]
+        if message["content"] is None and not message.keys() & {"tool_calls", "function_call"}:
+            message["content"] = ""
+    return [choices[index] for index in sorted(choices)]
+
+
+def chat_logprob(entry: TokenLogprob, tokenizer: Tokenizer) -> dict[str, Any]:
+    def one(token: int, logprob: float) -> dict[str, Any]:
+        data = tokenizer.token_bytes(token)
+        return {"token": data.decode("utf-8", "replace"), "logprob": logprob, "bytes": list(data)}
+
+    top = [one(token, logprob) for token, logprob in entry.top]
+    return {**one(entry.token, entry.logprob), "top_logprobs": top}
+
+
+class TextChoice:
+    """One choice of a text completion as it grows. `echo` is the prompt, to be repeated before the answer.
+
+    Log-probabilities of a prompt are complete only at the end, so an echo that wants them comes in one piece.
+    """
+
+    def __init__(self, index: int, tokenizer: Tokenizer, echo: Sequence[int] | None, num_top: int | None) -> None:
+        self.index, self.num_top = index, num_top
+        self._tokenizer, self._echo = tokenizer, echo
+        self._waits = echo is not None and num_top is not None
+        self._text = "" if echo is None else tokenizer.decode(echo)
+        self._entries: list[TokenLogprob] = []
+        self._offset = 0
+
+    def feed(self, output: Output) -> list[Piece]:
+        """At most one piece."""
+        self._text += output.text
+        self._entries += output.logprobs
+        if not output.finish_reason and (self._waits or not (self._text or self._entries)):
+            return []
+        logprobs = None
+        if self.num_top is not None:
+            logprobs = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
+            if self._echo is not None:
+                self._append(logprobs, self._echo[0], None)
+                self._entries[:0] = output.prompt_logprobs
+            for entry in self._entries:
+                self._append(logprobs, entry.token, entry)
+        piece = {"index": self.index, "text": self._text, "logprobs": logprobs, "finish_reason": output.finish_reason}
+        self._text, self._entries, self._echo = "", [], None
+        return [piece]
+
+    def _append(self, logprobs: dict[str, list], token: int, entry: TokenLogprob | None) -> None:
+        text = self._name(token)
+        logprobs["tokens"].append(text)
+        logprobs["token_logprobs"].append(entry.logprob if entry else None)
+        top = entry.top[: self.num_top] if entry else ()
+        logprobs["top_logprobs"].append({self._name(t): logprob for t, logprob in top} if entry else None)
+        logprobs["text_offset"].append(self._offset)
+        self._offset += len(text)
+
+    def _name(self, token: int) -> str:
+        return self._tokenizer.token_bytes(token).decode("utf-8", "replace")
+
+
+def fold_text(pieces: Iterable[Piece]) -> list[dict[str, Any]]:
+    """The choices that a stream of text pieces spells, in order of index."""
+    choices: dict[int, dict[str, Any]] = {}
+    for piece in pieces:
+        choice = choices.get(piece["index"])
+        if choice is None:
+            choices[piece["index"]] = dict(piece)
+            continue
+        choice["text"] += piece["text"]
+        choice["finish_reason"] = piece["finish_reason"]
+        if piece["logprobs"] is not None:
+            choice["logprobs"] = {key: choice["logprobs"][key] + piece["logprobs"][key] for key in piece["logprobs"]}
+    return [choices[index] for index in sorted(choices)]
