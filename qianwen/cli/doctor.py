@@ -28,18 +28,6 @@ from qianwen.runtime.log import console
 
 PYTHONS = ("3.11", "3.12", "3.13")
 COUNTED = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm")
-# What each part needs of the system, by design. Only the column of the system it runs on is checked.
-PLATFORMS: tuple[tuple[str, str, str, str], ...] = (
-    ("train, chat, generate, serve on the CPU", "yes", "yes", "yes"),
-    ("GPU", "CUDA", "Apple GPU", "CUDA"),
-    ("several processes (torch.distributed)", "gloo, nccl", "gloo", "gloo"),
-    (
-        "isolation for code that models write",
-        "yes",
-        "refused: no namespaces to isolate it",
-        "refused: no namespaces to isolate it",
-    ),
-)
 
 
 class Check(NamedTuple):
@@ -67,7 +55,9 @@ def doctor(argv: list[str]) -> int:
             failed |= check.ok is False
             console.print(f" [{style}]{mark}[/] {check.what}: ", end="")
             console.print(check.found, markup=False)
-    console.print(f"\n{tr('Platforms')}", style="bold")
+    here = {"Darwin": "macOS"}.get(platform.system(), platform.system())
+    title = tr("Platforms (checked above: {here}; the others by design, not checked)", here=here)
+    console.print(f"\n{title}", style="bold")
     console.print(platforms())
     return int(failed)
 
@@ -160,14 +150,13 @@ def extras() -> Iterator[Check]:
 
 
 def platforms() -> Table:
-    """The matrix, with the checked column marked."""
-    here = {"Linux": "Linux", "Darwin": "macOS", "Windows": "Windows"}.get(platform.system(), "")
-    table = Table(box=None, header_style="dim", pad_edge=False)
-    table.add_column("")
-    for name in ("Linux", "macOS", "Windows"):
-        table.add_column(name + (tr(" (here, checked above)") if name == here else tr(" (by design, not checked)")))
-    for row in PLATFORMS:
-        table.add_row(*(tr(cell) for cell in row))
+    """What each part needs of the system, by design: only this machine's column is checked, by the lines above."""
+    table = Table("", "Linux", "macOS", "Windows", box=None, header_style="dim", pad_edge=False)
+    refused = tr("refused: isolation needs Linux namespaces")
+    table.add_row(tr("train, chat, serve on the CPU"), *[tr("yes")] * 3)
+    table.add_row("GPU", "CUDA", tr("Apple GPU"), "CUDA")
+    table.add_row(tr("several processes"), "gloo, nccl", "gloo", "gloo")
+    table.add_row(tr("isolation for code"), tr("yes"), refused, refused)
     return table
 
 
