@@ -1,5 +1,6 @@
 """Pinned versions, locked hashes, and the bill of materials (S14)."""
 
+import ast
 import importlib.metadata
 import json
 import re
@@ -54,6 +55,25 @@ def installed_closure(requirements: list[Requirement], pinned: dict[str, list[st
 
 def version(block: str) -> str:
     return re.match(r"[\w.-]+==([\w.+!]+)", block)[1]
+
+
+def imported() -> set[str]:
+    """Top-level names that files of the package import, but for the standard library and ourselves."""
+    found: set[str] = set()
+    for path in (ROOT / "qianwen").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module.split(".")[0])
+    return found - sys.stdlib_module_names - {"qianwen"}
+
+
+def test_everything_imported_is_declared():
+    declared = {canonicalize_name(requirement.name) for requirement in wanted(*PROJECT["optional-dependencies"])}
+    sellers = importlib.metadata.packages_distributions()
+    unknown = {name: sellers.get(name, [name]) for name in imported()}
+    assert not {name for name, sold_by in unknown.items() if not declared & set(map(canonicalize_name, sold_by))}
 
 
 def test_constraints_pin_every_dependency_within_its_range():

@@ -119,14 +119,12 @@ class Page:
 
 def new_axes(columns: int = 1, *, height: float = 3.2) -> "tuple[Figure, list[Axes]]":
     """An empty figure in the look of our reports, `columns` plots side by side, and its axes. No global state."""
-    import matplotlib
-    from cycler import cycler
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context({"axes.prop_cycle": cycler(color=PALETTE)}):
-        figure = Figure(figsize=(9.0, height), layout="constrained")
-        axes = [figure.add_subplot(1, columns, i + 1) for i in range(columns)]
+    figure = Figure(figsize=(9.0, height), layout="constrained")
+    axes = [figure.add_subplot(1, columns, i + 1) for i in range(columns)]
     for plot in axes:
+        plot.set_prop_cycle(color=PALETTE)
         plot.spines[["top", "right"]].set_visible(False)
         plot.grid(alpha=0.25, linewidth=0.6)
         plot.set_axisbelow(True)
