@@ -17,6 +17,10 @@ from qianwen.runtime.errors import QianwenError
 from qianwen.runtime.language import tr
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("qianwen.cli.demo:demo", "every stage in miniature on this machine, then a chat with the result"),
+    "data": ("qianwen.cli.data:data", "fetch named corpora; make a corpus from any folder of text"),
+    "sft": ("qianwen.cli.sft:sft", "teach a language model to answer"),
+    "eval": ("qianwen.cli.eval:evaluate", "put tasks to a model"),
     "chat": ("qianwen.cli.chat:chat", "talk to a model"),
     "generate": ("qianwen.cli.generate:generate", "continue a prompt, or answer a file of prompts"),
     "runs": ("qianwen.cli.runs:runs", "list, follow, compare and delete the runs on this disk"),

@@ -1,10 +1,10 @@
 """From a folder of any text to the corpus a run learns from: read → deduplicate → choose → hold out.
 
-    train.jsonl       the documents to learn from
-    held_out.jsonl    documents nothing may learn from
-    held_out.txt      the same texts as one file, on which models and compressors are compared
-    rejected.jsonl    what was left out, each with its file, line and reason
-    counts.json       how many of each, by corpus
+    train/documents.jsonl       the documents to learn from
+    held_out/documents.jsonl    documents nothing may learn from
+    held_out.txt                the same texts as one file, on which models and compressors are compared
+    rejected.jsonl              what was left out, each with its file, line and reason
+    counts.json                 how many of each, by corpus
 
 Which documents are chosen and which are held out is decided by hashes of their texts: the order and number of files
 change nothing, and a text that comes back tomorrow falls on the same side.
@@ -64,7 +64,8 @@ def build_corpus(inputs: str | Path, folder: Path, config: CorpusConfig) -> dict
         )
         raise DataError(message)
     for name, documents in parts.items():
-        write_jsonl(folder / f"{name}.jsonl", documents)
+        (folder / name).mkdir()
+        write_jsonl(folder / name / "documents.jsonl", documents)
     held_out = SEPARATOR.join(document["text"] for document in parts["held_out"])
     (folder / "held_out.txt").write_text(held_out, encoding="utf-8", newline="")
     write_jsonl(folder / "rejected.jsonl", (bad._asdict() for bad in rejected))

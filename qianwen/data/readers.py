@@ -69,6 +69,11 @@ def read_folder(path: str | Path) -> Iterator[Document | Rejected]:
             yield from read_file(file, name)
 
 
+def documents(path: str | Path) -> Iterator[Document]:
+    """Those of `read_folder` that could be read; for a corpus whose rejected ones are known already."""
+    return (found for found in read_folder(path) if not isinstance(found, Rejected))
+
+
 def read_file(file: Path, name: str) -> Iterator[Document | Rejected]:
     """The documents of one file, `name` being what to call it."""
     suffixes = [suffix.lower() for suffix in file.suffixes[-2:]]

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from qianwen.data.readers import Document, Rejected, clean, read_file
 from qianwen.runtime.errors import ConfigError, DataError
-from qianwen.runtime.files import atomic_folder, sha256_file, write_jsonl
+from qianwen.runtime.files import sha256_file, write_jsonl
 from qianwen.runtime.language import tr
 from qianwen.runtime.wheels import wheel_file
 
@@ -43,10 +43,11 @@ class Source:
 
 
 class Fetched(NamedTuple):
-    """A source that is here: the documents' file, and what was counted while it was written."""
+    """A source that is here as `NAME.jsonl`, and what was counted while it was written."""
 
-    source: Source
-    path: Path
+    name: str
+    title: str
+    licence: str
     num_documents: int
     num_bytes: int
     sha256: str
@@ -145,23 +146,24 @@ def named(name: str, allow_licences: Sequence[str] = ()) -> list[Source]:
     return [SOURCES[each] for each in names if not allow_licences or SOURCES[each].licence in allow_licences]
 
 
-def fetch(sources: Iterable[Source], folder: str | Path) -> tuple[list[Fetched], dict[str, str]]:
-    """Write each source to `folder` as `NAME.jsonl`; return those, and why the others could not be had.
+def fetch(sources: Iterable[Source], folder: Path) -> tuple[list[Fetched], dict[str, str]]:
+    """Write each source into `folder` as `NAME.jsonl`; return those, and why others could not be had.
 
     Raises DataError when none could.
     """
-    written: list[tuple[Source, int]] = []
+    folder.mkdir(parents=True, exist_ok=True)
+    fetched: list[Fetched] = []
     missing: dict[str, str] = {}
-    with atomic_folder(folder) as temporary:
-        for source in sources:
-            try:
-                files = [wheel_file(*file) for file in source.files]
-            except DataError as error:
-                missing[source.name] = str(error)
-                continue
-            documents = (row for row in source.documents(files) if not isinstance(row, Rejected))
-            written.append((source, write_jsonl(temporary / f"{source.name}.jsonl", documents)))
-        if not any(count for _, count in written):
-            raise DataError(tr("no source could be had: {reasons}", reasons="; ".join(missing.values()) or "-"))
-    found = [(source, count, Path(folder) / f"{source.name}.jsonl") for source, count in written]
-    return [Fetched(s, path, count, path.stat().st_size, sha256_file(path)) for s, count, path in found], missing
+    for source in sources:
+        try:
+            files = [wheel_file(*file) for file in source.files]
+        except DataError as error:
+            missing[source.name] = str(error)
+            continue
+        path = folder / f"{source.name}.jsonl"
+        count = write_jsonl(path, (row for row in source.documents(files) if not isinstance(row, Rejected)))
+        size, digest = path.stat().st_size, sha256_file(path)
+        fetched.append(Fetched(source.name, source.title, source.licence, count, size, digest))
+    if not fetched:
+        raise DataError(tr("no source could be had: {reasons}", reasons="; ".join(missing.values())))
+    return fetched, missing

@@ -30,7 +30,7 @@ def build(inputs: Path, folder: Path, **config: object) -> dict:
 
 def test_every_document_is_somewhere(inputs: Path, tmp_path: Path) -> None:
     counts = build(inputs, tmp_path / "out", held_out=0.1)
-    parts = {name: [row["text"] for row in read_jsonl(tmp_path / "out" / f"{name}.jsonl")] for name in PARTS}
+    parts = {name: [row["text"] for row in read_jsonl(tmp_path / "out" / name / "documents.jsonl")] for name in PARTS}
     assert sorted(parts["train"] + parts["held_out"]) == sorted(TEXTS)
     assert 20 <= len(parts["held_out"]) <= 60
     assert counts["rejected"] == {"duplicate": 1, "not UTF-8": 1}
@@ -47,7 +47,9 @@ def test_order_and_number_of_files_change_nothing(inputs: Path, tmp_path: Path) 
         rows = ({"text": text} for text in reversed(TEXTS[start : start + 200]))
         write_jsonl(other / f"{start}.jsonl.gz", rows)
     build(other, tmp_path / "two")
-    one, two = ({row["text"] for row in read_jsonl(tmp_path / n / "held_out.jsonl")} for n in ("one", "two"))
+    one, two = (
+        {row["text"] for row in read_jsonl(tmp_path / n / "held_out" / "documents.jsonl")} for n in ("one", "two")
+    )
     assert one == two
 
 

@@ -10,7 +10,7 @@ from qianwen.data import sources
 from qianwen.data.readers import Rejected
 from qianwen.data.sources import COLLECTIONS, SOURCES, fetch, many_languages, named, standard_library, wikipedia_leads
 from qianwen.runtime.errors import ConfigError, DataError
-from qianwen.runtime.files import read_jsonl, verify_folder
+from qianwen.runtime.files import read_jsonl
 
 
 def test_quickstart_names_its_licences() -> None:
@@ -60,10 +60,9 @@ def test_offline_takes_what_is_there_and_says_what_is_not(tmp_path: Path, monkey
 
     monkeypatch.setattr(sources, "wheel_file", offline)
     small = replace(SOURCES["python-stdlib"], documents=lambda _: iter([*standard_library()][:3]))
-    fetched, missing = fetch([small, SOURCES["many-languages"]], tmp_path / "corpus")
-    assert [(one.source.name, one.num_documents) for one in fetched] == [("python-stdlib", 3)]
+    fetched, missing = fetch([small, SOURCES["many-languages"]], tmp_path)
+    assert [(one.name, one.licence, one.num_documents) for one in fetched] == [("python-stdlib", "PSF-2.0", 3)]
     assert missing == {"many-languages": "eld==1.0.6 could not be fetched: no network"}
-    verify_folder(tmp_path / "corpus")
-    assert len(list(read_jsonl(fetched[0].path))) == 3
+    assert len(list(read_jsonl(tmp_path / "python-stdlib.jsonl"))) == 3
     with pytest.raises(DataError, match="no source could be had"):
-        fetch([SOURCES["many-languages"]], tmp_path / "none")
+        fetch([SOURCES["many-languages"]], tmp_path)

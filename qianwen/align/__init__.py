@@ -1,0 +1,10 @@
+"""From a language model to an assistant (Qwen report, section 3).
+
+Read in this order:
+
+    derive.py       questions and answers that a corpus holds without saying so
+    dialogues.py    files of dialogues, and dialogues as packed training sequences
+    sft.py          the training loop on them, learning only what the assistant says
+
+Not here yet: preferences, rewards and PPO.
+"""

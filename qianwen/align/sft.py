@@ -1,0 +1,152 @@
+"""Supervised fine-tuning: the pretraining loop on dialogues, learning only what the assistant says (report, 3.1).
+
+    dialogues → ChatML ids and mask → packed sequences → the loop → chat model folder → does it stop?
+
+The mask decides what a model becomes. Answers alone teach answering; without the end token it would never stop; with
+the questions it would learn to ask. So a file in which nothing, everything, or never an end is learned is refused
+before the first step, and after the last one the model is asked a few questions and must end its answers itself.
+
+Not here: adapters (`model/lora.py`), and mixing several files.
+"""
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from qianwen.align.dialogues import Dialogue, PackedDialogues, read_dialogues, rendered
+from qianwen.chat.chatml import Mask, render
+from qianwen.engine.llm import LLM
+from qianwen.engine.params import SamplingParams
+from qianwen.model.transformer import Qwen
+from qianwen.model.weights import write_weights
+from qianwen.runtime.device import best_device, compute_dtype, seed_everything
+from qianwen.runtime.errors import ConfigError
+from qianwen.runtime.files import RunFolder, atomic_folder, lock, runs_dir, sha256_file
+from qianwen.runtime.language import tr
+from qianwen.runtime.log import MetricsLog, console
+from qianwen.tokenizer.tokenizer import Tokenizer
+from qianwen.train.checkpoint import Checkpoints
+from qianwen.train.hooks import log_every, measure_every, save_every, stop_signals
+from qianwen.train.loop import LoopConfig, run
+from qianwen.train.optim import AdamW, AdamWConfig
+from qianwen.train.pretrain import Measure, next_token_loss
+from qianwen.train.state import TrainState
+
+NUM_ASKED = 8  # questions put to the finished model
+
+
+@dataclass(frozen=True, kw_only=True)
+class SFTConfig:
+    """One fine-tuning run. The defaults are those of the released finetune.py where it says anything."""
+
+    name: str  # of the run folder, below the folder of runs
+    model: str  # what is fine-tuned: folder, GGUF file, run or hub id
+    data: str  # file of dialogues
+    mask: Mask = "clean"  # what is learned: see chat/chatml.py
+    seq_len: int = 2048  # tokens of a packed sequence; longer dialogues are cut
+    epochs: float = 5.0  # times each dialogue is learned from, where loop.steps is 0
+    loop: LoopConfig = field(
+        default_factory=lambda: LoopConfig(steps=0, sequences_per_step=16, micro_batch_size=1, lr=1e-5)
+    )
+    optim: AdamWConfig = field(default_factory=AdamWConfig)
+    seed: int = 0  # of the order of the sequences
+    log_steps: int = 10
+    save_steps: int = 200
+    keep_checkpoints: int = 2
+
+
+def sft(config: SFTConfig, model: Qwen, tokenizer: Tokenizer, *, evaluate: Measure | None = None) -> Path:
+    """Fine-tune `model` as `config` says, or go on with that run, and return the folder of the chat model.
+
+    `evaluate(model)` is called where a checkpoint is saved; its numbers join the metrics. Raises DataError for
+    dialogues that cannot teach, KeyboardInterrupt, with everything saved, when asked to stop.
+    """
+    path = runs_dir() / config.name
+    with lock(path):
+        folder = RunFolder.create(path, "sft", config)
+        try:
+            return _tuned(config, model, tokenizer, folder, evaluate)
+        except KeyboardInterrupt:
+            folder.set_state("interrupted")
+            raise
+        except Exception:
+            folder.set_state("failed")
+            raise
+
+
+def _tuned(config: SFTConfig, model: Qwen, tokenizer: Tokenizer, folder: RunFolder, evaluate: Measure | None) -> Path:
+    seed_everything(config.seed)
+    dialogues = list(read_dialogues(config.data))
+    batches, loop = _packed(config, dialogues, tokenizer, model.config.max_position_embeddings)
+    device = best_device()
+    state = TrainState(model.to(device), AdamW(model, config.optim, compute_dtype=compute_dtype(device)))
+    facts = {"model": config.model, "data": sha256_file(config.data)}
+    checkpoints = Checkpoints(folder.path / "checkpoints", keep=config.keep_checkpoints, facts=facts)
+    if (step := checkpoints.load_newest(state)) is not None:
+        console.print(tr("going on from step {step} of {last}", step=step, last=loop.steps))
+    hooks = [
+        *([measure_every(config.save_steps, loop.steps, evaluate)] if evaluate else []),
+        log_every(config.log_steps, loop.steps, MetricsLog(folder.metrics_path, resume_step=state.step)),
+        save_every(config.save_steps, checkpoints),
+    ]
+    with stop_signals() as stop:
+        done = run(
+            model,
+            next_token_loss,
+            lambda cursor: batches.batch(cursor, loop.micro_batch_size),
+            loop,
+            state,
+            hooks,
+            stop,
+        )
+        if checkpoints.last_step != state.step:
+            checkpoints.save(state)
+    if not done:
+        raise KeyboardInterrupt
+    with atomic_folder(folder.path / "model") as target:
+        write_weights(model, target)
+        tokenizer.save(target)
+    stopped, asked = stops(model.eval(), tokenizer, dialogues)
+    console.print(tr("{stopped} of {asked} answers end by themselves", stopped=stopped, asked=asked))
+    folder.set_state("finished", answers_that_end=f"{stopped}/{asked}")
+    return folder.path / "model"
+
+
+def _packed(
+    config: SFTConfig, dialogues: list[Dialogue], tokenizer: Tokenizer, max_len: int
+) -> tuple[PackedDialogues, LoopConfig]:
+    """The sequences of the run, and its loop with the number of steps filled in."""
+    if config.seq_len > max_len:
+        message = tr(
+            "seq_len = {size} is more than the {most} tokens the model reads", size=config.seq_len, most=max_len
+        )
+        raise ConfigError(message)
+    learned = rendered(dialogues, tokenizer, config.mask, config.seq_len)
+    batches = PackedDialogues(learned, config.seq_len, tokenizer.eod_id, seed=config.seed)
+    steps = config.loop.steps or math.ceil(config.epochs * len(batches) / config.loop.sequences_per_step)
+    message = tr(
+        "{dialogues:,} dialogues in {sequences:,} sequences, {learned:,} of {tokens:,} tokens learned; {steps:,} steps",
+        dialogues=len(learned),
+        learned=sum(sum(one.loss_mask) for one in learned),
+        tokens=sum(len(one.ids) for one in learned),
+        sequences=len(batches),
+        steps=steps,
+    )
+    console.print(message)
+    return batches, dataclasses.replace(config.loop, steps=steps)
+
+
+def stops(model: Qwen, tokenizer: Tokenizer, dialogues: list[Dialogue]) -> tuple[int, int]:
+    """How many of a few questions the model answers to an end, given room for thrice the answer it learned."""
+    firsts = [dialogue.messages[: _first_answer(dialogue) + 1] for dialogue in dialogues]
+    firsts = sorted(firsts, key=lambda messages: len(messages[-1].content))[:NUM_ASKED]
+    prompts = [render(messages[:-1], tokenizer, add_generation_prompt=True).ids for messages in firsts]
+    room = [3 * len(tokenizer.encode(messages[-1].content)) + 16 for messages in firsts]
+    params = [SamplingParams(temperature=0.0, max_tokens=tokens) for tokens in room]
+    answers = LLM(model, tokenizer).generate(prompts, params)
+    return sum(answer.outputs[0].finish_reason == "stop" for answer in answers), len(answers)
+
+
+def _first_answer(dialogue: Dialogue) -> int:
+    return next(i for i, message in enumerate(dialogue.messages) if message.role == "assistant")

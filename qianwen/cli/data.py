@@ -1,0 +1,79 @@
+"""`qianwen data`: fetch named corpora, and make a training corpus from any folder of text."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from qianwen.runtime.language import tr
+from qianwen.runtime.log import console
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """Fetch a named corpus and write it as JSON lines, with the licence, size and hash of each source."""
+
+    name: tyro.conf.Positional[str] = "quickstart"
+    """quickstart, or one source: python-stdlib, wikipedia-leads, many-languages."""
+    out: str = ""
+    """Folder to write to; by default data/NAME."""
+    allow_licence: tuple[str, ...] = ()
+    """Only sources under these licences (SPDX); by default all."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """Read a folder of any text, drop duplicates, hold a part out; what cannot be read is set aside with its reason."""
+
+    inputs: tyro.conf.Positional[str]
+    """Folder or file: text, Markdown, code, JSON lines (.gz, .zst), Parquet."""
+    out: tyro.conf.Positional[str]
+    """Folder to write train/, held_out/ and rejected.jsonl to."""
+    held_out: float = 0.03
+    """Share of the documents that nothing learns from."""
+
+
+def data(argv: list[str]) -> int:
+    """Run the step that is asked for."""
+    steps = Annotated[Fetch, tyro.conf.subcommand("fetch")] | Annotated[Build, tyro.conf.subcommand("build")]
+    asked = tyro.cli(steps, prog="qianwen data", args=argv)
+    return _fetch(asked) if isinstance(asked, Fetch) else _build(asked)
+
+
+def _fetch(asked: Fetch) -> int:
+    from qianwen.data.sources import fetch, named
+    from qianwen.runtime.files import atomic_folder
+
+    folder = Path(asked.out or Path("data") / asked.name)
+    with atomic_folder(folder) as temporary:
+        fetched, missing = fetch(named(asked.name, asked.allow_licence), temporary)
+    for one in fetched:
+        console.print(f"[bold]{one.name}[/bold]  {one.title}")
+        facts = tr(
+            "  {licence}, {documents:,} documents, {bytes:,} bytes, sha256 {sha256}",
+            licence=one.licence,
+            documents=one.num_documents,
+            bytes=one.num_bytes,
+            sha256=one.sha256,
+        )
+        console.print(facts)
+    for name, reason in missing.items():
+        console.print(tr("{name} was left out: {reason}", name=name, reason=reason), style="yellow")
+    console.print(tr("written to {folder}; next: {command}", folder=folder, command=f"qianwen demo --data {folder}"))
+    return 0
+
+
+def _build(asked: Build) -> int:
+    from qianwen.data.pipeline import CorpusConfig, build_corpus
+    from qianwen.runtime.files import atomic_folder
+
+    with atomic_folder(asked.out) as temporary:
+        counts = build_corpus(asked.inputs, temporary, CorpusConfig(held_out=asked.held_out))
+    for part in ("train", "held_out"):
+        for corpus, found in counts[part].items():
+            console.print(f"{part:<9} {corpus:<24} {found['documents']:>10,} {found['bytes']:>14,}")
+    for reason, count in counts["rejected"].items():
+        console.print(tr("left out: {count:,} × {reason}", count=count, reason=reason), style="yellow")
+    console.print(tr("what was left out, and why: {path}", path=Path(asked.out) / "rejected.jsonl"))
+    return 0

@@ -1,0 +1,51 @@
+"""`qianwen eval MODEL TASK… --data PATH`: put tasks to a model and print what they find, with intervals."""
+
+from dataclasses import dataclass
+
+import tyro
+
+from qianwen.runtime.errors import ConfigError
+from qianwen.runtime.language import tr
+from qianwen.runtime.log import console
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """Measure a model. Tasks: text (bits per byte), questions (form and arithmetic)."""
+
+    model: tyro.conf.Positional[str]
+    """Folder, GGUF file, run or hub id."""
+    tasks: tyro.conf.Positional[tuple[str, ...]]
+    """text, questions."""
+    data: str = ""
+    """What the task reads; by default what the demo held out."""
+    limit: int = 0
+    """Only the first so many examples."""
+    out: str = ""
+    """JSON file for the metrics and every answer."""
+
+
+def evaluate(argv: list[str]) -> int:
+    """Load the model once, run the tasks, print and save."""
+    options = tyro.cli(EvalOptions, prog="qianwen eval", args=argv)
+
+    from qianwen.engine.llm import LLM
+    from qianwen.eval.report import console_table, save_results
+    from qianwen.eval.runner import run_task
+    from qianwen.eval.tasks import TASKS
+    from qianwen.runtime.files import runs_dir
+
+    for name in options.tasks:
+        if name not in TASKS:
+            raise ConfigError(tr("no task is called {name}: there are {names}", name=name, names=", ".join(TASKS)))
+    made = runs_dir() / "demo" / "text"
+    held_out = {"text": str(made / "held_out"), "questions": str(made / "dialogues" / "held_out.jsonl")}
+    llm = LLM.load(options.model)
+    results = [
+        run_task(TASKS[name](options.data or held_out[name]), llm, limit=options.limit) for name in options.tasks
+    ]
+    console.print(console_table(results))
+    if options.out:
+        save_results(options.out, results, options.model)
+        console.print(tr("every answer: {path}", path=options.out))
+    return 0

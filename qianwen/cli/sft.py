@@ -1,0 +1,46 @@
+"""`qianwen sft RECIPE` or `qianwen sft MODEL --data FILE`: teach a language model to answer."""
+
+import dataclasses
+import shlex
+from pathlib import Path
+
+from qianwen.runtime.language import tr
+from qianwen.runtime.log import console
+
+USAGE = """usage: qianwen sft RECIPE [--FIELD VALUE …]
+       qianwen sft MODEL --data FILE [--FIELD VALUE …]
+
+  RECIPE    tiny, … or your own module:function
+  MODEL     folder, GGUF file, run or hub id
+  FILE      dialogues as JSON lines ({"messages": […]}) or as finetune.py's JSON list ({"conversations": […]})
+  --FIELD   any field of the configuration; `qianwen sft RECIPE --help` lists them"""
+
+
+def sft(argv: list[str]) -> int:
+    """Resolve the recipe or the model, fine-tune, and end with the next command."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(tr(USAGE))
+        return 0 if argv else 2
+
+    import tyro
+
+    from qianwen.align.sft import SFTConfig
+    from qianwen.align.sft import sft as run
+    from qianwen.quantize.load import load_model
+    from qianwen.recipes import load_recipe
+
+    first, *fields = argv
+    if any(field == "--data" or field.startswith("--data=") for field in fields):
+        default = SFTConfig(name=f"{Path(first).stem or 'model'}-sft", model=first, data="")
+    else:
+        default = load_recipe(first, SFTConfig)
+    config = tyro.cli(SFTConfig, default=default, args=fields, prog=f"qianwen sft {first}")
+    loaded = load_model(config.model)
+    config = dataclasses.replace(config, seq_len=min(config.seq_len, loaded.config.max_position_embeddings))
+    try:
+        folder = run(config, loaded.model, loaded.tokenizer)
+    except KeyboardInterrupt:
+        console.print(tr("saved; go on with: {command}", command=shlex.join(["qianwen", "sft", *argv])))
+        raise
+    console.print(tr("the chat model is in {folder}; next: {command}", folder=folder, command=f"qianwen chat {folder}"))
+    return 0

@@ -1,0 +1,52 @@
+"""Held-out questions: does the answer open as answers of its kind do, does it end by itself, is the sum right?
+
+The files are those of `align/derive.py`: dialogues with `kind` and `opening`, a pattern. What an open question's answer
+says after its opening is not judged; of arithmetic, it is.
+
+    opens              the answer begins as one to this very question must ("What is bread?" → "Bread is …")
+    stops              the model ended it
+    opens_and_stops    both
+    exact_match        arithmetic only: the number it ends in is the result
+"""
+
+import re
+from collections.abc import Iterable
+
+from qianwen.chat.messages import from_openai
+from qianwen.eval.metrics import exact_match, last_number
+from qianwen.eval.task import Answer, Generate, Share
+from qianwen.runtime.files import read_jsonl
+
+MAX_TOKENS = 128
+
+
+class Questions:
+    """The dialogues of a JSON-lines file, each asked up to its last answer."""
+
+    name = "questions"
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def examples(self) -> Iterable[Generate]:
+        for row in read_jsonl(self.path):
+            *asked, answer = [from_openai(message) for message in row["messages"]]
+            facts = {"kind": row["kind"], "opening": row["opening"], "target": answer.content}
+            yield Generate(messages=asked, max_tokens=MAX_TOKENS, facts=facts)
+
+    def score(self, example: Generate, answer: Answer) -> dict[str, Share]:
+        kind = example.facts["kind"]
+        opens = bool(re.match(example.facts["opening"], answer.text))
+        found = {"opens": opens, "stops": answer.is_stopped, "opens_and_stops": opens and answer.is_stopped}
+        shares = {name: Share(float(value)) for name, value in found.items()}
+        shares[f"opens_and_stops/{kind}"] = shares["opens_and_stops"]
+        if kind == "arithmetic":
+            shares["exact_match"] = exact_match(last_number(answer.text), last_number(example.facts["target"]))
+        return shares
+
+
+def majority(learned: Iterable[str], asked: Iterable[str]) -> float:
+    """The share of `asked` answers that are the commonest of the `learned` ones: what always saying it would score."""
+    answers, targets = list(learned), list(asked)
+    commonest = max(set(answers), key=lambda answer: (answers.count(answer), answer))
+    return targets.count(commonest) / len(targets)
