@@ -5,7 +5,7 @@
     DocumentAttention   several documents packed in a row, none of which sees another
 
 Square causal attention and single tokens run without a mask, so the flash kernels apply. The rest is cut into blocks of
-queries, each with a mask of its own: memory grows with block × keys, never with T × S. Works backward.
+queries, each with a mask of its own: memory grows with block × keys, never with T × S. All of it works backward.
 
 Shapes: B rows, T queries, S keys, h query heads, g key/value heads, d head_dim.
 """
@@ -13,9 +13,10 @@ Shapes: B rows, T queries, S keys, h query heads, g key/value heads, d head_dim.
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention.bias import causal_lower_right
 
 from qianwen.model.config import QwenConfig
-from qianwen.model.long_context import ntk_alpha
+from qianwen.model.long_context import stretch_factor
 
 BLOCK = 512  # queries that share one mask
 
@@ -26,24 +27,25 @@ def attend(q: Tensor, k: Tensor, v: Tensor, window: int = 0) -> Tensor:
     Each token sees itself and everything before it, or the last `window` of that.
     """
     num_queries, num_keys = q.size(1), k.size(1)
-    if not 0 < window < num_keys:
-        window = num_keys
+    window = window if 0 < window < num_keys else num_keys
     if num_queries == 1:
         return _attend_one(q, k[:, -window:], v[:, -window:])
-    if num_queries == window == num_keys:
-        return _sdpa(q, k, v, is_causal=True)
+    if num_queries == num_keys == window:
+        return _sdpa(q, k, v, None)
     return torch.cat([_attend_block(q, k, v, start, window) for start in range(0, num_queries, BLOCK)], dim=1)
 
 
 def _attend_block(q: Tensor, k: Tensor, v: Tensor, start: int, window: int) -> Tensor:
-    """The queries [start, start + BLOCK) against the keys that any of them can see."""
+    """The queries [start, start + BLOCK) against the keys [first, last) that any of them can see."""
     q_block = q[:, start : start + BLOCK]
     rows = q_block.size(1)
     last = k.size(1) - q.size(1) + start + rows
     first = max(last - rows - window + 1, 0)
-    visible = torch.ones(rows, last - first, dtype=torch.bool, device=q.device)
-    visible = visible.tril(last - first - rows).triu(last - first - rows - window + 1)
-    return _sdpa(q_block, k[:, first:last], v[:, first:last], attn_mask=visible)
+    visible: Tensor = causal_lower_right(rows, last - first)  # CUDA's flash kernel knows this one without a mask
+    if last > window:
+        ahead = last - first - rows
+        visible = torch.ones(rows, last - first, dtype=torch.bool, device=q.device).tril(ahead).triu(ahead - window + 1)
+    return _sdpa(q_block, k[:, first:last], v[:, first:last], visible)
 
 
 def _attend_one(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -53,26 +55,27 @@ def _attend_one(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return out.flatten(1, 2).unsqueeze(1)
 
 
-def _sdpa(q: Tensor, k: Tensor, v: Tensor, **kwargs: object) -> Tensor:
+def _sdpa(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -> Tensor:
+    """PyTorch's attention with heads third; without a mask causal."""
     q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
-    return F.scaled_dot_product_attention(q, k, v, enable_gqa=q.size(1) != k.size(1), **kwargs).transpose(1, 2)
+    is_grouped = q.size(1) != k.size(1)
+    out = F.scaled_dot_product_attention(q, k, v, visible, is_causal=visible is None, enable_gqa=is_grouped)
+    return out.transpose(1, 2)
 
 
 class DocumentAttention:
     """What stands where a cache would when nothing is kept: each document of each row attends to itself.
 
     `positions` [B, T] restart at 0 where a document begins; None means that every row is one document. The boundaries
-    are found once here, for all layers. Implements `KVCache`.
+    are found once here, for all layers. `stretch` lets dynamic NTK act, by each document's length. A `KVCache`.
     """
 
     length = 0
 
-    def __init__(self, config: QwenConfig, num_tokens: int, positions: Tensor | None) -> None:
+    def __init__(self, config: QwenConfig, num_tokens: int, positions: Tensor | None, *, stretch: bool) -> None:
         self.config = config
-        self.lengths = [] if positions is None else _document_lengths(positions)
-        self.alpha: int | Tensor = 1
-        if config.use_dynamic_ntk:
-            self.alpha = self._alphas(num_tokens, positions)
+        self.lengths = [num_tokens] if positions is None else _document_lengths(positions)
+        self.alpha = self._alpha(positions) if stretch else None
 
     def reserve(self, num_tokens: int) -> None:
         """Nothing is stored."""
@@ -80,17 +83,18 @@ class DocumentAttention:
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q [B, T, h, d], k and v [B, T, g, d] → [B, T, h, d]."""
         window = self.config.window(layer)
-        if not self.lengths:
-            return attend(q, k, v, window)
-        rows = [x.flatten(0, 1).unsqueeze(0) for x in (q, k, v)]  # [1, B·T, heads, d]
-        documents = zip(*(x.split(self.lengths, dim=1) for x in rows), strict=True)
-        return torch.cat([attend(*document, window) for document in documents], dim=1).view_as(q)
+        if len(set(self.lengths)) == 1:
+            return attend(*(x.reshape(-1, self.lengths[0], *x.shape[2:]) for x in (q, k, v)), window=window).view_as(q)
+        flat = (x.flatten(0, 1).unsqueeze(0) for x in (q, k, v))  # [1, B·T, heads, d]
+        documents = zip(*(x.split(self.lengths, dim=1) for x in flat), strict=True)
+        return torch.cat([attend(*document, window=window) for document in documents], dim=1).view_as(q)
 
-    def _alphas(self, num_tokens: int, positions: Tensor | None) -> int | Tensor:
-        if positions is None:
-            return ntk_alpha(num_tokens, self.config.train_len)
-        alphas = torch.tensor([ntk_alpha(length, self.config.train_len) for length in self.lengths])
-        return alphas.repeat_interleave(torch.tensor(self.lengths)).view_as(positions).to(positions.device)
+    def _alpha(self, positions: Tensor | None) -> int | Tensor:
+        alphas = [stretch_factor(self.config, length) for length in self.lengths]
+        if positions is None or len(set(alphas)) == 1:
+            return alphas[0]
+        each = torch.tensor(alphas).repeat_interleave(torch.tensor(self.lengths))
+        return each.view_as(positions).to(positions.device)
 
 
 def _document_lengths(positions: Tensor) -> list[int]:

@@ -9,7 +9,7 @@ them a token may see is the cache's business alone. One forward over T new token
     cache.attend(i, …)     in each layer i: store the rotated keys and values, return the attention of the queries
 
 A cache for sequences of different lengths takes all their tokens as one row (B = 1) with explicit positions and keeps
-the boundaries to itself. Here: the contiguous cache, whose rows advance together.
+the boundaries to itself. Here: the contiguous cache, whose rows advance together. No gradient flows through it.
 """
 
 from typing import Protocol
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from qianwen.model.attention import attend
 from qianwen.model.config import QwenConfig
-from qianwen.model.long_context import ntk_alpha
+from qianwen.model.long_context import stretch_factor
 from qianwen.runtime.errors import RequestError
 from qianwen.runtime.language import tr
 
@@ -33,8 +33,8 @@ class KVCache(Protocol):
         ...
 
     @property
-    def alpha(self) -> int | Tensor:
-        """Stretch of the rotary base (see `long_context.ntk_alpha`): an int, or a tensor that broadcasts to [B, T]."""
+    def alpha(self) -> int | Tensor | None:
+        """Stretch of the rotary base: an int, or a tensor that broadcasts to [B, T]; None for neither NTK nor LogN."""
         ...
 
     def reserve(self, num_tokens: int) -> None:
@@ -86,10 +86,11 @@ class ContiguousCache:
             )
         if needed > capacity:
             self._grow(min(max(needed, 2 * capacity, 256), self.max_len))
-        if self.length == 0 and self.config.use_dynamic_ntk:
-            self.alpha = ntk_alpha(self.prompt_len or num_tokens, self.config.train_len)
+        if self.length == 0:
+            self.alpha = stretch_factor(self.config, self.prompt_len or num_tokens)
         self._start, self.length = self.length, needed
 
+    @torch.no_grad()
     def update(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Store k and v [B, T, g, d] of the tokens just reserved; return all of the layer's, [B, length, g, d]."""
         stored = self.slab[layer, :, :, :, : self.length]

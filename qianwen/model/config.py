@@ -108,7 +108,7 @@ class QwenConfig:
 
 def _qwen_v1(layers: int, hidden: int, ffn: int, *, vocab_size: int = 151936, **fields: Any) -> QwenConfig:
     """Heads of 128 without sharing, in every size (facts: Qwen report, table 1, and the released configs)."""
-    stretch = {"use_dynamic_ntk": True, "use_logn_attn": True} | fields
+    stretch: dict[str, Any] = {"use_dynamic_ntk": True, "use_logn_attn": True} | fields
     return QwenConfig(
         vocab_size=vocab_size,
         hidden_size=hidden,
@@ -120,7 +120,7 @@ def _qwen_v1(layers: int, hidden: int, ffn: int, *, vocab_size: int = 151936, **
 
 
 def _qwen25(layers: int, hidden: int, ffn: int, heads: int, kv_heads: int, **fields: Any) -> QwenConfig:
-    shape = {"vocab_size": 151936, "rope_theta": 1e6, "max_position_embeddings": 32768} | fields
+    shape: dict[str, Any] = {"vocab_size": 151936, "rope_theta": 1e6, "max_position_embeddings": 32768} | fields
     return QwenConfig(
         hidden_size=hidden,
         intermediate_size=ffn,

@@ -17,6 +17,7 @@ import math
 import torch
 from torch import Tensor
 
+from qianwen.model.config import QwenConfig
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.language import tr
 
@@ -27,6 +28,11 @@ def ntk_alpha(seq_len: int, train_len: int) -> int:
     It moves with the power of two above the length, so it is constant between doublings.
     """
     return max(2 ** math.ceil(math.log2(seq_len / train_len) + 1) - 1, 1) if seq_len > train_len else 1
+
+
+def stretch_factor(config: QwenConfig, seq_len: int) -> int:
+    """`ntk_alpha` for a model that uses dynamic NTK, 1 for any other."""
+    return ntk_alpha(seq_len, config.train_len) if config.use_dynamic_ntk else 1
 
 
 def ntk_base(base: float, alpha: int, head_dim: int) -> float:

@@ -9,10 +9,11 @@ needs nothing from later. Only the gradients of the hidden states and of the hea
 scales them by what arrives from above. Rows without a label are never multiplied at all.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
 IGNORE = -100  # label of a token that is not predicted
 
@@ -40,9 +41,7 @@ def chunked_cross_entropy(
 
 class _CrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: FunctionCtx, hidden: Tensor, weight: Tensor, labels: Tensor, chunk_size: int, with_grad: bool
-    ) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, chunk_size: int, with_grad: bool) -> Tensor:
         wants_hidden, wants_weight = (with_grad and wanted for wanted in ctx.needs_input_grad[:2])
         wide = torch.promote_types(hidden.dtype, torch.float32)
         loss = hidden.new_zeros((), dtype=wide)
@@ -63,8 +62,8 @@ class _CrossEntropy(torch.autograd.Function):
         return loss
 
     @staticmethod
-    def backward(ctx: FunctionCtx, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        grad_hidden, grad_weight = (None if g is None else g * upstream.to(g.dtype) for g in ctx.saved_tensors)
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        grad_hidden, grad_weight = (None if g is None else g * upstream[0].to(g.dtype) for g in ctx.saved_tensors)
         return grad_hidden, grad_weight, None, None, None
 
 

@@ -64,28 +64,27 @@ def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.addcmul(wide * cos, wide.roll(wide.size(-1) // 2, -1), sin).to(x.dtype)
 
 
-class RotaryEmbedding(nn.Module):
-    """Positions → `Rotation`. Frequencies are fp32 whatever the model is cast to: they are no parameters or buffers.
+class RotaryEmbedding:
+    """Positions → `Rotation`. Not a module, so its fp32 frequencies stay exact whatever the model is cast to.
 
-    Nothing here belongs to a request: the stretch `alpha` comes from the cache. As in the reference, training uses
-    neither NTK nor LogN.
+    Nothing here belongs to a request: the stretch `alpha` comes from the cache.
     """
 
     def __init__(self, config: QwenConfig) -> None:
-        super().__init__()
         self.config = config
         self._frequencies: dict[tuple[int, torch.device], Tensor] = {}
 
-    def forward(self, positions: Tensor, alpha: int | Tensor = 1) -> Rotation:
-        """`positions` [B, T]; `alpha` an int, or a tensor that broadcasts to them."""
-        if self.training:
-            return Rotation(positions[..., None] * self.frequencies(1, positions.device), None)
-        logn = logn_scale(positions, self.config.train_len) if self.config.use_logn_attn else None
-        if isinstance(alpha, int):
-            return Rotation(positions[..., None] * self.frequencies(alpha, positions.device), logn)
-        distinct, which = alpha.unique(return_inverse=True)
-        table = torch.stack([self.frequencies(value, positions.device) for value in distinct.tolist()])
-        return Rotation(positions[..., None] * table[which], logn)
+    def __call__(self, positions: Tensor, alpha: int | Tensor | None = None) -> Rotation:
+        """`positions` [B, T]; `alpha` an int, a tensor that broadcasts to them, or None: no NTK, no LogN."""
+        if isinstance(alpha, Tensor):
+            distinct, which = alpha.unique(return_inverse=True)
+            table = torch.stack([self.frequencies(value, positions.device) for value in distinct.tolist()])
+            frequencies = table[which]
+        else:
+            frequencies = self.frequencies(alpha or 1, positions.device)
+        has_logn = self.config.use_logn_attn and alpha is not None
+        query_scale = logn_scale(positions, self.config.train_len) if has_logn else None
+        return Rotation(positions[..., None] * frequencies, query_scale)
 
     def frequencies(self, alpha: int, device: torch.device) -> Tensor:
         """base'^(-2j/d) for j < d/2, kept for each stretch and device."""
@@ -205,10 +204,11 @@ class Qwen(nn.Module):
         """input_ids [B, T] → hidden [B, T, H].
 
         Without a cache, `positions` [B, T] that restart at 0 mark packed documents, which never see each other. With
-        one, the tokens follow what it holds. `features` replace the embeddings of spans of this call's tokens.
+        one, the tokens follow what it holds. `features` replace the embeddings of spans of this call's tokens. As in
+        the reference, a model in training mode uses neither NTK nor LogN, unless there is a cache.
         """
         if cache is None:
-            cache = DocumentAttention(self.config, input_ids.size(1), positions)
+            cache = DocumentAttention(self.config, input_ids.size(1), positions, stretch=not self.training)
         start = cache.length
         cache.reserve(input_ids.size(1))
         if positions is None:

@@ -1,0 +1,83 @@
+"""What a shape costs: parameters, floating-point operations and bytes, from the config alone.
+
+    forward     2 FLOPs a token for every weight of a matrix it meets, and 4 · h · d for every token it looks at
+    training    3 × forward: the backward pass is two products for each one
+    memory      weights, keys and values per token, and what AdamW keeps beside the weights
+
+Norms, activations and softmax are left out: they are below one percent. So is recomputation (activation checkpointing).
+"""
+
+from qianwen.model.config import QwenConfig
+
+
+def num_parameters(config: QwenConfig) -> int:
+    """All of them; tied embeddings count once."""
+    return num_embedding_parameters(config) + config.num_hidden_layers * _layer_parameters(config) + config.hidden_size
+
+
+def num_embedding_parameters(config: QwenConfig) -> int:
+    """The embedding, and the head unless it is the same matrix."""
+    return config.vocab_size * config.hidden_size * (1 if config.tie_word_embeddings else 2)
+
+
+def forward_flops(config: QwenConfig, seq_len: int) -> float:
+    """FLOPs a token of reading `seq_len` tokens at once, averaged over them, head included."""
+    seen = sum(_mean_context(seq_len, config.window(layer)) for layer in range(config.num_hidden_layers))
+    return 2 * _matrix_weights(config) + 4 * _q_size(config) * seen
+
+
+def training_flops(config: QwenConfig, seq_len: int) -> float:
+    """FLOPs a token of forward and backward over sequences of `seq_len`."""
+    return 3 * forward_flops(config, seq_len)
+
+
+def decode_flops(config: QwenConfig, context_len: int) -> float:
+    """FLOPs of generating one token that looks at `context_len` tokens, itself included."""
+    layers = range(config.num_hidden_layers)
+    seen = sum(min(context_len, config.window(layer) or context_len) for layer in layers)
+    return 2 * _matrix_weights(config) + 4 * _q_size(config) * seen
+
+
+def weight_bytes(config: QwenConfig, bits: float = 16) -> int:
+    """Bytes of all weights at `bits` each."""
+    return round(num_parameters(config) * bits / 8)
+
+
+def kv_bytes_per_token(config: QwenConfig, bits: float = 16) -> int:
+    """Bytes of keys and values that a token leaves in the cache."""
+    return round(2 * config.num_hidden_layers * _kv_size(config) * bits / 8)
+
+
+def optimizer_bytes(config: QwenConfig) -> int:
+    """AdamW's two moments in fp32. Master weights and gradients in fp32 are 4 bytes a parameter more each."""
+    return 8 * num_parameters(config)
+
+
+def _layer_parameters(config: QwenConfig) -> int:
+    biases = _q_size(config) + 2 * _kv_size(config) if config.qkv_bias else 0
+    norms = 2 * config.hidden_size + (2 * config.head_dim if config.qk_norm else 0)
+    return _layer_weights(config) + biases + norms
+
+
+def _layer_weights(config: QwenConfig) -> int:
+    """Weights of the matrices of a layer: q and o, k and v, gate, up and down."""
+    return config.hidden_size * (2 * _q_size(config) + 2 * _kv_size(config) + 3 * config.intermediate_size)
+
+
+def _matrix_weights(config: QwenConfig) -> int:
+    """Weights that every token is multiplied with: the layers and the head, not the embedding look-up."""
+    return config.num_hidden_layers * _layer_weights(config) + config.vocab_size * config.hidden_size
+
+
+def _q_size(config: QwenConfig) -> int:
+    return config.num_attention_heads * config.head_dim
+
+
+def _kv_size(config: QwenConfig) -> int:
+    return config.num_key_value_heads * config.head_dim
+
+
+def _mean_context(seq_len: int, window: int) -> float:
+    """Mean of min(n, window) for n = 1 … seq_len."""
+    window = min(window or seq_len, seq_len)
+    return window * (window + 1) / 2 / seq_len + window * (seq_len - window) / seq_len
