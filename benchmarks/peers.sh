@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Install a peer, at a pinned version, into an environment of its own under benchmarks/.peers (kept between runs).
+#   benchmarks/peers.sh transformers|peft|datatrove|lm-eval|node-llama-cpp|llama-server
+# Prints the path of what was installed. Peers never enter our own environment, and CI never runs this.
+set -euo pipefail
+name=${1:?transformers, peft, datatrove, lm-eval, node-llama-cpp or llama-server}
+home=$(cd "$(dirname "$0")" && pwd)/.peers/$name
+python() { # python REQUIREMENT... : a virtual environment with these, torch within our own range
+  [ -x "$home/.done" ] || { python3 -m venv "$home"; "$home/bin/pip" install -q "torch>=2.11,<2.14" "$@"; install -m 755 /dev/null "$home/.done"; }
+  echo "$home/bin/python"
+}
+case $name in
+  transformers) python transformers==5.23.0 accelerate ;;
+  peft) python transformers==5.23.0 peft==0.21.2 accelerate bitsandbytes ;;
+  datatrove) python "datatrove[all]==0.10.1" spacy ;;
+  lm-eval) python lm-eval==0.4.13 ;;
+  node-llama-cpp)
+    [ -d "$home/node_modules/node-llama-cpp" ] || {
+      mkdir -p "$home"; (cd "$home" && npm init -y >/dev/null
+        npm install --silent --omit=optional node-llama-cpp@3.22.1 "@node-llama-cpp/linux-x64@3.22.1" >/dev/null); }
+    echo "$home" ;;
+  llama-server) # built from source: the default build dies on virtual machines that advertise AMX without it
+    export CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_AVX=ON -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON -DGGML_AVX512=ON -DGGML_AVX512_VNNI=ON"
+    [ -x "$home/.done" ] || { python3 -m venv "$home"
+      "$home/bin/pip" install -q --no-binary llama-cpp-python "llama-cpp-python[server]==0.3.36"; install -m 755 /dev/null "$home/.done"; }
+    echo "$home/bin/python" ;;
+  *) echo "unknown peer $name" >&2; exit 2 ;;
+esac
