@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-from safetensors.torch import load_file, save_file
 
+from qianwen.model.safetensors_file import SafetensorsFile, write_safetensors
 from qianwen.runtime.distributed import barrier, is_main, rank, world_size
 from qianwen.runtime.errors import CheckpointError
 from qianwen.runtime.files import atomic_folder, verify_folder
@@ -55,7 +55,9 @@ class Checkpoints:
         target = self.path(state.step)
         with _shared_folder(target) as folder:
             if world_size() == 1:
-                save_file({name: tensor.contiguous() for name, tensor in state.tensors().items()}, folder / WHOLE)
+                tensors = state.tensors()
+                plans = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
+                write_safetensors(folder / WHOLE, plans, tensors.values())
             else:
                 save_shards(state.tensors(), folder)
             _write_json(folder / f"rng-{rank():05d}.json", rng_state())
@@ -130,14 +132,12 @@ def _load_tensors(folder: Path, state: TrainState) -> None:
     if world_size() > 1 or not (folder / WHOLE).exists():
         load_shards(own, folder)
         return
-    saved = load_file(folder / WHOLE)
-    if saved.keys() != own.keys():
-        name = min(saved.keys() ^ own.keys())
-        raise CheckpointError(tr("{folder} and this model differ in {name}", folder=folder, name=name))
-    for name, tensor in own.items():
-        if saved[name].shape != tensor.shape:
+    saved = SafetensorsFile(folder / WHOLE)
+    shapes = {name: entry.shape for name, entry in saved.entries.items()}
+    for name in sorted(shapes.keys() | own.keys()):
+        if name not in own or shapes.get(name) != own[name].shape:
             raise CheckpointError(tr("{folder} and this model differ in {name}", folder=folder, name=name))
-        tensor.copy_(saved[name])
+        own[name].copy_(saved.read(name))
 
 
 @contextmanager

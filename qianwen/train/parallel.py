@@ -26,6 +26,7 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
@@ -99,8 +100,11 @@ def whole_weights(model: nn.Module) -> dict[str, Any]:
 
 
 def save_shards(tensors: dict[str, Tensor], folder: Path) -> None:
-    """Write this process's part of `tensors` as one safetensors file. All processes must call it together."""
-    dcp.save(tensors, storage_writer=dcp.HuggingFaceStorageWriter(str(folder), save_distributed=True))
+    """Write this process's part of `tensors` as one safetensors file. All must call it; all get the same OSError."""
+    try:
+        dcp.save(tensors, storage_writer=dcp.HuggingFaceStorageWriter(str(folder), save_distributed=True))
+    except CheckpointException as error:
+        raise OSError(str(error)) from error
 
 
 def load_shards(tensors: dict[str, Tensor], folder: Path) -> None:

@@ -86,7 +86,7 @@ def test_saving_goes_on_after_a_full_disk(tiny, tmp_path, monkeypatch, capsys):
     hook = save_every(2, checkpoints)
     hook(state, {})
     assert checkpoints.steps() == [0]
-    monkeypatch.setattr("qianwen.train.checkpoint.save_file", _no_space)
+    monkeypatch.setattr("qianwen.train.checkpoint.write_safetensors", _no_space)
     state.step = 2
     hook(state, {})
     assert "step 2 could not be saved, training goes on: [Errno 28] No space left" in capsys.readouterr().out

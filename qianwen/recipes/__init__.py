@@ -1,0 +1,58 @@
+"""Every run we stand behind, as typed Python: a recipe is a function that returns the configuration of a stage.
+
+A recipe only chooses values and says where each comes from; what the values do is documented at the dataclass. Where a
+document is silent the comment says `not published: our choice`. Yours may live anywhere: `my_module:my_function`.
+"""
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+import typing
+from types import ModuleType
+from typing import TypeVar
+
+from qianwen.runtime.errors import ConfigError
+from qianwen.runtime.language import tr
+
+T = TypeVar("T")
+
+
+def load_recipe(spec: str, kind: type[T]) -> T:
+    """The configuration that `spec` names: `tiny`, `qwen_7b:memo` or `module:function`.
+
+    The function may be left out where the module has only one that returns `kind`.
+    """
+    name, _, wanted = spec.partition(":")
+    recipes = {
+        function: recipe
+        for function, recipe in inspect.getmembers(_module(name), inspect.isfunction)
+        if typing.get_type_hints(recipe).get("return") is kind
+    }
+    if wanted not in recipes:
+        if wanted or len(recipes) != 1:
+            there_are = ", ".join(f"{name}:{function}" for function in recipes) or tr("none")
+            message = tr(
+                "{spec} names no recipe for {kind}; there are: {all}", spec=spec, kind=kind.__name__, all=there_are
+            )
+            raise ConfigError(message)
+        (wanted,) = recipes
+    return recipes[wanted]()
+
+
+def _module(name: str) -> ModuleType:
+    ours = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    if name in ours:
+        return importlib.import_module(f"{__name__}.{name}")
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # a recipe beside the user, as `python -m` would find it
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name.split(".")[0]:
+            raise
+        close = difflib.get_close_matches(name, ours, n=1)
+        hint = tr("did you mean {name}?", name=close[0]) if close else tr("there are: {all}", all=", ".join(ours))
+        raise ConfigError(tr("no recipe {name}: {hint}", name=name, hint=hint)) from error

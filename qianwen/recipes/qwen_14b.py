@@ -1,0 +1,23 @@
+"""Qwen-14B as the report describes its pretraining. What the report leaves out is taken from the 7B memo, and said."""
+
+from dataclasses import replace
+
+from qianwen.model.config import PRESETS
+from qianwen.recipes import qwen_7b
+from qianwen.train.pretrain import PretrainConfig
+
+
+def report() -> PretrainConfig:
+    """3.0T tokens in steps of 4M at a peak rate of 3e-4, context 2,048."""
+    recipe = qwen_7b.report()  # report, section 2.4: one recipe for all sizes
+    return replace(
+        recipe,
+        name="qwen-14b-report",
+        model=PRESETS["14b"],  # report, table 1: 40 layers of 5,120, 40 heads; trained on 2,048 tokens
+        loop=replace(
+            recipe.loop,
+            steps=round(3.0e12 / recipe.tokens_per_step),  # report, table 1: 3.0T tokens, batch 4M
+            lr=3e-4,  # report, table 1
+            micro_batch_size=2,  # not published: our choice
+        ),
+    )

@@ -1,0 +1,24 @@
+"""Qwen-1.8B as the report describes its pretraining. What the report leaves out is taken from the 7B memo, and said."""
+
+from dataclasses import replace
+
+from qianwen.model.config import PRESETS
+from qianwen.recipes import qwen_7b
+from qianwen.train.pretrain import PretrainConfig
+
+
+def report() -> PretrainConfig:
+    """2.2T tokens in steps of 4M at a peak rate of 3e-4, context 2,048."""
+    recipe = qwen_7b.report()  # report, section 2.4: one recipe for all sizes
+    return replace(
+        recipe,
+        name="qwen-1.8b-report",
+        model=replace(PRESETS["1.8b"], train_len=2048),  # report, table 1: 24 layers of 2,048, 16 heads; context 2,048
+        loop=replace(
+            recipe.loop,
+            steps=round(2.2e12 / recipe.tokens_per_step),  # report, table 1: 2.2T tokens, batch 4M
+            lr=3e-4,  # report, table 1
+            micro_batch_size=8,  # not published: our choice
+        ),
+        parallel=replace(recipe.parallel, checkpoint_activations=False),  # not published: our choice
+    )

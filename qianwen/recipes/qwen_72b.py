@@ -1,0 +1,25 @@
+"""Qwen-72B. Its shape and its 3T tokens are published, its training is not: everything else is marked."""
+
+from dataclasses import replace
+
+from qianwen.model.config import PRESETS
+from qianwen.recipes import qwen_7b
+from qianwen.train.pretrain import PretrainConfig
+
+
+def report() -> PretrainConfig:
+    """3T tokens with rotary base 1,000,000; the released model reads 32,768."""
+    recipe = qwen_7b.report()  # not published: our choice, what the smaller sizes share
+    return replace(
+        recipe,
+        name="qwen-72b",
+        model=PRESETS["72b"],  # released config.json: 80 layers of 8,192, 64 heads, rotary base 1,000,000
+        seq_len=2048,  # not published: our choice, extended to 32,768 afterwards
+        loop=replace(
+            recipe.loop,
+            steps=round(3.0e12 / recipe.tokens_per_step),  # README: 3T tokens
+            lr=1.5e-4,  # not published: our choice
+            micro_batch_size=1,  # not published: our choice
+        ),
+        parallel=replace(recipe.parallel, shards=64),  # not published: our choice
+    )

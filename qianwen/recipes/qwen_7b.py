@@ -1,0 +1,68 @@
+"""Qwen-7B as its two documents describe the pretraining: the memo (v1.0, August 2023) and the report (September 2023).
+
+They agree on the network, the batch, the peak rate and the schedule, and differ in ε and in the number of tokens. The
+corpus is not public: `data` is a folder of token files or texts of your own.
+"""
+
+from dataclasses import replace
+
+from qianwen.model.config import PRESETS
+from qianwen.train.loop import LoopConfig
+from qianwen.train.optim import AdamWConfig
+from qianwen.train.parallel import ParallelConfig
+from qianwen.train.pretrain import PretrainConfig
+
+SEQ_LEN = 2048  # tokens; both documents
+SEQUENCES_PER_STEP = 2048  # memo; the report's "4M tokens" are 2,048 of 2,048
+
+
+def memo() -> PretrainConfig:
+    """The technical memo of v1.0: 2.2T tokens."""
+    return PretrainConfig(
+        name="qwen-7b-memo",
+        data="data/pretrain",  # not published: our choice
+        vocabulary="qwen",  # memo: 151,851 tokens, padded to 151,936 rows
+        model=replace(
+            PRESETS["7b"],  # memo: 32 layers of 4,096, 32 heads
+            train_len=2048,  # v1.0 config.json, seq_length
+            max_position_embeddings=6144,  # v1.0 config.json, n_positions
+        ),
+        seq_len=SEQ_LEN,
+        loop=LoopConfig(
+            steps=round(2.2e12 / (SEQUENCES_PER_STEP * SEQ_LEN)),  # memo: 2.2T tokens
+            sequences_per_step=SEQUENCES_PER_STEP,
+            micro_batch_size=4,  # not published: our choice
+            lr=3e-4,  # memo and report, table 1
+            warmup_steps=2000,  # memo
+            min_lr_ratio=0.1,  # memo and report, section 2.4: cosine to 10 % of the peak
+            shape="cosine",
+            max_grad_norm=1.0,  # memo
+            max_skips=5,  # not published: our choice
+        ),
+        optim=AdamWConfig(
+            betas=(0.9, 0.95),  # memo and report
+            eps=1e-6,  # memo
+            weight_decay=0.1,  # memo
+        ),
+        parallel=ParallelConfig(
+            shards=8,  # not published: our choice, one node
+            checkpoint_activations=True,  # not published: our choice
+            compile=True,  # not published: our choice
+        ),
+        seed=0,  # not published: our choice
+        log_steps=10,  # not published: our choice
+        eval_steps=1000,  # not published: our choice
+        save_steps=1000,  # not published: our choice
+        keep_checkpoints=3,  # not published: our choice
+    )
+
+
+def report() -> PretrainConfig:
+    """The technical report: 2.4T tokens, ε 1e-8, the rest as in the memo where the report is silent."""
+    recipe = memo()
+    return replace(
+        recipe,
+        name="qwen-7b-report",
+        loop=replace(recipe.loop, steps=round(2.4e12 / (SEQUENCES_PER_STEP * SEQ_LEN))),  # report, table 1: 2.4T
+        optim=replace(recipe.optim, eps=1e-8),  # report, section 2.4
+    )

@@ -1,0 +1,60 @@
+"""The loss of a model on texts it was not trained on, and what continuing its training did to it.
+
+A text is scored as it would have been trained on: documents packed into full sequences, none seeing another, the mean
+over every token that something of its own document precedes. Unit: nats per token, so only models with one vocabulary
+compare.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from qianwen.data.pack import IGNORED
+from qianwen.model.loss import chunked_cross_entropy
+from qianwen.runtime.errors import DataError
+from qianwen.runtime.language import tr
+
+
+class HeldOut:
+    """Named texts, as token streams in which every document ends with `eod_id`."""
+
+    def __init__(self, texts: Mapping[str, Iterable[Sequence[int]]], eod_id: int, seq_len: int) -> None:
+        self.eod_id, self.seq_len = eod_id, seq_len
+        self.streams = {name: np.array([i for ids in text for i in (*ids, eod_id)]) for name, text in texts.items()}
+        for name, stream in self.streams.items():
+            if len(stream) < 2:
+                raise DataError(tr("{name} is empty: nothing to measure", name=name))
+
+    @torch.no_grad()
+    def losses(self, model: Any) -> dict[str, float]:
+        """`{"held_out_NAME": nats per token}`; `model` should be in eval mode."""
+        return {f"held_out_{name}": self._loss(model, stream) for name, stream in self.streams.items()}
+
+    def _loss(self, model: Any, stream: np.ndarray) -> float:
+        total, num_tokens = 0.0, 0
+        device = next(model.parameters()).device
+        for start in range(0, len(stream), self.seq_len):
+            ids, labels, positions = self._sequence(stream, start)
+            row = [torch.from_numpy(values)[None].to(device) for values in (ids, positions, labels)]
+            loss, count = chunked_cross_entropy(model(*row[:2]), model.lm_head.weight, row[2])
+            total, num_tokens = total + loss.item(), num_tokens + int(count)
+        return total / num_tokens
+
+    def _sequence(self, stream: np.ndarray, start: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Ids, labels and positions [at most L] from `start`."""
+        ids = stream[start : start + self.seq_len]
+        labels = np.append(stream[start + 1 : start + len(ids) + 1], IGNORED)[: len(ids)]
+        labels[ids == self.eod_id] = IGNORED
+        places = np.arange(len(ids))
+        begins = np.append(True, ids[:-1] == self.eod_id)
+        return ids, labels, places - np.maximum.accumulate(np.where(begins, places, 0))
+
+
+def forgetting(before: Mapping[str, float], after: Mapping[str, float]) -> str:
+    """The two measurements as a table; a plus in the last column is what was forgotten."""
+    rows = [(name.removeprefix("held_out_"), before[name], after[name], after[name] - before[name]) for name in before]
+    width = max(len(tr("held-out text")), *(len(name) for name, *_ in rows))
+    head = f"{tr('held-out text'):<{width}}  {tr('before'):>8}  {tr('after'):>8}  {tr('change'):>8}"
+    return "\n".join([head, *(f"{n:<{width}}  {b:8.4f}  {a:8.4f}  {change:+8.4f}" for n, b, a, change in rows)])

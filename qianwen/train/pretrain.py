@@ -1,0 +1,231 @@
+"""Pretraining: the loop on packed documents, from fresh or given weights (Qwen report, section 2.4).
+
+    run folder → token files → model, optimizer, state → newest checkpoint, if any → loop → checkpoint → model folder
+
+A run is its configuration: the same call goes on where the last one stopped, and a changed one is refused. Every stop
+(Ctrl-C, SIGTERM, a kill, a full disk) leaves a checkpoint from which the run continues bit for bit.
+
+Continuing given weights costs something elsewhere. It is shown: the loss on each held-out text before the first step
+and after the last, in one table.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qianwen.data.pack import INDEX, PackedDataset, tokenized, write_tokens
+from qianwen.model.config import QwenConfig
+from qianwen.model.loss import chunked_cross_entropy
+from qianwen.model.transformer import Qwen
+from qianwen.model.weights import write_weights
+from qianwen.runtime.device import best_device, compute_dtype, seed_everything
+from qianwen.runtime.distributed import barrier, is_main, rank, world_size
+from qianwen.runtime.errors import ConfigError
+from qianwen.runtime.files import RunFolder, atomic_folder, lock, runs_dir, verify_folder
+from qianwen.runtime.language import tr
+from qianwen.runtime.log import MetricsLog, console, progress
+from qianwen.tokenizer.tokenizer import Tokenizer
+from qianwen.train.checkpoint import Checkpoints
+from qianwen.train.held_out import HeldOut, forgetting
+from qianwen.train.hooks import log_every, measure_every, measured_peak, save_every, stop_signals
+from qianwen.train.loop import Batch, Hook, LoopConfig, run
+from qianwen.train.optim import AdamW, AdamWConfig
+from qianwen.train.parallel import ParallelConfig, join_processes, parallelize, whole_weights
+from qianwen.train.state import TrainState
+
+Measure = Callable[[Any], Mapping[str, float | str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """One pretraining run. Recipes fill it in; the command line may change any field."""
+
+    name: str  # of the run folder, below the folder of runs
+    data: str  # token files, or texts in any form that `data/readers.py` reads
+    vocabulary: str = "qwen"  # folder or file of the tokenizer; `qwen`: the released one
+    model: QwenConfig
+    start_from: str = ""  # a model to continue (`--from`) instead of fresh weights
+    seq_len: int  # tokens of a training sequence
+    loop: LoopConfig
+    optim: AdamWConfig = field(default_factory=AdamWConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    seed: int = 0  # of fresh weights, document order and dropout
+    log_steps: int = 10
+    eval_steps: int = 500
+    save_steps: int = 500
+    keep_checkpoints: int = 2
+    held_out: tuple[str, ...] = ()  # texts whose loss is measured every eval_steps, and before a continuation
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.loop.sequences_per_step * self.seq_len
+
+
+def pretrain(
+    config: PretrainConfig,
+    tokenizer: Tokenizer,
+    *,
+    model: Qwen | None = None,
+    evaluate: Measure | None = None,
+    sample: Measure | None = None,
+) -> Path:
+    """Run, or go on with, the run `config` describes and return the folder of the finished model.
+
+    `model` is continued instead of fresh weights. `evaluate` and `sample` are called every `eval_steps` steps; what
+    they return joins the metrics. Raises KeyboardInterrupt, with everything saved, when asked to stop.
+    """
+    device = best_device()
+    join_processes(device)
+    path = runs_dir() / config.name
+    with lock(path) if is_main() else contextlib.nullcontext():
+        folder = RunFolder.create(path, "pretrain", config) if is_main() else None
+        barrier()
+        folder = folder or RunFolder.open(path)
+        try:
+            _keep_threads(folder)
+            seed_everything(config.seed + rank())
+            model = (model or Qwen(config.model).init_weights(config.seed)).to(device)
+            return _train(config, tokenizer, folder, model, [evaluate, sample])
+        except KeyboardInterrupt:
+            _mark(folder, "interrupted")
+            raise
+        except Exception:
+            _mark(folder, "failed")
+            raise
+
+
+def _train(
+    config: PretrainConfig, tokenizer: Tokenizer, folder: RunFolder, model: Qwen, measures: list[Measure | None]
+) -> Path:
+    dataset = _token_files(config, tokenizer, folder)
+    held_out = HeldOut(
+        {Path(t).stem: tokenized(t, tokenizer.encode_batch) for t in config.held_out}, dataset.eod_id, config.seq_len
+    )
+    if config.start_from and "losses_before" not in folder.record:
+        _mark(folder, "running", losses_before=held_out.losses(model.eval()))
+    device, last = next(model.parameters()).device, config.loop.steps
+    dtype = compute_dtype(device)
+    parallelize(model, model.model.layers, config.parallel, dtype)
+    state = TrainState(model, AdamW(model, config.optim, compute_dtype=dtype if world_size() == 1 else None))
+    facts = {"tokens": dataset.fingerprint}
+    checkpoints = Checkpoints(folder.path / "checkpoints", keep=config.keep_checkpoints, facts=facts)
+    if (step := checkpoints.load_newest(state)) is not None:
+        _say(tr("going on from step {step} of {last}", step=step, last=last))
+    speed = {
+        "flops_per_token": flops_per_token(model, config.seq_len),
+        "peak_flops": measured_peak(device, dtype) * world_size(),
+    }
+    hooks: list[Hook] = [
+        *(measure_every(config.eval_steps, last, measure) for measure in [held_out.losses, *measures] if measure),
+        log_every(config.log_steps, last, MetricsLog(folder.metrics_path, resume_step=state.step), **speed),
+        save_every(config.save_steps, checkpoints),
+    ]
+    with stop_signals() as stop:
+        done = run(model, next_token_loss, _batches(dataset, config), config.loop, state, hooks, stop)
+        if checkpoints.last_step != state.step:
+            checkpoints.save(state)
+    if not done:
+        raise KeyboardInterrupt(tr("saved at step {step}", step=state.step))
+    if before := folder.record.get("losses_before"):
+        _say(forgetting(before, held_out.losses(model.eval())))
+    _write_model(model, tokenizer, folder.path / "model")
+    _mark(folder, "finished")
+    return folder.path / "model"
+
+
+def next_token_loss(model: Qwen, batch: Batch) -> tuple[Tensor, Tensor, dict[str, float]]:
+    """The loop's loss for packed tokens: `input_ids`, `positions`, `labels` [B, T]."""
+    hidden = model(batch["input_ids"], positions=batch["positions"])
+    return *chunked_cross_entropy(hidden, model.lm_head.weight, batch["labels"]), {}
+
+
+def flops_per_token(model: Qwen, seq_len: int) -> float:
+    """Floating-point operations of training on one token: 6 per weight that multiplies it, and causal attention.
+
+    Each weight takes a multiplication and an addition, once forward and twice backward; so does each of the on average
+    `seq_len` / 2 keys and values that a query meets, were every sequence one document.
+    """
+    config = model.config
+    weights = sum(weight.numel() for weight in model.parameters() if weight.ndim == 2)
+    if not config.tie_word_embeddings:
+        weights -= model.model.embed_tokens.weight.numel()  # looked up, not multiplied
+    attention = config.num_hidden_layers * config.num_attention_heads * config.head_dim * seq_len
+    return 6.0 * (weights + attention)
+
+
+def _token_files(config: PretrainConfig, tokenizer: Tokenizer, folder: RunFolder) -> PackedDataset:
+    """The token files of the run: those it names, or its texts tokenised once into the run folder."""
+    source = Path(config.data)
+    if not (source / INDEX).exists():
+        texts, source = source, folder.path / "tokens"
+        if is_main() and not (source / INDEX).exists():
+            write_tokens(
+                progress(tokenized(texts, tokenizer.encode_batch), None, tr("tokenising")), source, tokenizer.eod_id
+            )
+        barrier()
+    if is_main():
+        verify_folder(source)
+    dataset = PackedDataset(source, config.seq_len, seed=config.seed)
+    if dataset.max_id >= config.model.vocab_size:
+        message = tr(
+            "{data} holds the token {id}, the model knows {size}: was it made with another vocabulary?",
+            data=source,
+            id=dataset.max_id,
+            size=config.model.vocab_size,
+        )
+        raise ConfigError(message)
+    wanted = config.loop.steps * config.tokens_per_step
+    message = tr(
+        "{documents:,} documents, {tokens:,} tokens; the run takes {wanted:,}, {epochs:.3g} times all of them",
+        documents=dataset.num_documents,
+        tokens=dataset.num_tokens,
+        wanted=wanted,
+        epochs=wanted / dataset.num_tokens,
+    )
+    _say(message)
+    return dataset
+
+
+def _batches(dataset: PackedDataset, config: PretrainConfig) -> Callable[[int], Batch]:
+    return lambda cursor: dataset.batch(cursor, config.loop.micro_batch_size)
+
+
+def _keep_threads(folder: RunFolder) -> None:
+    """Use as many threads as when the run began: sums split otherwise round otherwise, and the run would drift."""
+    began = folder.record.get("threads")
+    if began is None:
+        _mark(folder, "running", threads=torch.get_num_threads())
+    elif began != torch.get_num_threads():
+        if "OMP_NUM_THREADS" in os.environ:
+            _say(tr("begun with {began} threads, OMP_NUM_THREADS says otherwise: not bit-identical", began=began))
+        else:
+            torch.set_num_threads(began)
+            _say(tr("using {began} threads, as when this run began", began=began))
+
+
+def _write_model(model: Qwen, tokenizer: Tokenizer, target: Path) -> None:
+    if world_size() > 1:
+        whole = whole_weights(model)  # all processes take part
+        model = Qwen(model.config)
+        model.load_state_dict(whole, strict=False)
+    if is_main():
+        with atomic_folder(target) as folder:
+            write_weights(model, folder)
+            tokenizer.save(folder)
+    barrier()
+
+
+def _mark(folder: RunFolder, state: str, **facts: object) -> None:
+    if is_main():
+        folder.set_state(state, **facts)
+
+
+def _say(message: str) -> None:
+    if is_main():
+        console.print(message)
