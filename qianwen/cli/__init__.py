@@ -19,10 +19,12 @@ from qianwen.runtime.language import tr
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("qianwen.cli.demo:demo", "every stage in miniature on this machine, then a chat with the result"),
     "data": ("qianwen.cli.data:data", "fetch named corpora; make a corpus from any folder of text"),
+    "pretrain": ("qianwen.cli.pretrain:pretrain", "train a language model on text, or continue one"),
     "sft": ("qianwen.cli.sft:sft", "teach a language model to answer"),
     "eval": ("qianwen.cli.eval:evaluate", "put tasks to a model"),
     "chat": ("qianwen.cli.chat:chat", "talk to a model"),
     "generate": ("qianwen.cli.generate:generate", "continue a prompt, or answer a file of prompts"),
+    "export": ("qianwen.cli.export:export", "write a model for transformers, vLLM, llama.cpp or Ollama, and check it"),
     "runs": ("qianwen.cli.runs:runs", "list, follow, compare and delete the runs on this disk"),
     "report": ("qianwen.cli.runs:report", "write a run's report as one HTML page"),
     "doctor": ("qianwen.cli.doctor:doctor", "what works on this machine, what does not, and why"),

@@ -16,12 +16,13 @@ Shapes: n blocks; all functions work on uint8 arrays [n, bytes per block] and re
 """
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Bytes = NDArray[np.uint8]
+Codes = NDArray[Any]  # uint8 too, but NumPy's types lose that in a shift
 Floats = NDArray[np.float32]
 
 CHUNK_BYTES = 1 << 18  # of packed input decoded at a time: intermediate arrays then stay inside the L2 cache
@@ -41,13 +42,13 @@ def _float16(blocks: Bytes, start: int) -> Floats:
     return blocks[:, start : start + 2].copy().view(np.float16).astype(np.float32)
 
 
-def _nibbles(packed: Bytes, group: int) -> Bytes:
+def _nibbles(packed: Bytes, group: int) -> Codes:
     """[n, bytes] -> [n, 2 · bytes]: per `group` bytes, first all low halves, then all high halves."""
     packed = packed.reshape(len(packed), -1, 1, group)
     return (packed >> np.array([0, 4], np.uint8).reshape(2, 1) & 15).reshape(len(packed), -1)
 
 
-def _bit_planes(packed: Bytes, bits: int, group: int) -> Bytes:
+def _bit_planes(packed: Bytes, bits: int, group: int) -> Codes:
     """[n, bytes] -> [n, 8 / bits · bytes]: per `group` bytes, all lowest `bits`, then all the next ones."""
     packed = packed.reshape(len(packed), -1, 1, group)
     shifts = np.arange(0, 8, bits, dtype=np.uint8).reshape(-1, 1)
@@ -78,7 +79,7 @@ def _q4_1(blocks: Bytes) -> Floats:
     return _nibbles(blocks[:, 4:], 16) * _float16(blocks, 0) + _float16(blocks, 2)
 
 
-def _five_bits(high: Bytes, low: Bytes) -> Bytes:
+def _five_bits(high: Bytes, low: Bytes) -> Codes:
     """Weight j of 32 has its fifth bit in bit j of the little-endian word `high` [n, 4]."""
     return _nibbles(low, 16) | np.unpackbits(high, axis=1, bitorder="little") << 4
 
@@ -113,7 +114,7 @@ def _q3_k(blocks: Bytes) -> Floats:
     return _scaled(codes, _float16(blocks, 108) * scales)
 
 
-def _scales_and_minima(packed: Bytes) -> tuple[Bytes, Bytes]:
+def _scales_and_minima(packed: Bytes) -> tuple[Codes, Codes]:
     """Twelve bytes -> eight six-bit scales and eight six-bit minima, the layout Q4_K and Q5_K share.
 
     Bytes 0..3 and 4..7 hold the first four of each in their low six bits; the others have their low halves in bytes
@@ -179,7 +180,7 @@ def _to_q8_0(weights: Floats) -> Bytes:
     return np.concatenate([scale.astype(np.float16).view(np.uint8), codes.view(np.uint8)], axis=1)
 
 
-def _to_q4_0(weights: Floats) -> Bytes:
+def _to_q4_0(weights: Floats) -> Codes:
     """[n, 32] -> [n, 18]: the weight of largest magnitude, with its sign, becomes −8 of the range −8..7."""
     peak = np.take_along_axis(weights, np.abs(weights).argmax(axis=1, keepdims=True), axis=1)
     scale = peak / np.float32(-8)

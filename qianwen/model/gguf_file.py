@@ -72,10 +72,8 @@ class _Cursor:
     def bytes(self, count: int) -> memoryview:
         end = self.position + count
         if end > len(self.data):
-            message = "{path}: the header asks for {count} bytes at byte {position}, the file ends at {size}; fetch it again"
-            raise CheckpointError(
-                tr(message, path=self.path, count=count, position=self.position, size=len(self.data))
-            )
+            message = "{path}: the header reads to byte {end}, the file ends at {size}; fetch it again"
+            raise CheckpointError(tr(message, path=self.path, end=end, size=len(self.data)))
         taken = self.data[self.position : end]
         self.position = end
         return taken
@@ -123,7 +121,7 @@ class GgufFile:
         if not self.path.is_file() or self.path.stat().st_size < len(MAGIC):
             raise CheckpointError(tr("{path}: no such GGUF file, or an empty one", path=self.path))
         data = np.memmap(self.path, np.uint8, mode="r")
-        cursor = _Cursor(memoryview(data), self.path)
+        cursor = _Cursor(data.data, self.path)
         num_tensors, num_entries = self._counts(cursor)
         self.metadata: dict[str, Any] = {}
         for _ in range(num_entries):
@@ -156,11 +154,8 @@ class GgufFile:
         form, rows = FORMATS[header.type], prod(header.shape[:-1])
         begin, end = start + header.offset, start + header.offset + header.size
         if header.offset % self._alignment() or end > len(data):
-            message = "{path}: tensor {name} ({shape}, {type}) should lie in bytes {begin} to {end}, the file ends at {size}; fetch it again"
-            shape = list(header.shape)
-            raise CheckpointError(
-                tr(message, path=self.path, name=header.name, shape=shape, type=header.type, begin=begin, end=end, size=len(data))
-            )
+            message = "{path}: tensor {name} reaches to byte {end}, the file ends at {size}; fetch it again"
+            raise CheckpointError(tr(message, path=self.path, name=header.name, end=end, size=len(data)))
         raw = data[begin:end].view(np.ndarray).reshape(rows, header.shape[-1] // form.weights * form.bytes)
         return GgufTensor(header.name, header.type, header.shape, raw)
 

@@ -1,11 +1,11 @@
 """A model's name on a hub → a local folder with its weights, config and tokenizer, and nothing else.
 
-    Qwen/Qwen2.5-0.5B-Instruct           Hugging Face, through `huggingface_hub`: its cache (HF_HOME), mirror (HF_ENDPOINT),
-                                         token (HF_TOKEN) and offline (HF_HUB_OFFLINE) variables hold
-    modelscope:Qwen/Qwen-7B-Chat         ModelScope, through its plain HTTP API (MODELSCOPE_DOMAIN names another server)
-    …@v1.0                               either, at a branch, tag or commit
+    Qwen/Qwen2.5-0.5B-Instruct      Hugging Face, through `huggingface_hub`: its variables for the cache (HF_HOME), a
+                                    mirror (HF_ENDPOINT), the token (HF_TOKEN) and working offline (HF_HUB_OFFLINE) hold
+    modelscope:Qwen/Qwen-7B-Chat    ModelScope, through its plain HTTP API; MODELSCOPE_DOMAIN names another server
+    …@v1.0                          either, at a branch, tag or commit
 
-Only safetensors, JSON and vocabularies of the top folder are fetched: no code, no pickles, no second copy of the weights.
+Only safetensors, JSON and vocabularies of the top folder are fetched: no code, no pickles, no second copy of weights.
 Broken downloads continue where they stopped; each ModelScope file is checked against its listed SHA-256.
 Not here: uploading, private ModelScope repositories.
 """
@@ -118,7 +118,8 @@ def _list_files(client: httpx.Client, address: str, repo: str, revision: str) ->
     answer = client.get(f"{address}/files", params={"Revision": revision, "Recursive": "true"})
     try:
         listed: list[dict[str, Any]] = answer.raise_for_status().json()["Data"]["Files"]
-        files = [RemoteFile(file["Path"], int(file["Size"]), file["Sha256"]) for file in listed if file["Type"] == "blob"]
+        blobs = [file for file in listed if file["Type"] == "blob"]
+        files = [RemoteFile(file["Path"], int(file["Size"]), file["Sha256"]) for file in blobs]
     except (httpx.HTTPStatusError, ValueError, KeyError, TypeError) as error:
         message = "ModelScope has no model {repo} at revision {revision}, or keeps it private (status {status})"
         raise CheckpointError(tr(message, repo=repo, revision=revision, status=answer.status_code)) from error

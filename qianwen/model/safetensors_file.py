@@ -72,7 +72,10 @@ class SafetensorsFile:
         tensor = torch.empty(entry.shape, dtype=entry.dtype)
         with self.path.open("rb") as file:
             file.seek(entry.begin)
-            if tensor.numel() and file.readinto(tensor.view(-1).view(torch.uint8).numpy()) != entry.end - entry.begin:
+            if (
+                tensor.numel()
+                and file.readinto(tensor.view(-1).view(torch.uint8).numpy().data) != entry.end - entry.begin
+            ):
                 raise self._torn(name, entry.end)
         return tensor
 
@@ -89,12 +92,11 @@ class SafetensorsFile:
     def _entry(self, name: str, raw: Any, data_start: int) -> Entry:
         try:
             dtype, shape, (begin, end) = raw["dtype"], tuple(raw["shape"]), raw["data_offsets"]
-            sound = all(type(number) is int and number >= 0 for number in (*shape, begin, end))
+            if not all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
+                raise ValueError
             known = dtype in DTYPES
-        except (KeyError, TypeError, ValueError):
-            sound = known = False
-        if not sound:
-            raise self._error(tr("tensor {name} has no sound dtype, shape and data_offsets", name=name))
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._error(tr("tensor {name} has no sound dtype, shape and data_offsets", name=name)) from error
         if not known:
             message = "tensor {name} is stored as {dtype}; the types read are {known}"
             raise self._error(tr(message, name=name, dtype=dtype, known=", ".join(DTYPES)))

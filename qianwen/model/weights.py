@@ -78,21 +78,21 @@ def stacks(model: Qwen, renaming: Iterable[tuple[str, str]] = ()) -> dict[str, S
     return found
 
 
-def check_tensors(expected: Mapping[str, Stack], found: Mapping[str, tuple[Path, tuple[int, ...]]], source: Path) -> None:
-    """Raise CheckpointError for the first missing, unexpected or wrongly shaped tensor of `found` (name → file, shape)."""
+def check_tensors(
+    expected: Mapping[str, Stack], found: Mapping[str, tuple[Path, tuple[int, ...]]], source: Path
+) -> None:
+    """Raise CheckpointError for the first missing, misshapen or unexpected tensor of `found` (name → file, shape)."""
     for name, stack in expected.items():
         if name not in found:
             message = "{path}: tensor {name} of shape {shape} is missing; fetch or export the model again"
             raise CheckpointError(tr(message, path=source, name=name, shape=list(stack.shape)))
         file, shape = found[name]
         if shape != stack.shape:
-            message = "{path}: tensor {name} has shape {found}, the config asks for {expected}; is this its config.json?"
-            raise CheckpointError(
-                tr(message, path=file, name=name, found=list(shape), expected=list(stack.shape))
-            )
+            message = "{path}: tensor {name} has shape {found}, its config says {expected}; do they belong together?"
+            raise CheckpointError(tr(message, path=file, name=name, found=list(shape), expected=list(stack.shape)))
     for name, (file, shape) in found.items():
         if name not in expected and not LEFTOVERS.search(name):
-            message = "{path}: tensor {name} of shape {shape} has no place in this network; is this its config.json?"
+            message = "{path}: tensor {name} of shape {shape} has no place in this network; is this its config?"
             raise CheckpointError(tr(message, path=file, name=name, shape=list(shape)))
 
 
@@ -134,9 +134,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
-def load_weights(
-    folder: str | Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
-) -> Qwen:
+def load_weights(folder: str | Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Qwen:
     """The model in a folder of `config.json` and safetensors, hashed first where it has a manifest.
 
     Raises CheckpointError for anything wrong with the files, ConfigError for a network we do not have.
@@ -168,6 +166,12 @@ def _parts(
         for name, part in zip(stack.names, parts, strict=True):
             # Parts are copied apart, lest one of them keep the memory of all.
             yield name, part.to(device, dtype, copy=len(parts) > 1)
+
+
+def stored_dtype(folder: Path) -> torch.dtype:
+    """The number format of the largest tensor in a folder's first file."""
+    file = SafetensorsFile(_weight_files(folder)[0])
+    return max(file.entries.values(), key=lambda entry: entry.end - entry.begin).dtype
 
 
 def _weight_files(folder: Path) -> list[Path]:

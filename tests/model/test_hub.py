@@ -126,13 +126,15 @@ def hugging_face(name: str, endpoint: str, home: object, **variables: str) -> su
     code = f"from qianwen.model.hub import fetch_model; print(fetch_model({name!r}))"
     clean = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     env = clean | {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), **variables}
-    return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False, timeout=100)
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=100)
 
 
 def test_hub_names_are_told_from_paths() -> None:
     names = ["Qwen/Qwen2.5-0.5B-Instruct", "modelscope:Qwen/Qwen-7B-Chat", "Org/Model@v1.0", "modelscope:a/b@master"]
     assert all(map(is_hub_name, names))
-    assert not any(map(is_hub_name, ["model.gguf", "./runs/x", "/a/b", "a/b/c", "../a", "runs/", "a/../b", "a/.git", ""]))
+    paths = ["model.gguf", "./runs/x", "/a/b", "a/b/c", "../a", "runs/", "a/../b", "a/.git", ""]
+    assert not any(map(is_hub_name, paths))
 
 
 def test_hugging_face_fetches_weights_config_and_vocabulary_only(hub, tmp_path) -> None:

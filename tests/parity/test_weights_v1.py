@@ -1,7 +1,7 @@
 """The v1 layout against a second reading of the released block, straight from its file tensors.
 
-`v1_logits` shares no line with the package: it follows sections 2.1 and 2.2 of the released modelling file as published,
-with the file's own names. Our network, loaded from the same folder or from its Qwen2 re-layout, must agree with it.
+`v1_logits` shares no line with the package: it follows the released modelling file, with that file's own names. Our
+network, loaded from the same folder or from its Qwen2 re-layout, must agree with it.
 """
 
 import json

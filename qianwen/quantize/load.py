@@ -1,0 +1,143 @@
+"""MODEL → a model that can answer: its network, tokenizer and the settings its author recommends.
+
+MODEL is what every command takes:
+
+    models/Qwen-7B-Chat, model.safetensors    a folder of Qwen v1, 1.5, 2, 2.5, 3 or Llama, or a file in it
+    qwen2.5-0.5b-q4_k_m.gguf                  a GGUF file, or a folder with one
+    demo, runs/demo                           a run made here
+    Qwen/Qwen2.5-0.5B-Instruct                a name on the Hugging Face hub; `modelscope:` before it for ModelScope
+
+What lies on this disk comes first; the network is asked only for what has the form of a hub name.
+"""
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from qianwen.model.config import QwenConfig
+from qianwen.model.gguf import GgufModel
+from qianwen.model.hub import fetch_model, is_hub_name
+from qianwen.model.transformer import Qwen
+from qianwen.model.weights import CONFIG, PICKLES, load_weights, pickle_error, read_json
+from qianwen.runtime.device import best_device, compute_dtype
+from qianwen.runtime.errors import ConfigError
+from qianwen.runtime.files import runs_dir
+from qianwen.runtime.language import tr
+from qianwen.tokenizer.tokenizer import Tokenizer
+
+GENERATION = "generation_config.json"
+END_OF_TURN = "<|im_end|>"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model in eval mode with all that is needed to talk to it."""
+
+    model: Qwen
+    tokenizer: Tokenizer
+    config: QwenConfig
+    generation: dict[str, Any]  # the contents of generation_config.json; `eos_token_id` is always a list
+    name: str
+    chat: bool  # it was taught to end its turns
+
+
+def load_model(
+    model: str | Path,
+    *,
+    bits: int | None = None,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> LoadedModel:
+    """Find MODEL and load it in `dtype` (what the device computes in) on `device` (the best one).
+
+    Raises CheckpointError for broken files and what no hub has, ConfigError for what is no MODEL or no known network.
+    """
+    if bits is not None:
+        raise ConfigError(tr("bits = {bits} is not supported; leave it out for the weights as they are", bits=bits))
+    path = find_model(str(model))
+    device = torch.device(device) if device else best_device()
+    dtype = dtype or compute_dtype(device)
+    if path.suffix == ".gguf":
+        file = GgufModel(path)
+        network, tokenizer = file.load(dtype=dtype, device=device), Tokenizer(file.vocabulary)
+        ends = (file.metadata.get(f"tokenizer.ggml.{kind}_token_id") for kind in ("eos", "eot"))
+        generation: dict[str, Any] = {"eos_token_id": [end for end in ends if end is not None]}
+    else:
+        network, tokenizer = load_weights(path, dtype=dtype, device=device), Tokenizer.from_folder(path)
+        generation = read_json(path / GENERATION) if (path / GENERATION).exists() else {}
+    generation["eos_token_id"] = _as_list(generation.get("eos_token_id"))
+    name, chat = model_name(str(model)), _is_chat(generation, tokenizer)
+    return LoadedModel(network, tokenizer, network.config, generation, name, chat)
+
+
+def model_name(model: str) -> str:
+    """A short name for MODEL: of the run, the file or the repository."""
+    path = Path(model.rpartition(":")[2].partition("@")[0]) if is_hub_name(model) else Path(model).resolve()
+    return path.parent.name if path.name == "model" else path.stem if path.suffix == ".gguf" else path.name
+
+
+def find_model(model: str) -> Path:
+    """The weight folder or GGUF file that MODEL means, fetched if it is on a hub."""
+    for path in (Path(model).expanduser(), runs_dir() / model):
+        if path.is_file():
+            return _of_file(path)
+        if path.is_dir():
+            return _of_folder(path)
+    # A first part that exists here begins a path with a slip in it, not a hub name.
+    if is_hub_name(model) and not Path(Path(model).parts[0]).exists():
+        return fetch_model(model)
+    raise _unknown(model)
+
+
+def _of_file(path: Path) -> Path:
+    if path.suffix in PICKLES:
+        raise pickle_error(path)
+    if path.suffix == ".gguf":
+        return path
+    if path.suffix == ".safetensors" or path.name == CONFIG:
+        return path.parent
+    raise _unknown(str(path))
+
+
+def _of_folder(path: Path) -> Path:
+    if (path / "run.json").exists():
+        if (path / "model" / CONFIG).exists():
+            return path / "model"
+        message = "{path}: this run has not written a model yet; let it finish, or resume it with the same command"
+        raise ConfigError(tr(message, path=path))
+    if (path / CONFIG).exists():
+        return path
+    files = sorted(path.glob("*.gguf"))
+    if len(files) == 1:
+        return files[0]
+    if files:
+        names = ", ".join(file.name for file in files)
+        raise ConfigError(tr("{path} holds several GGUF files, name one: {names}", path=path, names=names))
+    pickles = [file for file in sorted(path.iterdir()) if file.suffix in PICKLES]
+    raise pickle_error(pickles[0]) if pickles else _unknown(str(path))
+
+
+def _unknown(model: str) -> ConfigError:
+    here = Path(model).expanduser().parent
+    names = [str(path) for path in here.iterdir()] if here.is_dir() else []
+    names += [path.name for path in runs_dir().iterdir()] if runs_dir().is_dir() else []
+    close = difflib.get_close_matches(str(Path(model)), names, n=3)
+    hint = tr(" Did you mean {names}?", names=", ".join(close)) if close else ""
+    message = (
+        "{model} is no model.{hint} A model is a folder with config.json and safetensors, a .gguf file, a run "
+        "({runs}/NAME), or a hub name (Qwen/Qwen2.5-0.5B-Instruct, modelscope:Qwen/Qwen-7B-Chat)."
+    )
+    return ConfigError(tr(message, model=model, hint=hint, runs=runs_dir()))
+
+
+def _as_list(value: Any) -> list[int]:
+    return [] if value is None else list(value) if isinstance(value, list) else [value]
+
+
+def _is_chat(generation: dict[str, Any], tokenizer: Tokenizer) -> bool:
+    """A chat model ends generation with the token that ends a turn; Qwen v1 says so in `chat_format`."""
+    ends_turns = tokenizer.special_tokens.get(END_OF_TURN) in generation["eos_token_id"]
+    return ends_turns or generation.get("chat_format") == "chatml"
