@@ -9,8 +9,6 @@ from dataclasses import dataclass
 import httpx
 import pytest
 import uvicorn
-from qianwen.tokenizer.tokenizer import Tokenizer
-from qianwen.tokenizer.vocab import Vocabulary
 
 from qianwen.engine.llm_engine import EngineConfig, LLMEngine
 from qianwen.engine.params import SamplingParams
@@ -23,19 +21,19 @@ from qianwen.serve.gate import Door, listen
 from qianwen.serve.guard import Guard
 from qianwen.serve.service import Served, Service
 from qianwen.serve.store import Store
+from qianwen.tokenizer.tokenizer import Tokenizer
+from qianwen.tokenizer.vocab import Vocabulary
 
 SPECIALS = {"<|endoftext|>": 256, "<|im_start|>": 257, "<|im_end|>": 258, "<tool_call>": 259, "</tool_call>": 260}
 PATTERN = r"\p{L}+|\p{N}|[^\p{L}\p{N}]"
 CONTEXT = 2048
 
 
-@pytest.fixture(scope="session")
-def tokenizer() -> Tokenizer:
+def tiny_tokenizer() -> Tokenizer:
     return Tokenizer(Vocabulary({bytes([value]): value for value in range(256)}, SPECIALS, PATTERN))
 
 
-@pytest.fixture(scope="session")
-def model() -> Qwen:
+def tiny_model() -> Qwen:
     config = QwenConfig(
         vocab_size=272,
         hidden_size=32,
@@ -45,6 +43,16 @@ def model() -> Qwen:
         max_position_embeddings=CONTEXT,
     )
     return Qwen(config).init_weights(seed=1).eval()
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    return tiny_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def model() -> Qwen:
+    return tiny_model()
 
 
 @dataclass

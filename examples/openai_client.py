@@ -1,0 +1,45 @@
+"""Any OpenAI client talks to a served model: start a server on the demo's model, ask, stream, and stop it.
+
+pip install openai
+python examples/openai_client.py [MODEL]
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import httpx
+import openai
+
+model = sys.argv[1] if len(sys.argv) > 1 else "runs/demo"
+with socket.create_server(("127.0.0.1", 0)) as free:
+    port = free.getsockname()[1]
+command = [sys.executable, "-m", "qianwen", "serve", f"demo={model}", "--port", str(port), "--no-pages"]
+server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+try:
+    url = f"http://127.0.0.1:{port}"
+    for _ in range(600):  # a minute to read the weights
+        if server.poll() is not None:
+            sys.exit("the server ended: run the same command by hand to see why")
+        try:
+            if httpx.get(f"{url}/ready", trust_env=False).status_code == 200:
+                break
+        except httpx.ConnectError:
+            time.sleep(0.1)
+
+    http = httpx.Client(trust_env=False)  # loopback needs no proxy
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key=os.environ.get("QIANWEN_KEY", "none"), http_client=http)
+    question = [{"role": "user", "content": "What is 12 + 30?"}]
+    answer = client.chat.completions.create(model="demo", messages=question, max_tokens=40, temperature=0)
+    print(answer.choices[0].message.content, f"({answer.usage.completion_tokens} tokens)")
+
+    stream = client.chat.completions.create(model="demo", messages=question, max_tokens=40, stream=True)
+    for chunk in stream:
+        print(chunk.choices[0].delta.content or "", end="", flush=True)
+    print()
+finally:
+    server.send_signal(signal.SIGTERM)  # it finishes what runs, then stops
+    server.wait(40)
