@@ -13,7 +13,6 @@ Shapes: B rows, T queries, S keys, h query heads, g key/value heads, d head_dim.
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention.bias import causal_lower_right
 
 from qianwen.model.config import QwenConfig
 from qianwen.model.long_context import stretch_factor
@@ -41,10 +40,8 @@ def _attend_block(q: Tensor, k: Tensor, v: Tensor, start: int, window: int) -> T
     rows = q_block.size(1)
     last = k.size(1) - q.size(1) + start + rows
     first = max(last - rows - window + 1, 0)
-    visible: Tensor = causal_lower_right(rows, last - first)  # CUDA's flash kernel knows this one without a mask
-    if last > window:
-        ahead = last - first - rows
-        visible = torch.ones(rows, last - first, dtype=torch.bool, device=q.device).tril(ahead).triu(ahead - window + 1)
+    ahead = last - first - rows  # how far the first query sees
+    visible = torch.ones(rows, last - first, dtype=torch.bool, device=q.device).tril(ahead).triu(ahead - window + 1)
     return _sdpa(q_block, k[:, first:last], v[:, first:last], visible)
 
 

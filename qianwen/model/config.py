@@ -39,28 +39,28 @@ class QwenConfig:
     layer_windows: tuple[int, ...] = ()  # tokens each layer looks back, itself included; 0 is all; (): all of them
 
     def __post_init__(self) -> None:
+        self._check_values()
         derived = {
             "num_key_value_heads": self.num_key_value_heads or self.num_attention_heads,
-            "head_dim": self.head_dim or self.hidden_size // max(self.num_attention_heads, 1),
+            "head_dim": self.head_dim or self.hidden_size // self.num_attention_heads,
             "train_len": self.train_len or self.max_position_embeddings,
             "layer_windows": tuple(self.layer_windows),
         }
         for name, value in derived.items():
             object.__setattr__(self, name, value)
-        self._check_numbers()
         self._check_relations()
 
-    def _check_numbers(self) -> None:
+    def _check_values(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
             if field.type is int:
-                valid = type(value) is int and value > 0
+                valid = type(value) is int and (value > 0 or value == field.default == 0)
             elif field.type is float:
-                valid = isinstance(value, (int, float)) and math.isfinite(value) and value > 0
+                valid = type(value) in (int, float) and math.isfinite(value) and value > 0
             elif field.type is bool:
                 valid = isinstance(value, bool)
             else:
-                valid = all(type(window) is int and window >= 0 for window in value)
+                valid = isinstance(value, (tuple, list)) and all(type(w) is int and w >= 0 for w in value)
             if not valid:
                 raise ConfigError(tr("{field} = {value} is not a usable value", field=field.name, value=repr(value)))
 
@@ -73,7 +73,7 @@ class QwenConfig:
                     kv_heads=self.num_key_value_heads,
                 )
             )
-        if self.head_dim % 2:
+        if self.head_dim % 2 or not self.head_dim:
             raise ConfigError(tr("head_dim = {value} must be even: rotation acts on pairs", value=self.head_dim))
         if self.layer_windows and len(self.layer_windows) != self.num_hidden_layers:
             raise ConfigError(

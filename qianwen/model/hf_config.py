@@ -46,7 +46,7 @@ _V1_FIELDS = {
 
 _SHARED = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 _OPTIONAL = ("max_position_embeddings", "initializer_range", "tie_word_embeddings")
-_LATER = ("num_key_value_heads", "head_dim", "rms_norm_eps")
+_LATER = ("num_key_value_heads", "head_dim", "rms_norm_eps", "rope_theta")
 _OURS = ("train_len", "use_dynamic_ntk", "use_logn_attn", "layer_windows")
 
 # What a field may say if it is there at all.
@@ -69,6 +69,11 @@ _SUPPORTED: dict[str, tuple[Any, ...]] = {
 def read_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of `QwenConfig` from the contents of a `config.json`."""
     model_type = _model_type(hf)
+    for field in ("rope_scaling", "rope_parameters"):
+        scaling = hf.get(field) or {}
+        if not isinstance(scaling, Mapping) or scaling.get("rope_type", scaling.get("type", "default")) != "default":
+            raise _refusal(field, scaling, ["default"])
+    hf = {**hf, **(hf.get("rope_parameters") or {})}
     for field, supported in _SUPPORTED.items():
         if field in hf and hf[field] not in supported:
             raise _refusal(field, hf[field], supported)
@@ -84,31 +89,27 @@ def write_hf(fields: Mapping[str, Any], model_type: str) -> dict[str, Any]:
 
 
 def _model_type(hf: Mapping[str, Any]) -> str:
+    classes = hf.get("architectures")
     by_class = {name: model_type for model_type, name in ARCHITECTURES.items()}
-    named = hf.get("model_type") or by_class.get((hf.get("architectures") or [""])[0])
-    if named not in ARCHITECTURES:
-        raise _refusal("model_type", named or hf.get("architectures"), ARCHITECTURES)
+    named = hf.get("model_type") or (by_class.get(str(classes[0])) if isinstance(classes, list) and classes else None)
+    if not isinstance(named, str) or named not in ARCHITECTURES:
+        raise _refusal("model_type", named or classes, ARCHITECTURES)
     return named
 
 
 def _read_v1(hf: Mapping[str, Any]) -> dict[str, Any]:
     hf = dict(hf) | {later: hf[legacy] for legacy, later in _V1_LEGACY.items() if legacy in hf}
-    _refuse_rope_scaling(hf)
-    read = _pick(hf, _SHARED, _OPTIONAL) | {ours: hf[key] for key, ours in _V1_FIELDS.items() if key in hf}
-    read["intermediate_size"] //= 2
-    return read
+    read = _counts(hf) | _pick(hf, _OPTIONAL) | {ours: hf[key] for key, ours in _V1_FIELDS.items() if key in hf}
+    return read | {"intermediate_size": read["intermediate_size"] // 2}
 
 
 def _read_later(hf: Mapping[str, Any], model_type: str) -> dict[str, Any]:
-    _refuse_rope_scaling(hf)
-    rope = hf.get("rope_parameters") or {}
-    read = _pick(hf, _SHARED, (*_OPTIONAL, *_LATER, *_OURS))
-    read["rope_theta"] = float(rope.get("rope_theta", hf.get("rope_theta", 10000.0)))
-    read["qkv_bias"], read["qk_norm"] = model_type == "qwen2", model_type == "qwen3"
+    read = _counts(hf) | _pick(hf, (*_OPTIONAL, *_LATER, *_OURS))
+    read |= {"qkv_bias": model_type == "qwen2", "qk_norm": model_type == "qwen3"}
     if model_type == "qwen3":
         read.setdefault("head_dim", 128)
     if hf.get("use_sliding_window") and hf.get("sliding_window"):
-        read["layer_windows"] = tuple(hf["sliding_window"] if slides else 0 for slides in _sliding_layers(hf))
+        read["layer_windows"] = [hf["sliding_window"] if slides else 0 for slides in _sliding_layers(hf)]
     return read
 
 
@@ -125,7 +126,7 @@ def _write_v1(fields: Mapping[str, Any]) -> dict[str, Any]:
         if fields[field] != needed:
             raise _refusal(field, fields[field], [needed])
     return {
-        **_pick(fields, _SHARED, _OPTIONAL),
+        **_pick(fields, (*_SHARED, *_OPTIONAL)),
         "intermediate_size": 2 * fields["intermediate_size"],
         **{key: fields[ours] for key, ours in _V1_FIELDS.items()},
         "rotary_pct": 1.0,
@@ -138,10 +139,9 @@ def _write_later(fields: Mapping[str, Any], model_type: str) -> dict[str, Any]:
     for field, needed in (("qkv_bias", model_type == "qwen2"), ("qk_norm", model_type == "qwen3")):
         if fields[field] != needed:
             raise _refusal(field, fields[field], [needed])
-    hf = _pick(fields, _SHARED, (*_OPTIONAL, *_LATER)) | {
+    hf = _pick(fields, (*_SHARED, *_OPTIONAL, *_LATER)) | {
         "hidden_act": "silu",
         "attention_dropout": 0.0,
-        "rope_theta": fields["rope_theta"],
         "use_cache": True,
     }
     windows = fields["layer_windows"]
@@ -161,23 +161,25 @@ def _write_later(fields: Mapping[str, Any], model_type: str) -> dict[str, Any]:
 
 def _sliding_layers(hf: Mapping[str, Any]) -> list[bool]:
     """Which layers slide: `layer_types` says so, or else all from `max_window_layers` on."""
-    if hf.get("layer_types"):
+    if isinstance(hf.get("layer_types"), list):
         return [kind == "sliding_attention" for kind in hf["layer_types"]]
-    return [layer >= hf.get("max_window_layers", 28) for layer in range(hf["num_hidden_layers"])]
+    first = _counts({"max_window_layers": 28, **hf}, ["max_window_layers"])["max_window_layers"]
+    return [layer >= first for layer in range(hf["num_hidden_layers"])]
 
 
-def _refuse_rope_scaling(hf: Mapping[str, Any]) -> None:
-    for field in ("rope_scaling", "rope_parameters"):
-        scaling = hf.get(field) or {}
-        if scaling.get("rope_type", scaling.get("type", "default")) != "default":
-            raise _refusal(field, scaling, ["default"])
-
-
-def _pick(fields: Mapping[str, Any], required: Iterable[str], optional: Iterable[str]) -> dict[str, Any]:
-    missing = [name for name in required if fields.get(name) is None]
+def _counts(hf: Mapping[str, Any], names: Iterable[str] = _SHARED) -> dict[str, int]:
+    """The fields a network cannot do without, which are whole numbers."""
+    missing = [name for name in names if hf.get(name) is None]
     if missing:
         raise ConfigError(tr("config.json lacks {fields}", fields=", ".join(missing)))
-    return {name: fields[name] for name in (*required, *optional) if fields.get(name) is not None}
+    for name in names:
+        if type(hf[name]) is not int:
+            raise ConfigError(tr("{field} = {value} is not a usable value", field=name, value=repr(hf[name])))
+    return {name: hf[name] for name in names}
+
+
+def _pick(fields: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: fields[name] for name in names if fields.get(name) is not None}
 
 
 def _refusal(field: str, value: Any, supported: Iterable[Any]) -> ConfigError:

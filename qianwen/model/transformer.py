@@ -37,7 +37,12 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x.float(), self.weight.shape, eps=self.eps).to(x.dtype) * self.weight
+        return F.rms_norm(_widened(x), self.weight.shape, eps=self.eps).to(x.dtype) * self.weight
+
+
+def _widened(x: Tensor) -> Tensor:
+    """In fp32, unless it is as wide already."""
+    return x if x.element_size() >= 4 else x.float()
 
 
 class Rotation:
@@ -60,7 +65,7 @@ class Rotation:
 
 
 def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    wide = x.float()
+    wide = _widened(x)
     return torch.addcmul(wide * cos, wide.roll(wide.size(-1) // 2, -1), sin).to(x.dtype)
 
 

@@ -1,0 +1,60 @@
+import dataclasses
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from qianwen.model import PRESETS, Qwen
+from qianwen.model.account import (
+    decode_flops,
+    forward_flops,
+    kv_bytes_per_token,
+    num_embedding_parameters,
+    num_parameters,
+    optimizer_bytes,
+    training_flops,
+    weight_bytes,
+)
+
+QWEN3 = dataclasses.replace(PRESETS["tiny"], qkv_bias=False, qk_norm=True, num_key_value_heads=2, head_dim=32)
+
+
+@pytest.mark.parametrize("config", [*PRESETS.values(), QWEN3], ids=[*PRESETS, "qwen3"])
+def test_the_count_is_the_models(config):
+    with torch.device("meta"):
+        model = Qwen(config)
+    assert num_parameters(config) == sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(("name", "rest"), [("1.8b", 1.214), ("7b", 6.477), ("14b", 12.610), ("72b", 69.797)])
+def test_parameters_without_embeddings_are_the_published_ones(name, rest):
+    config = PRESETS[name]
+    assert (num_parameters(config) - num_embedding_parameters(config)) / 1e9 == pytest.approx(rest, abs=1e-3)
+
+
+@pytest.mark.parametrize(("name", "kib"), [("1.8b", 192), ("7b", 512), ("14b", 800), ("72b", 2560)])
+def test_cache_bytes_are_the_published_ones(name, kib):
+    assert kv_bytes_per_token(PRESETS[name]) == kib * 1024
+
+
+def test_weights_of_the_7b_are_the_size_of_its_files():
+    assert weight_bytes(PRESETS["7b"]) == 15_442_649_088 == optimizer_bytes(PRESETS["7b"]) // 4
+
+
+def test_flops_are_those_that_torch_counts():
+    """Torch counts all T × T pairs of attention, we only the T (T + 1) / 2 that are looked at."""
+    config, seq_len = PRESETS["tiny"], 64
+    with torch.device("meta"):
+        model = Qwen(config)
+        ids = torch.zeros(1, seq_len, dtype=torch.long)
+    with FlopCounterMode(display=False) as counter:
+        model.logits(model(ids))
+    hidden_pairs = 4 * config.hidden_size * config.num_hidden_layers * (seq_len - 1) / 2
+    assert forward_flops(config, seq_len) == pytest.approx(counter.get_total_flops() / seq_len - hidden_pairs)
+    assert training_flops(config, seq_len) == 3 * forward_flops(config, seq_len)
+
+
+def test_reading_costs_what_its_tokens_cost_one_by_one():
+    config = dataclasses.replace(PRESETS["tiny"], layer_windows=(0, 8, 8, 100))
+    one_by_one = sum(decode_flops(config, n) for n in range(1, 41)) / 40
+    assert forward_flops(config, 40) == pytest.approx(one_by_one)
