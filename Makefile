@@ -3,6 +3,7 @@
 #   make demo     raw text to a chat in miniature, then talk to the result
 #   make test     the tests                     make check     format, lint, types, layers, structure
 #   make e2e      every command of the guides, every example, and the wheel alone
+#   make offline  the tests where no network exists (Linux)
 #   make faults   long kill, corruption and full-disk suites         make nightly   everything that runs without a GPU
 #   make dist     a wheel in dist/              make sbom      a bill of materials
 #   make lock     pin every version again       make clean     remove what these made, but neither .venv nor runs
@@ -24,7 +25,7 @@ MAKE_VENV := $(PYTHON) -m venv .venv
 INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check
 endif
 
-.PHONY: setup demo test check e2e faults nightly dist sbom lock clean
+.PHONY: setup demo test check offline e2e faults nightly dist sbom lock clean
 setup: .venv/.user
 
 $(BIN)/python:
@@ -58,6 +59,9 @@ check: .venv/.dev
 	$(BIN)/pyrefly check
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q tests/test_structure.py
+
+offline: .venv/.dev
+	unshare $$(test "$$(id -u)" = 0 || echo --map-root-user) --net sh -c 'ip link set lo up && exec $(BIN)/pytest -n auto --dist worksteal'
 
 e2e: .venv/.dev
 	$(BIN)/pytest -m e2e
