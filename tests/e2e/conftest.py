@@ -15,7 +15,7 @@ Shell = Callable[..., str]
 def shell() -> Shell:
     """`shell(command, folder)` runs a command that must succeed and returns what it printed.
 
-    It has all cores, nobody at the keyboard, and the commands of `first` (this installation's by default) before others.
+    It has all cores, nobody at the keyboard, and the commands of `first` before others, by default ours.
     """
 
     def run(command: list[str | Path], folder: Path, first: Path = Path(sys.executable).parent) -> str:
