@@ -24,6 +24,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "eval": ("qianwen.cli.eval:evaluate", "put tasks to a model"),
     "chat": ("qianwen.cli.chat:chat", "talk to a model"),
     "generate": ("qianwen.cli.generate:generate", "continue a prompt, or answer a file of prompts"),
+    "serve": ("qianwen.cli.serve:serve", "models behind OpenAI's API"),
+    "keys": ("qianwen.cli.serve:keys", "who may use a server: add, list and revoke keys"),
     "export": ("qianwen.cli.export:export", "write a model for transformers, vLLM, llama.cpp or Ollama, and check it"),
     "runs": ("qianwen.cli.runs:runs", "list, follow, compare and delete the runs on this disk"),
     "report": ("qianwen.cli.runs:report", "write a run's report as one HTML page"),

@@ -1,0 +1,52 @@
+// llama.cpp through node-llama-cpp, asked line by line on standard input, so that it and we can take turns:
+//   {"op":"decode","prompt":[ids],"new":64}  {"op":"prefill","prompt":[ids]}  {"op":"batch","prompts":[[ids],…],"new":64}
+// Each answer is one JSON line with seconds and tokens. The first line says which build of llama.cpp answered.
+import { createRequire } from "node:module";
+import { createInterface } from "node:readline";
+import { pathToFileURL } from "node:url";
+
+const [, , home, modelPath, rows] = process.argv;
+const entry = createRequire(`${home}/package.json`).resolve("node-llama-cpp");
+const { getLlama, LlamaLogLevel } = await import(pathToFileURL(entry));
+const llama = await getLlama({ gpu: false, build: "never", logLevel: LlamaLogLevel.error });
+const model = await llama.loadModel({ modelPath });
+const sequences = Number(rows);
+const context = await model.createContext({
+  contextSize: 1024 * sequences, batchSize: 512, sequences, threads: { ideal: 2, min: 2 },
+});
+const pool = Array.from({ length: sequences }, () => context.getSequence());
+console.log(JSON.stringify({ build: llama.buildType, systemInfo: llama.systemInfo }));
+
+async function generate(sequence, prompt, count) {
+  await sequence.clearHistory();
+  let produced = 0, first = 0;
+  for await (const _ of sequence.evaluate(prompt, { temperature: 0, yieldEogToken: true })) {
+    if (++produced === 1) first = performance.now();
+    if (produced > count) break;
+  }
+  return { first, produced: produced - 1 };
+}
+
+const operations = {
+  async prefill({ prompt }) {
+    await pool[0].clearHistory();
+    const began = performance.now();
+    await pool[0].evaluateWithoutGeneratingNewTokens(prompt);
+    return { seconds: (performance.now() - began) / 1000, tokens: prompt.length };
+  },
+  async decode({ prompt, new: count }) {
+    const { first, produced } = await generate(pool[0], prompt, count);
+    return { seconds: (performance.now() - first) / 1000, tokens: produced };
+  },
+  async batch({ prompts, new: count }) {
+    const began = performance.now();
+    await Promise.all(prompts.map((prompt, row) => generate(pool[row], prompt, count)));
+    return { seconds: (performance.now() - began) / 1000, tokens: count * prompts.length };
+  },
+};
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const request = JSON.parse(line);
+  console.log(JSON.stringify(await operations[request.op](request)));
+}
+process.exit(0);
