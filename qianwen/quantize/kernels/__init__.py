@@ -1,0 +1,174 @@
+"""The fast loops of a decoder on a CPU, in C++ called through ctypes.
+
+    formats.h  activations.h         how weights and activations lie in memory
+    linear.h   few_rows.h  many_rows.h  dense.h  linears.h      y = x · Wᵀ + b for packed weights
+    elementwise.h   attention.h      norms, rotary positions, the gate; attention over pages
+    kernels.cpp     build.py         the C functions; compiling them at first use
+
+The functions below take and return fp32 tensors on the CPU and share PyTorch's OpenMP threads: `torch.set_num_threads`
+holds for them too. A row's results have the same bits whatever rows stand beside it: always in `rms_norm`, `rope_`,
+`silu_mul` and `paged_attention`, and in `Linear` for dense and int8 weights, or with `few=ALL_ROWS`.
+
+They need AVX-512 with VNNI and a compiler; ask `available()` first. Not here: AMX tiles, AVX2, Arm.
+Shapes: T tokens of all sequences, S sequences, N pages, b page size, h query heads, g key/value heads, d head_dim.
+"""
+
+import ctypes
+import functools
+import mmap
+from ctypes import c_float, c_int64, c_void_p
+
+import torch
+from torch import Tensor
+
+from qianwen.quantize.kernels.build import library
+
+HUGE_PAGE = 1 << 21
+ALL_ROWS = 1 << 40
+
+
+@functools.cache
+def available() -> bool:
+    """Whether the kernels run here; compiles them at the first call."""
+    return library() is not None
+
+
+class _Linear(ctypes.Structure):
+    _fields_ = [
+        ("packed", c_void_p),
+        ("bias", c_void_p),
+        ("inputs", c_int64),
+        ("outputs", c_int64),
+        ("format", c_int64),
+    ]
+
+
+class _Cache(ctypes.Structure):
+    _fields_ = [
+        *((name, c_void_p) for name in ("k", "v")),
+        *((name, c_int64) for name in ("is_bfloat16", "page_size", "kv_heads", "dim")),
+        ("tables", c_void_p),
+        ("table_size", c_int64),
+        *((name, c_void_p) for name in ("context_lens", "query_lens")),
+        ("sequences", c_int64),
+    ]
+
+
+class _Queries(ctypes.Structure):
+    _fields_ = [
+        ("q", c_void_p),
+        ("stride", c_int64),
+        ("heads", c_int64),
+        ("scale", c_float),
+        ("window", c_int64),
+        ("out", c_void_p),
+    ]
+
+
+@functools.cache
+def _functions() -> ctypes.CDLL:
+    path = library()
+    assert path is not None, "ask available() first"
+    functions = ctypes.CDLL(str(path))  # OpenMP is already in the process, torch's own: the loader finds it by name
+    prototypes = {
+        "qw_linear": (c_void_p, c_void_p, c_int64, c_void_p, c_int64),
+        "qw_rms_norm": (c_void_p, c_void_p, c_float, c_int64, c_int64, c_void_p, c_void_p),
+        "qw_silu_mul": (c_void_p, c_int64, c_int64, c_void_p),
+        "qw_rope": (*(c_void_p, c_int64, c_int64) * 2, c_int64, c_int64, c_void_p, c_void_p),
+        "qw_paged_attention": (c_void_p, c_void_p),
+    }
+    for name, types in prototypes.items():
+        getattr(functions, name).argtypes = types
+        getattr(functions, name).restype = None
+    return functions
+
+
+def _check(*tensors: Tensor) -> None:
+    for tensor in tensors:
+        assert tensor.dtype == torch.float32 and tensor.device.type == "cpu" and tensor.is_contiguous()
+
+
+class Linear:
+    """A packed weight (`packing.py`) and its bias, ready to be applied. Keeps both alive."""
+
+    def __init__(self, packed: Tensor, bias: Tensor | None, outputs: int, inputs: int, index: int) -> None:
+        self.tensors = packed, bias
+        self.outputs, self.inputs = outputs, inputs
+        where = None if bias is None else bias.data_ptr()
+        self.struct = _Linear(packed.data_ptr(), where, inputs, outputs, index)
+        self.address = ctypes.addressof(self.struct)
+
+    def __call__(self, x: Tensor, *, few: int) -> Tensor:
+        """x [T, inputs] → [T, outputs]; up to `few` rows are computed the way of few rows."""
+        _check(x)
+        out = torch.empty(x.size(0), self.outputs)
+        _functions().qw_linear(self.address, x.data_ptr(), x.size(0), out.data_ptr(), few)
+        return out
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float, residual: Tensor | None = None) -> Tensor:
+    """x / rms(x) · weight for x [T, size]. With `residual`, x is first added to it in place and the sum normalised."""
+    _check(x, weight)
+    out = torch.empty_like(x)
+    where = None if residual is None else residual.data_ptr()
+    _functions().qw_rms_norm(x.data_ptr(), weight.data_ptr(), eps, x.size(0), x.size(1), where, out.data_ptr())
+    return out
+
+
+def rope_(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> None:
+    """Rotate q [T, h, d] and k [T, g, d] in place by cos and sin [T, d / 2]; tokens may lie apart, heads may not."""
+    _check(cos, sin)
+    heads = [(x.data_ptr(), x.stride(0), x.size(1)) for x in (q, k)]
+    _functions().qw_rope(*heads[0], *heads[1], q.size(0), q.size(2), cos.data_ptr(), sin.data_ptr())
+
+
+def silu_mul(gate_up: Tensor) -> Tensor:
+    """silu(gate) · up for [T, 2 · size], gates first → [T, size]."""
+    _check(gate_up)
+    out = torch.empty(gate_up.size(0), gate_up.size(1) // 2)
+    _functions().qw_silu_mul(gate_up.data_ptr(), out.size(0), out.size(1), out.data_ptr())
+    return out
+
+
+def paged_attention(
+    q: Tensor,
+    k_pages: Tensor,
+    v_pages: Tensor,
+    block_tables: Tensor,
+    context_lens: Tensor,
+    query_lens: Tensor,
+    scale: float,
+    window: int | None = None,
+) -> Tensor:
+    """Causal attention of all tokens of a step over their own sequences' pages, which hold the step's keys already.
+
+    q [T, h, d] fp32, the tokens of a sequence in a row, heads contiguous; pages [N, b, g, d] fp32 or bf16;
+    block_tables [S, pages], context_lens and query_lens [S], all int32: a sequence's pages, its length after this step
+    and how many of its last tokens q has. `window`: each token sees only that many, itself included. → [T, h, d].
+    """
+    assert q.dtype == torch.float32 and q.stride(-1) == 1 and q.stride(-2) == q.size(2)
+    assert k_pages.is_contiguous() and v_pages.is_contiguous() and k_pages.dtype in (torch.float32, torch.bfloat16)
+    assert all(x.dtype == torch.int32 and x.is_contiguous() for x in (block_tables, context_lens, query_lens))
+    out = torch.empty(q.shape)
+    cache = _Cache(
+        k_pages.data_ptr(),
+        v_pages.data_ptr(),
+        k_pages.dtype == torch.bfloat16,
+        *k_pages.shape[1:],
+        block_tables.data_ptr(),
+        block_tables.size(1),
+        context_lens.data_ptr(),
+        query_lens.data_ptr(),
+        len(query_lens),
+    )
+    queries = _Queries(q.data_ptr(), q.stride(0), q.size(1), scale, window or 0, out.data_ptr())
+    _functions().qw_paged_attention(ctypes.addressof(cache), ctypes.addressof(queries))
+    return out
+
+
+def huge_tensor(num_bytes: int) -> Tensor:
+    """Uninitialised uint8 memory in pages of 2 MB where the system has them: reading it misses the TLB less often."""
+    memory = mmap.mmap(-1, max(num_bytes, 1))
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(memory, dtype=torch.uint8)[:num_bytes]
