@@ -104,8 +104,10 @@ def definitions(document: Document) -> Iterator[Pair]:
     answer = _first_sentence(document["text"])
     found = re.match(rf"(?P<subject>{article}?{WORD}(?: {WORD}){{0,4}}?) (?P<copula>{copulas}) ", answer, re.IGNORECASE)
     if found and len(answer) in ANSWER_LEN:
-        subject = found["subject"]
-        asked = subject[0].lower() + subject[1:] if found["article"] else subject
+        subject, rest = found["subject"], document["text"][found.end() :]
+        lowered = subject[0].lower() + subject[1:]
+        is_common = found["article"] or re.search(rf"\b{re.escape(lowered)}\b", rest)  # a noun, not a name
+        asked = lowered if is_common else subject
         question = questions[found["copula"].lower()].format(asked)
         if language == "fr":
             question = re.sub("que (?=[aeiouéèêâîôh])", "qu’", question, count=1, flags=re.IGNORECASE)

@@ -11,15 +11,17 @@ Not here: adapters (`model/lora.py`), and mixing several files.
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from qianwen.align.dialogues import Dialogue, PackedDialogues, read_dialogues, rendered
 from qianwen.chat.chatml import Mask, render
 from qianwen.engine.llm import LLM
 from qianwen.engine.params import SamplingParams
 from qianwen.model.transformer import Qwen
-from qianwen.model.weights import write_weights
+from qianwen.quantize.folder import write_folder
 from qianwen.runtime.device import best_device, compute_dtype, seed_everything
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.files import RunFolder, atomic_folder, lock, runs_dir, sha256_file
@@ -28,7 +30,7 @@ from qianwen.runtime.log import MetricsLog, console
 from qianwen.tokenizer.tokenizer import Tokenizer
 from qianwen.train.checkpoint import Checkpoints
 from qianwen.train.hooks import log_every, measure_every, save_every, stop_signals
-from qianwen.train.loop import LoopConfig, run
+from qianwen.train.loop import Batch, LoopConfig, run
 from qianwen.train.optim import AdamW, AdamWConfig
 from qianwen.train.pretrain import Measure, next_token_loss
 from qianwen.train.state import TrainState
@@ -56,9 +58,17 @@ class SFTConfig:
     keep_checkpoints: int = 2
 
 
-def sft(config: SFTConfig, model: Qwen, tokenizer: Tokenizer, *, evaluate: Measure | None = None) -> Path:
+def sft(
+    config: SFTConfig,
+    model: Qwen,
+    tokenizer: Tokenizer,
+    *,
+    generation: Mapping[str, Any] | None = None,
+    evaluate: Measure | None = None,
+) -> Path:
     """Fine-tune `model` as `config` says, or go on with that run, and return the folder of the chat model.
 
+    `generation` is how it is to be sampled, in the words of `generation_config.json`.
     `evaluate(model)` is called where a checkpoint is saved; its numbers join the metrics. Raises DataError for
     dialogues that cannot teach, KeyboardInterrupt, with everything saved, when asked to stop.
     """
@@ -66,7 +76,11 @@ def sft(config: SFTConfig, model: Qwen, tokenizer: Tokenizer, *, evaluate: Measu
     with lock(path):
         folder = RunFolder.create(path, "sft", config)
         try:
-            return _tuned(config, model, tokenizer, folder, evaluate)
+            _tune(config, model, tokenizer, folder, evaluate)
+            with atomic_folder(path / "model") as target:
+                write_folder(model, tokenizer, target, chat=True, generation=generation)
+            _check_stops(config, model.eval(), tokenizer, folder)
+            return path / "model"
         except KeyboardInterrupt:
             folder.set_state("interrupted")
             raise
@@ -75,10 +89,9 @@ def sft(config: SFTConfig, model: Qwen, tokenizer: Tokenizer, *, evaluate: Measu
             raise
 
 
-def _tuned(config: SFTConfig, model: Qwen, tokenizer: Tokenizer, folder: RunFolder, evaluate: Measure | None) -> Path:
+def _tune(config: SFTConfig, model: Qwen, tokenizer: Tokenizer, folder: RunFolder, evaluate: Measure | None) -> None:
     seed_everything(config.seed)
-    dialogues = list(read_dialogues(config.data))
-    batches, loop = _packed(config, dialogues, tokenizer, model.config.max_position_embeddings)
+    batches, loop = _packed(config, tokenizer, model.config.max_position_embeddings)
     device = best_device()
     state = TrainState(model.to(device), AdamW(model, config.optim, compute_dtype=compute_dtype(device)))
     facts = {"model": config.model, "data": sha256_file(config.data)}
@@ -90,39 +103,33 @@ def _tuned(config: SFTConfig, model: Qwen, tokenizer: Tokenizer, folder: RunFold
         log_every(config.log_steps, loop.steps, MetricsLog(folder.metrics_path, resume_step=state.step)),
         save_every(config.save_steps, checkpoints),
     ]
+
+    def batch(cursor: int) -> Batch:
+        return batches.batch(cursor, loop.micro_batch_size)
+
     with stop_signals() as stop:
-        done = run(
-            model,
-            next_token_loss,
-            lambda cursor: batches.batch(cursor, loop.micro_batch_size),
-            loop,
-            state,
-            hooks,
-            stop,
-        )
+        done = run(model, next_token_loss, batch, loop, state, hooks, stop)
         if checkpoints.last_step != state.step:
             checkpoints.save(state)
     if not done:
         raise KeyboardInterrupt
-    with atomic_folder(folder.path / "model") as target:
-        write_weights(model, target)
-        tokenizer.save(target)
-    stopped, asked = stops(model.eval(), tokenizer, dialogues)
-    console.print(tr("{stopped} of {asked} answers end by themselves", stopped=stopped, asked=asked))
+
+
+def _check_stops(config: SFTConfig, model: Qwen, tokenizer: Tokenizer, folder: RunFolder) -> None:
+    stopped, asked = stops(model, tokenizer, list(read_dialogues(config.data)))
+    style = None if stopped == asked else "yellow"
+    console.print(tr("{stopped} of {asked} answers end by themselves", stopped=stopped, asked=asked), style=style)
     folder.set_state("finished", answers_that_end=f"{stopped}/{asked}")
-    return folder.path / "model"
 
 
-def _packed(
-    config: SFTConfig, dialogues: list[Dialogue], tokenizer: Tokenizer, max_len: int
-) -> tuple[PackedDialogues, LoopConfig]:
+def _packed(config: SFTConfig, tokenizer: Tokenizer, max_len: int) -> tuple[PackedDialogues, LoopConfig]:
     """The sequences of the run, and its loop with the number of steps filled in."""
     if config.seq_len > max_len:
         message = tr(
             "seq_len = {size} is more than the {most} tokens the model reads", size=config.seq_len, most=max_len
         )
         raise ConfigError(message)
-    learned = rendered(dialogues, tokenizer, config.mask, config.seq_len)
+    learned = rendered(list(read_dialogues(config.data)), tokenizer, config.mask, config.seq_len)
     batches = PackedDialogues(learned, config.seq_len, tokenizer.eod_id, seed=config.seed)
     steps = config.loop.steps or math.ceil(config.epochs * len(batches) / config.loop.sequences_per_step)
     message = tr(

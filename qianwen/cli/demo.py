@@ -19,7 +19,7 @@ class DemoOptions:
     allow_licence: tuple[str, ...] = ()
     """Of the quickstart corpus only sources under these licences."""
     name: str = ""
-    """Of the run; by default demo, or demo-quick."""
+    """Of the run; by default demo."""
     seed: int = 0
     """Of the fresh weights and of the order of the text."""
     chat: bool = True

@@ -12,7 +12,7 @@ USAGE = """usage: qianwen sft RECIPE [--FIELD VALUE …]
 
   RECIPE    tiny, … or your own module:function
   MODEL     folder, GGUF file, run or hub id
-  FILE      dialogues as JSON lines ({"messages": […]}) or as finetune.py's JSON list ({"conversations": […]})
+  FILE      dialogues as JSON lines ({{"messages": […]}}) or as finetune.py's JSON list ({{"conversations": […]}})
   --FIELD   any field of the configuration; `qianwen sft RECIPE --help` lists them"""
 
 
@@ -37,8 +37,9 @@ def sft(argv: list[str]) -> int:
     config = tyro.cli(SFTConfig, default=default, args=fields, prog=f"qianwen sft {first}")
     loaded = load_model(config.model)
     config = dataclasses.replace(config, seq_len=min(config.seq_len, loaded.config.max_position_embeddings))
+    sampling = {name: value for name, value in loaded.generation.items() if name != "eos_token_id"}
     try:
-        folder = run(config, loaded.model, loaded.tokenizer)
+        folder = run(config, loaded.model, loaded.tokenizer, generation=sampling)
     except KeyboardInterrupt:
         console.print(tr("saved; go on with: {command}", command=shlex.join(["qianwen", "sft", *argv])))
         raise

@@ -77,8 +77,10 @@ def build_corpus(inputs: str | Path, folder: Path, config: CorpusConfig) -> dict
 
 
 def corpus_of(document: Document) -> str:
-    """`wikipedia-en:Bread` comes from `wikipedia-en`, `notes/a.md` from `notes`."""
-    return document["source"].partition(":")[0].partition("/")[0].partition("#")[0]
+    """`wikipedia-en:Bread` is of `wikipedia-en`, `notes/a.md` of `notes`, and a lone `a.md` of its kind, `docs`."""
+    corpus, colon, _ = document["source"].partition(":")
+    folder, slash, _ = corpus.partition("/")
+    return folder if slash else corpus if colon else document["kind"]
 
 
 def is_held_out(key: str, share: float) -> bool:

@@ -192,7 +192,7 @@ def _document(row: Any, name: str, number: int) -> Document | Rejected:
         return Rejected(name, number, tr("holds half a surrogate pair"))
     return Document(
         text=clean(text),
-        source=str(row.get("source") or name),
+        source=str(row.get("source") or f"{name}:{number}"),
         lang=str(row.get("lang") or UNKNOWN),
         licence=str(row.get("licence") or row.get("license") or UNKNOWN),
         kind=str(row.get("kind") or "text"),

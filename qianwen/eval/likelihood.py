@@ -23,7 +23,7 @@ ROWS_AT_ONCE = 1024  # whose scores over the vocabulary are held
 
 
 class Window(NamedTuple):
-    """Tokens read together, and the first that is charged; example it belongs to."""
+    """Tokens read together, the first that is charged, and the example they are of."""
 
     ids: list[int]
     first: int
@@ -79,7 +79,7 @@ def _logprobs(model: Qwen, group: Sequence[Window]) -> list[torch.Tensor]:
     hidden = model(ids[None], positions[None])[0]
     starts = torch.tensor([0, *(len(window.ids) for window in group)]).cumsum(0).tolist()
     spans = [range(start + window.first, start + len(window.ids)) for start, window in zip(starts, group, strict=False)]
-    charged = torch.tensor([place for span in spans for place in span], device=device)
+    charged = torch.tensor([place for span in spans for place in span], dtype=torch.long, device=device)
     parts = charged.split(ROWS_AT_ONCE)
     scores = [-F.cross_entropy(model.logits(hidden[part - 1]).float(), ids[part], reduction="none") for part in parts]
     return list(torch.cat(scores).cpu().split([len(span) for span in spans]))

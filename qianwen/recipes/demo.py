@@ -156,7 +156,7 @@ def _sft(config: DemoConfig, run: RunFolder) -> None:
     _drop_if_changed(run, "sft", folder_hash(base))
     if not _is_whole(run.path / "sft" / "model"):
         loaded = load_model(str(base))
-        sft(config.sft, loaded.model, loaded.tokenizer)
+        sft(config.sft, loaded.model, loaded.tokenizer, generation={"do_sample": False})  # too small to play dice
     made = run.path / "sft" / "model"
     copy = {"ignore": shutil.ignore_patterns("manifest.json"), "dirs_exist_ok": True}
     stage(run.path / "model", {"sft": folder_hash(made)}, lambda folder: shutil.copytree(made, folder, **copy))

@@ -80,7 +80,7 @@ def sft(name: str = "demo", seed: int = 0) -> SFTConfig:
 
 
 def quick(
-    name: str = "demo-quick", source: str = "python-stdlib", licences: tuple[str, ...] = (), seed: int = 0
+    name: str = "demo", source: str = "python-stdlib", licences: tuple[str, ...] = (), seed: int = 0
 ) -> DemoConfig:
     """Every stage in seconds, to see that it works: it learns next to nothing, and needs no network."""
     whole = demo(name, source, licences, seed)

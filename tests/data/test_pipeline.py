@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from qianwen.data.pipeline import CorpusConfig, build_corpus, chance, folder_hash, is_held_out, stage
+from qianwen.data.pipeline import CorpusConfig, build_corpus, chance, corpus_of, folder_hash, is_held_out, stage
+from qianwen.data.readers import Document
 from qianwen.runtime.errors import DataError
 from qianwen.runtime.files import read_jsonl, write_jsonl
 
@@ -96,3 +97,11 @@ def test_a_failed_stage_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="torn"):
         stage(tmp_path / "stage", {}, fail)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "corpus"),
+    [("wiki:Bread", "wiki"), ("notes/a.md", "notes"), ("a.md", "docs"), ("a.md#2", "docs"), ("x/a.jsonl:7", "x")],
+)
+def test_a_document_knows_its_corpus(source: str, corpus: str) -> None:
+    assert corpus_of(Document(text="", source=source, lang="", licence="", kind="docs")) == corpus

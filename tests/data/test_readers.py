@@ -37,7 +37,7 @@ def test_every_format_in_one_folder(tmp_path: Path) -> None:
     found = {found["source"]: found for found in read_folder(tmp_path) if not isinstance(found, Rejected)}
     assert texts(tmp_path) == ["x = 1", "猫很好。", "gz", "two", "zst", "p", "q", "packed", "# Title\n\nText."]
     assert found["b.py"]["kind"] == "code" and found["notes/a.md"]["kind"] == "docs"
-    assert found["e.jsonl.zst"]["lang"] == "fr" and found["d.jsonl.gz"]["licence"] == "MIT"
+    assert found["e.jsonl.zst:1"]["lang"] == "fr" and found["d.jsonl.gz:3"]["licence"] == "MIT"
 
 
 def test_one_file_is_a_corpus_too(tmp_path: Path) -> None:

@@ -1,0 +1,131 @@
+"""Files of dialogues in both forms, what cannot teach, and packing that mixes nothing up."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from qianwen.align.dialogues import Dialogue, PackedDialogues, pack, read_dialogues, rendered
+from qianwen.chat import Message, render
+from qianwen.chat.chatml import Rendered
+from qianwen.runtime.errors import DataError
+from qianwen.tokenizer.tokenizer import Tokenizer
+
+OURS = {
+    "messages": [{"role": "user", "content": "你好"}, {"role": "assistant", "content": "我叫通义千问。"}],
+    "kind": "x",
+}
+RELEASED = {
+    "id": "identity_0",
+    "conversations": [{"from": "user", "value": "你好"}, {"from": "assistant", "value": "我叫通义千问。"}],
+}
+
+
+def dialogue(question: str, answer: str) -> Dialogue:
+    return Dialogue([Message("user", question), Message("assistant", answer)])
+
+
+@pytest.mark.parametrize("record", [OURS, RELEASED])
+@pytest.mark.parametrize("form", ["lines", "list", "packed list"])
+def test_both_forms_in_every_file(tmp_path: Path, record: dict, form: str) -> None:
+    path = tmp_path / "data.jsonl"
+    if form == "lines":
+        path.write_text("\n".join([json.dumps(record), "", json.dumps(record)]))
+    elif form == "list":
+        path.write_text("\ufeff\n" + json.dumps([record, record]))
+    else:
+        path = tmp_path / "data.json.gz"
+        path.write_bytes(gzip.compress(json.dumps([record, record]).encode()))
+    assert list(read_dialogues(path)) == [dialogue("你好", "我叫通义千问。")] * 2
+
+
+def test_tools_come_along(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_text(json.dumps({**OURS, "tools": [{"function": {"name": "search"}}]}))
+    (found,) = read_dialogues(path)
+    assert [function.name for function in found.functions] == ["search"]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ('{"messages": []}', "record 1: .*the assistant never speaks"),
+        ('{"messages": [{"role": "user", "content": "a"}]}', "the assistant never speaks"),
+        (json.dumps(OURS) + '\n{"text": "a"}', "record 2: .*neither `messages` nor `conversations`"),
+        (json.dumps(OURS) + '\n{"messages": [{"role": "alien", "content": "a"}]}', "record 2: .*alien"),
+        (json.dumps(OURS) + '\n{"conversations": [{"from": "user"}]}', "record 2: 'value'"),
+        (json.dumps(OURS) + '\n{"messages": 7}', "record 2"),
+        (json.dumps(OURS) + "\n{torn", "line 2"),
+        ("[1, 2", "data.jsonl: "),
+        ("[1]", "record 1"),
+    ],
+)
+def test_a_bad_record_is_named(tmp_path: Path, text: str, complaint: str) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_text(text)
+    with pytest.raises(DataError, match=complaint):
+        list(read_dialogues(path))
+
+
+def test_no_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        list(read_dialogues(tmp_path / "absent.jsonl"))
+
+
+def test_what_cannot_teach_is_refused(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = dialogue("q" * 300, "a")
+    with pytest.raises(DataError, match="nothing would be learned"):
+        rendered([long], tokenizer, "clean", 200)
+    with pytest.raises(DataError, match="never learn to stop"):
+        rendered([dialogue("q", "a" * 300)], tokenizer, "clean", 200)
+    with pytest.raises(DataError, match="nothing would be learned"):
+        rendered([], tokenizer, "clean", 200)
+    everything = Rendered([1, tokenizer.im_end_id], [True, True])
+    monkeypatch.setattr("qianwen.align.dialogues.render", lambda *_, **__: everything)
+    with pytest.raises(DataError, match="everything would be learned"):
+        rendered([dialogue("q", "a")], tokenizer, "clean", 200)
+
+
+def test_one_dialogue_too_long_costs_only_itself(tokenizer: Tokenizer) -> None:
+    kept = rendered([dialogue("q" * 300, "a"), dialogue("q", "a")], tokenizer, "clean", 200)
+    assert len(kept) == 1
+
+
+def test_labels_are_the_next_tokens_the_mask_allows(tokenizer: Tokenizer) -> None:
+    dialogues = [dialogue(f"question {i}", f"answer {i}") for i in range(5)]
+    whole = rendered(dialogues, tokenizer, "clean", 200)
+    data = PackedDialogues(whole, 200, tokenizer.eod_id)
+    batch = data.batch(0, len(data))
+    found = []
+    for ids, labels, positions in zip(*(batch[k].tolist() for k in ("input_ids", "labels", "positions")), strict=True):
+        assert positions[0] == 0
+        for i, label in enumerate(labels):
+            assert label in (-100, (ids + [None])[i + 1])
+            assert label == -100 or positions[i + 1] == positions[i] + 1
+        found += [label for label in labels if label != -100]
+    learned = [tokenizer.encode(f"answer {i}") + [tokenizer.im_end_id] for i in range(5)]
+    assert sorted(found) == sorted(token for ids in learned for token in ids)
+
+
+def test_every_epoch_has_every_dialogue_in_another_order(tokenizer: Tokenizer) -> None:
+    whole = rendered([dialogue("q" * (100 + i), "a") for i in range(6)], tokenizer, "clean", 256)
+    data = PackedDialogues(whole, 256, tokenizer.eod_id, seed=3)
+    epochs = [data.batch(epoch * len(data), len(data))["input_ids"] for epoch in range(3)]
+    assert any(not torch.equal(epochs[0], other) for other in epochs[1:])
+    assert all(torch.equal(epochs[0].unique(dim=0), other.unique(dim=0)) for other in epochs[1:])
+    assert torch.equal(data.batch(1, 1)["input_ids"][0], epochs[0][1])
+
+
+def test_packing_keeps_all_and_wastes_little() -> None:
+    sizes = [90, 80, 50, 50, 20, 10, 60, 40]
+    bins = pack([Rendered([0] * size, [True] * size) for size in sizes], 100)
+    assert sorted(len(one.ids) for one in sum(bins, [])) == sorted(sizes)
+    assert all(sum(len(one.ids) for one in each) <= 100 for each in bins) and len(bins) == 4
+
+
+def test_the_released_mask_still_marks_users_turns(tokenizer: Tokenizer) -> None:
+    ours, theirs = (rendered([dialogue("q", "a")], tokenizer, mask, 200)[0] for mask in ("clean", "reference"))
+    assert sum(theirs.loss_mask) > sum(ours.loss_mask)
+    assert ours.ids == render([Message("user", "q"), Message("assistant", "a")], tokenizer).ids

@@ -1,0 +1,89 @@
+"""Fine-tuning: it learns to answer and to stop, goes on where it stopped, and refuses what cannot work."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from qianwen.align.dialogues import read_dialogues
+from qianwen.align.sft import SFTConfig, sft, stops
+from qianwen.chat import Message, collect
+from qianwen.engine.llm import LLM
+from qianwen.model.transformer import Qwen
+from qianwen.quantize.load import load_model
+from qianwen.runtime.errors import ConfigError, DataError
+from qianwen.runtime.files import RunFolder, verify_folder
+from qianwen.runtime.log import read_metrics
+from qianwen.tokenizer.tokenizer import Tokenizer
+from qianwen.train.loop import LoopConfig
+
+ANSWERS = {"dog": "wuff", "cat": "miau", "cow": "muh"}
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SFTConfig:
+    monkeypatch.setenv("QIANWEN_RUNS", str(tmp_path / "runs"))
+    path = tmp_path / "animals.jsonl"
+    rows = [[{"role": "user", "content": q}, {"role": "assistant", "content": a}] for q, a in ANSWERS.items()]
+    path.write_text("\n".join(json.dumps({"messages": row}) for row in rows))
+    loop = LoopConfig(steps=60, sequences_per_step=1, micro_batch_size=1, lr=5e-3, warmup_steps=5)
+    return SFTConfig(name="animals", model="fresh", data=str(path), seq_len=256, loop=loop, save_steps=20, log_steps=20)
+
+
+def test_it_learns_to_answer_and_to_stop(config: SFTConfig, model: Qwen, tokenizer: Tokenizer) -> None:
+    longer = dataclasses.replace(config.loop, steps=120)
+    folder = sft(dataclasses.replace(config, loop=longer), model, tokenizer)
+    verify_folder(folder)
+    loaded = load_model(folder)
+    assert loaded.chat
+    llm = LLM(loaded.model, loaded.tokenizer)
+    for question, answer in ANSWERS.items():
+        deltas = list(llm.chat([Message("user", question)], temperature=0.0, max_tokens=20))
+        assert collect(deltas).content == answer and deltas[-1].finish_reason == "stop"
+    run = RunFolder.open("animals")
+    assert run.record["state"] == "finished" and run.record["answers_that_end"] == "3/3"
+    rows = read_metrics(run.metrics_path)
+    assert rows[-1]["step"] == 120 and rows[-1]["loss"] < 0.5 < rows[0]["loss"]
+
+
+def test_stopped_half_way_it_ends_in_the_same_weights(config: SFTConfig, model: Qwen, tokenizer: Tokenizer) -> None:
+    start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    whole = load_model(sft(dataclasses.replace(config, name="whole"), model, tokenizer)).model.state_dict()
+    measured = []
+
+    def interrupt(_: Qwen) -> dict[str, float]:
+        measured.append(1)
+        if len(measured) == 2:
+            raise KeyboardInterrupt
+        return {}
+
+    model.load_state_dict(start)
+    with pytest.raises(KeyboardInterrupt):
+        sft(config, model, tokenizer, evaluate=interrupt)
+    assert RunFolder.open("animals").record["state"] == "interrupted"
+    model.load_state_dict(start)
+    again = load_model(sft(config, model, tokenizer)).model.state_dict()
+    assert all(torch.equal(again[name], tensor) for name, tensor in whole.items())
+    steps = [row["step"] for row in read_metrics(RunFolder.open("animals").metrics_path)]
+    assert steps == [1, 20, 40, 60]
+
+
+def test_steps_follow_from_epochs(config: SFTConfig, model: Qwen, tokenizer: Tokenizer) -> None:
+    loop = dataclasses.replace(config.loop, steps=0)
+    sft(dataclasses.replace(config, loop=loop, epochs=4.0), model, tokenizer)
+    assert read_metrics(RunFolder.open("animals").metrics_path)[-1]["step"] == 4  # three dialogues, one sequence
+
+
+def test_what_cannot_work_is_refused_before_training(config: SFTConfig, model: Qwen, tokenizer: Tokenizer) -> None:
+    with pytest.raises(ConfigError, match="seq_len = 512 is more than the 256 tokens"):
+        sft(dataclasses.replace(config, seq_len=512), model, tokenizer)
+    with pytest.raises(DataError, match="nothing would be learned"):
+        sft(dataclasses.replace(config, name="short", seq_len=16), model, tokenizer)
+    assert RunFolder.open("short").record["state"] == "failed"
+
+
+def test_a_model_that_never_stops_is_found_out(config: SFTConfig, model: Qwen, tokenizer: Tokenizer) -> None:
+    stopped, asked = stops(model.eval(), tokenizer, list(read_dialogues(config.data)))
+    assert (stopped, asked) == (0, 3)

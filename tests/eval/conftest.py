@@ -1,0 +1,27 @@
+"""A vocabulary of bytes, a network of two narrow layers, and the engine over both."""
+
+import pytest
+
+from qianwen.engine.llm import LLM
+from qianwen.model.config import QwenConfig
+from qianwen.model.transformer import Qwen
+from qianwen.tokenizer.tokenizer import Tokenizer
+from qianwen.tokenizer.vocab import QWEN_PATTERN, Vocabulary
+
+
+@pytest.fixture(scope="session")
+def llm() -> LLM:
+    names = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+    ranks = {bytes([value]): value for value in range(256)}
+    tokenizer = Tokenizer(Vocabulary(ranks, {name: 256 + number for number, name in enumerate(names)}, QWEN_PATTERN))
+    shape = QwenConfig(
+        vocab_size=259,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+        initializer_range=0.3,
+        tie_word_embeddings=True,
+    )
+    return LLM(Qwen(shape).init_weights(0).eval(), tokenizer)

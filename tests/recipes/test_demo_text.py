@@ -1,0 +1,59 @@
+"""What the demo learns from and what it is asked share nothing."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from qianwen.data.pipeline import CorpusConfig
+from qianwen.recipes.demo_text import TextConfig, build_text
+from qianwen.runtime.files import read_jsonl, write_jsonl
+
+THINGS = [f"Thing{i} is a made-up thing of kind number {i} in this text." for i in range(300)]
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> tuple[Path, dict]:
+    (tmp_path / "in").mkdir()
+    rows = [{"text": text, "source": f"things:{i}", "lang": "en"} for i, text in enumerate(THINGS)]
+    rows.append(
+        {"text": "Everyone knows that " + ", ".join(f"{i} + 0 = {i}" for i in range(101)) + ".", "source": "x:1"}
+    )
+    write_jsonl(tmp_path / "in" / "a.jsonl", rows)
+    (tmp_path / "in" / "code.py").write_text('def run(x):\n    """Return what comes out of running x."""\n')
+    config = TextConfig(
+        corpus=CorpusConfig(held_out=0.2),
+        num_sums=64,
+        num_dialogues={"definition": 100, "arithmetic": 50, "docstring": 10},
+        num_questions=20,
+    )
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out", build_text(tmp_path / "in", tmp_path / "out", config)
+
+
+def questions(folder: Path, part: str) -> dict[str, str]:
+    rows = read_jsonl(folder / "dialogues" / f"{part}.jsonl")
+    return {row["messages"][0]["content"]: row["messages"][1]["content"] for row in rows}
+
+
+def test_nothing_asked_was_learned(built: tuple[Path, dict]) -> None:
+    folder, facts = built
+    train, held_out = questions(folder, "train"), questions(folder, "held_out")
+    assert not set(train) & set(held_out)
+    learned = [row["text"] for part in (folder / "train").iterdir() for row in read_jsonl(part)]
+    sums = "\n".join(text for text in learned if not text.startswith("Everyone"))
+    assert not [answer for answer in held_out.values() if re.search(rf"(?<!\d){re.escape(answer)}", sums)]
+    assert facts["dialogues"]["definition"] == 100 and facts["questions"]["definition"] == 20
+    assert facts["questions"]["arithmetic"] == 20
+
+
+def test_what_cannot_be_ruled_out_is_counted(built: tuple[Path, dict]) -> None:
+    folder, facts = built
+    everyone = [row for row in read_jsonl(folder / "train" / "documents.jsonl") if row["text"].startswith("Everyone")]
+    assert bool(facts["sums_in_text"]) == bool(everyone)
+
+
+def test_the_sample_is_of_the_held_out_text(built: tuple[Path, dict]) -> None:
+    folder, _ = built
+    held_out = {row["text"] for row in read_jsonl(folder / "held_out" / "documents.jsonl")}
+    assert {row["text"] for row in read_jsonl(folder / "sample" / "held_out.jsonl")} <= held_out
