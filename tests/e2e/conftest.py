@@ -30,8 +30,8 @@ def shell() -> Shell:
 
 @pytest.fixture(scope="session")
 def after_demo(shell: Shell, tmp_path_factory) -> Path:
-    """A folder where `qianwen demo --quick` has run."""
+    """A folder whose `runs/demo` is a finished demo, of the quick kind."""
     folder = tmp_path_factory.mktemp("after demo")
-    shell(["qianwen", "demo", "--quick"], folder)
+    shell(["qianwen", "demo", "--quick", "--name", "demo"], folder)
     assert (folder / "runs" / "demo" / "report.html").exists()
     return folder

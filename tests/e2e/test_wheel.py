@@ -64,4 +64,5 @@ def test_the_wheel_alone_runs_the_demo(shell, installed: Path, tmp_path: Path):
     assert str(installed) in shell([here / "python", "-c", "import qianwen; print(qianwen.__file__)"], tmp_path)
     shell([here / "qianwen", "doctor"], tmp_path)
     shell([here / "qianwen", "demo", "--quick"], tmp_path, first=here)
-    assert (tmp_path / "runs" / "demo" / "report.html").stat().st_size > 10_000
+    (report,) = tmp_path.glob("runs/*/report.html")
+    assert report.stat().st_size > 10_000
