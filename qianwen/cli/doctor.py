@@ -121,7 +121,11 @@ def disk() -> Iterator[Check]:
 def programs() -> Iterator[Check]:
     """Programs some features use."""
     compiler = next((found for name in ("c++", "g++", "clang++", "cl") if (found := shutil.which(name))), None)
-    yield Check(tr("C++ compiler"), bool(compiler) or None, compiler or tr("none: torch.compile will not work"))
+    yield Check(
+        tr("C++ compiler"),
+        bool(compiler) or None,
+        compiler or tr("none: quantised models will be slow, and torch.compile will not work"),
+    )
     if not sys.platform.startswith("linux"):
         yield Check(tr("isolation for code"), None, tr("refused: isolation needs Linux namespaces"))
         return
