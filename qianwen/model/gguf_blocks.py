@@ -42,13 +42,13 @@ def _float16(blocks: Bytes, start: int) -> Floats:
     return blocks[:, start : start + 2].copy().view(np.float16).astype(np.float32)
 
 
-def _nibbles(packed: Bytes, group: int) -> Codes:
+def nibbles(packed: Bytes, group: int) -> Codes:
     """[n, bytes] -> [n, 2 · bytes]: per `group` bytes, first all low halves, then all high halves."""
     packed = packed.reshape(len(packed), -1, 1, group)
     return (packed >> np.array([0, 4], np.uint8).reshape(2, 1) & 15).reshape(len(packed), -1)
 
 
-def _bit_planes(packed: Bytes, bits: int, group: int) -> Codes:
+def bit_planes(packed: Bytes, bits: int, group: int) -> Codes:
     """[n, bytes] -> [n, 8 / bits · bytes]: per `group` bytes, all lowest `bits`, then all the next ones."""
     packed = packed.reshape(len(packed), -1, 1, group)
     shifts = np.arange(0, 8, bits, dtype=np.uint8).reshape(-1, 1)
@@ -72,24 +72,24 @@ def _q8_0(blocks: Bytes) -> Floats:
 
 
 def _q4_0(blocks: Bytes) -> Floats:
-    return (_nibbles(blocks[:, 2:], 16).view(np.int8) - np.int8(8)) * _float16(blocks, 0)
+    return (nibbles(blocks[:, 2:], 16).view(np.int8) - np.int8(8)) * _float16(blocks, 0)
 
 
 def _q4_1(blocks: Bytes) -> Floats:
-    return _nibbles(blocks[:, 4:], 16) * _float16(blocks, 0) + _float16(blocks, 2)
+    return nibbles(blocks[:, 4:], 16) * _float16(blocks, 0) + _float16(blocks, 2)
 
 
-def _five_bits(high: Bytes, low: Bytes) -> Codes:
+def five_bits(high: Bytes, low: Bytes) -> Codes:
     """Weight j of 32 has its fifth bit in bit j of the little-endian word `high` [n, 4]."""
-    return _nibbles(low, 16) | np.unpackbits(high, axis=1, bitorder="little") << 4
+    return nibbles(low, 16) | np.unpackbits(high, axis=1, bitorder="little") << 4
 
 
 def _q5_0(blocks: Bytes) -> Floats:
-    return (_five_bits(blocks[:, 2:6], blocks[:, 6:]).view(np.int8) - np.int8(16)) * _float16(blocks, 0)
+    return (five_bits(blocks[:, 2:6], blocks[:, 6:]).view(np.int8) - np.int8(16)) * _float16(blocks, 0)
 
 
 def _q5_1(blocks: Bytes) -> Floats:
-    return _five_bits(blocks[:, 4:8], blocks[:, 8:]) * _float16(blocks, 0) + _float16(blocks, 2)
+    return five_bits(blocks[:, 4:8], blocks[:, 8:]) * _float16(blocks, 0) + _float16(blocks, 2)
 
 
 def _scaled(codes: NDArray, scales: Floats, minima: Floats | None = None) -> Floats:
@@ -101,20 +101,20 @@ def _scaled(codes: NDArray, scales: Floats, minima: Floats | None = None) -> Flo
 
 
 def _q2_k(blocks: Bytes) -> Floats:
-    scales, codes = blocks[:, :16], _bit_planes(blocks[:, 16:80], 2, 32)
+    scales, codes = blocks[:, :16], bit_planes(blocks[:, 16:80], 2, 32)
     return _scaled(codes, _float16(blocks, 80) * (scales & 15), _float16(blocks, 82) * (scales >> 4))
 
 
 def _q3_k(blocks: Bytes) -> Floats:
     high, low, packed = blocks[:, :32], blocks[:, 32:96], blocks[:, 96:108]
     # A clear high bit means "minus four": the code is low + 4 · high − 4.
-    codes = (_bit_planes(low, 2, 32) | _bit_planes(high, 1, 32) << 2).view(np.int8) - np.int8(4)
+    codes = (bit_planes(low, 2, 32) | bit_planes(high, 1, 32) << 2).view(np.int8) - np.int8(4)
     # 16 six-bit scales: four low bits in bytes 0..7 (low then high halves), two high bits in bytes 8..11.
-    scales = (_nibbles(packed[:, :8], 8) | _bit_planes(packed[:, 8:], 2, 4) << 4).view(np.int8) - np.int8(32)
+    scales = (nibbles(packed[:, :8], 8) | bit_planes(packed[:, 8:], 2, 4) << 4).view(np.int8) - np.int8(32)
     return _scaled(codes, _float16(blocks, 108) * scales)
 
 
-def _scales_and_minima(packed: Bytes) -> tuple[Codes, Codes]:
+def scales_and_minima(packed: Bytes) -> tuple[Codes, Codes]:
     """Twelve bytes -> eight six-bit scales and eight six-bit minima, the layout Q4_K and Q5_K share.
 
     Bytes 0..3 and 4..7 hold the first four of each in their low six bits; the others have their low halves in bytes
@@ -126,19 +126,19 @@ def _scales_and_minima(packed: Bytes) -> tuple[Codes, Codes]:
 
 
 def _q4_k(blocks: Bytes) -> Floats:
-    scales, minima = _scales_and_minima(blocks[:, 4:16])
-    return _scaled(_nibbles(blocks[:, 16:], 32), _float16(blocks, 0) * scales, _float16(blocks, 2) * minima)
+    scales, minima = scales_and_minima(blocks[:, 4:16])
+    return _scaled(nibbles(blocks[:, 16:], 32), _float16(blocks, 0) * scales, _float16(blocks, 2) * minima)
 
 
 def _q5_k(blocks: Bytes) -> Floats:
-    scales, minima = _scales_and_minima(blocks[:, 4:16])
-    codes = _nibbles(blocks[:, 48:], 32) | _bit_planes(blocks[:, 16:48], 1, 32) << 4
+    scales, minima = scales_and_minima(blocks[:, 4:16])
+    codes = nibbles(blocks[:, 48:], 32) | bit_planes(blocks[:, 16:48], 1, 32) << 4
     return _scaled(codes, _float16(blocks, 0) * scales, _float16(blocks, 2) * minima)
 
 
 def _q6_k(blocks: Bytes) -> Floats:
     low, high, scales = blocks[:, :128], blocks[:, 128:192], blocks[:, 192:208].view(np.int8)
-    codes = (_nibbles(low, 64) | _bit_planes(high, 2, 32) << 4).view(np.int8) - np.int8(32)
+    codes = (nibbles(low, 64) | bit_planes(high, 2, 32) << 4).view(np.int8) - np.int8(32)
     return _scaled(codes, _float16(blocks, 208) * scales)
 
 

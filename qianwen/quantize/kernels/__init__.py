@@ -76,6 +76,7 @@ def _functions() -> ctypes.CDLL:
         "qw_silu_mul": (c_void_p, c_int64, c_int64, c_void_p),
         "qw_rope": (*(c_void_p, c_int64, c_int64) * 2, c_int64, c_int64, c_void_p, c_void_p),
         "qw_paged_attention": (c_void_p, c_void_p),
+        "qw_fit": (c_void_p, c_int64, c_int64, c_void_p, c_int64, c_int64, c_void_p, c_void_p),
     }
     for name, types in prototypes.items():
         getattr(functions, name).argtypes = types
@@ -164,6 +165,15 @@ def paged_attention(
     queries = _Queries(q.data_ptr(), q.stride(0), q.size(1), scale, window or 0, out.data_ptr())
     _functions().qw_paged_attention(ctypes.addressof(cache), ctypes.addressof(queries))
     return out
+
+
+def fit(weight: Tensor, importance: Tensor, top: int, ranges: int) -> tuple[Tensor, Tensor]:
+    """Steps and minima [N, K / 32] of the best grids of `top` + 1 codes for weight [N, K]; see `rtn.py`."""
+    _check(weight, importance)
+    steps, lows = torch.empty(2, weight.size(0), weight.size(1) // 32)
+    where = (steps.data_ptr(), lows.data_ptr())
+    _functions().qw_fit(weight.data_ptr(), *weight.shape, importance.data_ptr(), top, ranges, *where)
+    return steps, lows
 
 
 def huge_tensor(num_bytes: int) -> Tensor:

@@ -1,5 +1,6 @@
 // The kernels as C functions, each one team of threads. `__init__.py` says what they compute and calls them.
 #include "attention.h"
+#include "grid.h"
 #include "linears.h"
 
 namespace {
@@ -38,6 +39,25 @@ void qw_paged_attention(const Cache* cache, const Queries* queries) {
     const std::vector<Piece> work = pieces(*cache, queries->heads / cache->kv_heads);
 #pragma omp parallel
     attention(*cache, *queries, work, own_memory);
+}
+
+// weights [rows][inputs], whole groups; steps and lows [rows][inputs / 32].
+void qw_fit(const float* weights, int64_t rows, int64_t inputs, const float* importance, int64_t top, int64_t ranges,
+            float* steps, float* lows) {
+    const int64_t groups = inputs / 32;
+#pragma omp parallel for schedule(dynamic, 4)
+    for (int64_t row = 0; row < rows; row += LANES)
+        for (int64_t g = 0; g < groups; g++) {
+            const __mmask16 lanes = first_lanes(rows - row);
+            const Fit fit = fit_group(weights + row * inputs + g * 32, inputs, lanes, importance + g * 32, top, ranges);
+            alignas(64) float step[LANES], low[LANES];
+            _mm512_store_ps(step, fit.step);
+            _mm512_store_ps(low, fit.low);
+            for (int64_t r = 0; r < std::min<int64_t>(LANES, rows - row); r++) {
+                steps[(row + r) * groups + g] = step[r];
+                lows[(row + r) * groups + g] = low[r];
+            }
+        }
 }
 }
 #pragma GCC visibility pop
