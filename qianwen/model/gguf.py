@@ -63,7 +63,8 @@ class GgufModel:
         self.path, self.metadata = file.path, file.metadata
         self.config = _read_config(file)
         fused = self.metadata["general.architecture"] == "qwen"
-        expected = stacks(empty_model(self.config), FUSED if fused else NAMES)
+        model = empty_model(self.config, len(file.tensors))
+        expected = stacks(model, FUSED if fused else NAMES)
         check_tensors(expected, {name: (self.path, tensor.shape) for name, tensor in file.tensors.items()}, self.path)
         self.tensors = dict(_parameters(file, expected, self.config))
 
@@ -79,7 +80,7 @@ class GgufModel:
             return name, self.tensors[name].dequantize(dtype).to(device)
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            return fill(empty_model(self.config), pool.map(decoded, self.tensors))
+            return fill(empty_model(self.config, len(self.tensors)), pool.map(decoded, self.tensors))
 
 
 def read_gguf(path: str | Path) -> GgufModel:

@@ -96,10 +96,19 @@ def check_tensors(
             raise CheckpointError(tr(message, path=file, name=name, shape=list(shape)))
 
 
-def empty_model(config: QwenConfig) -> Qwen:
-    """The network with shapes and no memory: `fill` gives it its weights."""
-    with torch.device("meta"), _NoDraws():
-        return Qwen(config)
+def empty_model(config: QwenConfig, num_tensors: int) -> Qwen:
+    """The network with shapes and no memory: `fill` gives it its weights, which lie in `num_tensors` file tensors.
+
+    A config may claim any number of layers; modules are built for no more than the files could fill.
+    """
+    if config.num_hidden_layers > num_tensors:
+        message = "num_hidden_layers = {layers} cannot be: the files hold {count} tensors"
+        raise CheckpointError(tr(message, layers=config.num_hidden_layers, count=num_tensors))
+    try:
+        with torch.device("meta"), _NoDraws():
+            return Qwen(config)
+    except RuntimeError as error:  # sizes whose product overflows
+        raise CheckpointError(tr("no network has this shape: {error}", error=error)) from error
 
 
 class _NoDraws(TorchFunctionMode):
@@ -144,13 +153,14 @@ def load_weights(folder: str | Path, *, dtype: torch.dtype = torch.float32, devi
     if method := (raw.get("quantization_config") or {}).get("quant_method"):
         message = "{path}: weights quantised by {method} are not read; take the 16-bit folder or a GGUF file"
         raise CheckpointError(tr(message, path=folder, method=method))
-    model = empty_model(QwenConfig.from_hf(raw))
+    config = QwenConfig.from_hf(raw)
     files = _weight_files(folder)
     if (folder / MANIFEST).exists():
         verify_folder(folder)
     where = _inventory(files, folder)
+    model = empty_model(config, len(where))
     found = {name: (file.path, file.entries[name].shape) for name, file in where.items()}
-    if model.config.tie_word_embeddings:
+    if config.tie_word_embeddings:
         found.pop("lm_head.weight", None)  # some files hold the copy
     expected = stacks(model, V1_NAMES if "transformer.wte.weight" in found else ())
     check_tensors(expected, found, folder)
