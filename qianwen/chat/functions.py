@@ -53,8 +53,9 @@ def function_stop(style: FunctionFormat) -> tuple[str, ...]:
 
 
 def lay_out(messages: Sequence[Message], functions: Sequence[FunctionSpec], style: FunctionFormat) -> list[Turn]:
-    """Messages as turns of ChatML. The first message is the system's."""
-    return react_turns(messages, functions) if style == "react" else _tool_call_turns(messages, functions)
+    """Messages as turns of ChatML. The first message is the system's. Without any function all text stays as it is."""
+    has_calls = bool(functions) or any(message.tool_calls or message.role == "tool" for message in messages)
+    return react_turns(messages, functions) if has_calls and style == "react" else _tool_call_turns(messages, functions)
 
 
 def _tool_call_turns(messages: Sequence[Message], functions: Sequence[FunctionSpec]) -> list[Turn]:

@@ -22,7 +22,7 @@ from typing import Any
 from qianwen.chat.chatml import render
 from qianwen.chat.functions import ReActCallReader, ToolCallReader, call_reader, function_format, function_stop
 from qianwen.chat.messages import FunctionSpec, Message
-from qianwen.chat.model import Delta, Usage
+from qianwen.chat.model import Delta, FinishReason, Usage
 from qianwen.engine.llm_engine import EngineConfig, LLMEngine, Output
 from qianwen.engine.params import SamplingParams
 from qianwen.engine.sampling import TokenLogprob
@@ -40,7 +40,7 @@ class CompletionOutput:
     text: str = ""
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
-    finish_reason: str | None = None
+    finish_reason: FinishReason | None = None
 
 
 @dataclass
@@ -79,11 +79,12 @@ class LLM:
         config: EngineConfig | None = None,
         *,
         defaults: SamplingParams | None = None,
+        draft_model: Qwen | None = None,
         name: str = "qianwen",
     ) -> None:
         self.tokenizer, self.name = tokenizer, name
         self.defaults = defaults or SamplingParams()
-        self.engine = LLMEngine(model, tokenizer, config)
+        self.engine = LLMEngine(model, tokenizer, config, draft_model)
         self._lock = threading.Lock()
         self._queues: dict[str, deque[Output]] = {}
 
@@ -205,11 +206,12 @@ class Stream:
 
 
 def _recommended(generation: Mapping[str, Any]) -> SamplingParams:
-    """The sampling of a `generation_config.json`."""
+    """The sampling of a `generation_config.json`; without any, that of the released chat models."""
     if generation.get("do_sample") is False:
         generation = {**generation, "temperature": 0.0}
     names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
-    return SamplingParams(**{name: generation[name] for name in names if generation.get(name) is not None})
+    named = {name: generation[name] for name in names if generation.get(name) is not None}
+    return SamplingParams(**(named or {"top_p": 0.8}))
 
 
 def _deltas(stream: Stream, reader: ToolCallReader | ReActCallReader | None) -> Iterator[Delta]:
@@ -222,5 +224,5 @@ def _deltas(stream: Stream, reader: ToolCallReader | ReActCallReader | None) -> 
         has_calls = has_calls or any(delta.tool_calls for delta in deltas)
         yield from deltas
         if output.finish_reason:
-            reason = "tool_calls" if has_calls else output.finish_reason
+            reason: FinishReason = "tool_calls" if has_calls else output.finish_reason
             yield Delta(finish_reason=reason, usage=output.usage)

@@ -14,14 +14,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qianwen.chat.model import Usage
+from qianwen.chat.model import FinishReason, Usage
 from qianwen.engine.block_manager import BlockManager
 from qianwen.engine.detokenize import Detokenizer, StopStrings, control_ids
 from qianwen.engine.model_runner import ModelRunner
 from qianwen.engine.params import SamplingParams
 from qianwen.engine.sampling import Sampler, TokenLogprob, token_logprob
-from qianwen.engine.scheduler import Scheduler
+from qianwen.engine.scheduler import Chunk, Scheduler
 from qianwen.engine.sequence import Sequence, Status
+from qianwen.engine.speculate import DraftModel, PromptLookup, Speculator, can_guess, verify
 from qianwen.model.long_context import ntk_alpha
 from qianwen.model.paged_cache import PagedCache
 from qianwen.model.transformer import Qwen
@@ -43,6 +44,7 @@ class EngineConfig:
     num_blocks: int = 0  # 0: room for max_num_seqs times 2,048 tokens, or for one of full length if that is more
     prefix_caching: bool = True
     batch_invariant: bool = False  # the same bits whatever runs beside a request; slower
+    num_speculative_tokens: int = 0  # guesses a step, checked exactly: by prompt lookup, or by a draft model if given
 
 
 @dataclass(frozen=True)
@@ -55,14 +57,16 @@ class Output:
     token_ids: tuple[int, ...]
     usage: Usage
     logprobs: tuple[TokenLogprob, ...] = ()
-    finish_reason: str | None = None
+    finish_reason: FinishReason | None = None
     prompt_logprobs: tuple[TokenLogprob, ...] = ()
 
 
 class LLMEngine:
     """`add_request`, `step`, `abort`."""
 
-    def __init__(self, model: Qwen, tokenizer: Tokenizer, config: EngineConfig | None = None) -> None:
+    def __init__(
+        self, model: Qwen, tokenizer: Tokenizer, config: EngineConfig | None = None, draft_model: Qwen | None = None
+    ) -> None:
         self.tokenizer, self.config = tokenizer, config or EngineConfig()
         shape = model.config
         self.max_model_len = self.config.max_model_len or shape.max_position_embeddings
@@ -79,6 +83,7 @@ class LLMEngine:
         self.runner = ModelRunner(model, self.cache, vocab_size, INVARIANT_TILE if self.config.batch_invariant else 0)
         self.blocks = BlockManager(num_blocks, size, self.config.prefix_caching)
         self.scheduler = Scheduler(self.blocks, self.config.max_num_seqs, self.config.max_num_batched_tokens)
+        self.speculator = self._new_speculator(draft_model)
         self.end_ids = frozenset((tokenizer.eod_id, tokenizer.im_start_id, tokenizer.im_end_id))
         self._hidden = control_ids(tokenizer)
         self._requests: dict[str, list[Sequence]] = {}
@@ -133,7 +138,7 @@ class LLMEngine:
         waiting = self._siblings.pop(request_id, [])
         for seq in self._requests.pop(request_id, []):
             if seq not in waiting:
-                self.scheduler.finish(seq, "abort")
+                self._end(seq, "abort")
 
     def reset(self) -> None:
         """Forget all cached text: the weights have changed, or a step broke off."""
@@ -151,14 +156,17 @@ class LLMEngine:
             raise
         outputs = []
         for chunk, rows in zip(chunks, scores, strict=True):
-            chunk.seq.num_computed_tokens = min(chunk.end, chunk.seq.num_tokens)
             if len(rows):
                 outputs.append(self._advance(chunk.seq, rows))
+            chunk.seq.num_computed_tokens = min(chunk.end, chunk.seq.num_tokens - (len(rows) > 0))
+        if self.speculator:
+            self._guess(chunks)
         return outputs
 
     def _advance(self, seq: Sequence, rows: np.ndarray) -> Output:
         """Choose the next tokens of `seq` from its rows of scores and see whether they end it."""
-        tokens, logprobs, text, reason = [], [], "", None
+        tokens, logprobs, text = [], [], ""
+        reason: FinishReason | None = None
         for token, row in self._choose(seq, rows):
             tokens.append(token)
             seq.token_ids.append(token)
@@ -170,7 +178,7 @@ class LLMEngine:
             reason = "stop" if is_end or seq.detokenizer.is_stopped else self._limit(seq)
             if reason:
                 break
-        seq.draft = []
+        seq.draft, seq.draft_dists = [], []
         self._release_siblings(seq)
         if reason or not tokens:
             reason = reason or "length"
@@ -184,23 +192,47 @@ class LLMEngine:
         """Each next token with the scores it was chosen from; none for a request that only wants its prompt scored."""
         if seq.params.max_tokens == 0:
             return []
-        return [(seq.sampler.choose(rows[0]), rows[0])]
+        return verify(rows, seq) if seq.draft else [(seq.sampler.choose(rows[0]), rows[0])]
 
-    def _limit(self, seq: Sequence) -> str | None:
-        at_limit = seq.num_output_tokens == seq.params.max_tokens or seq.num_tokens >= self.max_model_len
-        if seq.sampler.is_finished:
-            return "stop"
-        return "length" if at_limit else None
+    def _new_speculator(self, draft_model: Qwen | None) -> Speculator | None:
+        count = self.config.num_speculative_tokens
+        if not count:
+            return None
+        if draft_model is None:
+            return PromptLookup(count)
+        pool = {"num_blocks": self.blocks.num_blocks, "block_size": self.blocks.block_size}
+        return DraftModel(draft_model, self.runner.vocab_size, count, **pool, max_len=self.max_model_len)
+
+    def _guess(self, chunks: list[Chunk]) -> None:
+        """Guess ahead for those who answer, within what they may still write."""
+        seqs = [chunk.seq for chunk in chunks if chunk.seq.status is Status.RUNNING]
+        seqs = [seq for seq in seqs if seq.num_new_tokens == 1 and can_guess(seq)]
+        rooms = [self._room(seq) - 1 for seq in seqs]
+        assert self.speculator
+        self.speculator.propose(seqs, rooms)
+
+    def _room(self, seq: Sequence) -> int:
+        """Tokens that `seq` may still write."""
+        room = self.max_model_len - seq.num_tokens
+        return room if seq.params.max_tokens is None else min(room, seq.params.max_tokens - seq.num_output_tokens)
+
+    def _limit(self, seq: Sequence) -> FinishReason | None:
+        return "stop" if seq.sampler.is_finished else "length" if self._room(seq) <= 0 else None
 
     def _release_siblings(self, seq: Sequence) -> None:
         """The prompt is in the cache now, so the request's other answers can share it."""
         for sibling in self._siblings.pop(seq.request_id, []):
             self.scheduler.add(sibling)
 
-    def _finish(self, seq: Sequence, reason: str) -> None:
-        self.scheduler.finish(seq, reason)
+    def _finish(self, seq: Sequence, reason: FinishReason) -> None:
+        self._end(seq, reason)
         if all(other.status is Status.FINISHED for other in self._requests[seq.request_id]):
             del self._requests[seq.request_id]
+
+    def _end(self, seq: Sequence, reason: FinishReason) -> None:
+        self.scheduler.finish(seq, reason)
+        if self.speculator:
+            self.speculator.forget(seq)
 
     def _check(self, ids: list[int], params: SamplingParams) -> None:
         if not ids:

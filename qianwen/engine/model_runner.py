@@ -51,6 +51,15 @@ class ModelRunner:
             scores = self.scores(hidden)
         return np.split(scores, np.cumsum(counts)[:-1])
 
+    def read(self, texts: list[list[int]]) -> list[np.ndarray]:
+        """Final hidden states [n, H] of whole texts, packed into one row, past the cache."""
+        lengths = [len(text) for text in texts]
+        ids = torch.tensor([[token for text in texts for token in text]], device=self.device)
+        positions = torch.cat([torch.arange(length) for length in lengths]).unsqueeze(0).to(self.device)
+        with torch.inference_mode(), _evaluating(self.model):
+            hidden = self.model(ids, positions)[0].float().cpu()
+        return [states.numpy() for states in hidden.split(lengths)]
+
     def scores(self, hidden: Tensor) -> np.ndarray:
         """hidden [R, H] → scores [R, V] in fp32."""
         if not self.tile:

@@ -23,7 +23,8 @@ import numpy as np
 
 from qianwen.engine.params import SamplingParams
 
-MARGIN = 12.0  # nats below the best score (after temperature): outside lies less than V · e^-12 of its mass
+# nats below the best score (after temperature) within which candidates are sought; the next one where a filter needs it
+MARGINS = (4.0, 8.0, 16.0, 32.0, math.inf)
 
 
 class SeenTokens:
@@ -123,13 +124,12 @@ class Distribution:
         """`scores` [V] after penalties."""
         self._scores, self._params = scores, params
         self._best = float(scores.max())
-        if not self._keep(MARGIN):
-            self._keep(math.inf)
+        next(margin for margin in MARGINS if self._keep(margin))
 
     def draw(self, u: float) -> int:
         """The token at the share `u` of the kept mass."""
-        if u * self.total > self._cumulative[-1] and len(self.ids) < len(self._scores):
-            self._keep(math.inf)
+        while self._is_open and u * self.total > self._cumulative[-1]:
+            self._keep(next(margin for margin in MARGINS if margin > self._margin))
         reached, mass = self._cumulative, u * self.total
         if mass < reached[-1]:
             return int(self.ids[np.searchsorted(reached, mass, side="right")])
@@ -146,7 +146,7 @@ class Distribution:
         return np.exp((scores.astype(np.float64) - self._best) / self._params.temperature)
 
     def _keep(self, margin: float) -> bool:
-        """Cut the tokens within `margin` of the best; False if a filter reaches further."""
+        """Cut the tokens within `margin` of the best by the filters; False if one reaches further."""
         params = self._params
         ids = np.flatnonzero(self._scores >= self._best - margin * params.temperature)
         weights = self._weights_of(self._scores[ids])
@@ -155,7 +155,7 @@ class Distribution:
         is_enough = margin == math.inf or (params.min_p > 0 and margin >= -math.log(params.min_p))
         self._is_open = False
         if params.top_k:
-            if len(ids) < params.top_k and not is_enough:
+            if len(ids) < params.top_k and margin < math.inf and not (is_enough and params.top_p == 1):
                 return False
             ids, weights = ids[: params.top_k], weights[: params.top_k]
             total = weights.sum()
@@ -174,7 +174,7 @@ class Distribution:
             size = int((weights >= params.min_p).sum())
             ids, weights = ids[:size], weights[:size]
             total, self._is_open = weights.sum(), False
-        self.ids, self.weights, self.total = ids, weights, float(total)
+        self.ids, self.weights, self.total, self._margin = ids, weights, float(total), margin
         self._cumulative = weights.cumsum()
         return True
 
@@ -190,7 +190,7 @@ def token_logprob(scores: np.ndarray, token: int, num_top: int) -> TokenLogprob:
     log_mass = float(best) + math.log(float(np.exp(scores - best).sum(dtype=np.float64)))
     top: tuple[tuple[int, float], ...] = ()
     if num_top:
-        ids = np.flatnonzero(scores >= best - MARGIN)
+        ids = np.flatnonzero(scores >= best - MARGINS[1])
         if len(ids) < num_top:
             ids = np.argpartition(scores, -num_top)[-num_top:]
         ids = ids[np.argsort(-scores[ids], kind="stable")][:num_top]

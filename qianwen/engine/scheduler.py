@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
+from qianwen.chat.model import FinishReason
 from qianwen.engine.block_manager import BlockManager
 from qianwen.engine.sequence import Sequence, Status
 
@@ -59,7 +60,7 @@ class Scheduler:
         """Queue a sequence."""
         self.waiting.append(seq)
 
-    def finish(self, seq: Sequence, reason: str) -> None:
+    def finish(self, seq: Sequence, reason: FinishReason) -> None:
         """End a sequence, wherever it stands, and take its blocks back."""
         if seq.status is Status.FINISHED:
             return

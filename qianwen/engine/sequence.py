@@ -12,9 +12,10 @@ from collections.abc import Sequence as Ids
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from qianwen.chat.model import FinishReason
 from qianwen.engine.detokenize import Detokenizer
 from qianwen.engine.params import SamplingParams
-from qianwen.engine.sampling import Sampler, TokenLogprob
+from qianwen.engine.sampling import Distribution, Sampler, TokenLogprob
 
 
 class Status(Enum):
@@ -43,8 +44,9 @@ class Sequence:
     block_table: list[int] = field(default_factory=list)
     block_hashes: list[bytes] = field(default_factory=list)  # one for each full block of known tokens
     draft: list[int] = field(default_factory=list)
+    draft_dists: list[Distribution] = field(default_factory=list)  # what each guess was drawn from; []: no draw
     status: Status = Status.WAITING
-    finish_reason: str | None = None
+    finish_reason: FinishReason | None = None
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
 
     def __post_init__(self) -> None:

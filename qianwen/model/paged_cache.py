@@ -99,9 +99,10 @@ class PagedCache:
         self.alpha: int | Tensor = 1
         heads = (config.num_key_value_heads, config.head_dim)
         self.pages = _zeros((config.num_hidden_layers, 2, num_blocks + 1, block_size, *heads), self.device, dtype)
+        self._layers = [(*layer, *layer.flatten(1, 2)) for layer in self.pages]  # views made once, not every step
         self._slots = torch.empty(0, dtype=torch.int64)
         self._parts: list[_Answers | _Prompt] = []
-        self._tables: tuple[Tensor, Tensor, Tensor] | None = None
+        self._tables: tuple[Tensor, ...] = ()  # block_tables, context_lens, query_lens
 
     @property
     def num_bytes(self) -> int:
@@ -134,7 +135,7 @@ class PagedCache:
             self.alpha = int(alphas[0]) if same else self._tensor(alphas[rows]).unsqueeze(0)
         if self.kernel is not None:
             arrays = (tables, context_lens.astype(np.int32), query_lens.astype(np.int32))
-            self._tables = tuple(map(self._tensor, arrays))  # type: ignore[assignment]
+            self._tables = tuple(map(self._tensor, arrays))
         elif self.is_invariant:
             self._parts = [*self._group(tables[rows], positions + 1, np.arange(len(rows)))]
         else:
@@ -147,19 +148,18 @@ class PagedCache:
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Store k and v [1, T, g, d] of `layer`; return the attention of q [1, T, h, d]."""
-        pages = self.pages[layer]  # [2, N, b, g, d]
-        slots = pages.flatten(1, 2)
-        slots[0].index_copy_(0, self._slots, k[0])
-        slots[1].index_copy_(0, self._slots, v[0])
+        k_pages, v_pages, k_slots, v_slots = self._layers[layer]
+        k_slots.index_copy_(0, self._slots, k[0])
+        v_slots.index_copy_(0, self._slots, v[0])
         window = self.config.window(layer)
         if self.kernel is not None:
             scale = self.config.head_dim**-0.5
-            return self.kernel(q[0], pages[0], pages[1], *self._tables, scale, window or None).unsqueeze(0)
+            return self.kernel(q[0], k_pages, v_pages, *self._tables, scale, window or None).unsqueeze(0)
         if len(self._parts) == 1:
-            return self._parts[0].attend(q[0], pages[0], pages[1], window).unsqueeze(0)
+            return self._parts[0].attend(q[0], k_pages, v_pages, window).unsqueeze(0)
         out = torch.empty_like(q)
         for part in self._parts:
-            out[0, part.tokens] = part.attend(q[0, part.tokens], pages[0], pages[1], window)
+            out[0, part.tokens] = part.attend(q[0, part.tokens], k_pages, v_pages, window)
         return out
 
     def _split(self, tables: np.ndarray, context_lens: np.ndarray, query_lens: np.ndarray) -> list[_Answers | _Prompt]:

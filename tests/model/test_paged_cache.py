@@ -127,4 +127,4 @@ def test_untouched_blocks_take_no_memory():
 
     before = memory_in_use_bytes()
     cache = PagedCache(QwenConfig(**SHAPE), 100_000, 32, dtype=torch.bfloat16)
-    assert cache.num_bytes > 2e9 and memory_in_use_bytes() - before < 50e6
+    assert cache.num_bytes > 9e8 and memory_in_use_bytes() - before < 50e6
