@@ -11,8 +11,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from qianwen.chat.model import FinishReason, Usage
 from qianwen.engine.block_manager import BlockManager
@@ -24,8 +27,9 @@ from qianwen.engine.scheduler import Chunk, Scheduler
 from qianwen.engine.sequence import Sequence, Status
 from qianwen.engine.speculate import DraftModel, PromptLookup, Speculator, can_guess, verify
 from qianwen.model.long_context import ntk_alpha
-from qianwen.model.paged_cache import PagedCache
+from qianwen.model.paged_cache import AttentionKernel, PagedCache
 from qianwen.model.transformer import Qwen
+from qianwen.quantize import kernels
 from qianwen.runtime.errors import RequestError
 from qianwen.runtime.language import tr
 from qianwen.tokenizer.tokenizer import Tokenizer
@@ -42,6 +46,8 @@ class EngineConfig:
     max_num_batched_tokens: int = 512  # tokens of a step: what a long prompt may delay those who are answering
     block_size: int = 32  # tokens
     num_blocks: int = 0  # 0: room for max_num_seqs times 2,048 tokens, or for one of full length if that is more
+    kv_cache_dtype: Literal["auto", "bfloat16"] = "auto"  # auto: the weights'
+    fused_attention: bool = True  # the C++ kernel where it runs
     prefix_caching: bool = True
     batch_invariant: bool = False  # the same bits whatever runs beside a request; slower
     num_speculative_tokens: int = 0  # guesses a step, checked exactly: by prompt lookup, or by a draft model if given
@@ -61,6 +67,12 @@ class Output:
     prompt_logprobs: tuple[TokenLogprob, ...] = ()
 
 
+def _attention_kernel(weight: Tensor) -> AttentionKernel | None:
+    """The fused attention over pages, if it runs for a model with such weights."""
+    is_fit = weight.device.type == "cpu" and weight.dtype == torch.float32
+    return kernels.paged_attention if is_fit and kernels.available() else None
+
+
 class LLMEngine:
     """`add_request`, `step`, `abort`."""
 
@@ -77,7 +89,13 @@ class LLMEngine:
         self.max_model_len = min(self.max_model_len, num_blocks * size)
         weight = model.model.norm.weight
         self.cache = PagedCache(
-            shape, num_blocks, size, weight.device, weight.dtype, is_invariant=self.config.batch_invariant
+            shape,
+            num_blocks,
+            size,
+            weight.device,
+            torch.bfloat16 if self.config.kv_cache_dtype == "bfloat16" else weight.dtype,
+            kernel=_attention_kernel(weight) if self.config.fused_attention else None,
+            is_invariant=self.config.batch_invariant,
         )
         vocab_size = min(tokenizer.vocab_size, shape.vocab_size)
         self.runner = ModelRunner(model, self.cache, vocab_size, INVARIANT_TILE if self.config.batch_invariant else 0)

@@ -34,33 +34,31 @@ AttentionKernel = Callable[..., Tensor]
 class _Answers:
     """Tokens of a step, each the last of its own context; their blocks are padded to one number."""
 
-    def __init__(
-        self, tokens: slice | Tensor, tables: Tensor, lengths: Tensor, dtype: torch.dtype, is_uniform: bool
-    ) -> None:
+    def __init__(self, tokens: slice | Tensor, tables: Tensor, lengths: Tensor, is_uniform: bool) -> None:
         """`tokens` says which of the T; `tables` [R, n]; `lengths` [R]; uniform: all of one length, so none masked."""
-        self.tokens, self.lengths, self.dtype = tokens, lengths, dtype
+        self.tokens, self.lengths = tokens, lengths
         self.num_rows, self.blocks = len(tables), tables.flatten()
         self.common_len = int(lengths[0]) if is_uniform else 0
         self._masks: dict[tuple[int, int], Tensor] = {}
 
     def attend(self, q: Tensor, k_pages: Tensor, v_pages: Tensor, window: int) -> Tensor:
         """q [R, h, d] → [R, h, d]."""
-        k, v = (x.index_select(0, self.blocks).view(self.num_rows, -1, *x.shape[2:]) for x in (k_pages, v_pages))
+        k, v = (_gather(pages, self.blocks, q).unflatten(0, (self.num_rows, -1)) for pages in (k_pages, v_pages))
         mask = None
         if self.common_len:
             first = max(self.common_len - window, 0) if window else 0
             k, v = k[:, first : self.common_len], v[:, first : self.common_len]
         else:
-            mask = self._mask(k.size(1), window)
+            mask = self._mask(k.size(1), window, q.dtype)
         q = q.unflatten(1, (k.size(2), -1))  # heads that share keys become the queries [R, g, h/g, d]
         return F.scaled_dot_product_attention(q, k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask).flatten(1, 2)
 
-    def _mask(self, num_keys: int, window: int) -> Tensor:
+    def _mask(self, num_keys: int, window: int, dtype: torch.dtype) -> Tensor:
         """Additive mask [R, 1, 1, num_keys], made once a step."""
         if (num_keys, window) not in self._masks:
             back = self.lengths[:, None] - 1 - torch.arange(num_keys, device=self.lengths.device)
             hidden = (back < 0) | (back >= window) if window else back < 0
-            mask = torch.zeros(hidden.shape, dtype=self.dtype, device=hidden.device).masked_fill_(hidden, -torch.inf)
+            mask = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, -torch.inf)
             self._masks[num_keys, window] = mask[:, None, None]
         return self._masks[num_keys, window]
 
@@ -73,8 +71,8 @@ class _Prompt:
 
     def attend(self, q: Tensor, k_pages: Tensor, v_pages: Tensor, window: int) -> Tensor:
         """q [R, h, d] → [R, h, d]."""
-        k, v = (x.index_select(0, self.blocks).flatten(0, 1)[: self.context_len] for x in (k_pages, v_pages))
-        return attend(q.unsqueeze(0), k.unsqueeze(0), v.unsqueeze(0), window)[0]
+        k, v = (_gather(pages, self.blocks, q)[None, : self.context_len] for pages in (k_pages, v_pages))
+        return attend(q.unsqueeze(0), k, v, window)[0]
 
 
 class PagedCache:
@@ -99,7 +97,8 @@ class PagedCache:
         self.alpha: int | Tensor = 1
         heads = (config.num_key_value_heads, config.head_dim)
         self.pages = _zeros((config.num_hidden_layers, 2, num_blocks + 1, block_size, *heads), self.device, dtype)
-        self._layers = [(*layer, *layer.flatten(1, 2)) for layer in self.pages]  # views made once, not every step
+        views = [self.pages[layer, which] for layer in range(config.num_hidden_layers) for which in (0, 1)]
+        self._layers = [(k, v, k.flatten(0, 1), v.flatten(0, 1)) for k, v in zip(views[::2], views[1::2], strict=True)]
         self._slots = torch.empty(0, dtype=torch.int64)
         self._parts: list[_Answers | _Prompt] = []
         self._tables: tuple[Tensor, ...] = ()  # block_tables, context_lens, query_lens
@@ -149,8 +148,8 @@ class PagedCache:
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Store k and v [1, T, g, d] of `layer`; return the attention of q [1, T, h, d]."""
         k_pages, v_pages, k_slots, v_slots = self._layers[layer]
-        k_slots.index_copy_(0, self._slots, k[0])
-        v_slots.index_copy_(0, self._slots, v[0])
+        k_slots.index_copy_(0, self._slots, k[0].to(k_slots.dtype))
+        v_slots.index_copy_(0, self._slots, v[0].to(k_slots.dtype))
         window = self.config.window(layer)
         if self.kernel is not None:
             scale = self.config.head_dim**-0.5
@@ -191,11 +190,16 @@ class PagedCache:
             is_run = last - first == len(rows) - 1
             where = slice(first, last + 1) if is_run else self._tensor(tokens[rows])
             lens = self._tensor(lengths[rows])
-            groups.append(_Answers(where, self._tensor(padded), lens, self.pages.dtype, is_uniform))
+            groups.append(_Answers(where, self._tensor(padded), lens, is_uniform))
         return groups
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+
+def _gather(pages: Tensor, blocks: Tensor, like: Tensor) -> Tensor:
+    """Tokens of the listed blocks one after another [n·b, g, d], in the type of `like`."""
+    return pages.index_select(0, blocks).flatten(0, 1).to(like.dtype)
 
 
 def _zeros(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:

@@ -32,6 +32,7 @@ CONFIGS = {
     "small chunks": {"block_size": 4, "max_num_batched_tokens": 7},
     "few blocks": {"block_size": 4, "num_blocks": 32, "max_model_len": 128, "max_num_batched_tokens": 16},
     "few seats": {"max_num_seqs": 2},
+    "no kernel": {"fused_attention": False, "block_size": 8},
     "invariant": {"block_size": 8, "batch_invariant": True, "max_num_batched_tokens": 37},
 }
 

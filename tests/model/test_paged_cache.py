@@ -105,6 +105,7 @@ def test_padding_touches_nobody():
     torch.testing.assert_close(last[0, 0], want[0, 8], atol=1e-5, rtol=1e-4)
 
 
+@torch.inference_mode()
 def test_the_kernel_is_handed_what_it_needs():
     config = QwenConfig(**(SHAPE | {"layer_windows": (5, 0, 0)}))
     seen = []
@@ -120,6 +121,18 @@ def test_the_kernel_is_handed_what_it_needs():
     model(torch.zeros(1, 4, dtype=torch.long), torch.from_numpy(positions)[None], cache)
     assert seen[0] == ((4, 4, 12), (9, 4, 2, 12), [[3, 8], [1, 2]], [3, 6], [3, 1], 5)
     assert [call[-1] for call in seen] == [5, None, None]
+
+
+@torch.inference_mode()
+def test_eight_bits_of_mantissa_are_enough():
+    model, text = build("plain"), (torch.arange(60) * 7 % 64)[None]
+    cache = PagedCache(model.config, 4, 16, dtype=torch.bfloat16)
+    positions = cache.begin([[0, 1, 2, 3]], np.array([60]), np.array([60]))
+    got = model(text, torch.from_numpy(positions)[None], cache)
+    cache.begin([[0, 1, 2, 3]], np.array([60]), np.array([1]))
+    last = model(text[:, 59:], torch.tensor([[59]]), cache)
+    torch.testing.assert_close(got, model(text), atol=0.05, rtol=0.05)
+    torch.testing.assert_close(last[:, -1], got[:, -1], atol=1e-4, rtol=1e-3)
 
 
 def test_untouched_blocks_take_no_memory():
