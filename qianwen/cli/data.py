@@ -15,7 +15,7 @@ class Fetch:
     """Fetch a named corpus and write it as JSON lines, with the licence, size and hash of each source."""
 
     name: tyro.conf.Positional[str] = "quickstart"
-    """quickstart, or one source: python-stdlib, wikipedia-leads, many-languages."""
+    """quickstart, or one source: python-stdlib, wikipedia-en, wikipedia-fr, wikipedia-es, many-languages."""
     out: str = ""
     """Folder to write to; by default data/NAME."""
     allow_licence: tuple[str, ...] = ()

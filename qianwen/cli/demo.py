@@ -34,7 +34,7 @@ def demo(argv: list[str]) -> int:
 
     from qianwen.recipes import tiny
     from qianwen.recipes.demo import run_demo
-    from qianwen.recipes.demo_report import conversation, print_told
+    from qianwen.recipes.demo_report import print_conversation
 
     recipe = tiny.quick if options.quick else tiny.demo
     chosen = {"name": options.name, "source": options.data}
@@ -51,6 +51,6 @@ def demo(argv: list[str]) -> int:
         from qianwen.cli.chat import chat
 
         return chat([str(folder)])
-    print_told(conversation(folder))
+    print_conversation(folder)
     console.print(tr("next: {command}", command=f"qianwen chat {folder}"))
     return 0

