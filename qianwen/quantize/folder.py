@@ -78,11 +78,11 @@ def write_folder(
 
 
 def end_ids(tokenizer: Tokenizer, chat: bool, generation: Mapping[str, Any] | None = None) -> list[int]:
-    """The tokens that end a generation: those recommended, else of a chat model the end of a turn and of the text."""
-    if recommended := (generation or {}).get("eos_token_id"):
-        return list(recommended)
-    names = (END_OF_TURN, END_OF_TEXT) if chat else (END_OF_TEXT,)
-    return [tokenizer.special_id(name) for name in names]
+    """The tokens that end a generation: of a chat model the end of a turn, what is recommended, the end of the text."""
+    special = tokenizer.special_tokens
+    turn = [special[END_OF_TURN]] if chat and END_OF_TURN in special else []
+    text = [special[END_OF_TEXT]] if END_OF_TEXT in special else []
+    return list(dict.fromkeys([*turn, *(generation or {}).get("eos_token_id", ()), *text]))
 
 
 def chat_template(tokenizer: Tokenizer) -> str | None:

@@ -1,0 +1,189 @@
+"""What MODEL may be, and what is said about everything else."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from qianwen.model.cache import ContiguousCache
+from qianwen.model.config import QwenConfig
+from qianwen.model.gguf import write_model
+from qianwen.model.transformer import Qwen
+from qianwen.quantize import load
+from qianwen.quantize.folder import write_folder
+from qianwen.quantize.load import LoadedModel, find_model, load_model
+from qianwen.runtime.errors import CheckpointError, ConfigError
+from qianwen.runtime.files import RunFolder, atomic_folder
+from qianwen.tokenizer.tokenizer import Tokenizer
+from qianwen.tokenizer.vocab import Vocabulary, qwen_special_tokens
+
+CONFIG = QwenConfig(
+    vocab_size=520, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+    max_position_embeddings=256,
+)  # fmt: skip
+
+
+def small_tokenizer() -> Tokenizer:
+    ranks = {bytes([byte]): byte for byte in range(256)} | {b"th": 256, b"the": 257}
+    return Tokenizer(Vocabulary(ranks, qwen_special_tokens(258)))
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to stand in, with its own runs and cache."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("QIANWEN_RUNS", raising=False)
+    monkeypatch.setenv("QIANWEN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(load, "fetch_model", lambda model: pytest.fail(f"the network was asked for {model}"))
+    return tmp_path
+
+
+def save(folder: Path, *, chat: bool = True) -> Qwen:
+    model = Qwen(CONFIG).init_weights(seed=1).eval()
+    with atomic_folder(folder) as inside:
+        write_folder(model, small_tokenizer(), inside, chat=chat)
+    return model
+
+
+def save_gguf(file: Path, end: str = "<|im_end|>") -> None:
+    vocabulary = small_tokenizer().vocabulary
+    ends = {"tokenizer.ggml.eos_token_id": vocabulary.special_tokens[end]}
+    write_model(Qwen(CONFIG).init_weights(seed=1), vocabulary, file, extra=ends)
+
+
+# ---- what is found ----------------------------------------------------------------------------------------------
+
+
+def test_a_folder_a_file_in_it_and_a_run(place: Path) -> None:
+    model = save(place / "models" / "my-model")
+    RunFolder.create("first", "pretrain", {})
+    save(place / "runs" / "first" / "model", chat=False)
+    expected = model.state_dict()
+    for name in ("models/my-model", "models/my-model/model.safetensors", "models/my-model/config.json", "first"):
+        loaded = load_model(name, dtype=torch.float32)
+        assert all(torch.equal(value, expected[key]) for key, value in loaded.model.state_dict().items())
+        assert loaded.tokenizer.encode("the thing") == small_tokenizer().encode("the thing")
+        assert loaded.config == CONFIG and not loaded.model.training
+    assert load_model("models/my-model").name == "my-model"
+    for run in ("first", "runs/first", "runs/first/model", str(place / "runs" / "first")):
+        assert load_model(run).name == "first"
+
+
+def test_a_gguf_file_and_a_folder_with_one(place: Path) -> None:
+    (place / "g").mkdir()
+    save_gguf(place / "g" / "tiny-f16.gguf")
+    for name in ("g/tiny-f16.gguf", "g"):
+        loaded = load_model(name)
+        assert loaded.chat and loaded.generation == {"eos_token_id": [260]}
+        assert loaded.tokenizer.vocabulary == small_tokenizer().vocabulary
+    assert load_model("g/tiny-f16.gguf").name == "tiny-f16"
+    save_gguf(place / "g" / "other.gguf")
+    with pytest.raises(ConfigError, match="other.gguf, tiny-f16.gguf"):
+        load_model("g")
+
+
+def test_chat_models_are_told_from_base_models(place: Path) -> None:
+    save(place / "chat")
+    save(place / "base", chat=False)
+    save_gguf(place / "base.gguf", end="<|endoftext|>")
+    assert load_model("chat").chat and load_model("chat").generation["eos_token_id"] == [260, 258]
+    assert not load_model("base").chat and load_model("base").generation["eos_token_id"] == [258]
+    assert not load_model("base.gguf").chat
+    settings = {"chat_format": "chatml", "eos_token_id": 258, "top_p": 0.8}
+    (place / "base" / "manifest.json").unlink()
+    (place / "base" / "generation_config.json").write_text(json.dumps(settings))
+    loaded = load_model("base")
+    assert loaded.chat and loaded.generation == settings | {"eos_token_id": [258]}
+
+
+def test_dtype_and_device_are_chosen_or_given(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(place / "m")
+    monkeypatch.setattr(load, "compute_dtype", lambda device: torch.bfloat16)
+    assert next(load_model("m", device="cpu").model.parameters()).dtype == torch.bfloat16
+    assert next(load_model("m", dtype=torch.float64).model.parameters()).dtype == torch.float64
+
+
+def test_hub_names_are_fetched_only_if_nothing_lies_here(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(place / "fetched")
+    asked = []
+    monkeypatch.setattr(load, "fetch_model", lambda model: asked.append(model) or place / "fetched")
+    assert load_model("Qwen/Tiny-Chat").name == "Tiny-Chat"
+    assert load_model("modelscope:Qwen/Tiny-Chat@v1").name == "Tiny-Chat"
+    assert asked == ["Qwen/Tiny-Chat", "modelscope:Qwen/Tiny-Chat@v1"]
+    save(place / "Qwen" / "Tiny-Chat")
+    assert find_model("Qwen/Tiny-Chat") == Path("Qwen/Tiny-Chat")
+
+
+# ---- what is not ------------------------------------------------------------------------------------------------
+
+
+def test_the_unknown_lists_forms_and_near_matches(place: Path) -> None:
+    save(place / "models" / "my-model")
+    RunFolder.create("first", "pretrain", {})
+    with pytest.raises(ConfigError) as caught:
+        load_model("models/my-modle")
+    assert "Did you mean models/my-model?" in str(caught.value)
+    for form in (".gguf", "safetensors", "runs/NAME", "Qwen/Qwen2.5-0.5B-Instruct", "modelscope:"):
+        assert form in str(caught.value)
+    with pytest.raises(ConfigError, match=r"Did you mean first\?"):
+        load_model("fisrt")
+    for nonsense in ("", ".", "a/b/c", "..", "notes.txt", "~/nothing", "\0"):
+        with pytest.raises(ConfigError, match="is no model"):
+            load_model(nonsense)
+
+
+def test_files_of_other_kinds(place: Path) -> None:
+    (place / "notes.txt").write_text("hello")
+    with pytest.raises(ConfigError, match="is no model"):
+        load_model("notes.txt")
+    (place / "weights.pt").write_bytes(b"\x80\x04")
+    with pytest.raises(CheckpointError, match="pickle"):
+        load_model("weights.pt")
+    (place / "old").mkdir()
+    (place / "old" / "pytorch_model.bin").write_bytes(b"PK\x03\x04")
+    with pytest.raises(CheckpointError, match="pickle"):
+        load_model("old")
+
+
+def test_a_run_without_a_model_yet(place: Path) -> None:
+    RunFolder.create("young", "pretrain", {})
+    with pytest.raises(ConfigError, match="has not written a model yet"):
+        load_model("young")
+
+
+def test_bits_are_refused_until_they_mean_something(place: Path) -> None:
+    save(place / "m")
+    with pytest.raises(ConfigError, match="bits = 4"):
+        load_model("m", bits=4)
+
+
+# ---- real weights -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def real() -> LoadedModel:
+    folder = os.environ.get("QIANWEN_TEST_WEIGHTS")
+    files = sorted(Path(folder).glob("*0.5b*.gguf")) if folder else []
+    if not files:
+        pytest.skip("QIANWEN_TEST_WEIGHTS names no folder with a 0.5b GGUF file")
+    return load_model(str(files[0]))
+
+
+@torch.inference_mode()
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("question", "answer"), [("法国的首都是哪里？", "巴黎"), ("What is the capital of France?", "Paris")]
+)
+def test_real_weights_answer_and_stop(real: LoadedModel, question: str, answer: str) -> None:
+    text, start, end = real.tokenizer.encode, real.tokenizer.im_start_id, real.tokenizer.im_end_id
+    ids = [start, *text("user\n"), *text(question), end, *text("\n"), start, *text("assistant\n")]
+    cache, new, said = ContiguousCache(real.config, max_len=128), torch.tensor([ids]), []
+    for _ in range(24):
+        hidden = real.model(new, cache=cache)
+        new = real.model.logits(hidden[:, -1]).argmax(-1, keepdim=True)
+        said.append(int(new))
+        if said[-1] in real.generation["eos_token_id"]:
+            break
+    assert said[-1] == end and answer in real.tokenizer.decode(said)
