@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -139,15 +138,16 @@ class Server(uvicorn.Server):
         self.service = service
 
     def handle_exit(self, sig: int, frame: Any) -> None:
+        """Uvicorn's own handler would raise the signal again afterwards; a drained server ends as it should, with 0."""
         if self.should_exit or self.service.admission.draining:
-            super().handle_exit(signal.SIGINT, frame)
-            return
-        self.service.admission.draining = True
-        asyncio.get_running_loop().create_task(self._drain(sig, frame))
+            self.should_exit = self.force_exit = True
+        else:
+            self.service.admission.draining = True
+            self._draining = asyncio.get_running_loop().create_task(self._drain())
 
-    async def _drain(self, sig: int, frame: Any) -> None:
+    async def _drain(self) -> None:
         await self.service.drain()
-        super().handle_exit(sig, frame)
+        self.should_exit = True
 
 
 def serve(app: Callable, service: Service, host: str, port: int, sockets: list[socket.socket] | None = None) -> None:

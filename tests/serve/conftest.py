@@ -111,6 +111,6 @@ def start(model: Qwen, tokenizer: Tokenizer) -> Callable[..., contextlib.Abstrac
 
 @pytest.fixture(scope="module")
 def server(start) -> Iterator[Running]:
-    """A server with default settings, shared by a file's tests."""
-    with start() as running_server:
+    """A server shared by a file's tests; the same request gets the same bits, whatever the cache holds by then."""
+    with start(config=EngineConfig(num_blocks=256, batch_invariant=True)) as running_server:
         yield running_server

@@ -94,19 +94,21 @@ def test_sigterm_lets_a_running_answer_finish(tmp_path):
     script = SERVER.format(tests=str(Path(__file__).parent))
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=env)
+    assert process.stdout is not None
     try:
-        assert process.stdout is not None
         port = int(process.stdout.readline())
-        url, got = f"http://127.0.0.1:{port}", []
+        url, got, began = f"http://127.0.0.1:{port}", [], threading.Event()
         body = {"model": "tiny", "prompt": "x", "max_tokens": 600, "ignore_eos": True, "stream": True}
 
         def ask() -> None:
             with httpx.stream("POST", f"{url}/v1/completions", json=body, timeout=60, trust_env=False) as response:
-                got.extend(line for line in response.iter_lines() if line.startswith("data: "))
+                for line in response.iter_lines():
+                    began.set()
+                    got.extend([line] if line.startswith("data: ") else [])
 
         thread = threading.Thread(target=ask)
         thread.start()
-        time.sleep(0.7)
+        assert began.wait(60)
         process.send_signal(signal.SIGTERM)
         thread.join(60)
         assert got[-1] == "data: [DONE]"
@@ -116,6 +118,7 @@ def test_sigterm_lets_a_running_answer_finish(tmp_path):
     finally:
         process.kill()
         process.wait()
+        process.stdout.close()
 
 
 def test_the_world_is_let_in_only_with_a_key():
