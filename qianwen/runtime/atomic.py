@@ -8,9 +8,11 @@ that changed since. Symbolic links are followed: the target is replaced, the lin
 Not here: two machines writing the same name at the same time.
 """
 
+import functools
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -71,6 +73,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        _recover(target)
 
 
 def verify_folder(path: str | Path) -> dict[str, Any]:
@@ -116,19 +119,19 @@ def _name(error: OSError, temporary: Path, target: Path) -> None:
 
 
 def _temporary(target: Path) -> Path:
-    """A fresh name beside `target`; leftovers of processes that died are removed first."""
-    prefix = f".{target.name[:100]}."
+    """A fresh name beside `target`. Names have 255 bytes, and a character up to four."""
+    _tidy(target.parent)
+    return target.with_name(f".{target.name[:40]}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+
+
+@functools.cache
+def _tidy(folder: Path) -> None:
+    """Remove what processes that died left in `folder`; once is enough, for the dead leave nothing more."""
     with suppress(OSError):  # tidying must never stop a write
-        for stale in target.parent.iterdir():
-            pid = stale.name.removeprefix(prefix).split("-")[0]
-            if (
-                stale.name.startswith(prefix)
-                and stale.suffix == ".tmp"
-                and pid.isdigit()
-                and not psutil.pid_exists(int(pid))
-            ):
-                shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
-    return target.with_name(f"{prefix}{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+        for path in folder.iterdir():
+            owner = re.fullmatch(r"\..*\.(\d+)-[0-9a-f]{8}\.tmp", path.name, re.S)
+            if owner and not psutil.pid_exists(int(owner[1])):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _aside(target: Path) -> Path:

@@ -104,7 +104,7 @@ def test_a_read_only_folder_is_named(read_only, writer):
     assert caught.value.filename == str(read_only / "out")
 
 
-@pytest.mark.parametrize("name", ["with spaces", "中文", "🙂 emoji", "a.b.c", "x" * 180])
+@pytest.mark.parametrize("name", ["with spaces", "中文", "🙂 emoji", "a.b.c", "x" * 180, "中" * 80])
 def test_any_name_works(tmp_path, name):
     save(tmp_path / name, "x")
     assert set(verify_folder(tmp_path / name)["files"]) == {"weights.bin", "deep/er/state.json"}
@@ -130,6 +130,23 @@ def test_an_error_keeps_the_old_folder(tmp_path):
         raise ZeroDivisionError
     verify_folder(tmp_path / "model")
     assert (tmp_path / "model" / "weights.bin").read_bytes() == b"old" * 100
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_a_replacement_that_fails_halfway_puts_the_old_folder_back(tmp_path, monkeypatch):
+    save(tmp_path / "model", "old")
+    rename, targets = os.rename, []
+
+    def fail_the_second(source, target):
+        targets.append(target)
+        if len(targets) == 2:
+            raise OSError(errno.EIO, "Input/output error")
+        rename(source, target)
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="Input/output error.*model"):
+        patched.setattr(os, "rename", fail_the_second)
+        save(tmp_path / "model", "new")
+    assert (tmp_path / "model" / "deep" / "er" / "state.json").read_text() == "old"
     assert os.listdir(tmp_path) == ["model"]
 
 
