@@ -3,12 +3,12 @@
     definition   "Bread is a staple food."           → What is bread?            Bread is a staple food.
     person       "Ada Lovelace was an English …"     → Who was Ada Lovelace?     Ada Lovelace was an English …
     docstring    def dedent(…): "Remove any …"       → What does dedent do?      dedent removes any …
-    arithmetic   generated: a + b = c, c ≤ 100       → What is 23 + 45?          23 + 45 = 68.
+    arithmetic   generated: one digit more or less   → What is 47 + 8?           47 + 8 = 55.
 
 Every answer opens by naming what was asked, so whether a model learned the form can be told without judging its facts.
 A pair goes where its document went, to the learning or to the held-out part. Arithmetic is divided by its facts: of
-{23, 45, 68} all four problems (both sums, both differences) go to one side, so no held-out problem is a learned one
-turned round.
+{47, 8, 55} all problems (both sums and the difference) go to one side, so no held-out problem is a learned one turned
+round.
 
 What this leaves out: whether an answer is true. A sentence is taken at its word.
 """
@@ -26,7 +26,7 @@ from qianwen.data.readers import Document
 SENTENCE = re.compile(r".*?[.!?。](?=\s+[\"“«¿¡]?[A-ZÀ-Þ]|\s*$)", re.S)
 ANSWER_LEN = range(30, 181)  # characters
 WORD = r"[^\s,;:()\[\]«»\"“”]+"
-MAX_TERM = 100  # no number of an arithmetic problem is larger
+MAX_TERM = 100  # no number of a problem is larger
 LINES = 16  # problems in a document
 
 
@@ -139,13 +139,13 @@ def _first_sentence(text: str) -> str:
 
 
 def arithmetic(part: str, held_out: float) -> list[Pair]:
-    """The problems of the `train` or the `held_out` part: sums and differences of whole numbers from 0 to 100."""
+    """The problems of the `train` or the `held_out` part: adding or taking away one digit, within 100."""
     pairs = []
-    for a in range(MAX_TERM + 1):
-        for b in range(a, MAX_TERM + 1 - a):
+    for b in range(1, 10):
+        for a in range(b, MAX_TERM + 1 - b):
             c = a + b
             if is_held_out(f"{a} {b} {c}", held_out) == (part == "held_out"):
-                problems = {f"{a} + {b}": c, f"{b} + {a}": c, f"{c} - {a}": b, f"{c} - {b}": a}
+                problems = {f"{a} + {b}": c, f"{b} + {a}": c, f"{c} - {b}": a} | ({f"{c} - {a}": b} if a < 10 else {})
                 for problem, result in problems.items():
                     answer = f"{problem} = {result}."
                     pairs.append(Pair(f"What is {problem}?", answer, "arithmetic", re.escape(f"{problem} = ")))

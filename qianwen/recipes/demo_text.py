@@ -1,7 +1,7 @@
 """What the demo learns from, and what it is asked: one folder, made from any folder of text.
 
     train/, held_out/, held_out.txt, …    the corpus, see data/pipeline.py
-    train/arithmetic.jsonl                lines such as "23 + 45 = 68.", none of them held out
+    train/arithmetic.jsonl                lines such as "47 + 8 = 55.", none of them held out
     dialogues/train.jsonl                 questions and answers derived from train/, for fine-tuning
     dialogues/held_out.jsonl              questions nothing learns from: derived from held_out/, and held-out arithmetic
     sample/                               a little of held_out/, to watch while pretraining
