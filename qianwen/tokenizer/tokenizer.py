@@ -1,45 +1,63 @@
-"""Text ↔ ids. What `encode` returns never holds a control token: `<|im_end|>` in a text is nine characters like others.
+"""Text ↔ ids. What `encode` returns never holds a control token: `<|im_end|>` in a text is ten characters like others.
 
-Text is NFC-normalised, cut by the vocabulary's pattern (Qwen's: every digit for itself) and merged by tiktoken. A lone
-surrogate becomes U+FFFD. Runs of blanks beyond what the pattern engine can take are cut before it sees them.
-Control ids are placed by templates (`chat/chatml.py`), which ask for them by name.
+A text is made normal (`normal.py`: NFC, no surrogates), cut by the vocabulary's pattern (Qwen's: every digit by itself)
+and merged by tiktoken, or for corpora by gigatoken (`fast.py`). Any string can be encoded, of any length
+(`long_pieces.py`). Control ids are placed by templates (`chat/chatml.py`), which ask for them by name.
+
+>>> tokenizer = Tokenizer.qwen()
+>>> tokenizer.encode("通义千问")
+[31935, 64559, 99320, 56007]
+>>> tokenizer.decode([31935, 64559, 99320, 56007])
+'通义千问'
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import tiktoken
 
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.language import tr
+from qianwen.tokenizer.fast import Encode, fast_encoder
+from qianwen.tokenizer.long_pieces import PROBE_EVERY, encode_pieces, may_have_long_piece
+from qianwen.tokenizer.normal import normal_text
 from qianwen.tokenizer.vocab import Vocabulary, load_vocabulary, qwen_vocabulary, save_vocabulary
 
-MAX_BLANKS = 100_000  # the pattern engine fails on about ten times as many
-_LONG_BLANKS = re.compile(rf"\s{{{MAX_BLANKS}}}(?=\s)")
+FAST_FROM = 1 << 18  # characters in one call, before half a second to set gigatoken up pays
+THREADED_FROM = 1 << 12  # characters in the average text, below which threads only wait for each other
+
+T = TypeVar("T")
 
 
 class Tokenizer:
-    """Encodes and decodes with one vocabulary."""
+    """Encodes and decodes with one vocabulary. With `fast` off, gigatoken is not even looked for."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    def __init__(self, vocabulary: Vocabulary, *, fast: bool = True) -> None:
         self.vocabulary = vocabulary
-        self.special_tokens: Mapping[str, int] = dict(vocabulary.special_tokens)
+        self.special_tokens = dict(vocabulary.special_tokens)
         self.special_ids = frozenset(self.special_tokens.values())
         self.vocab_size = vocabulary.size
-        self._encoding = tiktoken.Encoding(
-            "qianwen", pat_str=vocabulary.pattern, mergeable_ranks=dict(vocabulary.ranks), special_tokens={}
-        )
-        self._bytes = {rank: token for token, rank in vocabulary.ranks.items()}
+        self._hidden_ids = frozenset(i for name, i in self.special_tokens.items() if not vocabulary.is_visible(name))
+        self._bytes = _Bytes({rank: token for token, rank in vocabulary.ranks.items()})
         self._bytes |= {token: name.encode() for name, token in self.special_tokens.items()}
+        try:  # the encoder knows no special token, so it cannot yield one
+            self._encoding = tiktoken.Encoding(
+                "qianwen", pat_str=vocabulary.pattern, mergeable_ranks=dict(vocabulary.ranks), special_tokens={}
+            )
+        except ValueError as error:
+            raise ConfigError(tr("this vocabulary does not work: {error}", error=error)) from error
+        self._is_fast = fast
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> Tokenizer:
-        """The tokenizer of a model folder."""
+        """The tokenizer of a model folder, or of any file that `load_vocabulary` reads."""
         return cls(load_vocabulary(folder))
 
     @classmethod
@@ -48,58 +66,104 @@ class Tokenizer:
         return cls(qwen_vocabulary())
 
     def save(self, folder: str | Path) -> None:
-        """Write the vocabulary in every form."""
+        """Write the vocabulary into `folder` in every form."""
         save_vocabulary(self.vocabulary, folder)
 
     @property
     def eod_id(self) -> int:
+        """End of document, and padding."""
         return self.special_id("<|endoftext|>")
 
     @property
     def im_start_id(self) -> int:
+        """Start of a turn in ChatML."""
         return self.special_id("<|im_start|>")
 
     @property
     def im_end_id(self) -> int:
+        """End of a turn in ChatML."""
         return self.special_id("<|im_end|>")
 
     def special_id(self, name: str) -> int:
-        """The id of a control token. ConfigError if this vocabulary has none of that name."""
+        """The id of a special token. ConfigError if this vocabulary has none of that name."""
         if name not in self.special_tokens:
             raise ConfigError(tr("this vocabulary has no token {name}", name=name))
         return self.special_tokens[name]
 
+    # ---- text → ids -------------------------------------------------------------------------------------------
+
     def encode(self, text: str) -> list[int]:
-        """Ids of a text, none of them a control token."""
-        return [token for part in _parts(text) for token in self._encoding.encode_ordinary(part)]
+        """Ids of any string, none of them special."""
+        text = normal_text(text, self.vocabulary.nfc)
+        return list(self._encode_long(text)) if self._is_long(text) else self._encoding.encode_ordinary(text)
 
     def encode_batch(self, texts: Iterable[str]) -> list[list[int]]:
-        """`encode` of each text."""
-        return [self.encode(text) for text in texts]
+        """`encode` of each text, on all cores."""
+        texts = list(texts)
+        if self._faster(texts):
+            return [ids.tolist() for ids in self.encode_arrays(texts)]
+        return _in_threads(self.encode, texts)
 
     def encode_array(self, text: str) -> np.ndarray:
-        """`encode` as int32."""
-        return np.asarray(self.encode(text), dtype=np.int32)
+        """`encode` as int32: [num_tokens]."""
+        return self.encode_arrays([text])[0]
+
+    def encode_arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """`encode_array` of each text, on all cores: for corpora, where lists of Python integers cost more than BPE."""
+        faster = self._faster(texts)
+
+        def encode(text: str) -> np.ndarray:
+            text = normal_text(text, self.vocabulary.nfc)
+            if self._is_long(text):
+                return np.fromiter(self._encode_long(text), np.int32)
+            if faster:
+                return faster(text.encode())
+            return self._encoding.encode_to_numpy(text, disallowed_special=()).astype(np.int32)
+
+        return _in_threads(encode, texts)
+
+    def _is_long(self, text: str) -> bool:
+        return len(text) > PROBE_EVERY and may_have_long_piece(text, self.vocabulary.pattern)
+
+    def _encode_long(self, text: str) -> Iterator[int]:
+        return encode_pieces(text, self.vocabulary.pattern, self._encoding._encode_single_piece, self.token_bytes)
+
+    @cached_property
+    def _fast(self) -> Encode | None:
+        return fast_encoder(self.vocabulary, self._encoding.encode_ordinary) if self._is_fast else None
+
+    def _faster(self, texts: Sequence[str]) -> Encode | None:
+        """gigatoken, if it is loaded or if these texts are worth it."""
+        return self._fast if "_fast" in self.__dict__ or sum(map(len, texts)) >= FAST_FROM else None
+
+    # ---- ids → text -------------------------------------------------------------------------------------------
 
     def decode(self, ids: Iterable[int], errors: str = "replace", skip_special: bool = False) -> str:
-        """Text of ids; `errors` says what becomes of bytes that are no UTF-8."""
-        kept = (token for token in ids if not (skip_special and token in self.special_ids))
+        """Text of ids; `errors` says what becomes of bytes that are no UTF-8 (`replace`, `ignore`, `strict`).
+
+        `skip_special` drops control tokens only: tags such as <tool_call> and tokens behind the control tokens stay.
+        """
+        kept = (token for token in ids if token not in self._hidden_ids) if skip_special else ids
         return self.decode_bytes(kept).decode("utf-8", errors)
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """Bytes of ids."""
-        return b"".join(map(self.token_bytes, ids))
+        """Bytes of ids. An id that the vocabulary does not use, as the padding rows of a model, has none."""
+        return b"".join(map(self._bytes.__getitem__, ids))
 
     def token_bytes(self, token: int) -> bytes:
-        """The bytes of one id; empty for an id between or behind the vocabulary's."""
-        return self._bytes.get(token, b"")
+        """The bytes of one id."""
+        return self._bytes[token]
 
 
-def _parts(text: str) -> list[str]:
-    """The normalised text, cut inside runs of blanks too long for the pattern engine."""
-    if not unicodedata.is_normalized("NFC", text):
-        text = unicodedata.normalize("NFC", text)
-    if len(text) <= MAX_BLANKS:
-        return [text]
-    ends = [match.end() for match in _LONG_BLANKS.finditer(text)]
-    return [text[start:end] for start, end in zip([0, *ends], [*ends, len(text)], strict=True)]
+class _Bytes(dict[int, bytes]):
+    def __missing__(self, token: int) -> bytes:
+        return b""
+
+
+def _in_threads(encode: Callable[[str], T], texts: Sequence[str]) -> list[T]:
+    """`encode` of each text; both encoders release Python's lock."""
+    num_threads = min(os.cpu_count() or 1, len(texts))
+    if num_threads < 2 or sum(map(len, texts)) < THREADED_FROM * len(texts):
+        return [encode(text) for text in texts]
+    with ThreadPoolExecutor(num_threads) as pool:
+        return list(pool.map(encode, texts))

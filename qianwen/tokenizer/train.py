@@ -1,21 +1,143 @@
-"""Learn a vocabulary: byte-pair merges of the most frequent neighbours, with Qwen's pattern (Sennrich et al. 2016)."""
+"""Learn a vocabulary: merge the most frequent pair of neighbours, again and again (Qwen report, section 2.2).
+
+    from scratch    rustbpe, over the pieces that Qwen's pattern cuts: 256 bytes, then merges, then 208 control tokens
+    continued       from a given vocabulary, which stays a prefix: its tokens keep their ids and merge first, so every
+                    word is cut as it cuts it, and further merges join those pieces; new ids are behind all others
+
+Among equally frequent pairs the one of lower ids wins, in both. `learn_merges` is the plain algorithm, also used where
+words are given instead of texts (`extend.py`).
+"""
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Iterable
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any
 
-import rustbpe
+import regex
 
-from qianwen.tokenizer.vocab import QWEN_PATTERN, Vocabulary, qwen_special_tokens
+from qianwen.runtime.errors import ConfigError, DataError
+from qianwen.runtime.language import tr
+from qianwen.tokenizer.long_pieces import PROBE_EVERY, may_have_long_piece
+from qianwen.tokenizer.normal import normal_text
+from qianwen.tokenizer.tokenizer import Tokenizer
+from qianwen.tokenizer.vocab import NUM_SPECIALS, QWEN_PATTERN, Vocabulary, qwen_special_tokens
 
-NUM_SPECIALS = 208
+MAX_PIECE_LEN = 1024  # of a text with hostile pieces: what is longer is no word
+BUFFER = 1024  # texts handed to rustbpe's threads at once
+
+Pair = tuple[bytes, bytes]
 
 
-def train_vocabulary(texts: Iterable[str], vocab_size: int) -> Vocabulary:
-    """A vocabulary of `vocab_size` tokens, control tokens included."""
-    learner = rustbpe.Tokenizer()
-    normal = (unicodedata.normalize("NFC", text) for text in texts)
-    learner.train_from_iterator(normal, vocab_size - NUM_SPECIALS, pattern=QWEN_PATTERN)
-    ranks = {bytes(token): rank for token, rank in learner.get_mergeable_ranks()}
+def train_vocabulary(texts: Iterable[str], vocab_size: int, base: Vocabulary | None = None) -> Vocabulary:
+    """A vocabulary of `vocab_size` ids, control tokens included; of fewer where the texts have no more to merge."""
+    smallest = base.size if base else 256 + NUM_SPECIALS
+    if vocab_size < smallest:
+        message = "a vocabulary of {size} is too small: the bytes and control tokens it starts from are {smallest}"
+        raise ConfigError(tr(message, size=vocab_size, smallest=smallest))
+    return _continued(texts, vocab_size, base) if base else _from_scratch(texts, vocab_size)
+
+
+def _from_scratch(texts: Iterable[str], vocab_size: int) -> Vocabulary:
+    from rustbpe import Tokenizer as Learner  # pyrefly: ignore[missing-module-attribute]
+
+    learner = Learner()
+    learnable = (_learnable(text, QWEN_PATTERN) for text in texts)
+    learner.train_from_iterator(learnable, vocab_size - NUM_SPECIALS, buffer_size=BUFFER, pattern=QWEN_PATTERN)
+    ranks: dict[bytes, int] = {}
+    for token, _ in sorted(learner.get_mergeable_ranks(), key=lambda item: item[1]):
+        ranks.setdefault(bytes(token), len(ranks))  # two pairs may spell the same token
+    if len(ranks) == 256 < vocab_size - NUM_SPECIALS:
+        raise DataError(tr("there is no text to learn a vocabulary from"))
     return Vocabulary(ranks, qwen_special_tokens(len(ranks)))
+
+
+def _continued(texts: Iterable[str], vocab_size: int, base: Vocabulary) -> Vocabulary:
+    pieces = regex.compile(base.pattern)
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(pieces.findall(_learnable(text, base.pattern, base.nfc)))
+    tokenizer = Tokenizer(base, fast=False)
+    words = [list(map(tokenizer.token_bytes, tokenizer.encode(word))) for word in counts]
+    ranks = dict(base.ranks)
+
+    def most_frequent(count: int, pair: Pair) -> tuple[int, int, int]:
+        return -count, ranks[pair[0]], ranks[pair[1]]
+
+    free = iter(range(base.size, vocab_size))
+    for left, right in learn_merges(words, list(counts.values()), most_frequent):
+        if left + right not in ranks:
+            if (rank := next(free, None)) is None:
+                break
+            ranks[left + right] = rank
+    return base.with_tokens(ranks)
+
+
+def learn_merges(
+    words: Sequence[list[bytes]], counts: Sequence[int], priority: Callable[[int, Pair], Any]
+) -> Iterator[Pair]:
+    """Yield the pair of smallest `priority(count, pair)` and merge it in all words, until each is one piece.
+
+    A pair's priority is asked for only once both its tokens have been yielded or were there from the start.
+    """
+    pairs = _Pairs(words, counts)
+    heap = [(priority(total, pair), total, pair) for pair, total in pairs.totals.items()]
+    heapq.heapify(heap)
+    while heap:
+        _, total, best = heapq.heappop(heap)
+        if total == pairs.totals[best] > 0:  # else it was counted before other merges
+            yield best
+            for pair in pairs.merge(best):
+                heapq.heappush(heap, (priority(pairs.totals[pair], pair), pairs.totals[pair], pair))
+
+
+class _Pairs:
+    """Words as pieces, and how often each pair of neighbours is in them."""
+
+    def __init__(self, words: Sequence[list[bytes]], counts: Sequence[int]) -> None:
+        self.words, self.counts = list(words), counts
+        self.totals: Counter[Pair] = Counter()
+        self.where: defaultdict[Pair, set[int]] = defaultdict(set)  # words that have, or had, the pair
+        for index in range(len(words)):
+            self._count(index, self.totals, 1)
+
+    def merge(self, pair: Pair) -> list[Pair]:
+        """Join the pair wherever it is, and return the pairs whose totals changed."""
+        changes: Counter[Pair] = Counter()
+        for index in self.where.pop(pair):
+            self._count(index, changes, -1)
+            self.words[index] = _merged(self.words[index], pair)
+            self._count(index, changes, 1)
+        self.totals.update(changes)
+        return [changed for changed, change in changes.items() if change]
+
+    def _count(self, index: int, into: Counter[Pair], sign: int) -> None:
+        for pair in pairwise(self.words[index]):
+            into[pair] += sign * self.counts[index]
+            self.where[pair].add(index)
+
+
+def _merged(pieces: list[bytes], pair: Pair) -> list[bytes]:
+    """`pieces` with every occurrence of `pair` joined, from the left."""
+    merged: list[bytes] = []
+    left, right = pair
+    skip = False
+    for piece, following in zip(pieces, [*pieces[1:], b""], strict=True):
+        if skip:
+            skip = False
+        elif piece == left and following == right:
+            merged.append(left + right)
+            skip = True
+        else:
+            merged.append(piece)
+    return merged
+
+
+def _learnable(text: str, pattern: str, nfc: bool = True) -> str:
+    """The normal form of `text`; pieces of hostile length are cut short, which no trainer survives otherwise."""
+    text = normal_text(text, nfc)
+    if len(text) > PROBE_EVERY and may_have_long_piece(text, pattern):
+        return regex.sub(pattern, lambda match: match[0][:MAX_PIECE_LEN], text)
+    return text

@@ -1,0 +1,67 @@
+"""Texts with a piece of hostile length: a million blanks, ten megabytes of one letter.
+
+The pattern cuts a text into pieces, and each is merged by itself. Pieces are words, but nothing bounds them, and
+tiktoken then fails: its pattern engine aborts on 999,999 blanks, and merging takes fifty times the piece's memory. So a
+long text is probed first, and where a piece is long, the text is cut by another engine with the same pattern, and long
+pieces are merged in parts.
+
+Merging in parts is exact. A sequence of tokens is what BPE makes of its bytes if, and only if, it makes of every two
+neighbours those same two tokens. Inside a part that holds; where parts meet it is tested, and the parts are drawn
+differently until it holds. (The end of a part is no evidence, as what follows may merge into it, so it is dropped and
+merged again with the next part.)
+"""
+
+from __future__ import annotations
+
+import functools
+from array import array
+from collections.abc import Callable, Iterator
+
+import regex
+
+PROBE_EVERY = 1 << 16  # characters; pieces up to twice as long go unnoticed, and tiktoken takes them well
+PROBE = 64
+PART = 1 << 16  # bytes merged at once
+DROPPED = 16  # tokens at the end of a part
+
+Merge = Callable[[bytes], list[int]]
+_compiled = functools.cache(regex.compile)
+
+
+def may_have_long_piece(text: str, pattern: str) -> bool:
+    """Whether some place in the text looks like the inside of a piece longer than `2 * PROBE_EVERY`."""
+    for start in range(PROBE_EVERY, len(text), PROBE_EVERY):
+        pieces = _compiled(pattern).findall(text[start : start + PROBE])
+        if len(pieces) <= 3:  # a run of blanks is cut behind its last line end and before its last blank
+            return True
+    return False
+
+
+def encode_pieces(text: str, pattern: str, merge: Merge, token_bytes: Callable[[int], bytes]) -> Iterator[int]:
+    """Ids of a text, piece by piece. `merge` is BPE of one piece, in memory proportional to its length."""
+    for match in _compiled(pattern).finditer(text):
+        piece = match[0].encode()
+        yield from merge(piece) if len(piece) <= PART else merge_in_parts(piece, merge, token_bytes)
+
+
+def merge_in_parts(piece: bytes, merge: Merge, token_bytes: Callable[[int], bytes]) -> array[int]:
+    """`merge(piece)`, `PART` bytes at a time."""
+    ids = array("i")
+    start, size = 0, PART
+    while start < len(piece):
+        part = merge(piece[start : start + size])
+        if ids and not _are_neighbours(ids[-1], part[0], merge, token_bytes):
+            redone = ids[-(size // PART) * DROPPED :]
+            del ids[-len(redone) :]
+            start -= sum(len(token_bytes(token)) for token in redone)
+            size *= 2
+            continue
+        kept = part if start + size >= len(piece) else part[: max(len(part) - DROPPED, 1)]
+        ids.extend(kept)
+        start += sum(len(token_bytes(token)) for token in kept)
+        size = PART
+    return ids
+
+
+def _are_neighbours(left: int, right: int, merge: Merge, token_bytes: Callable[[int], bytes]) -> bool:
+    return merge(token_bytes(left) + token_bytes(right)) == [left, right]
