@@ -46,7 +46,8 @@ def label(run: RunFolder) -> str:
 def find_run(name: str) -> RunFolder:
     """The run called `name`: a name or `outer/inner` inside `runs_dir()`, or a path. Raises ConfigError."""
     inside = runs_dir() / name
-    return RunFolder.open(inside if (inside / "run.json").exists() else Path(name) if os.sep in name else name)
+    is_path = os.sep in name and not (inside / "run.json").exists()
+    return RunFolder.open(Path(name) if is_path else inside)
 
 
 def state(run: RunFolder) -> str:
