@@ -5,11 +5,11 @@ Read in this order:
     config.py         the shape of a model, the published sizes; hf_config.py for the keys of `config.json`
     transformer.py    the network itself, one for all families
     attention.py      which token sees which: causal, windowed, packed documents
-    cache.py          what is remembered between calls, behind one small protocol
+    cache.py          what is remembered between calls, behind one small protocol; paged_cache.py for many sequences
     long_context.py   reading beyond the trained length: NTK, LogN, windows as pure functions
     loss.py           cross-entropy without ever holding all logits
     account.py        parameters, FLOPs and bytes of a shape
-    weights.py        safetensors of every family, in and out; gguf.py for GGUF
+    weights.py        safetensors of every family, in and out; gguf.py for GGUF; hub.py for names of models
 
 This chapter knows tensors and files of weights. It does not know text, tokens' meaning, optimizers or requests.
 """

@@ -17,7 +17,7 @@ from torch import Tensor
 from qianwen.model.config import QwenConfig
 from qianwen.model.long_context import stretch_factor
 
-BLOCK = 512  # queries that share one mask
+BLOCK = 256  # queries that share one mask
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, window: int = 0) -> Tensor:

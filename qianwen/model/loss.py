@@ -19,7 +19,7 @@ IGNORE = -100  # label of a token that is not predicted
 
 
 def chunked_cross_entropy(
-    hidden: Tensor, weight: Tensor, labels: Tensor, *, chunk_size: int = 1024
+    hidden: Tensor, weight: Tensor, labels: Tensor, *, chunk_size: int = 512
 ) -> tuple[Tensor, Tensor]:
     """Summed cross-entropy in nats and the number of labels that count.
 
