@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sft": ("qianwen.cli.sft:sft", "teach a language model to answer"),
     "eval": ("qianwen.cli.eval:evaluate", "put tasks to a model"),
     "chat": ("qianwen.cli.chat:chat", "talk to a model"),
+    "bench": ("qianwen.cli.bench:bench", "measure how fast a model reads and writes here"),
     "generate": ("qianwen.cli.generate:generate", "continue a prompt, or answer a file of prompts"),
     "serve": ("qianwen.cli.serve:serve", "models behind OpenAI's API"),
     "keys": ("qianwen.cli.serve:keys", "who may use a server: add, list and revoke keys"),

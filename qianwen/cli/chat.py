@@ -4,6 +4,7 @@ import json
 import shlex
 import signal
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -276,4 +277,5 @@ def _path(text: str) -> Path:
 
 
 def _print(text: str) -> None:
-    print(text, end="", flush=True)
+    """A model's text must not steer the terminal: control characters other than line end and tab are left out."""
+    print("".join(c for c in text if c in "\n\t" or not unicodedata.category(c).startswith("Cc")), end="", flush=True)

@@ -15,7 +15,7 @@ import dataclasses
 import difflib
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ from qianwen.engine.llm_engine import EngineConfig, LLMEngine, Output
 from qianwen.engine.params import SamplingParams
 from qianwen.engine.sampling import TokenLogprob
 from qianwen.model.transformer import Qwen
+from qianwen.quantize.load import load_model
 from qianwen.runtime.errors import RequestError
 from qianwen.runtime.language import tr
 from qianwen.tokenizer.tokenizer import Tokenizer
@@ -70,7 +71,10 @@ class RequestOutput:
 
 
 class LLM:
-    """`generate`, `stream`, `chat`. `defaults` are the sampling parameters of whoever names none."""
+    """`generate`, `stream`, `chat`.
+
+    `defaults` are the sampling parameters of whoever names none; `end_ids` end an answer besides ChatML's own tokens.
+    """
 
     def __init__(
         self,
@@ -80,21 +84,27 @@ class LLM:
         *,
         defaults: SamplingParams | None = None,
         draft_model: Qwen | None = None,
+        end_ids: Iterable[int] = (),
         name: str = "qianwen",
     ) -> None:
         self.tokenizer, self.name = tokenizer, name
         self.defaults = defaults or SamplingParams()
-        self.engine = LLMEngine(model, tokenizer, config, draft_model)
+        self.engine = LLMEngine(model, tokenizer, config, draft_model, end_ids)
         self._lock = threading.Lock()
         self._queues: dict[str, deque[Output]] = {}
 
     @classmethod
     def load(cls, name: str, *, bits: int | None = None, config: EngineConfig | None = None) -> LLM:
         """Load a folder, GGUF file, run or hub id, with the sampling its author recommends."""
-        from qianwen.quantize.load import load_model
-
         loaded = load_model(name, bits=bits)
-        return cls(loaded.model, loaded.tokenizer, config, defaults=_recommended(loaded.generation), name=loaded.name)
+        return cls(
+            loaded.model,
+            loaded.tokenizer,
+            config,
+            defaults=_recommended(loaded.generation),
+            end_ids=loaded.generation["eos_token_id"],
+            name=loaded.name,
+        )
 
     def generate(
         self,

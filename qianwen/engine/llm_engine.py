@@ -34,6 +34,7 @@ from qianwen.runtime.errors import RequestError
 from qianwen.runtime.language import tr
 from qianwen.tokenizer.tokenizer import Tokenizer
 
+END_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")  # a model that opens a turn has ended its own
 INVARIANT_TILE = 16  # rows of every forward in the batch-invariant mode
 
 
@@ -77,7 +78,12 @@ class LLMEngine:
     """`add_request`, `step`, `abort`."""
 
     def __init__(
-        self, model: Qwen, tokenizer: Tokenizer, config: EngineConfig | None = None, draft_model: Qwen | None = None
+        self,
+        model: Qwen,
+        tokenizer: Tokenizer,
+        config: EngineConfig | None = None,
+        draft_model: Qwen | None = None,
+        end_ids: Iterable[int] = (),
     ) -> None:
         self.tokenizer, self.config = tokenizer, config or EngineConfig()
         shape = model.config
@@ -102,7 +108,8 @@ class LLMEngine:
         self.blocks = BlockManager(num_blocks, size, self.config.prefix_caching)
         self.scheduler = Scheduler(self.blocks, self.config.max_num_seqs, self.config.max_num_batched_tokens)
         self.speculator = self._new_speculator(draft_model)
-        self.end_ids = frozenset((tokenizer.eod_id, tokenizer.im_start_id, tokenizer.im_end_id))
+        ends = (tokenizer.special_tokens.get(name) for name in END_TOKENS)
+        self.end_ids = frozenset((*end_ids, *(end for end in ends if end is not None)))
         self._hidden = control_ids(tokenizer)
         self._requests: dict[str, list[Sequence]] = {}
         self._siblings: dict[str, list[Sequence]] = {}  # answers that wait for the first one to read the prompt

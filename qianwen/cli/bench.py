@@ -1,0 +1,113 @@
+"""`qianwen bench`: how fast a model reads and writes on this machine, and in how much memory."""
+
+import random
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import tyro
+from rich.table import Table
+
+from qianwen.engine.llm import LLM
+from qianwen.engine.llm_engine import EngineConfig, LLMEngine
+from qianwen.engine.params import SamplingParams
+from qianwen.runtime.device import cpu_name, memory_in_use_bytes, peak_memory_bytes
+from qianwen.runtime.files import write_jsonl
+from qianwen.runtime.language import tr
+from qianwen.runtime.log import console
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """Measure prefill, one stream and batches. Prompts are random tokens and the end token is ignored."""
+
+    model: tyro.conf.Positional[str]
+    """Folder, GGUF file, run or hub id."""
+    bits: int | None = None
+    """Quantise while loading: 8 or 4."""
+    prompt_tokens: int = 512
+    new_tokens: int = 64
+    batches: tuple[int, ...] = (1, 4, 16)
+    """Answers at once."""
+    repeats: int = 3
+    """Medians are shown."""
+    threads: int | None = None
+    batch_invariant: bool = False
+    json: Path | None = None
+    """Also write the numbers, one line for each batch size."""
+
+
+HEADINGS = {
+    "prefill_tokens_per_s": "prefill tok/s",
+    "decode_tokens_per_s": "decode tok/s",  # of all answers together
+    "first_token_ms": "first token ms",
+    "step_ms": "step ms",
+}
+
+
+def bench(argv: list[str]) -> int:
+    """Load, warm up, measure, print."""
+    options = tyro.cli(BenchOptions, prog="qianwen bench", args=argv)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    length = options.prompt_tokens + options.new_tokens
+    config = EngineConfig(
+        max_num_seqs=max(options.batches),
+        num_blocks=max(options.batches) * (-(-length // 32) + 1),
+        prefix_caching=False,
+        batch_invariant=options.batch_invariant,
+    )
+    begin = time.perf_counter()
+    llm = LLM.load(options.model, bits=options.bits, config=config)
+    load_s, loaded_bytes = time.perf_counter() - begin, memory_in_use_bytes()
+    measure(llm.engine, 1, min(options.prompt_tokens, 32), 4)
+    speeds = {}
+    for batch in options.batches:
+        runs = [measure(llm.engine, batch, options.prompt_tokens, options.new_tokens) for _ in range(options.repeats)]
+        speeds[batch] = {name: statistics.median(run[name] for run in runs) for name in HEADINGS}
+    console.print(_table(speeds, options))
+    facts = {"name": llm.name, "cpu": cpu_name(), "threads": torch.get_num_threads()}
+    memory = {"load": load_s, "loaded": loaded_bytes / 1e9, "peak": peak_memory_bytes() / 1e9}
+    console.print(tr("{name} on {cpu}, {threads} threads", **facts))
+    console.print(tr("loaded in {load:.1f} s into {loaded:.2f} GB; at most {peak:.2f} GB in use", **memory))
+    if options.json:
+        common = facts | memory | {"bits": options.bits}
+        write_jsonl(options.json, [common | {"batch": batch} | speed for batch, speed in speeds.items()])
+    return 0
+
+
+def measure(engine: LLMEngine, batch: int, prompt_tokens: int, new_tokens: int) -> dict[str, float]:
+    """Run `batch` requests from their prompts to their last tokens."""
+    params = SamplingParams(temperature=0, max_tokens=new_tokens, ignore_eos=True)
+    for _ in range(batch):
+        engine.add_request([random.randrange(engine.runner.vocab_size) for _ in range(prompt_tokens)], params)
+    begin = time.perf_counter()
+    waiting, first = batch, 0.0
+    while waiting:
+        waiting -= sum(output.usage.completion_tokens == 1 for output in engine.step())
+        first = first or (time.perf_counter() - begin if waiting < batch else 0.0)
+    read_s = time.perf_counter() - begin
+    num_steps = num_tokens = 0
+    while engine.has_work:
+        num_tokens += sum(len(output.token_ids) for output in engine.step())
+        num_steps += 1
+    write_s = time.perf_counter() - begin - read_s
+    return {
+        "prefill_tokens_per_s": batch * prompt_tokens / read_s,
+        "decode_tokens_per_s": num_tokens / write_s,
+        "first_token_ms": 1e3 * first,
+        "step_ms": 1e3 * write_s / max(num_steps, 1),
+    }
+
+
+def _table(speeds: dict[int, dict[str, float]], options: BenchOptions) -> Table:
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for heading in ("answers", *HEADINGS.values()):
+        table.add_column(tr(heading), justify="right")
+    for batch, speed in speeds.items():
+        table.add_row(str(batch), *(f"{speed[name]:,.1f}" for name in HEADINGS))
+    lengths = {"prompt": options.prompt_tokens, "new": options.new_tokens}
+    table.caption = tr("prompts of {prompt} tokens, {new} new ones", **lengths)
+    return table
