@@ -1,0 +1,209 @@
+"""`qianwen tokenizer`: learn a vocabulary, add words to one, compare them, look at tokens, convert files."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from qianwen.runtime.language import tr
+from qianwen.runtime.log import console
+
+if TYPE_CHECKING:
+    from qianwen.tokenizer.tokenizer import Tokenizer
+    from qianwen.tokenizer.vocab import Vocabulary
+
+
+@dataclass(frozen=True)
+class Train:
+    """Learn a vocabulary from text, with Qwen's pattern: digits one by one, Unicode composed."""
+
+    inputs: tyro.conf.Positional[str]
+    """Folder or file: text, Markdown, code, JSON lines (.gz, .zst), Parquet."""
+    out: tyro.conf.Positional[str]
+    """Folder to write qwen.tiktoken, tokenizer.json, vocab.json and merges.txt to."""
+    vocab_size: int = 8192
+    """Number of ids, the 208 control tokens included."""
+    base: str = ""
+    """Vocabulary to continue: `qwen`, a model folder or a file. Its ids stay."""
+
+    def run(self) -> None:
+        import time
+
+        from qianwen.data.readers import documents
+        from qianwen.tokenizer.tokenizer import Tokenizer
+        from qianwen.tokenizer.train import train_vocabulary
+
+        sizes: list[int] = []
+
+        def texts():
+            for document in documents(self.inputs):
+                sizes.append(len(document["text"].encode()))
+                yield document["text"]
+
+        began = time.perf_counter()
+        vocabulary = train_vocabulary(texts(), self.vocab_size, _vocabulary(self.base) if self.base else None)
+        seconds = time.perf_counter() - began
+        Tokenizer(vocabulary).save(self.out)
+        learned = "{size:,} tokens from {documents:,} documents, {mb:.1f} MB, in {seconds:.1f} s"
+        _say(learned, size=vocabulary.size, documents=len(sizes), mb=sum(sizes) / 1e6, seconds=seconds)
+        _say("next: {command}", command=f"qianwen tokenizer encode 'Hello, 世界! 2024' --tokenizer {self.out}")
+
+
+@dataclass(frozen=True)
+class Extend:
+    """Add words to a vocabulary, without moving an id."""
+
+    words: tyro.conf.Positional[str]
+    """File with a word and its frequency on each line, between them a tab."""
+    out: tyro.conf.Positional[str]
+    """`FILE.tiktoken` for the new tokens alone, or a folder for the whole vocabulary."""
+    tokenizer: str = "qwen"
+    """`qwen`, a model folder or a file."""
+    start_id: int | None = None
+    """First new id; by default the first one behind all others (Qwen: 151851)."""
+
+    def run(self) -> None:
+        from qianwen.tokenizer.extend import extend_vocabulary, read_words
+        from qianwen.tokenizer.vocab import save_vocabulary, write_tiktoken
+
+        with open(self.words, encoding="utf-8", errors="replace") as lines:
+            extension = extend_vocabulary(_vocabulary(self.tokenizer), read_words(lines), self.start_id)
+        for word, pieces in extension.split.items():
+            _say("left out, as the pattern splits it: {word} → {pieces}", word=word, pieces=pieces)
+        for word in extension.known:
+            _say("a token already: {word}", word=word)
+        for token, index in extension.tokens.items():
+            console.print(f"{index}  {token.decode(errors='backslashreplace')}", markup=False)
+        if self.out.endswith(".tiktoken"):
+            write_tiktoken(extension.tokens, self.out)
+        else:
+            save_vocabulary(extension.vocabulary, self.out)
+        grown = "{count} new tokens in {out}; the vocabulary now has {size:,} ids"
+        _say(grown, count=len(extension.tokens), out=self.out, size=extension.vocabulary.size)
+
+
+@dataclass(frozen=True)
+class Compression:
+    """Bytes per token by language, against other vocabularies, as a table, JSON and the figure of the memo."""
+
+    inputs: tyro.conf.Positional[tuple[str, ...]]
+    """Files or folders: JSON lines with `lang` and `text` or `lines`, or text files named by language."""
+    out: str = "compression"
+    """Folder to write compression.json and compression.png to."""
+    tokenizers: tuple[str, ...] = ("qwen", "cl100k", "o200k")
+    """`qwen`, `cl100k`, `o200k`, a path, or NAME=PATH."""
+    reference: str = ""
+    """The vocabulary that is 1 in the figure; by default the last one."""
+    languages: tuple[str, ...] = ()
+    """By default the memo's nineteen, as far as there are documents."""
+
+    def run(self) -> None:
+        from rich.table import Table
+
+        from qianwen.runtime.errors import ConfigError, DataError
+        from qianwen.runtime.files import atomic_file
+        from qianwen.runtime.log import progress
+        from qianwen.tokenizer.compression import LANGUAGES, draw, measure, open_vocabulary, read_texts, summary
+
+        vocabularies = {}
+        for spec in self.tokenizers:
+            try:
+                vocabularies |= [open_vocabulary(spec)]
+            except DataError as error:  # no network
+                _say("left out: {error}", error=error)
+        reference = self.reference or next(reversed(vocabularies), "")
+        if reference not in vocabularies:
+            known = ", ".join(vocabularies)
+            raise ConfigError(tr("no vocabulary {name} to refer to, only {known}", name=reference, known=known))
+        texts = read_texts(self.inputs, self.languages or LANGUAGES)
+        rows = list(progress(measure(texts, vocabularies), len(texts), tr("languages encoded")))
+        table = Table(box=None, header_style="dim", pad_edge=False, title=tr("bytes per token"), title_justify="left")
+        table.add_column("")
+        for heading in (tr("documents"), tr("bytes"), *vocabularies):
+            table.add_column(heading, justify="right")
+        for row in rows:
+            values = (f"{row.bytes_per_token(name):.2f}" for name in vocabularies)
+            table.add_row(row.language, f"{row.num_documents:,}", f"{row.num_bytes:,}", *values)
+        console.print(table)
+        out = Path(self.out)
+        with atomic_file(out / "compression.json", "w") as file:
+            json.dump(summary(rows, reference), file, indent=1)
+        with atomic_file(out / "compression.png") as file:
+            draw(rows, reference).savefig(file, format="png", dpi=150)
+        _say("written: {path}", path=out / "compression.json")
+        _say("written: {path}", path=out / "compression.png")
+
+
+@dataclass(frozen=True)
+class Encode:
+    """Show the tokens of a text."""
+
+    text: tyro.conf.Positional[str] = "-"
+    """The text; `-` reads it from the standard input."""
+    tokenizer: str = "qwen"
+    """`qwen`, a model folder or a file."""
+
+    def run(self) -> None:
+        from qianwen.tokenizer.tokenizer import Tokenizer
+
+        chosen = Tokenizer(_vocabulary(self.tokenizer), fast=False)
+        text = sys.stdin.read() if self.text == "-" else self.text
+        ids = chosen.encode(text)
+        for index in ids:
+            console.print(f"{index:>7}  {_shown(chosen, index)}", markup=False)
+        size = len(text.encode(errors="replace"))
+        summary = "{tokens} tokens, {bytes} bytes: {ratio:.2f} bytes per token"
+        _say(summary, tokens=len(ids), bytes=size, ratio=size / max(len(ids), 1))
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Write a vocabulary in every form: qwen.tiktoken, tokenizer.json, vocab.json with merges.txt."""
+
+    tokenizer: tyro.conf.Positional[str]
+    """`qwen`, a model folder or a file."""
+    out: tyro.conf.Positional[str]
+    """Folder to write to."""
+
+    def run(self) -> None:
+        from qianwen.tokenizer.vocab import save_vocabulary
+
+        vocabulary = _vocabulary(self.tokenizer)
+        save_vocabulary(vocabulary, self.out)
+        written = "{out}: {regular:,} tokens and {special} special ones, in every form"
+        _say(written, out=self.out, regular=len(vocabulary.ranks), special=len(vocabulary.special_tokens))
+
+
+def tokenizer(argv: list[str]) -> int:
+    """Run the step that is asked for."""
+    steps = (
+        Annotated[Train, tyro.conf.subcommand("train")]
+        | Annotated[Extend, tyro.conf.subcommand("extend")]
+        | Annotated[Compression, tyro.conf.subcommand("compression")]
+        | Annotated[Encode, tyro.conf.subcommand("encode")]
+        | Annotated[Convert, tyro.conf.subcommand("convert")]
+    )
+    tyro.cli(steps, prog="qianwen tokenizer", args=argv).run()
+    return 0
+
+
+def _vocabulary(name: str) -> "Vocabulary":
+    from qianwen.tokenizer.vocab import load_vocabulary, qwen_vocabulary
+
+    return qwen_vocabulary() if name == "qwen" else load_vocabulary(name)
+
+
+def _shown(chosen: "Tokenizer", index: int) -> str:
+    """A token as Python would spell it: blanks and broken characters can be told apart."""
+    token = chosen.token_bytes(index)
+    try:
+        return repr(token.decode())
+    except UnicodeDecodeError:
+        return repr(token)
+
+
+def _say(text: str, **values: object) -> None:
+    console.print(tr(text, **values), markup=False)
