@@ -106,7 +106,7 @@ def main() -> None:
         [HERE / "peers.sh", "node-llama-cpp"], check=True, capture_output=True, text=True
     ).stdout.strip().splitlines()[-1]  # fmt: skip
     bits = ["--bits", options.bits] if options.bits else []
-    qianwen = [sys.executable, "-m", "qianwen", "serve", f"bench={options.model}", "--port", "PORT", "--no-pages"]
+    qianwen = [sys.executable, "-m", "qianwen", "serve", f"bench={options.model}", "--port", "PORT"]
     ours, our_url = start([*qianwen, "--context", "512", *bits])
     peer, peer_url = start(["node", str(HERE / "llama_server.mjs"), home, options.model, "16", "PORT"])
     report, ratios = (

@@ -17,7 +17,7 @@ import openai
 model = sys.argv[1] if len(sys.argv) > 1 else "runs/demo"
 with socket.create_server(("127.0.0.1", 0)) as free:
     port = free.getsockname()[1]
-command = [sys.executable, "-m", "qianwen", "serve", f"demo={model}", "--port", str(port), "--no-pages"]
+command = [sys.executable, "-m", "qianwen", "serve", f"demo={model}", "--port", str(port)]
 server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 try:
     url = f"http://127.0.0.1:{port}"

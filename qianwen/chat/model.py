@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 from qianwen.chat.messages import FunctionSpec, Message, ToolCall
 
-FinishReason = Literal["stop", "length", "tool_calls", "abort"]
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "abort"]
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def store_path() -> Path:
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """Serve models over HTTP with OpenAI's API, and a chat page with the [ui] extra installed."""
+    """Serve models over HTTP with OpenAI's API."""
 
     models: tyro.conf.Positional[tuple[str, ...]]
     """Folders, GGUF files, runs or hub ids; NAME=MODEL serves one under a name of your choice."""
@@ -51,8 +51,6 @@ class ServeOptions:
     """Web pages of other sites that may call it, as https://NAME."""
     guard: str = ""
     """MODULE:FUNCTION that refuses prompts and answers: text in, a reason or None out."""
-    pages: bool = True
-    """The web pages, where Gradio is installed."""
     store: Path | None = None
     """File of keys, usage and conversations."""
     limits: Limits = field(default_factory=Limits)
@@ -75,11 +73,9 @@ def serve(argv: list[str]) -> int:
     models = [_load(entry, options) for entry in options.models]
     service = Service(models, Admission(options.limits, store), store, guard)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    mount = _pages(service) if options.pages else None
     url = f"http://{options.host}:{options.port}"
     console.print(tr("serving {names} at {url}/v1", names=", ".join(service.models), url=url), style="bold")
-    console.print(tr("chat page: {url}/", url=url) if mount else tr("no pages: pip install 'qianwen[ui]' brings them"))
-    app.serve(app.create_app(service, door, mount=mount), service, options.host, options.port, sockets)
+    app.serve(app.create_app(service, door), service, options.host, options.port, sockets)
     return 0
 
 
@@ -114,16 +110,6 @@ def _load(entry: str, options: ServeOptions):  # noqa: ANN202  # Served, whose i
     llm = LLM.load(model, bits=options.bits, config=config)
     engine = llm.engine
     return Served(name or llm.name, Bridge(engine), llm.tokenizer, engine.max_model_len, llm.defaults)
-
-
-def _pages(service):  # noqa: ANN001, ANN202
-    try:
-        from qianwen.serve.ui.pages import mount_pages
-    except ModuleNotFoundError as error:
-        if error.name != "gradio":
-            raise
-        return None
-    return mount_pages(service)
 
 
 def keys(argv: list[str]) -> int:

@@ -35,8 +35,8 @@ HEADER_SECONDS = 20.0  # for a client to send the head of its request
 log = logging.getLogger("qianwen.serve")
 
 
-def create_app(service: Service, door: Door, *, mount: Callable[[FastAPI], Any] | None = None) -> Callable:
-    """The ASGI application. `mount` may hang pages on it before the door is put in front."""
+def create_app(service: Service, door: Door) -> Callable:
+    """The ASGI application, with the door in front."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -50,8 +50,6 @@ def create_app(service: Service, door: Door, *, mount: Callable[[FastAPI], Any] 
         app.add_exception_handler(kind, answer)
     app.add_exception_handler(ClientGone, _nobody_left)
     app.add_exception_handler(Exception, _our_fault)
-    if mount is not None:
-        app = mount(app) or app
     return Gate(app, door=door, metrics=service.metrics)
 
 

@@ -23,11 +23,11 @@ from starlette.responses import JSONResponse, Response
 from qianwen.chat.chatml import render
 from qianwen.chat.functions import call_reader, function_format, function_stop
 from qianwen.chat.messages import FunctionSpec, from_openai
-from qianwen.chat.model import Usage
+from qianwen.chat.model import FinishReason, Usage
 from qianwen.engine.constrain import Grammar, call_grammar, json_grammar
 from qianwen.engine.llm_engine import Output
 from qianwen.engine.params import SamplingParams
-from qianwen.engine.scoring import embed
+from qianwen.engine.scoring import Pooling, embed
 from qianwen.runtime.errors import QianwenError, RequestError
 from qianwen.runtime.language import tr
 from qianwen.serve import protocol
@@ -128,7 +128,7 @@ def _grammar(request: protocol.ChatCompletionRequest, functions: list[FunctionSp
             raise RequestError(tr("response_format and a forced tool call exclude each other"), param="response_format")
         forced = [function for function in functions if name in (None, function.name)]
         return call_grammar(served.tokenizer, forced, function_format(served.tokenizer))
-    if not is_json:
+    if wanted is None or wanted.type == "text":
         return None
     if functions:
         raise RequestError(tr("response_format needs tool_choice 'none' when there are tools"), param="response_format")
@@ -162,7 +162,7 @@ def prepare_completion(request: protocol.CompletionRequest, served: Served) -> J
 
 async def run(job: Job, service: Service, salt: str) -> AsyncIterator[Piece]:
     """The pieces of all choices as the engine brings them, through the guard if there is one."""
-    merged: asyncio.Queue[tuple[int, Output] | Exception | None] = asyncio.Queue()
+    merged: asyncio.Queue[tuple[int, Output] | Exception] = asyncio.Queue()
     n = job.params[0].n
 
     async def follow(position: int) -> None:
@@ -200,7 +200,9 @@ async def run(job: Job, service: Service, salt: str) -> AsyncIterator[Piece]:
 
 async def _guarded(guard: GuardedText, output: Output) -> Output:
     text = await guard.feed(output.text, output.finish_reason is not None)
-    reason = "content_filter" if guard.reason and output.finish_reason else output.finish_reason
+    reason: FinishReason | None = output.finish_reason
+    if guard.reason and reason:
+        reason = "content_filter"
     return replace(output, text=text, finish_reason=reason, logprobs=() if guard.reason else output.logprobs)
 
 
@@ -321,7 +323,7 @@ def _documented(body: type[protocol.Wire]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
-async def _embed(served: Served, prompts: list[list[int]], pooling: str) -> list[np.ndarray]:
+async def _embed(served: Served, prompts: list[list[int]], pooling: Pooling) -> list[np.ndarray]:
     return [await served.bridge.call(lambda ids=ids: embed(served.bridge.engine, ids, pooling)) for ids in prompts]
 
 
