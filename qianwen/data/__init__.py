@@ -5,6 +5,7 @@ Read in this order:
     sources.py     named corpora: where their text comes from, licence, size, hash
     readers.py     a folder of text, Markdown, code, JSON lines or Parquet as documents; what is unreadable, and why
     dedup.py       documents that are there twice
+    outline.py     Python source as its signatures and docstrings
     pipeline.py    read → deduplicate → choose → hold out; how a stage resumes
     pack.py        documents as token files, and token files as full, shuffled, resumable sequences
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from qianwen.data.dedup import fingerprint, without_duplicates
+from qianwen.data.outline import outline
 from qianwen.data.readers import Document, Rejected, read_folder
 from qianwen.runtime.atomic import MANIFEST
 from qianwen.runtime.errors import CheckpointError, DataError
@@ -38,6 +39,7 @@ class CorpusConfig:
 
     held_out: float = 0.03  # share of the documents nothing learns from
     shares: dict[str, float] = field(default_factory=dict)  # corpus → share of its documents that is used; others: all
+    outline_code: bool = False  # take of Python files only signatures and docstrings
 
 
 def build_corpus(inputs: str | Path, folder: Path, config: CorpusConfig) -> dict[str, Any]:
@@ -47,7 +49,8 @@ def build_corpus(inputs: str | Path, folder: Path, config: CorpusConfig) -> dict
     """
     parts: dict[str, list[Document]] = {"train": [], "held_out": []}
     rejected: list[Rejected] = []
-    for document in without_duplicates(read_folder(inputs)):
+    found = read_folder(inputs)
+    for document in without_duplicates(map(_outlined, found) if config.outline_code else found):
         if isinstance(document, Rejected):
             rejected.append(document)
         elif chance(document["text"], "choose") < config.shares.get(corpus_of(document), 1.0):
@@ -74,6 +77,17 @@ def build_corpus(inputs: str | Path, folder: Path, config: CorpusConfig) -> dict
     }
     (folder / "counts.json").write_text(json.dumps(counts, indent=1, ensure_ascii=False), encoding="utf-8")
     return counts
+
+
+def _outlined(document: Document | Rejected) -> Document | Rejected:
+    """Python as its documentation; everything else as it is."""
+    if isinstance(document, Rejected) or document["kind"] != "code":
+        return document
+    try:
+        text = outline(document["text"])
+    except (SyntaxError, ValueError, RecursionError):  # another language, or another Python
+        return document
+    return {**document, "text": text} if text else Rejected(document["source"], 0, tr("without docstrings"))
 
 
 def corpus_of(document: Document) -> str:

@@ -92,7 +92,8 @@ def _text(config: DemoConfig, run: RunFolder) -> None:
     name, inputs = config.text.source, Path(config.text.source)
     if not inputs.is_dir():
         inputs = run.path / "sources" / "documents"
-        sources = named(name, config.text.licences)
+        shares = config.text.corpus.shares
+        sources = [source for source in named(name, config.text.licences) if shares.get(source.name, 1.0) > 0]
         settings = {"sources": [source.name for source in sources]}
         stage(run.path / "sources", settings, lambda folder: _fetch(sources, folder))
     settings = dataclasses.asdict(config.text) | {"inputs": _fingerprint(inputs)}

@@ -27,11 +27,13 @@ def demo(name: str = "demo", source: str = "quickstart", licences: tuple[str, ..
         licences=licences,
         corpus=CorpusConfig(
             held_out=0.03,
-            shares={"wikipedia-fr": 0.25, "wikipedia-es": 0.25, "python-stdlib": 0.15, "many-languages": 0.02},
+            # In minutes a model this small learns one language, and what functions do rather than how.
+            outline_code=True,
+            shares={"python-stdlib": 0.6, "wikipedia-fr": 0.0, "wikipedia-es": 0.0, "many-languages": 0.0},
         ),
-        num_sums=24_000,
+        num_sums=32_000,
         held_out_sums=0.1,
-        num_dialogues={"definition": 2400, "person": 800, "docstring": 400, "arithmetic": 2400},
+        num_dialogues={"definition": 2400, "person": 800, "docstring": 600, "arithmetic": 2200},
         num_questions=80,
     )
     return DemoConfig(name=name, text=text, vocab_size=VOCAB_SIZE, pretrain=pretrain(name, seed), sft=sft(name, seed))
@@ -50,9 +52,9 @@ def pretrain(name: str = "demo", seed: int = 0) -> PretrainConfig:
             steps=2400,
             sequences_per_step=1,
             micro_batch_size=1,
-            lr=2e-3,
+            lr=3e-3,
             warmup_steps=40,
-            min_lr_ratio=0.05,
+            min_lr_ratio=0.0,
         ),
         optim=AdamWConfig(weight_decay=0.1),
         seed=seed,
@@ -72,7 +74,9 @@ def sft(name: str = "demo", seed: int = 0) -> SFTConfig:
         data=str(folder / "text" / "dialogues" / "train.jsonl"),
         seq_len=512,
         epochs=1.0,
-        loop=LoopConfig(steps=0, sequences_per_step=2, micro_batch_size=2, lr=1e-3, warmup_steps=20, min_lr_ratio=0.0),
+        loop=LoopConfig(
+            steps=0, sequences_per_step=1, micro_batch_size=1, lr=1.5e-3, warmup_steps=20, min_lr_ratio=0.0
+        ),
         seed=seed,
         log_steps=50,
         save_steps=200,
@@ -86,7 +90,7 @@ def quick(
     whole = demo(name, source, licences, seed)
     text = replace(
         whole.text,
-        corpus=CorpusConfig(held_out=0.1, shares={"python-stdlib": 0.1}),
+        corpus=CorpusConfig(held_out=0.1, outline_code=True, shares={"python-stdlib": 0.4}),
         num_sums=800,
         num_dialogues={"docstring": 60, "arithmetic": 60, "definition": 60},
         num_questions=4,

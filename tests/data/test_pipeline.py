@@ -105,3 +105,15 @@ def test_a_failed_stage_leaves_nothing(tmp_path: Path) -> None:
 )
 def test_a_document_knows_its_corpus(source: str, corpus: str) -> None:
     assert corpus_of(Document(text="", source=source, lang="", licence="", kind="docs")) == corpus
+
+
+def test_code_can_be_reduced_to_its_documentation(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for i in range(40):
+        (tmp_path / "in" / f"{i}.py").write_text(f'def f{i}(x):\n    """Return {i} of x."""\n    return secret{i}')
+    (tmp_path / "in" / "a.js").write_text("function f() { return 1; }")
+    (tmp_path / "in" / "bare.py").write_text("x = 1")
+    counts = build(tmp_path / "in", tmp_path / "out", held_out=0.2, outline_code=True)
+    texts = [row["text"] for name in PARTS for row in read_jsonl(tmp_path / "out" / name / "documents.jsonl")]
+    assert len(texts) == 41 and not any("secret" in text for text in texts)
+    assert "function f() { return 1; }" in texts and counts["rejected"] == {"without docstrings": 1}
