@@ -4,9 +4,9 @@
     int4, int5    w ≈ S · code − M, with S and M per 32 inputs, themselves 8-bit multiples of two scales per 256 inputs
 
 Plain rounding spreads the codes from a group's smallest to its largest weight. Less error is left if the range is
-stretched or shrunk a little and S and M are then fitted to the codes by least squares; `search` ranges are tried and the
-best kept, as llama.cpp does for its K-quants. An error counts times the `importance` of its input. Without data one thing
-is known of it: the normalisation before most linears multiplies input k by a learned g_k, so g² is its expected square.
+stretched or shrunk a little and S and M are then fitted to the codes by least squares: `search` ranges are tried and
+the best kept, as llama.cpp does for its K-quants. An error counts times the `importance` of its input. Even without
+data something is known of it: the norm before most linears multiplies input k by a learned g_k, so g_k² is its share.
 
 Not here: the layout in memory (`packing.py`), and methods that look at activations (`gptq.py`).
 Shapes: N outputs, K inputs, G groups of an output.
@@ -36,7 +36,9 @@ def quantize_affine(weight: Tensor, bits: int, importance: Tensor | None = None,
     """fp32 [N, K] → int4 or int5. `importance` [K] weighs the squared errors of the inputs."""
     top = 2**bits - 1
     weight = F.pad(weight.float(), (0, -weight.size(1) % GROUP))
-    weights = torch.ones(weight.size(1)) if importance is None else F.pad(importance.float(), (0, -len(importance) % GROUP))
+    weights = (
+        torch.ones(weight.size(1)) if importance is None else F.pad(importance.float(), (0, -len(importance) % GROUP))
+    )
     step, low = (kernels.fit if kernels.available() else fit)(weight, weights.contiguous(), top, search)
     d, s = _two_levels(step)
     e, t = _two_levels(low)

@@ -7,7 +7,7 @@
 
 The functions below take and return fp32 tensors on the CPU and share PyTorch's OpenMP threads: `torch.set_num_threads`
 holds for them too. A row's results have the same bits whatever rows stand beside it: always in `rms_norm`, `rope_`,
-`silu_mul` and `paged_attention`, and in `Linear` for dense and int8 weights, or with `few=ALL_ROWS`.
+`silu_mul` and `paged_attention`, and in `Linear` for dense and int8 weights, or made with `few=ALL_ROWS`.
 
 They need AVX-512 with VNNI and a compiler; ask `available()` first. Not here: AMX tiles, AVX2, Arm.
 Shapes: T tokens of all sequences, S sequences, N pages, b page size, h query heads, g key/value heads, d head_dim.
@@ -21,10 +21,13 @@ from ctypes import c_float, c_int64, c_void_p
 import torch
 from torch import Tensor
 
+from qianwen.quantize.kernels import tuning
 from qianwen.quantize.kernels.build import library
 
 HUGE_PAGE = 1 << 21
 ALL_ROWS = 1 << 40
+TRIAL_SIZE = 1536
+TWO_WAYS = {"int4": 0, "int5": 1, "q4_0": 2, "q5_0": 3, "q6_k": 4, "q8_0": 5}  # as numbered in formats.h
 
 
 @functools.cache
@@ -40,10 +43,11 @@ class _Linear(ctypes.Structure):
         ("inputs", c_int64),
         ("outputs", c_int64),
         ("format", c_int64),
+        ("few", c_int64),
     ]
 
 
-class _Cache(ctypes.Structure):
+class Cache(ctypes.Structure):
     _fields_ = [
         *((name, c_void_p) for name in ("k", "v")),
         *((name, c_int64) for name in ("is_bfloat16", "page_size", "kv_heads", "dim")),
@@ -66,12 +70,14 @@ class _Queries(ctypes.Structure):
 
 
 @functools.cache
-def _functions() -> ctypes.CDLL:
+def functions() -> ctypes.CDLL:
+    """The C functions of kernels.cpp."""
     path = library()
     assert path is not None, "ask available() first"
     functions = ctypes.CDLL(str(path))  # OpenMP is already in the process, torch's own: the loader finds it by name
     prototypes = {
-        "qw_linear": (c_void_p, c_void_p, c_int64, c_void_p, c_int64),
+        "qw_linear": (c_void_p, c_void_p, c_int64, c_void_p),
+        "qw_layer": (c_void_p, c_void_p),
         "qw_rms_norm": (c_void_p, c_void_p, c_float, c_int64, c_int64, c_void_p, c_void_p),
         "qw_silu_mul": (c_void_p, c_int64, c_int64, c_void_p),
         "qw_rope": (*(c_void_p, c_int64, c_int64) * 2, c_int64, c_int64, c_void_p, c_void_p),
@@ -90,21 +96,41 @@ def _check(*tensors: Tensor) -> None:
 
 
 class Linear:
-    """A packed weight (`packing.py`) and its bias, ready to be applied. Keeps both alive."""
+    """A packed weight (`packing.py`) and its bias, ready to be applied. Keeps both alive.
 
-    def __init__(self, packed: Tensor, bias: Tensor | None, outputs: int, inputs: int, index: int) -> None:
-        self.tensors = packed, bias
-        self.outputs, self.inputs = outputs, inputs
+    `index` is the format's number; up to `few` rows are computed in the way of few rows.
+    """
+
+    def __init__(self, packed: Tensor, bias: Tensor | None, shape: tuple[int, int], index: int, few: int) -> None:
+        self.tensors, self.outputs, self.few = (packed, bias), shape[0], few
         where = None if bias is None else bias.data_ptr()
-        self.struct = _Linear(packed.data_ptr(), where, inputs, outputs, index)
-        self.address = ctypes.addressof(self.struct)
+        self._struct = _Linear(packed.data_ptr(), where, shape[1], shape[0], index, few)
+        self.address = ctypes.addressof(self._struct)
 
-    def __call__(self, x: Tensor, *, few: int) -> Tensor:
-        """x [T, inputs] → [T, outputs]; up to `few` rows are computed the way of few rows."""
+    def __call__(self, x: Tensor) -> Tensor:
+        """x [T, inputs] → [T, outputs]."""
         _check(x)
         out = torch.empty(x.size(0), self.outputs)
-        _functions().qw_linear(self.address, x.data_ptr(), x.size(0), out.data_ptr(), few)
+        functions().qw_linear(self.address, x.data_ptr(), x.size(0), out.data_ptr())
         return out
+
+
+@functools.cache
+def few_rows(format: str) -> int:
+    """Up to how many rows of a linear in this format the way of few rows is the faster one here."""
+    path = library()
+    assert path is not None
+    return tuning.few_rows(path.parent, list(TWO_WAYS), _try).get(format, 0)
+
+
+def _try(format: str, rows: int, as_few: bool) -> None:
+    _trial(format, ALL_ROWS if as_few else 0)(torch.zeros(rows, TRIAL_SIZE))
+
+
+@functools.cache
+def _trial(format: str, few: int) -> Linear:
+    zeros = torch.zeros(TRIAL_SIZE * TRIAL_SIZE * 9 // 8, dtype=torch.uint8)
+    return Linear(zeros, None, (TRIAL_SIZE, TRIAL_SIZE), TWO_WAYS[format], few)
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, residual: Tensor | None = None) -> Tensor:
@@ -112,7 +138,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, residual: Tensor | None = No
     _check(x, weight)
     out = torch.empty_like(x)
     where = None if residual is None else residual.data_ptr()
-    _functions().qw_rms_norm(x.data_ptr(), weight.data_ptr(), eps, x.size(0), x.size(1), where, out.data_ptr())
+    functions().qw_rms_norm(x.data_ptr(), weight.data_ptr(), eps, x.size(0), x.size(1), where, out.data_ptr())
     return out
 
 
@@ -120,14 +146,14 @@ def rope_(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> None:
     """Rotate q [T, h, d] and k [T, g, d] in place by cos and sin [T, d / 2]; tokens may lie apart, heads may not."""
     _check(cos, sin)
     heads = [(x.data_ptr(), x.stride(0), x.size(1)) for x in (q, k)]
-    _functions().qw_rope(*heads[0], *heads[1], q.size(0), q.size(2), cos.data_ptr(), sin.data_ptr())
+    functions().qw_rope(*heads[0], *heads[1], q.size(0), q.size(2), cos.data_ptr(), sin.data_ptr())
 
 
 def silu_mul(gate_up: Tensor) -> Tensor:
     """silu(gate) · up for [T, 2 · size], gates first → [T, size]."""
     _check(gate_up)
     out = torch.empty(gate_up.size(0), gate_up.size(1) // 2)
-    _functions().qw_silu_mul(gate_up.data_ptr(), out.size(0), out.size(1), out.data_ptr())
+    functions().qw_silu_mul(gate_up.data_ptr(), out.size(0), out.size(1), out.data_ptr())
     return out
 
 
@@ -148,10 +174,20 @@ def paged_attention(
     and how many of its last tokens q has. `window`: each token sees only that many, itself included. → [T, h, d].
     """
     assert q.dtype == torch.float32 and q.stride(-1) == 1 and q.stride(-2) == q.size(2)
+    out = torch.empty(q.shape)
+    cache = describe_cache(k_pages, v_pages, block_tables, context_lens, query_lens)
+    queries = _Queries(q.data_ptr(), q.stride(0), q.size(1), scale, window or 0, out.data_ptr())
+    functions().qw_paged_attention(ctypes.addressof(cache), ctypes.addressof(queries))
+    return out
+
+
+def describe_cache(
+    k_pages: Tensor, v_pages: Tensor, block_tables: Tensor, context_lens: Tensor, query_lens: Tensor
+) -> Cache:
+    """The arguments of `paged_attention` as C has them; whoever calls keeps the tensors alive."""
     assert k_pages.is_contiguous() and v_pages.is_contiguous() and k_pages.dtype in (torch.float32, torch.bfloat16)
     assert all(x.dtype == torch.int32 and x.is_contiguous() for x in (block_tables, context_lens, query_lens))
-    out = torch.empty(q.shape)
-    cache = _Cache(
+    return Cache(
         k_pages.data_ptr(),
         v_pages.data_ptr(),
         k_pages.dtype == torch.bfloat16,
@@ -162,9 +198,6 @@ def paged_attention(
         query_lens.data_ptr(),
         len(query_lens),
     )
-    queries = _Queries(q.data_ptr(), q.stride(0), q.size(1), scale, window or 0, out.data_ptr())
-    _functions().qw_paged_attention(ctypes.addressof(cache), ctypes.addressof(queries))
-    return out
 
 
 def fit(weight: Tensor, importance: Tensor, top: int, ranges: int) -> tuple[Tensor, Tensor]:
@@ -172,7 +205,7 @@ def fit(weight: Tensor, importance: Tensor, top: int, ranges: int) -> tuple[Tens
     _check(weight, importance)
     steps, lows = torch.empty(2, weight.size(0), weight.size(1) // 32)
     where = (steps.data_ptr(), lows.data_ptr())
-    _functions().qw_fit(weight.data_ptr(), *weight.shape, importance.data_ptr(), top, ranges, *where)
+    functions().qw_fit(weight.data_ptr(), *weight.shape, importance.data_ptr(), top, ranges, *where)
     return steps, lows
 
 

@@ -1,7 +1,7 @@
 // The kernels as C functions, each one team of threads. `__init__.py` says what they compute and calls them.
 #include "attention.h"
 #include "grid.h"
-#include "linears.h"
+#include "layer.h"
 
 namespace {
 thread_local Scratch shared_memory, own_memory;
@@ -10,10 +10,10 @@ thread_local Scratch shared_memory, own_memory;
 #pragma GCC visibility push(default)
 extern "C" {
 
-void qw_linear(const Linear* linear, const float* x, int64_t rows, float* y, int64_t few) {
+void qw_linear(const Linear* linear, const float* x, int64_t rows, float* y) {
     char* memory = shared_memory.get<char>(row_bytes(*linear, rows));
 #pragma omp parallel
-    apply(*linear, x, rows, y, few, memory, own_memory);
+    apply(*linear, x, rows, {y, linear->outputs, false}, memory, own_memory);
 }
 
 void qw_rms_norm(const float* x, const float* weight, float eps, int64_t rows, int64_t size, float* residual, float* out) {
@@ -39,6 +39,14 @@ void qw_paged_attention(const Cache* cache, const Queries* queries) {
     const std::vector<Piece> work = pieces(*cache, queries->heads / cache->kv_heads);
 #pragma omp parallel
     attention(*cache, *queries, work, own_memory);
+}
+
+// One decoder layer for all tokens of a step, in place.
+void qw_layer(const Layer* layer, const Step* step) {
+    const Buffers buffers(*layer, step->tokens, shared_memory);
+    const std::vector<Piece> work = pieces(step->cache, layer->heads / step->cache.kv_heads);
+#pragma omp parallel
+    run_layer(*layer, *step, buffers, work, own_memory);
 }
 
 // weights [rows][inputs], whole groups; steps and lows [rows][inputs / 32].

@@ -6,7 +6,7 @@
 //
 // The first two turn the rows into bytes (activations.h) and sum products of bytes exactly, in integers. A result is
 // summed over its inputs in order, in one thread: its bits depend on its own row and on the way taken, never on the rows
-// beside it or on the number of threads. `few` says where the way changes; Int8 and Dense know only one.
+// beside it or on the number of threads. `Linear::few` says where the way changes; Int8 and Dense know only one.
 #pragma once
 
 #include "dense.h"
@@ -20,7 +20,7 @@ static inline int64_t row_bytes(const Linear& linear, int64_t rows) {
 }
 
 // For all threads of a team; ends with a barrier.
-static inline void apply(const Linear& linear, const float* x, int64_t rows, float* y, int64_t few, char* memory, Scratch& own) {
+static inline void apply(const Linear& linear, const float* x, int64_t rows, Target y, char* memory, Scratch& own) {
     const int64_t spans = ceil_div(linear.inputs, SPAN);
     const Job job{linear, activations(memory, rows, spans), x, rows, spans, y};
     with_format(linear.format, [&](auto format) {
@@ -28,7 +28,7 @@ static inline void apply(const Linear& linear, const float* x, int64_t rows, flo
         if constexpr (std::is_same_v<F, Dense>) {
             by_dense_tiles(job);
         } else {
-            const bool by_panel = !std::is_same_v<F, Int8> && rows <= few;
+            const bool by_panel = !std::is_same_v<F, Int8> && rows <= linear.few;
             const int inputs = by_panel ? F::Scales::INPUTS : SPAN, middle = by_panel ? F::MIDDLE : 128;
 #pragma omp for schedule(static)
             for (int64_t i = 0; i < rows * spans; i++)

@@ -1,0 +1,167 @@
+"""Linears over packed weights: the drop-in for `nn.Linear` that makes a model small and fast.
+
+    model = quantize_model(model, bits=4)       every linear of the network becomes a `QuantLinear`, one after another
+
+The network never learns of it: a `QuantLinear` is called like the linear it replaces. Activations are quantised too, on
+the fly, 128 of a row to a scale, so that products are sums of bytes; bf16 weights are multiplied in fp32. Few rows and
+many rows are computed in different ways (`kernels/linears.h`), and the switch between them is measured on the machine.
+
+Without the kernels (no compiler, another processor) the weights are unpacked at every call: right, but slow.
+Not here: the grids (`rtn.py`, `gptq.py`), the layout (`packing.py`), whole layers in one call (`layers.py`).
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from qianwen.model.gguf_file import GgufTensor
+from qianwen.model.transformer import Layer, Qwen
+from qianwen.quantize import kernels
+from qianwen.quantize.packing import FORMATS, Quantized, pack, pack_dense, unpack, unpack_dense
+from qianwen.quantize.rtn import quantize_affine, quantize_int8
+from qianwen.quantize.transcode import transcode
+from qianwen.runtime.errors import ConfigError
+from qianwen.runtime.language import tr
+
+FORMAT_OF_BITS = {4: "int4", 5: "int5", 8: "int8", 16: "bf16"}
+
+
+class QuantLinear(nn.Module):
+    """y = x · Wᵀ + b with W in one of `packing.FORMATS`. Takes and gives any float type; passes no gradients."""
+
+    def __init__(self, format: str, packed: Tensor, outputs: int, inputs: int, bias: Tensor | None = None) -> None:
+        super().__init__()
+        self.format, self.out_features, self.in_features = format, outputs, inputs
+        self.register_buffer("packed", packed)
+        self.register_buffer("bias", None if bias is None else bias.detach().float())
+        self.is_invariant = False  # one way for any number of rows, so that a row's bits depend on that row alone
+        self._kernel: kernels.Linear | None = None
+
+    @classmethod
+    def from_float(
+        cls, weight: Tensor, bias: Tensor | None = None, *, format: str = "int4", importance: Tensor | None = None
+    ) -> "QuantLinear":
+        """Quantise `weight` [N, K] without data; `importance` [K] is what `quantize_affine` takes."""
+        if format == "bf16":
+            return cls(format, owned(pack_dense(weight.detach())), *weight.shape, bias)
+        if format == "int8":
+            return cls.from_quantized(quantize_int8(weight.detach()), bias)
+        if format in ("int4", "int5"):
+            return cls.from_quantized(quantize_affine(weight.detach(), FORMATS[format].bits, importance), bias)
+        known = ", ".join(FORMAT_OF_BITS.values())
+        raise ConfigError(tr("{format} cannot be made from floats; choose one of {known}", format=format, known=known))
+
+    @classmethod
+    def from_quantized(cls, weight: Quantized, bias: Tensor | None = None) -> "QuantLinear":
+        """Pack integers and scales as they are."""
+        return cls(weight.format, owned(pack(weight)), *weight.codes.shape, bias)
+
+    @classmethod
+    def from_gguf(cls, tensor: GgufTensor, bias: Tensor | None = None, *, otherwise: str = "int8") -> "QuantLinear":
+        """Keep a GGUF matrix to the last bit; one in a format that has no layout here is quantised to `otherwise`."""
+        weight = transcode(tensor)
+        if weight is None:
+            return cls.from_float(tensor.dequantize(), bias, format=otherwise)
+        return cls.from_quantized(weight, bias)
+
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes read from memory to use the weights once."""
+        return self.packed.numel()
+
+    def dequantize(self) -> Tensor:
+        """The weights, fp32 [N, K]."""
+        if self.format == "bf16":
+            return unpack_dense(self.packed, self.out_features, self.in_features).float()
+        return unpack(self.packed, self.format, self.out_features, self.in_features).dequantize()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.packed.device.type != "cpu" or not kernels.available():
+            weight = self.dequantize().to(x.dtype)
+            return F.linear(x, weight, None if self.bias is None else self.bias.to(x.dtype))
+        out = self.kernel(x.reshape(-1, self.in_features).float().contiguous())
+        return out.view(*x.shape[:-1], self.out_features).to(x.dtype)
+
+    @property
+    def kernel(self) -> kernels.Linear:
+        """What the C functions take; made anew after something changed."""
+        few = kernels.ALL_ROWS if self.is_invariant else kernels.few_rows(self.format)
+        if self._kernel is None or self._kernel.tensors[0] is not self.packed or self._kernel.few != few:
+            shape = self.out_features, self.in_features
+            self._kernel = kernels.Linear(self.packed, self.bias, shape, FORMATS[self.format].index, few)
+        return self._kernel
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"_kernel": None}
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, out_features={self.out_features}, format={self.format}"
+
+
+def owned(packed: Tensor) -> Tensor:
+    """The same bytes in memory of large pages."""
+    return kernels.huge_tensor(packed.numel()).view(packed.shape).copy_(packed)
+
+
+class Bf16Embedding(nn.Embedding):
+    """A table of bfloat16 whose rows come out in fp32, as the fp32 stream of a quantised model wants them."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input).float()
+
+
+@torch.no_grad()
+def quantize_model(
+    model: Qwen, bits: int = 4, *, head_bits: int = 8, progress: Callable[[Iterator, int], Iterator] | None = None
+) -> Qwen:
+    """Swap every linear of the network in place, one after another, so that only one exists twice at a time.
+
+    The head, to which few bits do most harm, has `head_bits`. A tied embedding stays, in bf16.
+    """
+    for wanted in (bits, head_bits):
+        if wanted not in FORMAT_OF_BITS:
+            known = ", ".join(map(str, FORMAT_OF_BITS))
+            raise ConfigError(tr("{bits} bits is not supported; choose one of {known}", bits=wanted, known=known))
+    found = list(linears(model))
+    for name, linear, norm in progress(iter(found), len(found)) if progress else found:
+        importance = None if norm is None else norm.detach().float().square()
+        format = FORMAT_OF_BITS[head_bits if name == "lm_head" else bits]
+        packed = QuantLinear.from_float(linear.weight, linear.bias, format=format, importance=importance)
+        if linear.weight is not model.model.embed_tokens.weight:
+            linear.weight = None
+        replace_module(model, name, packed)
+    return finish(model)
+
+
+def finish(model: Qwen) -> Qwen:
+    """What is not linear: the embedding becomes bf16, the norms fp32."""
+    table = model.model.embed_tokens.weight.detach()
+    embedding = Bf16Embedding(*table.shape, device="meta")
+    embedding.weight = nn.Parameter(table.bfloat16(), requires_grad=False)
+    model.model.embed_tokens = embedding
+    for name, parameter in model.named_parameters():
+        if name.endswith("norm.weight"):
+            parameter.data = parameter.data.float()
+    return model.requires_grad_(False).eval()
+
+
+def linears(model: Qwen) -> Iterator[tuple[str, nn.Linear, Tensor | None]]:
+    """Every linear by name, with the weight of the norm whose output it reads, if there is one."""
+    for name, module in model.named_modules():
+        if isinstance(module, Layer):
+            attention, mlp = module.self_attn, module.mlp
+            for part in ("q_proj", "k_proj", "v_proj"):
+                yield f"{name}.self_attn.{part}", getattr(attention, part), module.input_layernorm.weight
+            yield f"{name}.self_attn.o_proj", attention.o_proj, None
+            for part in ("gate_proj", "up_proj"):
+                yield f"{name}.mlp.{part}", getattr(mlp, part), module.post_attention_layernorm.weight
+            yield f"{name}.mlp.down_proj", mlp.down_proj, None
+    yield "lm_head", model.lm_head, model.model.norm.weight
+
+
+def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
+    """Put `module` where `name` leads."""
+    parent, _, last = name.rpartition(".")
+    setattr(model.get_submodule(parent), last, module)
