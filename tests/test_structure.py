@@ -161,7 +161,10 @@ def spoken_in(path: Path) -> set[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id in names:
             given.append(node.value)
-    return {leaf.value for node in given for leaf in ast.walk(node) if isinstance(leaf, ast.Constant) and leaf.value}
+    branches = [
+        part for node in given for part in ([node.body, node.orelse] if isinstance(node, ast.IfExp) else [node])
+    ]
+    return {part.value for part in branches if isinstance(part, ast.Constant) and isinstance(part.value, str)}
 
 
 def spoken() -> set[str]:
