@@ -31,6 +31,7 @@ from qianwen.runtime.language import tr
 MAGIC = b"GGUF"
 DEFAULT_ALIGNMENT = 32
 MAX_DIMENSIONS = 4
+CHUNK_WEIGHTS = 1 << 18  # encoded at a time when writing
 
 # ggml's numbers for the types of metadata values
 SCALARS = {0: "u1", 1: "i1", 2: "u2", 3: "i2", 4: "u4", 5: "i4", 6: "f4", 7: "?", 10: "u8", 11: "i8", 12: "f8"}
@@ -52,8 +53,12 @@ class GgufTensor:
         out = torch.empty(self.shape, dtype=dtype)
         flat, start = out.view(-1), 0
         for piece in dequantize(self.raw, self.type):
-            flat[start : start + len(piece)] = torch.from_numpy(piece)
-            start += len(piece)
+            end = start + len(piece)
+            if dtype == torch.float32:
+                flat.numpy()[start:end] = piece  # torch would wake its threads for every piece
+            else:
+                flat[start:end] = torch.from_numpy(piece)
+            start = end
         return out
 
     def take(self, rows: slice | np.ndarray) -> "GgufTensor":
@@ -227,8 +232,9 @@ def write_gguf(path: str | Path, metadata: dict[str, Any], plans: list[TensorPla
             offset = _aligned(offset + plan.size, DEFAULT_ALIGNMENT)
         for plan, tensor in zip(plans, tensors, strict=True):
             _pad(file)
-            weights = tensor.detach().to("cpu", torch.float32).reshape(-1, plan.shape[-1]).numpy()
-            file.write(quantize(weights, plan.type).tobytes())
+            rows = tensor.detach().reshape(-1, plan.shape[-1])
+            for part in rows.split(max(CHUNK_WEIGHTS // plan.shape[-1], 1)):
+                file.write(quantize(part.to("cpu", torch.float32).numpy(), plan.type).data)
         _pad(file)
 
 

@@ -147,6 +147,21 @@ def test_files_of_other_kinds(place: Path) -> None:
         load_model("old")
 
 
+def test_no_code_of_a_folder_ever_runs(place: Path) -> None:
+    """Remote code, templates and pickles beside good weights are looked past."""
+    save(place / "m")
+    (place / "m" / "manifest.json").unlink()
+    canary = place / "ran"
+    (place / "m" / "modeling_evil.py").write_text(f"open({str(canary)!r}, 'w')")
+    (place / "m" / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch ran'\ntR.")
+    config = json.loads((place / "m" / "config.json").read_text())
+    remote = {"auto_map": {"AutoConfig": "modeling_evil.Evil", "AutoModelForCausalLM": "modeling_evil.Evil"}}
+    (place / "m" / "config.json").write_text(json.dumps(config | remote))
+    template = "{{ cycler.__init__.__globals__.os.system('touch ran') }}"
+    (place / "m" / "tokenizer_config.json").write_text(json.dumps({"chat_template": template} | remote))
+    assert load_model("m").chat and not canary.exists()
+
+
 def test_a_run_without_a_model_yet(place: Path) -> None:
     RunFolder.create("young", "pretrain", {})
     with pytest.raises(ConfigError, match="has not written a model yet"):
