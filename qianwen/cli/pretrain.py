@@ -1,5 +1,6 @@
 """`qianwen pretrain RECIPE [--from MODEL] [--resume] [--field value …]`: train a language model on text."""
 
+import re
 import shlex
 from dataclasses import replace
 
@@ -22,8 +23,8 @@ def pretrain(argv: list[str]) -> int:
         print(tr(USAGE))
         return 0 if argv else 2
     recipe, *fields = argv
-    fields, resume = [field for field in fields if field != "--resume"], "--resume" in fields
-    fields, start_from = _option(fields, "--from")
+    resume = "--resume" in fields
+    fields = [re.sub(r"^--from(?==|$)", "--start-from", field) for field in fields if field != "--resume"]
 
     import tyro
 
@@ -37,34 +38,19 @@ def pretrain(argv: list[str]) -> int:
     if resume and not (runs_dir() / config.name / "run.json").exists():
         raise ConfigError(tr("there is no run {name} to resume: leave --resume out to begin it", name=config.name))
     model = None
-    if start_from:
+    if config.start_from:
         from qianwen.quantize.load import load_model
 
-        loaded = load_model(start_from)
-        config = replace(config, start_from=start_from, model=loaded.model.config)
+        loaded = load_model(config.start_from)
         model, tokenizer = loaded.model, loaded.tokenizer
+        config = replace(config, model=model.config)
     else:
         tokenizer = Tokenizer.qwen() if config.vocabulary == "qwen" else Tokenizer.from_folder(config.vocabulary)
     try:
         folder = run(config, tokenizer, model=model)
     except KeyboardInterrupt as interruption:
-        console.print(tr("{what}; go on with: {command}", what=interruption, command=_command(argv)))
+        command = shlex.join(["qianwen", "pretrain", *argv])
+        console.print(tr("{what}; go on with: {command}", what=interruption, command=command))
         raise
     console.print(tr("the model is in {folder}; next: {command}", folder=folder, command=f"qianwen generate {folder}"))
     return 0
-
-
-def _option(argv: list[str], name: str) -> tuple[list[str], str]:
-    """Take `name VALUE` or `name=VALUE` out of the arguments."""
-    for place, argument in enumerate(argv):
-        if argument == name:
-            if place + 1 == len(argv):
-                raise ConfigError(tr("{name} needs a value", name=name))
-            return argv[:place] + argv[place + 2 :], argv[place + 1]
-        if argument.startswith(f"{name}="):
-            return argv[:place] + argv[place + 1 :], argument.removeprefix(f"{name}=")
-    return argv, ""
-
-
-def _command(argv: list[str]) -> str:
-    return shlex.join(["qianwen", "pretrain", *argv])

@@ -186,7 +186,7 @@ def _refuse(state: TrainState, config: LoopConfig, reason: str) -> str:
 def _update(state: TrainState, config: LoopConfig, metrics: Metrics, num_tokens: float) -> None:
     """Turn the summed gradients into the clipped mean and take the step."""
     moments = [local(value) for values in state.optimizer.state.values() for value in values.values()]
-    damaged = torch.tensor([float(not torch.stack(torch._foreach_norm(moments, math.inf)).isfinite().all())])
+    damaged = torch.tensor([float(not torch.stack(torch._foreach_norm(moments)).isfinite().all())])
     if all_reduce_sum(damaged.to(moments[0].device)).item():
         raise Diverged(tr("the optimizer's moments are not finite at step {step}: resume", step=state.step))
     scale = min(1.0, config.max_grad_norm / (metrics["grad_norm"] + 1e-6)) / num_tokens
