@@ -1,14 +1,13 @@
 """Questions and answers that a corpus holds without saying so: supervised data nobody had to write.
 
-    definition   "Bread is a staple food."           → What is bread?            Bread is a staple food.
-    person       "Ada Lovelace was an English …"     → Who was Ada Lovelace?     Ada Lovelace was an English …
-    docstring    def dedent(…): "Remove any …"       → What does dedent do?      dedent removes any …
-    arithmetic   generated: one digit more or less   → What is 47 + 8?           47 + 8 = 55.
+    definition   "Bread is a staple food."           → What is bread?            It is a staple food.
+    person       "Ada Lovelace was an English …"     → Who was Ada Lovelace?     An English …
+    docstring    def dedent(…): "Remove any …"       → What does dedent do?      It removes any …
+    arithmetic   generated: sums of two digits each  → What is 23 + 45?          23 + 45 = 68.
 
-Every answer opens by naming what was asked, so whether a model learned the form can be told without judging its facts.
-A pair goes where its document went, to the learning or to the held-out part. Arithmetic is divided by its facts: of
-{47, 8, 55} all problems (both sums and the difference) go to one side, so no held-out problem is a learned one turned
-round.
+Every answer opens as all of its kind do, so whether a model learned the form can be told without judging its facts. A
+pair goes where its document went, to the learning or to the held-out part. Arithmetic is divided by its facts: 23 + 45
+and 45 + 23 go to one side, so no held-out problem is a learned one turned round.
 
 What this leaves out: whether an answer is true. A sentence is taken at its word.
 """
@@ -26,38 +25,38 @@ from qianwen.data.readers import Document
 SENTENCE = re.compile(r".*?[.!?。](?=\s+[\"“«¿¡]?[A-ZÀ-Þ]|\s*$)", re.S)
 ANSWER_LEN = range(30, 181)  # characters
 WORD = r"[^\s,;:()\[\]«»\"“”]+"
-MAX_TERM = 100  # no number of a problem is larger
 LINES = 16  # problems in a document
 
 
 class Grammar(NamedTuple):
-    """How a language says that something is something, and asks for it."""
+    """How a language says that something is something, asks for it, and answers."""
 
     articles: str
-    what: dict[str, str]  # copula → question
-    who: dict[str, str]
+    what: dict[str, tuple[str, str]]  # copula → question, opening of the answer
+    who: dict[str, tuple[str, str]]  # the answer opens with an article, which keeps the sentence's
 
 
-def _questions(pattern: str, *forms: str) -> dict[str, str]:
-    """`is=is are=are` fills the pattern's verb: copula of the sentence → question."""
-    return {copula: pattern.format(verb) for copula, verb in (form.split("=") for form in forms)}
+def _forms(pattern: str, *forms: str) -> dict[str, tuple[str, str]]:
+    """`is=is/It is` fills the pattern's verb: copula of the sentence → question and opening of its answer."""
+    split = (re.split("[=/]", form) for form in forms)
+    return {copula: (pattern.format(verb), opening) for copula, verb, opening in split}
 
 
 GRAMMARS = {
     "en": Grammar(
         articles="the|a|an",
-        what=_questions("What {} {{}}?", "is=is", "was=was", "are=are", "were=were"),
-        who=_questions("Who {} {{}}?", "is=is", "was=was", "are=are", "were=were"),
+        what=_forms("What {} {{}}?", "is=is/It is", "was=was/It was", "are=are/They are", "were=were/They were"),
+        who=_forms("Who {} {{}}?", "is=is/", "was=was/", "are=are/", "were=were/"),
     ),
     "fr": Grammar(
-        articles="les?|la|une?",
-        what=_questions("Qu’est-ce que {{}} ?", "est=", "était=", "sont=", "étaient="),
-        who=_questions("Qui {} {{}} ?", "est=est", "était=était", "sont=sont", "étaient=étaient"),
+        articles="les?|la|une?|des",
+        what=_forms("Qu’est-ce que {{}} ?", "est=/C’est", "était=/C’était", "sont=/Ce sont", "étaient=/C’étaient"),
+        who=_forms("Qui {} {{}} ?", "est=est/", "était=était/", "sont=sont/", "étaient=étaient/"),
     ),
     "es": Grammar(
         articles="el|la|los|las|una?",
-        what=_questions("¿Qué {} {{}}?", "es=es", "era=era", "fue=fue", "son=son", "eran=eran"),
-        who=_questions("¿Quién {} {{}}?", "es=es", "era=era", "fue=fue"),
+        what=_forms("¿Qué {} {{}}?", "es=es/Es", "era=era/Era", "fue=fue/Fue", "son=son/Son", "eran=eran/Eran"),
+        who=_forms("¿Quién {} {{}}?", "es=es/", "era=era/", "fue=fue/"),
     ),
 }
 # A docstring says as an order what a function does; the answer says it as a fact.
@@ -97,21 +96,28 @@ def pairs_of(documents: Iterable[Document]) -> Iterator[Pair]:
 def definitions(document: Document) -> Iterator[Pair]:
     """The first sentence of a document, where it says what something is."""
     language = document["lang"] if document["lang"] in GRAMMARS else "en"
+    grammar = GRAMMARS[language]
     kind = "person" if document["kind"] == "biography" else "definition"
-    questions = GRAMMARS[language].who if kind == "person" else GRAMMARS[language].what
-    copulas = "|".join(questions)
-    article = rf"(?P<article>(?:{GRAMMARS[language].articles}) |l['’])"
-    answer = _first_sentence(document["text"])
-    found = re.match(rf"(?P<subject>{article}?{WORD}(?: {WORD}){{0,4}}?) (?P<copula>{copulas}) ", answer, re.IGNORECASE)
-    if found and len(answer) in ANSWER_LEN:
-        subject, rest = found["subject"], document["text"][found.end() :]
-        lowered = subject[0].lower() + subject[1:]
-        is_common = found["article"] or re.search(rf"\b{re.escape(lowered)}\b", rest)  # a noun, not a name
-        asked = lowered if is_common else subject
-        question = questions[found["copula"].lower()].format(asked)
-        if language == "fr":
-            question = re.sub("que (?=[aeiouéèêâîôh])", "qu’", question, count=1, flags=re.IGNORECASE)
-        yield Pair(question, answer, kind, f"{re.escape(subject)} ({copulas}) ")
+    forms = grammar.who if kind == "person" else grammar.what
+    article = rf"(?P<article>(?:{grammar.articles}) |l['’])"
+    subject = rf"(?P<subject>{article}?{WORD}(?: {WORD}){{0,4}}?)"
+    sentence = _first_sentence(document["text"])
+    found = re.match(rf"{subject} (?P<copula>{'|'.join(forms)}) (?P<rest>.+)", sentence, re.IGNORECASE)
+    if not found or len(sentence) not in ANSWER_LEN:
+        return
+    subject, rest = found["subject"], found["rest"]
+    lowered = subject[0].lower() + subject[1:]
+    is_common = found["article"] or re.search(rf"\b{re.escape(lowered)}\b", document["text"][found.start("rest") :])
+    question, opening = forms[found["copula"].lower()]
+    question = question.format(lowered if is_common else subject)  # a noun, or a name
+    if language == "fr":
+        question = re.sub("que (?=[aeiouéèêâîôh])", "qu’", question, count=1, flags=re.IGNORECASE)
+    if kind == "definition":
+        openings = "|".join(opening for _, opening in forms.values())
+        yield Pair(question, f"{opening} {rest}", kind, f"(?:{openings}) ")
+    elif re.match(rf"(?:{grammar.articles})\b", rest):
+        articles = "|".join(sorted({article.capitalize() for article in grammar.articles.split("|")}))
+        yield Pair(question, rest[0].upper() + rest[1:], kind, rf"(?:{articles})\b")
 
 
 def docstrings(document: Document) -> Iterator[Pair]:
@@ -126,10 +132,9 @@ def docstrings(document: Document) -> Iterator[Pair]:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not node.name.startswith("_"):
             sentence = _first_sentence((ast.get_docstring(node) or "").split("\n\n")[0])
             if order := ORDER.match(sentence):
-                answer = f"{node.name} {order['verb'].lower()}s {sentence[order.end() :]}"
+                answer = f"It {order['verb'].lower()}s {sentence[order.end() :]}"
                 if len(answer) in ANSWER_LEN:
-                    opening = rf"{re.escape(node.name)} [a-z]+s "
-                    yield Pair(f"What does {node.name} do?", answer, "docstring", opening)
+                    yield Pair(f"What does {node.name} do?", answer, "docstring", "It [a-z]+s ")
 
 
 def _first_sentence(text: str) -> str:
@@ -139,22 +144,22 @@ def _first_sentence(text: str) -> str:
 
 
 def arithmetic(part: str, held_out: float) -> list[Pair]:
-    """The problems of the `train` or the `held_out` part: adding or taking away one digit, within 100."""
+    """The problems of the `train` or the `held_out` part: sums of two numbers of two digits, nothing carried."""
     pairs = []
-    for b in range(1, 10):
-        for a in range(b, MAX_TERM + 1 - b):
-            c = a + b
-            if is_held_out(f"{a} {b} {c}", held_out) == (part == "held_out"):
-                problems = {f"{a} + {b}": c, f"{b} + {a}": c, f"{c} - {b}": a} | ({f"{c} - {a}": b} if a < 10 else {})
-                for problem, result in problems.items():
-                    answer = f"{problem} = {result}."
-                    pairs.append(Pair(f"What is {problem}?", answer, "arithmetic", re.escape(f"{problem} = ")))
+    for a in range(10, 90):
+        for b in range(a, 100 - a):
+            carries = a % 10 + b % 10 > 9
+            if not carries and is_held_out(f"{a} {b}", held_out) == (part == "held_out"):
+                for problem in dict.fromkeys((f"{a} + {b}", f"{b} + {a}")):
+                    pairs.append(Pair(f"What is {problem}?", f"{problem} = {a + b}.", "arithmetic", r"\d+ \+ \d+ = "))
     return pairs
 
 
 def arithmetic_text(problems: Sequence[Pair], num_lines: int, seed: int) -> Iterator[Document]:
-    """Lines of `problems`, drawn at random, as documents to pretrain on."""
+    """Lines of `problems`, drawn at random, as documents to pretrain on; every second one asks before it answers."""
     draw = random.Random(seed)
     for number in range(-(-num_lines // LINES)):
-        text = "\n".join(problem.answer for problem in draw.choices(problems, k=LINES))
-        yield Document(text=text, source=f"arithmetic:{number}", lang="en", licence="CC0-1.0", kind="arithmetic")
+        chosen = draw.choices(problems, k=LINES)
+        lines = [f"{pair.question} {pair.answer}" if number % 2 else pair.answer for pair in chosen]
+        source = f"arithmetic:{number}"
+        yield Document(text="\n".join(lines), source=source, lang="en", licence="CC0-1.0", kind="arithmetic")

@@ -23,7 +23,7 @@ from qianwen.data.pipeline import CorpusConfig, build_corpus, chance
 from qianwen.data.readers import Document, documents
 from qianwen.runtime.files import write_jsonl
 
-SUM = re.compile(r"\d+ [+-] \d+ = \d+")
+SUM = re.compile(r"\d+ \+ \d+ = \d+")
 SAMPLE_BYTES = 30_000
 
 

@@ -31,8 +31,9 @@ def document(text: str, lang: str = "en", kind: str = "encyclopedia") -> Documen
 def test_first_sentences_become_questions(lang: str, kind: str, text: str, question: str) -> None:
     (pair,) = definitions(document(text, lang, kind))
     assert pair.question == question
-    assert text.startswith(pair.answer) and pair.answer.endswith(".")
     assert re.match(pair.opening, pair.answer)
+    said = pair.answer.split(" ", 2)[-1]  # behind "It is", "Ce sont", "An English"
+    assert said in text and said.endswith(".")
 
 
 @pytest.mark.parametrize(
@@ -50,10 +51,13 @@ def test_other_sentences_do_not(text: str) -> None:
     assert not list(definitions(document(text)))
 
 
-def test_an_opening_fits_no_other_answer() -> None:
-    pairs = list(pairs_of([document("Rust is a language for systems."), document("Rust belt is a region of the US.")]))
-    assert not re.match(pairs[0].opening, pairs[1].answer)
-    assert re.match(pairs[0].opening, "Rust was an old car of mine.")
+def test_an_opening_fits_the_answers_of_its_kind_and_no_others() -> None:
+    definition, person = pairs_of(
+        [document("Rust is a language for systems."), document("Ann Lee was an English actress.", kind="biography")]
+    )
+    assert (definition.answer, person.answer) == ("It is a language for systems.", "An English actress.")
+    assert re.match(definition.opening, "They were old cars.") and not re.match(definition.opening, person.answer)
+    assert re.match(person.opening, "The last king.") and not re.match(person.opening, "Another king.")
 
 
 CODE = '''
@@ -76,8 +80,8 @@ class Thing:
 def test_docstrings_become_answers_in_the_third_person() -> None:
     pairs = list(docstrings(document(CODE, kind="code")))
     assert [(pair.question, pair.answer) for pair in pairs] == [
-        ("What does dedent do?", "dedent removes any common leading whitespace from every line in `text`."),
-        ("What does size do?", "size returns the number of bytes in it, always."),
+        ("What does dedent do?", "It removes any common leading whitespace from every line in `text`."),
+        ("What does size do?", "It returns the number of bytes in it, always."),
     ]
     assert all(re.match(pair.opening, pair.answer) for pair in pairs)
     assert not list(docstrings(document("def broken(:", kind="code")))
@@ -94,10 +98,10 @@ def test_arithmetic_is_true_and_divided_by_facts() -> None:
     facts: dict[str, set[frozenset[int]]] = {"train": set(), "held_out": set()}
     for part, pairs in (("train", train), ("held_out", held_out)):
         for pair in pairs:
-            a, sign, b, c = re.fullmatch(r"(\d+) ([+-]) (\d+) = (\d+)\.", pair.answer).groups()  # type: ignore[union-attr]
-            assert pair.question == f"What is {a} {sign} {b}?" and re.match(pair.opening, pair.answer)
-            assert int(c) == (int(a) + int(b) if sign == "+" else int(a) - int(b))
-            facts[part].add(frozenset((int(a), int(b), int(c))))
+            a, b, c = re.fullmatch(r"(\d\d) \+ (\d\d) = (\d\d)\.", pair.answer).groups()  # type: ignore[union-attr]
+            assert pair.question == f"What is {a} + {b}?" and re.match(pair.opening, pair.answer)
+            assert int(c) == int(a) + int(b) and int(a[1]) + int(b[1]) < 10
+            facts[part].add(frozenset((int(a), int(b))))
     assert len(train) + len(held_out) == len({pair.question for pair in train + held_out})
     assert not facts["train"] & facts["held_out"]
 
@@ -106,5 +110,6 @@ def test_arithmetic_text_holds_only_what_may_be_learned() -> None:
     problems = arithmetic("train", 0.1)
     text = list(arithmetic_text(problems, 100, seed=1))
     lines = [line for one in text for line in one["text"].splitlines()]
-    assert len(lines) >= 100 and set(lines) <= {problem.answer for problem in problems}
+    known = {text for pair in problems for text in (pair.answer, f"{pair.question} {pair.answer}")}
+    assert len(lines) >= 100 and set(lines) <= known
     assert text == list(arithmetic_text(problems, 100, seed=1)) != list(arithmetic_text(problems, 100, seed=2))

@@ -16,9 +16,8 @@ THINGS = [f"Thing{i} is a made-up thing of kind number {i} in this text." for i 
 def built(tmp_path: Path) -> tuple[Path, dict]:
     (tmp_path / "in").mkdir()
     rows = [{"text": text, "source": f"things:{i}", "lang": "en"} for i, text in enumerate(THINGS)]
-    rows.append(
-        {"text": "Everyone knows that " + ", ".join(f"{i} + 0 = {i}" for i in range(101)) + ".", "source": "x:1"}
-    )
+    sums = ", ".join(f"{i} + {i} = {2 * i}" for i in range(10, 50))
+    rows.append({"text": f"Everyone knows that {sums}.", "source": "x:1"})
     write_jsonl(tmp_path / "in" / "a.jsonl", rows)
     (tmp_path / "in" / "code.py").write_text('def run(x):\n    """Return what comes out of running x."""\n')
     config = TextConfig(
