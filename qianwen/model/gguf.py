@@ -90,24 +90,25 @@ def read_gguf(path: str | Path) -> GgufModel:
 
 def _read_config(file: GgufFile) -> QwenConfig:
     arch = file.metadata.get("general.architecture")
-    if arch not in ARCHITECTURES:
+    if not isinstance(arch, str) or arch not in ARCHITECTURES:
         message = "{path}: architecture {arch!r} is not supported; supported: {known}"
         raise ConfigError(tr(message, path=file.path, arch=arch, known=", ".join(ARCHITECTURES)))
 
-    def read(key: str, default: Any = None) -> Any:
+    def read(key: str, default: float | None = None) -> Any:
         value = file.metadata.get(f"{arch}.{key}", default)
-        if value is None:
-            raise CheckpointError(tr("{path}: metadata {key} is missing", path=file.path, key=f"{arch}.{key}"))
+        if not isinstance(value, (int, float)):
+            message = "{path}: metadata {key} is {value!r}, expected a number"
+            raise CheckpointError(tr(message, path=file.path, key=f"{arch}.{key}", value=value))
         # A float32 was a short decimal once: 1e-06, not 9.999999974752427e-07.
         return float(f"{value:.7g}") if isinstance(value, float) else value
 
-    if (scaling := read("rope.scaling.type", "none")) != "none":
+    if (scaling := str(file.metadata.get(f"{arch}.rope.scaling.type", "none"))) != "none":
         message = "{path}: rope scaling {scaling!r} is not supported"
         raise ConfigError(tr(message, path=file.path, scaling=scaling))
     if "token_embd.weight" not in file.tensors:
         raise CheckpointError(tr("{path}: tensor token_embd.weight is missing", path=file.path))
     heads, hidden = read("attention.head_count"), read("embedding_length")
-    return QwenConfig(
+    config = QwenConfig(
         vocab_size=file.tensors["token_embd.weight"].shape[0],
         hidden_size=hidden,
         intermediate_size=read("feed_forward_length") // (2 if arch == "qwen" else 1),
@@ -122,6 +123,10 @@ def _read_config(file: GgufFile) -> QwenConfig:
         qkv_bias=arch in ("qwen", "qwen2"),
         qk_norm=arch == "qwen3",
     )
+    if (rotated := read("rope.dimension_count", config.head_dim)) != config.head_dim:
+        message = "{path}: {rotated} of {head_dim} dimensions of a head are rotated; only all of them is supported"
+        raise ConfigError(tr(message, path=file.path, rotated=rotated, head_dim=config.head_dim))
+    return config
 
 
 def _parameters(file: GgufFile, expected: Mapping[str, Stack], config: QwenConfig) -> Iterator[tuple[str, GgufTensor]]:

@@ -33,7 +33,7 @@ PATTERNS = {
 def read_vocabulary(metadata: Mapping[str, Any], path: Path) -> Vocabulary:
     """The tokens of a file, with its ids. CheckpointError if they are broken, ConfigError if they are another kind."""
     kind, pre = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre")
-    if kind != "gpt2" or pre not in PATTERNS:
+    if kind != "gpt2" or not isinstance(pre, str) or pre not in PATTERNS:
         message = "{path}: vocabulary {kind!r} split as {pre!r} is not supported; supported: gpt2 with {known}"
         raise ConfigError(tr(message, path=path, kind=kind, pre=pre, known=", ".join(PATTERNS)))
     texts, kinds = metadata.get("tokenizer.ggml.tokens"), metadata.get("tokenizer.ggml.token_type")

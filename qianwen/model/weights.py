@@ -150,9 +150,9 @@ def load_weights(folder: str | Path, *, dtype: torch.dtype = torch.float32, devi
     """
     folder = Path(folder)
     raw = read_json(folder / CONFIG)
-    if method := (raw.get("quantization_config") or {}).get("quant_method"):
-        message = "{path}: weights quantised by {method} are not read; take the 16-bit folder or a GGUF file"
-        raise CheckpointError(tr(message, path=folder, method=method))
+    if quantization := raw.get("quantization_config"):
+        message = "{path}: quantised weights ({how}) are not read; take the 16-bit folder or a GGUF file"
+        raise CheckpointError(tr(message, path=folder, how=quantization))
     config = QwenConfig.from_hf(raw)
     files = _weight_files(folder)
     if (folder / MANIFEST).exists():

@@ -141,6 +141,7 @@ def test_patterns_keep_their_names(vocabulary: Vocabulary, pre: str) -> None:
     [
         ({"tokenizer.ggml.model": "llama"}, ConfigError, "llama"),
         ({"tokenizer.ggml.pre": "unheard-of"}, ConfigError, "unheard-of"),
+        ({"tokenizer.ggml.pre": ["qwen2"]}, ConfigError, "not supported"),
         ({"tokenizer.ggml.tokens": ["a"]}, CheckpointError, "fit together"),
         ({"tokenizer.ggml.merges": ["t h", "t h"]}, CheckpointError, "order"),
         ({"tokenizer.ggml.merges": ["never made"]}, CheckpointError, "order"),
@@ -162,7 +163,7 @@ def test_other_or_broken_vocabularies_are_refused(
     [
         ({"general.architecture": "mamba"}, ConfigError, "mamba"),
         ({"general.architecture": None}, ConfigError, "architecture"),
-        ({"qwen2.block_count": None}, CheckpointError, "qwen2.block_count is missing"),
+        ({"qwen2.block_count": None}, CheckpointError, "qwen2.block_count is None"),
         ({"qwen2.block_count": 3}, CheckpointError, "blk.2"),
         ({"qwen2.block_count": 1}, CheckpointError, "blk.1"),
         ({"qwen2.block_count": 4_000_000_000}, CheckpointError, "num_hidden_layers"),
@@ -170,8 +171,11 @@ def test_other_or_broken_vocabularies_are_refused(
         ({"qwen2.embedding_length": 4_000_000_000}, CheckpointError, "shape"),
         ({"qwen2.embedding_length": 32}, CheckpointError, "token_embd.weight"),
         ({"qwen2.attention.head_count": 0}, ConfigError, "num_attention_heads"),
-        ({"qwen2.attention.head_count": "four"}, ConfigError, "num_attention_heads"),
-        ({"qwen2.attention.head_count_kv": np.array([2, 2], np.int32)}, ConfigError, "num_key_value_heads"),
+        ({"qwen2.attention.head_count": "four"}, CheckpointError, "head_count is 'four'"),
+        ({"qwen2.feed_forward_length": ["96"]}, CheckpointError, "feed_forward_length"),
+        ({"general.architecture": ["qwen2"]}, ConfigError, "architecture"),
+        ({"qwen2.rope.dimension_count": 8}, ConfigError, "8 of 16 dimensions"),
+        ({"qwen2.attention.head_count_kv": np.array([2, 2], np.int32)}, CheckpointError, "head_count_kv"),
         ({"qwen2.rope.scaling.type": "yarn"}, ConfigError, "yarn"),
     ],
 )
