@@ -1,10 +1,10 @@
 """From scores to tokens, for a whole batch and without a loop over the vocabulary in Python.
 
-A row of 150,000 scores is never sorted. Candidates are the scores within a margin of the best one, a few hundred as a
-rule; only they are sorted, and the mass outside is known exactly from the row's normaliser. Where a draw or a nucleus
-needs a token beyond the margin, the row is sorted after all: the margin saves time, never a token.
+A row of 150,000 scores is never put in order. Candidates are the scores within a margin of the best one, a few hundred
+as a rule; only they meet the filters, and the mass outside is known exactly from the row's normaliser. Where a filter
+or a draw reaches beyond the margin it is widened: the margin saves time, never a token.
 
-    draw:  u ~ U[0, 1) from the request's own generator;  token = first candidate with  Σ p ≥ u · mass of the kept
+    draw:  u ~ U[0, 1) from the request's own generator;  token = first candidate with  Σ p > u · mass of the kept
 
 One uniform number a token makes a seeded answer independent of its neighbours in the batch. NumPy does the work: its
 argmax and compare over one row are several times faster on a CPU than a tensor library's.
@@ -24,7 +24,7 @@ import numpy as np
 from qianwen.engine.params import SamplingParams
 
 # nats below the best score (after temperature) within which candidates are sought; the next one where a filter needs it
-MARGINS = (4.0, 8.0, 16.0, 32.0, math.inf)
+MARGINS = (6.0, 12.0, 24.0, math.inf)
 
 
 class SeenTokens:
@@ -115,9 +115,10 @@ class Sampler:
 
 
 class Distribution:
-    """What a request draws from: the tokens that top_k, top_p and min_p keep, best first.
+    """What a request draws from: the tokens that top_k, top_p and min_p keep.
 
-    `total` is the mass of all kept tokens, those outside the margin included; weights are relative to the best token's.
+    `ids` and `weights` (relative to the best token's) are the candidates in the order of their ids. `total` is the mass
+    of all kept tokens; without any filter it counts those outside the margin, which a draw beyond the candidates finds.
     """
 
     def __init__(self, scores: np.ndarray, params: SamplingParams) -> None:
@@ -127,61 +128,66 @@ class Distribution:
         next(margin for margin in MARGINS if self._keep(margin))
 
     def draw(self, u: float) -> int:
-        """The token at the share `u` of the kept mass."""
-        while self._is_open and u * self.total > self._cumulative[-1]:
-            self._keep(next(margin for margin in MARGINS if margin > self._margin))
-        reached, mass = self._cumulative, u * self.total
+        """The token at the share `u` of the kept mass: candidates first, then all others."""
+        ids, reached, mass = self.ids, self.weights.cumsum(), u * self.total
+        if self._is_open and mass >= reached[-1]:
+            weights = self._weights_of(self._scores)
+            weights[ids] = 0.0
+            ids, mass, reached = np.arange(len(weights)), mass - reached[-1], weights.cumsum()
         if mass < reached[-1]:
-            return int(self.ids[np.searchsorted(reached, mass, side="right")])
-        return int(self.ids[np.searchsorted(reached, reached[-1])])  # rounding; never a token without mass
+            return int(ids[np.searchsorted(reached, mass, side="right")])
+        return int(ids[np.searchsorted(reached, reached[-1])])  # rounding; never a token without mass
 
     def prob(self, token: int) -> float:
         """Probability of drawing `token`."""
         if self._is_open:
             return float(self._weights_of(self._scores[token])) / self.total
-        found = np.flatnonzero(self.ids == token)
-        return float(self.weights[found[0]]) / self.total if len(found) else 0.0
+        at = int(np.searchsorted(self.ids, token))
+        return float(self.weights[at]) / self.total if at < len(self.ids) and self.ids[at] == token else 0.0
 
     def _weights_of(self, scores: np.ndarray) -> np.ndarray:
         return np.exp((scores.astype(np.float64) - self._best) / self._params.temperature)
 
     def _keep(self, margin: float) -> bool:
         """Cut the tokens within `margin` of the best by the filters; False if one reaches further."""
-        params = self._params
+        params, is_all = self._params, margin == math.inf
         ids = np.flatnonzero(self._scores >= self._best - margin * params.temperature)
         weights = self._weights_of(self._scores[ids])
-        order = np.argsort(-weights, kind="stable")
-        ids, weights = ids[order], weights[order]
-        is_enough = margin == math.inf or (params.min_p > 0 and margin >= -math.log(params.min_p))
-        self._is_open = False
+        is_enough = is_all or (params.min_p > 0 and margin >= -math.log(params.min_p))  # min_p drops all outside
         if params.top_k:
-            if len(ids) < params.top_k and margin < math.inf and not (is_enough and params.top_p == 1):
+            if len(ids) < params.top_k and not (is_all or (is_enough and params.top_p == 1)):
                 return False
-            ids, weights = ids[: params.top_k], weights[: params.top_k]
-            total = weights.sum()
-        else:
-            total = self._mass() if margin < math.inf else weights.sum()
-            self._is_open = margin < math.inf
+            ids, weights = _largest(ids, weights, params.top_k)
+        is_open = not (is_all or params.top_k)
+        total = self._mass() if is_open else weights.sum()
         if params.top_p < 1:
-            size = int(np.searchsorted(weights.cumsum(), params.top_p * total)) + 1
-            if size > len(ids) and self._is_open and not is_enough:
+            size = int(np.searchsorted(np.sort(weights)[::-1].cumsum(), params.top_p * total)) + 1
+            if size > len(ids) and is_open and not is_enough:
                 return False
-            ids, weights = ids[:size], weights[:size]
-            total, self._is_open = weights.sum(), False
+            ids, weights = _largest(ids, weights, size)
         if params.min_p > 0:
             if not is_enough:
                 return False
-            size = int((weights >= params.min_p).sum())
-            ids, weights = ids[:size], weights[:size]
-            total, self._is_open = weights.sum(), False
-        self.ids, self.weights, self.total, self._margin = ids, weights, float(total), margin
-        self._cumulative = weights.cumsum()
+            kept = weights >= params.min_p
+            ids, weights = ids[kept], weights[kept]
+        self._is_open = is_open and params.top_p == 1 and params.min_p == 0
+        self.ids, self.weights, self.total = ids, weights, float(total if self._is_open else weights.sum())
         return True
 
     def _mass(self) -> float:
         """Mass of the whole row relative to its best token."""
         scaled = (self._scores - np.float32(self._best)) * np.float32(1 / self._params.temperature)
         return float(np.exp(scaled, out=scaled).sum(dtype=np.float64))
+
+
+def _largest(ids: np.ndarray, weights: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The `size` largest, in their order; among equals the first."""
+    if size >= len(ids):
+        return ids, weights
+    cut = np.partition(weights, -size)[-size]
+    is_kept = weights > cut
+    is_kept[np.flatnonzero(weights == cut)[: size - int(is_kept.sum())]] = True
+    return ids[is_kept], weights[is_kept]
 
 
 def token_logprob(scores: np.ndarray, token: int, num_top: int) -> TokenLogprob:

@@ -143,4 +143,4 @@ class BlockMachine(RuleBasedStateMachine):
 
 
 TestBlocks = BlockMachine.TestCase
-TestBlocks.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestBlocks.settings = settings(max_examples=100, stateful_step_count=30)

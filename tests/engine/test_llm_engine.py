@@ -59,7 +59,7 @@ def test_who_gave_way_answers_as_ever(model, tokenizer, greedy):
         assert tokens[name, 0] == greedy([value], 40)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.randoms(use_true_random=False))
 def test_random_admits_and_aborts_change_no_answer(model, tokenizer, greedy, rng: random.Random):
     blocks = {"block_size": 4, "num_blocks": rng.randint(32, 60), "max_model_len": 128}

@@ -32,7 +32,7 @@ FILTERS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=120)
 @given(FILTERS, st.integers(0, 2**32 - 1), st.sampled_from([0.5, 3.0, 20.0]))
 def test_the_distribution_is_the_plain_one(filters, seed, spread):
     random = np.random.default_rng(seed)
@@ -43,18 +43,17 @@ def test_the_distribution_is_the_plain_one(filters, seed, spread):
     distribution = Distribution(scores, params)
     got = np.array([distribution.prob(token) for token in range(300)])
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-7)
-    for u in (0.0, 0.3, 0.9, 1 - 2**-53):
-        token = distribution.draw(u)
-        above = want[want > want[token] * (1 + 1e-6)].sum()
-        assert want[token] > 0
-        assert above <= u + 1e-5 and u <= above + want[np.isclose(want, want[token], rtol=1e-5)].sum() + 1e-5
+    grid = (np.arange(100) + 0.5) / 100
+    drawn = np.bincount([distribution.draw(u) for u in grid], minlength=300) / 100
+    assert not drawn[want == 0].any()
+    np.testing.assert_allclose(drawn, want, atol=2.1 / 100)  # a token is one interval, or two at the margin
 
 
 def test_a_draw_beyond_the_margin_is_found():
     scores = np.full(1000, -20.0, np.float32)
     scores[5] = 0.0
     distribution = Distribution(scores, SamplingParams())
-    assert len(distribution.ids) == 1
+    assert distribution.ids.tolist() == [5]
     assert distribution.draw(0.5) == 5
     assert distribution.draw(1 - 1e-9) != 5
     assert distribution.prob(7) == pytest.approx(np.exp(-20), rel=1e-3)

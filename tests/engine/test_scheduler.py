@@ -100,7 +100,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(EVENTS, st.integers(8, 20), st.integers(1, 4), st.integers(1, 12))
 def test_every_request_ends_and_nothing_leaks(events, num_blocks, max_num_seqs, budget):
     """The longest request, 24 + 8 tokens and a guess, needs 8 blocks of 4 and fits alone."""

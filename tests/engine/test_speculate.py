@@ -53,7 +53,7 @@ def test_few_blocks_and_small_budgets(model, tokenizer, greedy):
 @pytest.mark.parametrize("filters", [{}, {"top_k": 6}, {"top_p": 0.7, "temperature": 1.5}, {"logit_bias": {3: 2.0}}])
 @pytest.mark.parametrize("kind", ["lookup", "draft"])
 def test_the_distribution_is_unchanged(kind, filters):
-    """Two guesses over ten tokens, 6,000 times: every pair of first tokens as often as without guesses."""
+    """Two guesses over ten tokens, 3,000 times: every pair of first tokens as often as without guesses."""
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((3, 10)).astype(np.float32) * 1.5
     guess_rows = (rows[:2] + rng.standard_normal((2, 10)) * 0.7).astype(np.float32)
@@ -63,7 +63,7 @@ def test_the_distribution_is_unchanged(kind, filters):
     adjusted = [seq.sampler.adjust(row) for row in rows]
     want = [np.array([Distribution(row, params).prob(token) for token in range(10)]) for row in adjusted]
     first, second = Counter(), Counter()
-    for _ in range(6000):
+    for _ in range(3000):
         if kind == "lookup":
             seq.draft, seq.draft_dists = [2, 5], []
         else:
@@ -73,11 +73,11 @@ def test_the_distribution_is_unchanged(kind, filters):
         first[tokens[0]] += 1
         if tokens[0] == seq.draft[0]:
             second[tokens[1]] += 1
-    got = np.array([first[token] for token in range(10)]) / 6000
-    np.testing.assert_allclose(got, want[0], atol=0.025)
-    if second.total() > 500:
+    got = np.array([first[token] for token in range(10)]) / 3000
+    np.testing.assert_allclose(got, want[0], atol=0.04)
+    if second.total() > 300:
         got = np.array([second[token] for token in range(10)]) / second.total()
-        np.testing.assert_allclose(got, want[1], atol=0.08)
+        np.testing.assert_allclose(got, want[1], atol=0.1)
 
 
 def test_sampled_text_has_the_same_distribution(tokenizer):
