@@ -65,9 +65,11 @@ class FusedLayers:
 
     def __init__(self, model: Qwen) -> None:
         self.config = model.config
-        self.layers = {layer: _FusedLayer(layer, model.config) for layer in model.model.layers if _is_packed(layer)}
+        layers = [layer for layer in model.model.layers if isinstance(layer, Layer) and _is_packed(layer)]
+        self.layers: dict[nn.Module, _FusedLayer] = {layer: _FusedLayer(layer, model.config) for layer in layers}
         self._rotation: Rotation | None = None
-        self._step, self._kept = _Step(), ()
+        self._step = _Step()
+        self._kept: tuple[object, ...] = ()  # what the step points at
 
     def __call__(self, layer: nn.Module, x: Tensor, rotate: Rotation, cache: KVCache) -> Tensor:
         fused = self.layers.get(layer)
@@ -128,26 +130,24 @@ class _FusedLayer:
         kernels.functions().qw_layer(ctypes.addressof(self.struct), ctypes.addressof(step))
 
 
-def _joined(linears: Sequence[QuantLinear]) -> list[kernels.Linear]:
+def _joined(modules: Sequence[nn.Module]) -> list[kernels.Linear]:
     """One kernel for linears of one format, whose memory is moved together; else each its own."""
-    if len({linear.format for linear in linears}) == 1 and all(
-        x.out_features % PADDED_OUTPUTS == 0 for x in linears[:-1]
-    ):
-        packed = owned(torch.cat([linear.packed for linear in linears]))
-        parts = packed.split([len(linear.packed) for linear in linears])
-        for linear, part in zip(linears, parts, strict=True):
-            linear.packed = part
-        biases = [linear.bias for linear in linears if linear.bias is not None]
-        bias = torch.cat(biases) if len(biases) == len(linears) else None
-        if bias is not None or not biases:
-            first = linears[0].kernel
-            shape = sum(linear.out_features for linear in linears), linears[0].in_features
-            return [kernels.Linear(packed, bias, shape, FORMATS[linears[0].format].index, first.few)]
-    return [linear.kernel for linear in linears]
+    linears = [module for module in modules if isinstance(module, QuantLinear)]
+    biases = [linear.bias for linear in linears if linear.bias is not None]
+    is_even = all(linear.out_features % PADDED_OUTPUTS == 0 for linear in linears[:-1])
+    if len(linears) == 1 or not is_even or len(biases) % len(linears) or len({x.format for x in linears}) > 1:
+        return [linear.kernel for linear in linears]
+    packed = owned(torch.cat([linear.packed for linear in linears]))
+    parts = packed.split([len(linear.packed) for linear in linears])
+    for linear, part in zip(linears, parts, strict=True):
+        linear.packed = part
+    shape = sum(linear.out_features for linear in linears), linears[0].in_features
+    index, few = FORMATS[linears[0].format].index, linears[0].kernel.few
+    return [kernels.Linear(packed, torch.cat(biases) if biases else None, shape, index, few)]
 
 
-def _is_packed(layer: nn.Module) -> bool:
-    return isinstance(layer, Layer) and all(
+def _is_packed(layer: Layer) -> bool:
+    return all(
         isinstance(child, QuantLinear)
         for block in (layer.self_attn, layer.mlp)
         for name, child in block.named_children()

@@ -36,7 +36,7 @@ class QuantLinear(nn.Module):
         self.format, self.out_features, self.in_features = format, outputs, inputs
         self.register_buffer("packed", packed)
         self.register_buffer("bias", None if bias is None else bias.detach().float())
-        self.is_invariant = False  # one way for any number of rows, so that a row's bits depend on that row alone
+        self.few_rows: int | None = None  # up to how many go the way of few rows; None: as measured
         self._kernel: kernels.Linear | None = None
 
     @classmethod
@@ -45,7 +45,7 @@ class QuantLinear(nn.Module):
     ) -> "QuantLinear":
         """Quantise `weight` [N, K] without data; `importance` [K] is what `quantize_affine` takes."""
         if format == "bf16":
-            return cls(format, owned(pack_dense(weight.detach())), *weight.shape, bias)
+            return cls(format, owned(pack_dense(weight.detach())), weight.size(0), weight.size(1), bias)
         if format == "int8":
             return cls.from_quantized(quantize_int8(weight.detach()), bias)
         if format in ("int4", "int5"):
@@ -56,7 +56,7 @@ class QuantLinear(nn.Module):
     @classmethod
     def from_quantized(cls, weight: Quantized, bias: Tensor | None = None) -> "QuantLinear":
         """Pack integers and scales as they are."""
-        return cls(weight.format, owned(pack(weight)), *weight.codes.shape, bias)
+        return cls(weight.format, owned(pack(weight)), weight.codes.size(0), weight.codes.size(1), bias)
 
     @classmethod
     def from_gguf(cls, tensor: GgufTensor, bias: Tensor | None = None, *, otherwise: str = "int8") -> "QuantLinear":
@@ -87,7 +87,7 @@ class QuantLinear(nn.Module):
     @property
     def kernel(self) -> kernels.Linear:
         """What the C functions take; made anew after something changed."""
-        few = kernels.ALL_ROWS if self.is_invariant else kernels.few_rows(self.format)
+        few = kernels.few_rows(self.format) if self.few_rows is None else self.few_rows
         if self._kernel is None or self._kernel.tensors[0] is not self.packed or self._kernel.few != few:
             shape = self.out_features, self.in_features
             self._kernel = kernels.Linear(self.packed, self.bias, shape, FORMATS[self.format].index, few)
@@ -124,13 +124,13 @@ def quantize_model(
         if wanted not in FORMAT_OF_BITS:
             known = ", ".join(map(str, FORMAT_OF_BITS))
             raise ConfigError(tr("{bits} bits is not supported; choose one of {known}", bits=wanted, known=known))
-    found = list(linears(model))
-    for name, linear, norm in progress(iter(found), len(found)) if progress else found:
+    norms = dict(linear_norms(model))
+    for name in progress(iter(norms), len(norms)) if progress else norms:
+        linear, norm = model.get_submodule(name), norms[name]
+        assert isinstance(linear, nn.Linear)
         importance = None if norm is None else norm.detach().float().square()
         format = FORMAT_OF_BITS[head_bits if name == "lm_head" else bits]
         packed = QuantLinear.from_float(linear.weight, linear.bias, format=format, importance=importance)
-        if linear.weight is not model.model.embed_tokens.weight:
-            linear.weight = None
         replace_module(model, name, packed)
     return finish(model)
 
@@ -138,7 +138,7 @@ def quantize_model(
 def finish(model: Qwen) -> Qwen:
     """What is not linear: the embedding becomes bf16, the norms fp32."""
     table = model.model.embed_tokens.weight.detach()
-    embedding = Bf16Embedding(*table.shape, device="meta")
+    embedding = Bf16Embedding(table.size(0), table.size(1), device="meta")
     embedding.weight = nn.Parameter(table.bfloat16(), requires_grad=False)
     model.model.embed_tokens = embedding
     for name, parameter in model.named_parameters():
@@ -147,18 +147,25 @@ def finish(model: Qwen) -> Qwen:
     return model.requires_grad_(False).eval()
 
 
-def linears(model: Qwen) -> Iterator[tuple[str, nn.Linear, Tensor | None]]:
-    """Every linear by name, with the weight of the norm whose output it reads, if there is one."""
+def linear_norms(model: Qwen) -> Iterator[tuple[str, Tensor | None]]:
+    """The name of every linear, with the weight of the norm whose output it reads, if there is one."""
     for name, module in model.named_modules():
         if isinstance(module, Layer):
-            attention, mlp = module.self_attn, module.mlp
             for part in ("q_proj", "k_proj", "v_proj"):
-                yield f"{name}.self_attn.{part}", getattr(attention, part), module.input_layernorm.weight
-            yield f"{name}.self_attn.o_proj", attention.o_proj, None
+                yield f"{name}.self_attn.{part}", module.input_layernorm.weight
+            yield f"{name}.self_attn.o_proj", None
             for part in ("gate_proj", "up_proj"):
-                yield f"{name}.mlp.{part}", getattr(mlp, part), module.post_attention_layernorm.weight
-            yield f"{name}.mlp.down_proj", mlp.down_proj, None
-    yield "lm_head", model.lm_head, model.model.norm.weight
+                yield f"{name}.mlp.{part}", module.post_attention_layernorm.weight
+            yield f"{name}.mlp.down_proj", None
+    yield "lm_head", model.model.norm.weight
+
+
+def make_invariant(model: Qwen) -> Qwen:
+    """Compute any number of rows in one way, so that a row's bits depend on that row alone; before `fuse`."""
+    for module in model.modules():
+        if isinstance(module, QuantLinear):
+            module.few_rows = kernels.ALL_ROWS
+    return model
 
 
 def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:

@@ -13,7 +13,8 @@ and a weight is its code times the group's scale, less a minimum:
     q8_0, int8    8.5, 8.1     d · (code − middle)        d float16 per 32, per 128
     bf16          16           bfloat16, no scales        two inputs to a 32-bit lane, see dense.h
 
-Everything is stored as given: packing rounds nothing. Outputs are padded to 64 and inputs to 128 with weights of zero.
+Everything is stored as given: packing rounds nothing. Outputs are padded to 64 and inputs to 128, with weights of
+zero or such that meet inputs of zero.
 Shapes: P panels, B blocks of a panel, G groups of a block.
 """
 
@@ -111,7 +112,7 @@ def pack(weight: Quantized) -> Tensor:
             part = F.pad(part, (0, last - first - part.size(1), 0, outputs - part.size(0)))
             return part.view(-1, PANEL, blocks, (last - first) // blocks).permute(0, 2, 3, 1)
 
-        quads = F.pad(weight.codes, (0, -weight.codes.size(1) % 4)).view(torch.int32)
+        quads = F.pad(weight.codes, (0, inputs - weight.codes.size(1)), value=form.middle).view(torch.int32)
         vectors = cut(quads, 4).contiguous().view(torch.uint8).unflatten(2, (-1, 8))  # [P, B, G, 8, 64]
         sections += [torch.cat((*_scale_bytes(weight, form, cut), _code_bytes(vectors, form.bits)), dim=2).flatten(1)]
     return torch.cat(sections, dim=1)

@@ -35,7 +35,8 @@ def quantize_int8(weight: Tensor) -> Quantized:
 def quantize_affine(weight: Tensor, bits: int, importance: Tensor | None = None, search: int = 20) -> Quantized:
     """fp32 [N, K] → int4 or int5. `importance` [K] weighs the squared errors of the inputs."""
     top = 2**bits - 1
-    weight = F.pad(weight.float(), (0, -weight.size(1) % GROUP))
+    inputs = weight.size(1)
+    weight = F.pad(weight.float(), (0, -inputs % GROUP))
     weights = (
         torch.ones(weight.size(1)) if importance is None else F.pad(importance.float(), (0, -len(importance) % GROUP))
     )
@@ -47,7 +48,7 @@ def quantize_affine(weight: Tensor, bits: int, importance: Tensor | None = None,
         rows = slice(start, start + CHUNK_ROWS)
         step, low = _spread(d[rows], s[rows]), _spread(e[rows], t[rows])
         codes[rows] = _codes(weight[rows].unflatten(1, (-1, GROUP)), step, low, top).flatten(1)
-    return Quantized(f"int{bits}", codes, d, s, e, t)
+    return Quantized(f"int{bits}", codes[:, :inputs].contiguous(), d, s, e, t)
 
 
 def fit(weight: Tensor, importance: Tensor, top: int, search: int) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ Shapes: T tokens of all sequences, S sequences, N pages, b page size, h query he
 import ctypes
 import functools
 import mmap
+from contextlib import suppress
 from ctypes import c_float, c_int64, c_void_p
 
 import torch
@@ -24,7 +25,6 @@ from torch import Tensor
 from qianwen.quantize.kernels import tuning
 from qianwen.quantize.kernels.build import library
 
-HUGE_PAGE = 1 << 21
 ALL_ROWS = 1 << 40
 TRIAL_SIZE = 1536
 TWO_WAYS = {"int4": 0, "int5": 1, "q4_0": 2, "q5_0": 3, "q6_k": 4, "q8_0": 5}  # as numbered in formats.h
@@ -213,5 +213,6 @@ def huge_tensor(num_bytes: int) -> Tensor:
     """Uninitialised uint8 memory in pages of 2 MB where the system has them: reading it misses the TLB less often."""
     memory = mmap.mmap(-1, max(num_bytes, 1))
     if hasattr(mmap, "MADV_HUGEPAGE"):
-        memory.madvise(mmap.MADV_HUGEPAGE)
+        with suppress(OSError):  # a system built without them
+            memory.madvise(mmap.MADV_HUGEPAGE)
     return torch.frombuffer(memory, dtype=torch.uint8)[:num_bytes]

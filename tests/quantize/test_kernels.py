@@ -1,0 +1,141 @@
+"""The small kernels and attention over pages, against PyTorch; and compiling them."""
+
+import shutil
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from qianwen.quantize import kernels
+from qianwen.quantize.kernels import build, tuning
+
+needs_kernels = pytest.mark.skipif(not kernels.available(), reason="the kernels need AVX-512 VNNI and a C++ compiler")
+
+
+@needs_kernels
+@pytest.mark.parametrize("shape", [(1, 7), (3, 64), (5, 130)])
+def test_rms_norm_with_and_without_residual(shape: tuple[int, int]) -> None:
+    x, weight, residual = torch.randn(shape), torch.rand(shape[1]), torch.randn(shape)
+    torch.testing.assert_close(kernels.rms_norm(x, weight, 1e-6), F.rms_norm(x, shape[1:], weight, 1e-6))
+    total = residual + x
+    torch.testing.assert_close(kernels.rms_norm(x, weight, 1e-6, residual), F.rms_norm(total, shape[1:], weight, 1e-6))
+    assert torch.equal(residual, total)
+
+
+@needs_kernels
+@pytest.mark.parametrize("size", [1, 16, 100, 4864])
+def test_silu_mul_over_the_whole_range(size: int) -> None:
+    gate_up = torch.cat((torch.linspace(-120, 120, 2 * size), torch.randn(2 * size))).view(2, -1)[:, : 2 * size]
+    gate_up = gate_up.contiguous()
+    expected = F.silu(gate_up[:, :size]) * gate_up[:, size:]
+    torch.testing.assert_close(kernels.silu_mul(gate_up), expected, rtol=1e-5, atol=1e-6)
+
+
+@needs_kernels
+@pytest.mark.parametrize("dim", [20, 64, 128])
+def test_rope_turns_heads_that_lie_among_others(dim: int) -> None:
+    tokens, heads = torch.randn(6, 5, dim), 3
+    cos, sin = torch.randn(2, 6, dim // 2)
+
+    def turned(x: Tensor) -> Tensor:
+        a, b = x.chunk(2, -1)
+        c, s = cos[:, None], sin[:, None]
+        return torch.cat((a * c - b * s, b * c + a * s), -1)
+
+    expected = torch.cat((turned(tokens[:, : heads + 1]), tokens[:, heads + 1 :]), 1)
+    kernels.rope_(tokens[:, :heads], tokens[:, heads : heads + 1], cos, sin)
+    torch.testing.assert_close(tokens, expected)
+
+
+LENGTHS = [(1, 1), (100, 7), (160, 1), (40, 40), (131, 3)]  # context_len, query_len of each sequence
+
+
+def pages_and_queries(heads: int, kv_heads: int, dim: int, page: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    context_lens, query_lens = torch.tensor(LENGTHS, dtype=torch.int32).unbind(1)
+    count = 160 // page
+    tables = torch.randperm(len(LENGTHS) * count).view(len(LENGTHS), count).int()
+    k, v = torch.randn(2, tables.numel(), page, kv_heads, dim).to(dtype)
+    q = torch.randn(int(query_lens.sum()), heads + kv_heads, dim)[:, :heads]
+    return q, k, v, tables, context_lens.contiguous(), query_lens.contiguous()
+
+
+def reference(
+    q: Tensor, k: Tensor, v: Tensor, tables: Tensor, contexts: Tensor, counts: Tensor, window: int | None
+) -> Tensor:
+    results = []
+    for tokens, table, context in zip(q.split(counts.tolist()), tables.long(), contexts.tolist(), strict=True):
+        keys, values = (x[table].flatten(0, 1)[:context].double().transpose(0, 1) for x in (k, v))
+        back = torch.arange(context - len(tokens), context)[:, None] - torch.arange(context)
+        visible = (back >= 0) & (back < (window or context))
+        queries = tokens.double().transpose(0, 1)
+        out = F.scaled_dot_product_attention(queries[None], keys[None], values[None], visible, enable_gqa=True)
+        results.append(out[0].transpose(0, 1))
+    return torch.cat(results).float()
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "dim"), [(14, 2, 64), (4, 4, 20), (6, 3, 80), (2, 1, 256), (16, 16, 128)]
+)
+def test_attention_over_pages(heads: int, kv_heads: int, dim: int, dtype: torch.dtype) -> None:
+    for page in (16, 32):
+        batch = pages_and_queries(heads, kv_heads, dim, page, dtype)
+        for window in (None, 1, 5, 64, 70):
+            out = kernels.paged_attention(*batch, dim**-0.5, window)
+            torch.testing.assert_close(out, reference(*batch, window), rtol=1e-5, atol=1e-5)
+
+
+@needs_kernels
+def test_attention_of_a_token_does_not_depend_on_its_company() -> None:
+    """R24: alone, in a batch, in any chunk, on any number of threads: the same bits."""
+    batch = q, k, v, tables, context_lens, query_lens = pages_and_queries(14, 2, 64, 32, torch.float32)
+    out = kernels.paged_attention(*batch, 0.125)
+    one = torch.ones(1, dtype=torch.int32)
+    token = 0
+    for row, (context_len, query_len) in enumerate(LENGTHS):
+        for position in range(context_len - query_len, context_len):
+            alone = kernels.paged_attention(
+                q[token : token + 1], k, v, tables[row : row + 1], one + position, one, 0.125
+            )
+            assert torch.equal(alone[0], out[token])
+            token += 1
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    assert torch.equal(kernels.paged_attention(*batch, 0.125), out)
+    torch.set_num_threads(threads)
+
+
+def test_switch_turns_the_kernels_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(build.SWITCH, "0")
+    assert build.library.__wrapped__() is None
+
+
+def test_failing_compiler_is_explained(
+    monkeypatch: pytest.MonkeyPatch, tmp_path, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.delenv(build.SWITCH, raising=False)
+    monkeypatch.setenv("QIANWEN_CACHE", str(tmp_path))
+    monkeypatch.setattr(build, "cpu_features", lambda: frozenset(build.REQUIRED_FEATURES))
+    monkeypatch.setenv("CXX", shutil.which("false") or "false")
+    assert build.library.__wrapped__() is None
+    assert "false failed" in capsys.readouterr().out
+    assert not list((tmp_path / "kernels").glob("*/kernels.so"))
+
+
+def test_missing_compiler_is_explained(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.delenv(build.SWITCH, raising=False)
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(build, "cpu_features", lambda: frozenset(build.REQUIRED_FEATURES))
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert build.library.__wrapped__() is None
+    assert "install g++" in capsys.readouterr().out
+
+
+def test_switch_between_the_ways_is_measured_once(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = {True: 1.0, False: 20.0}  # few rows cost by the row, many rows a lump
+    monkeypatch.setattr(tuning, "_seconds", lambda run, rows, as_few: seconds[as_few] * (rows if as_few else 1))
+    assert tuning.few_rows(tmp_path, ["int4"], lambda *_: None) == {"int4": 16}
+    monkeypatch.setattr(tuning, "_seconds", lambda *_: pytest.fail("measured again"))
+    assert tuning.few_rows(tmp_path, ["int4"], lambda *_: None) == {"int4": 16}

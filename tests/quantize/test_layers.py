@@ -1,0 +1,100 @@
+"""Whole layers in one call give what the network's own code gives, for every kind of Qwen."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from qianwen.model.config import QwenConfig
+from qianwen.model.paged_cache import PagedCache
+from qianwen.model.transformer import Qwen
+from qianwen.quantize import kernels
+from qianwen.quantize.layers import fuse
+from qianwen.quantize.linear import QuantLinear, make_invariant, quantize_model
+
+pytestmark = pytest.mark.skipif(not kernels.available(), reason="the kernels need AVX-512 VNNI and a C++ compiler")
+
+SHAPE = {
+    "vocab_size": 64,
+    "hidden_size": 48,
+    "intermediate_size": 100,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "initializer_range": 0.2,
+}
+KINDS = {
+    "plain": {},
+    "windows": {"layer_windows": (5, 33, 0)},
+    "NTK and LogN": {"train_len": 16, "use_dynamic_ntk": True, "use_logn_attn": True},
+    "Qwen3": {"qk_norm": True, "qkv_bias": False, "head_dim": 20},
+    "joined": {"hidden_size": 128, "intermediate_size": 192, "head_dim": 32, "num_key_value_heads": 2},
+}
+
+
+def build(kind: str, bits: int) -> Qwen:
+    return quantize_model(Qwen(QwenConfig(**(SHAPE | KINDS[kind]))).init_weights(1), bits, head_bits=bits)
+
+
+def run(
+    model: Qwen, texts: list[list[int]], steps: list[list[int]], dtype: torch.dtype = torch.float32
+) -> list[Tensor]:
+    """Hidden states of each text; `steps[i]` says how many of its tokens each step brings."""
+    cache = PagedCache(model.config, 40, 16, dtype=dtype, kernel=kernels.paged_attention)
+    tables = [list(range(8 * row, 8 * row + 8)) for row in range(len(texts))]
+    done, outputs = [0] * len(texts), [[] for _ in texts]
+    for counts in zip(*steps, strict=True):
+        active = [row for row, count in enumerate(counts) if count]
+        chunks = [texts[row][done[row] : done[row] + counts[row]] for row in active]
+        for row in active:
+            done[row] += counts[row]
+        alphas = np.ones(len(active), dtype=np.int64) if model.config.use_dynamic_ntk else None
+        contexts, sizes = (np.array(x) for x in ([done[row] for row in active], [len(chunk) for chunk in chunks]))
+        positions = cache.begin([tables[row] for row in active], contexts, sizes, alphas)
+        with torch.inference_mode():
+            hidden = model(torch.tensor([sum(chunks, [])]), torch.from_numpy(positions)[None], cache)[0]
+        for row, part in zip(active, hidden.split(sizes.tolist()), strict=True):
+            outputs[row].append(part)
+    return [torch.cat(parts) for parts in outputs]
+
+
+def texts(count: int) -> list[list[int]]:
+    return torch.randint(0, 64, (count, 40)).tolist()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_fused_layers_are_the_layers(kind: str, dtype: torch.dtype) -> None:
+    model, some = build(kind, 16), texts(2)
+    steps = [[30, 1, 1, 8], [20, 19, 1, 0]]
+    expected = run(model, some, steps, dtype)
+    fuse(model)
+    for got, want in zip(run(model, some, steps, dtype), expected, strict=True):
+        # Rounding to bf16 in the cache may fall either way where fp32 differs in its last bit.
+        tolerance = 1e-4 if dtype == torch.float32 else 0.03
+        assert (got - want).norm() <= tolerance * want.norm()
+
+
+def test_other_caches_use_the_ordinary_layers() -> None:
+    model, ids = build("plain", 16), torch.tensor(texts(1))
+    expected = model(ids)
+    assert torch.equal(fuse(model)(ids), expected)
+
+
+@pytest.mark.parametrize("bits", [4, 8, 16])
+def test_bits_do_not_depend_on_batch_or_chunks(bits: int) -> None:
+    """R24 for whole networks: alone or together, at once or in pieces."""
+    model, some = fuse(make_invariant(build("joined", bits))), texts(4)
+    together = run(model, some, [[40], [40], [40], [40]])
+    for row, text in enumerate(some):
+        assert torch.equal(run(model, [text], [[7, 1, 31, 1]])[0], together[row])
+
+
+def test_linears_of_one_format_share_their_memory() -> None:
+    model = fuse(build("joined", 4))
+    attention = model.model.layers[0].self_attn
+    parts = [attention.q_proj, attention.k_proj, attention.v_proj]
+    assert all(isinstance(part, QuantLinear) for part in parts)
+    ends = [part.packed.data_ptr() + part.packed_bytes for part in parts]
+    assert [part.packed.data_ptr() for part in parts[1:]] == ends[:-1]

@@ -1,0 +1,141 @@
+"""`QuantLinear`: exact sums of bytes for any size and number of rows, and models made of it."""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from qianwen.model.config import QwenConfig
+from qianwen.model.transformer import Qwen
+from qianwen.quantize import kernels
+from qianwen.quantize.linear import QuantLinear, make_invariant, quantize_model
+from qianwen.quantize.packing import FORMATS, Quantized
+from qianwen.runtime.errors import ConfigError
+
+needs_kernels = pytest.mark.skipif(not kernels.available(), reason="the kernels need AVX-512 VNNI and a C++ compiler")
+RandomWeight = Callable[[str, int, int], Quantized]
+INTEGERS = [name for name in FORMATS if name != "bf16"]
+SIZES = [(64, 128), (70, 200), (130, 896), (192, 384)]
+ROWS = [1, 2, 3, 5, 6, 7, 8, 9, 16, 33, 50]
+CONFIG = QwenConfig(
+    vocab_size=96,
+    hidden_size=64,
+    intermediate_size=160,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=128,
+    initializer_range=0.2,
+    tie_word_embeddings=True,
+)
+
+
+def as_bytes(x: Tensor) -> Tensor:
+    """Activations as the kernels see them: 128 of a row share a scale."""
+    spans = F.pad(x, (0, -x.size(1) % 128)).unflatten(1, (-1, 128))
+    peak = spans.abs().amax(-1, keepdim=True)
+    codes = (spans * (127 / peak)).round()
+    return (codes.double() * (peak / 127)).flatten(1)[:, : x.size(1)]
+
+
+@needs_kernels
+@pytest.mark.parametrize("format", INTEGERS)
+@pytest.mark.parametrize("size", SIZES)
+def test_few_rows_are_exact_and_many_rows_near(random_weight: RandomWeight, format: str, size: tuple[int, int]) -> None:
+    weight, bias = random_weight(format, *size), torch.randn(size[0])
+    linear = QuantLinear.from_quantized(weight, bias)
+    for rows in ROWS:
+        x = torch.randn(rows, size[1])
+        expected = as_bytes(x) @ weight.dequantize().double().T + bias
+        for few, most in ((kernels.ALL_ROWS, 1e-6), (0, 1e-6 if format == "int8" else 0.012)):
+            linear.few_rows = few
+            assert (linear(x) - expected).norm() <= most * expected.norm()
+
+
+@needs_kernels
+@pytest.mark.parametrize("size", [*SIZES, (5, 7)])
+def test_dense_weights(size: tuple[int, int]) -> None:
+    weight, bias = torch.randn(size), torch.randn(size[0])
+    linear = QuantLinear.from_float(weight, bias, format="bf16")
+    for rows in ROWS:
+        x = torch.randn(rows, size[1])
+        torch.testing.assert_close(linear(x), F.linear(x, weight.bfloat16().float(), bias), rtol=1e-4, atol=1e-4)
+
+
+@needs_kernels
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_row_does_not_depend_on_its_company(random_weight: RandomWeight, format: str) -> None:
+    """R24: the same bits alone, anywhere in a batch, and on any number of threads."""
+    if format == "bf16":
+        linear = QuantLinear.from_float(torch.randn(130, 896), format=format)
+    else:
+        linear = QuantLinear.from_quantized(random_weight(format, 130, 896))
+    linear.few_rows = kernels.ALL_ROWS
+    x = torch.randn(33, 896)
+    x[3] *= 1000
+    together = linear(x)
+    assert all(torch.equal(linear(x[i : i + 1])[0], together[i]) for i in range(33))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    assert torch.equal(linear(x.flip(0)).flip(0), together)
+    torch.set_num_threads(threads)
+
+
+def test_without_kernels_the_result_is_the_weights_own(
+    random_weight: RandomWeight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernels, "available", lambda: False)
+    weight, bias = random_weight("q5_0", 70, 200), torch.randn(70)
+    x = torch.randn(2, 3, 200, dtype=torch.bfloat16)
+    expected = F.linear(x, weight.dequantize().bfloat16(), bias.bfloat16())
+    assert torch.equal(QuantLinear.from_quantized(weight, bias)(x), expected)
+
+
+@needs_kernels
+def test_zeros_and_other_float_types(random_weight: RandomWeight) -> None:
+    linear = QuantLinear.from_quantized(random_weight("int4", 70, 200))
+    assert linear(torch.zeros(2, 200)).count_nonzero() == 0
+    x = torch.randn(2, 5, 200)
+    assert torch.equal(linear(x.bfloat16()), linear(x.bfloat16().float()).bfloat16())
+
+
+def test_copies_and_pickles(random_weight: RandomWeight) -> None:
+    linear = QuantLinear.from_quantized(random_weight("int4", 70, 200), torch.randn(70))
+    x = torch.randn(2, 200)
+    expected = linear(x)
+    twin = copy.deepcopy(linear)
+    linear.packed.zero_()
+    assert torch.equal(twin(x), expected)
+
+
+def test_quantised_model_keeps_its_answers() -> None:
+    model = Qwen(CONFIG).init_weights(0).eval()
+    ids = torch.randint(0, 96, (2, 20))
+    expected = model.logits(model(ids)).detach()
+    distances = {}
+    for bits in (16, 8, 4):
+        small = quantize_model(copy.deepcopy(model), bits, head_bits=max(bits, 8))
+        assert not any(isinstance(module, nn.Linear) for module in small.modules())
+        distances[bits] = float((small.logits(small(ids)).detach() - expected).norm() / expected.norm())
+    # Four bits lose 8 % of a random linear, and this random network amplifies what its linears lose about five times.
+    assert distances[16] < 0.02 and distances[8] < 0.08 and distances[4] < 0.5
+    assert sum(x.packed_bytes for x in small.modules() if isinstance(x, QuantLinear)) > 0
+
+
+@needs_kernels
+def test_invariant_model_gives_a_text_the_same_bits_alone_and_in_a_batch() -> None:
+    model = make_invariant(quantize_model(Qwen(CONFIG).init_weights(0)))
+    assert all(x.few_rows == kernels.ALL_ROWS for x in model.modules() if isinstance(x, QuantLinear))
+    hidden = torch.randn(40, 64)
+    assert torch.equal(model.logits(hidden)[7:8], model.logits(hidden[7:8]))
+
+
+def test_unknown_bits_name_the_choices() -> None:
+    model = Qwen(CONFIG)
+    with pytest.raises(ConfigError, match="3 bits is not supported; choose one of 4, 5, 8, 16"):
+        quantize_model(model, 3)
+    with pytest.raises(ConfigError, match="q5_0 cannot be made from floats"):
+        QuantLinear.from_float(torch.zeros(2, 2), format="q5_0")
