@@ -58,7 +58,7 @@ def read_words(lines: Iterable[str]) -> dict[str, int]:
     words: dict[str, int] = {}
     for line in lines:
         word, _, frequency = line.strip().partition("\t")
-        word = normal_text(word)
+        word, frequency = normal_text(word), frequency.strip()
         if word:
             words[word] = words.get(word, 0) + (int(frequency) or 1 if frequency.isdecimal() else 1)
     return words

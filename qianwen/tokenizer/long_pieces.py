@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import functools
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import regex
 
@@ -47,20 +47,25 @@ def encode_pieces(text: str, pattern: str, merge: Merge, token_bytes: Callable[[
 def merge_in_parts(piece: bytes, merge: Merge, token_bytes: Callable[[int], bytes]) -> array[int]:
     """`merge(piece)`, `PART` bytes at a time."""
     ids = array("i")
-    start, size = 0, PART
+    start, furthest, size = 0, 0, PART
     while start < len(piece):
         part = merge(piece[start : start + size])
         if ids and not _are_neighbours(ids[-1], part[0], merge, token_bytes):
             redone = ids[-(size // PART) * DROPPED :]
             del ids[-len(redone) :]
-            start -= sum(len(token_bytes(token)) for token in redone)
+            start -= _size(redone, token_bytes)
             size *= 2
             continue
         kept = part if start + size >= len(piece) else part[: max(len(part) - DROPPED, 1)]
         ids.extend(kept)
-        start += sum(len(token_bytes(token)) for token in kept)
-        size = PART
+        start += _size(kept, token_bytes)
+        size = PART if start > furthest else 2 * size  # or else the same parts would be drawn again
+        furthest = max(start, furthest)
     return ids
+
+
+def _size(ids: Sequence[int], token_bytes: Callable[[int], bytes]) -> int:
+    return sum(len(token_bytes(token)) for token in ids)
 
 
 def _are_neighbours(left: int, right: int, merge: Merge, token_bytes: Callable[[int], bytes]) -> bool:

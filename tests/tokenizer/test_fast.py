@@ -1,0 +1,69 @@
+import logging
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from qianwen.tokenizer.extend import extend_vocabulary
+from qianwen.tokenizer.fast import CHECK_TEXT, fast_encoder
+from qianwen.tokenizer.normal import normal_text
+from qianwen.tokenizer.tokenizer import Tokenizer
+from qianwen.tokenizer.vocab import GPT2_PATTERN, Vocabulary
+
+
+def test_the_ids_are_tiktokens(small: Tokenizer) -> None:
+    pytest.importorskip("gigatoken", reason="the extra [fast] is not installed")
+    encode = fast_encoder(small.vocabulary, small._encoding.encode_ordinary)
+    assert encode is not None
+    text = normal_text(CHECK_TEXT * 50)
+    ids = encode(text.encode())
+    assert ids.dtype == np.int32 and ids.tolist() == small.encode(text)
+    assert not set(encode("".join(small.special_tokens).encode()).tolist()) & small.special_ids
+
+
+def test_ids_with_gaps_are_tiktokens_too(small: Tokenizer) -> None:
+    pytest.importorskip("gigatoken", reason="the extra [fast] is not installed")
+    grown = extend_vocabulary(small.vocabulary, {"通义": 3, "zzyzx": 2}).vocabulary
+    reference = Tokenizer(grown, fast=False)
+    encode = fast_encoder(grown, reference._encoding.encode_ordinary)
+    assert encode is not None
+    ids = encode("zzyzx 通义 zzyzx".encode()).tolist()
+    assert ids == reference.encode("zzyzx 通义 zzyzx") and max(ids) >= small.vocab_size
+
+
+def _stand_in(monkeypatch: pytest.MonkeyPatch, encode) -> None:
+    backend = SimpleNamespace(from_tiktoken=lambda *_: SimpleNamespace(encode=encode))
+    monkeypatch.setitem(sys.modules, "gigatoken", SimpleNamespace(Tokenizer=backend))
+
+
+def test_an_encoder_that_differs_is_not_used(
+    small: Tokenizer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _stand_in(monkeypatch, lambda data: np.frombuffer(data, np.uint8))
+    other = Tokenizer(small.vocabulary)
+    text = CHECK_TEXT * 2000
+    assert other.encode_batch([text]) == [small.encode(text)]
+    assert other._fast is None and "differs from tiktoken" in caplog.text
+
+
+def test_an_encoder_that_refuses_is_not_used(
+    small: Tokenizer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_):
+        raise ValueError("no such scheme")
+
+    monkeypatch.setitem(sys.modules, "gigatoken", SimpleNamespace(Tokenizer=SimpleNamespace(from_tiktoken=refuse)))
+    assert fast_encoder(small.vocabulary, small.encode) is None
+    assert "no such scheme" in caplog.text
+
+
+def test_without_it_or_with_another_pattern_tiktoken_encodes(
+    small: Tokenizer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    _stand_in(monkeypatch, None)
+    assert fast_encoder(Vocabulary(small.vocabulary.ranks, pattern=GPT2_PATTERN), small.encode) is None
+    monkeypatch.setitem(sys.modules, "gigatoken", None)
+    assert fast_encoder(small.vocabulary, small.encode) is None
+    assert "pattern" in caplog.text and "not installed" in caplog.text

@@ -1,0 +1,56 @@
+import re
+import time
+import unicodedata
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qianwen.tokenizer import normal
+from qianwen.tokenizer.normal import normal_text
+
+# Marks of many classes, letters they compose with, the hidden Tibetan vowels, Hangul, and characters NFC replaces.
+HARD = (
+    "ae\u0300\u0301\u0308\u0316\u0323\u0327\u0344\u0345\u05b0\u0f71\u0f72\u0f73\u0f75\u0f81\u1100\u1161\u11a8\u212b가"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("plain", "plain"),
+        ("e\u0301", "é"),
+        ("\ud83d\ude00", "😀"),
+        ("a\ud800b\udfff", "a\ufffdb\ufffd"),
+        ("\udfff\ud800", "\ufffd\ufffd"),
+        ("\ufeff好\ud800", "\ufeff好\ufffd"),
+        ("\ud834\udd5e", "\U0001d157\U0001d165"),  # a pair spells a character that NFC takes apart
+    ],
+)
+def test_known_answers(text: str, expected: str) -> None:
+    assert normal_text(text) == expected
+
+
+def test_without_nfc_only_surrogates_change() -> None:
+    assert normal_text("e\u0301 \ud800", nfc=False) == "e\u0301 \ufffd"
+
+
+def test_every_lone_surrogate_becomes_one_replacement() -> None:
+    assert all(normal_text(f"a{chr(code)}b") == "a\ufffdb" for code in range(0xD800, 0xE000))
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.text(st.sampled_from(HARD), max_size=60))
+def test_ordering_long_runs_does_not_change_nfc(text: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(normal, "LONG_RUN", 4)
+        patch.setattr(normal, "_RUN", re.compile(rb"[^\0]{4,}", re.DOTALL))
+        assert normal_text(text) == unicodedata.normalize("NFC", text)
+
+
+def test_a_long_run_of_alternating_marks_takes_no_quadratic_time() -> None:
+    began = time.process_time()
+    text = normal_text("a" + "\u0301\u0323" * 200_000 + "\u0f73" * 1000)
+    assert time.process_time() - began < 5  # Python alone: more than six minutes
+    marks = "\u0f71" * 1000 + "\u0f72" * 1000 + "\u0323" * 199_999 + "\u0301" * 200_000
+    assert text == "\u1ea1" + marks  # a and the first dot below compose
