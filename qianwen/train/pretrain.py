@@ -23,7 +23,7 @@ from qianwen.data.pack import INDEX, PackedDataset, tokenized, write_tokens
 from qianwen.model.config import QwenConfig
 from qianwen.model.loss import chunked_cross_entropy
 from qianwen.model.transformer import Qwen
-from qianwen.model.weights import write_weights
+from qianwen.quantize.folder import write_folder
 from qianwen.runtime.device import best_device, compute_dtype, seed_everything
 from qianwen.runtime.distributed import barrier, is_main, rank, world_size
 from qianwen.runtime.errors import ConfigError
@@ -216,8 +216,7 @@ def _write_model(model: Qwen, tokenizer: Tokenizer, target: Path) -> None:
         model.load_state_dict(whole, strict=False)
     if is_main():
         with atomic_folder(target) as folder:
-            write_weights(model, folder)
-            tokenizer.save(folder)
+            write_folder(model, tokenizer, folder, chat=False)
     barrier()
 
 

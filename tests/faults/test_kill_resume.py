@@ -30,20 +30,13 @@ def train(folder: Path, save_steps: int, file_limit: int) -> None:
     import torch
 
     from qianwen.model import Qwen, QwenConfig
+    from qianwen.tokenizer.tokenizer import Tokenizer
+    from qianwen.tokenizer.train import train_vocabulary
     from qianwen.train.loop import LoopConfig
     from qianwen.train.pretrain import PretrainConfig, pretrain
 
-    class Bytes:
-        eod_id = 256
-
-        def encode_batch(self, texts: list[str]) -> list[list[int]]:
-            return [list(text.encode()) for text in texts]
-
-        def save(self, folder: Path) -> None:
-            (folder / "vocabulary.txt").write_text("bytes")
-
     os.environ["QIANWEN_RUNS"] = str(folder)
-    shape = QwenConfig(vocab_size=257, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2)
+    shape = QwenConfig(vocab_size=464, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2)
     model = Qwen(shape).init_weights(0)
     model.model.embed_tokens.register_forward_hook(lambda _, args, out: torch.nn.functional.dropout(out, 0.1))
     config = PretrainConfig(
@@ -58,7 +51,7 @@ def train(folder: Path, save_steps: int, file_limit: int) -> None:
     if file_limit:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, resource.RLIM_INFINITY))
-    pretrain(config, Bytes(), model=model)
+    pretrain(config, Tokenizer(train_vocabulary(["a"], 464)), model=model)
 
 
 def attempt(folder: Path, save_steps: int, file_limit: int) -> int:

@@ -12,22 +12,15 @@ from qianwen.model import PRESETS, Qwen, QwenConfig
 from qianwen.model.weights import load_weights
 from qianwen.runtime.errors import CheckpointError, ConfigError
 from qianwen.runtime.files import RunFolder, lock
+from qianwen.tokenizer.tokenizer import Tokenizer
+from qianwen.tokenizer.train import train_vocabulary
 from qianwen.train.loop import LoopConfig
 from qianwen.train.pretrain import PretrainConfig, flops_per_token, pretrain
 
-SHAPE = QwenConfig(vocab_size=257, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2)
+SHAPE = QwenConfig(vocab_size=464, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2)
 
 
-class Bytes:
-    """A tokenizer whose ids are bytes."""
-
-    eod_id = 256
-
-    def encode_batch(self, texts: list[str]) -> list[list[int]]:
-        return [list(text.encode()) for text in texts]
-
-    def save(self, folder) -> None:
-        (folder / "vocabulary.txt").write_text("bytes")
+BYTES = Tokenizer(train_vocabulary(["a"], 464))  # no merges: an id is a byte or a control token
 
 
 @pytest.fixture
@@ -60,9 +53,10 @@ def numbers(config: PretrainConfig) -> list[tuple]:
 
 
 def test_from_texts_to_a_model_folder(config, capsys):
-    folder = pretrain(config, Bytes())
+    folder = pretrain(config, BYTES)
     assert load_weights(folder).config.hidden_size == 32
-    assert (folder / "vocabulary.txt").exists()
+    assert Tokenizer.from_folder(folder).encode("text") == BYTES.encode("text")
+    assert (folder / "generation_config.json").exists()
     rows = metrics(config)
     assert [m["step"] for m in rows] == list(range(1, 9))
     assert rows[-1]["loss"] < rows[0]["loss"]
@@ -71,7 +65,7 @@ def test_from_texts_to_a_model_folder(config, capsys):
     assert RunFolder.open("try").record["state"] == "finished"
     assert "8 documents" in capsys.readouterr().out
     before = (folder / "model.safetensors").read_bytes()
-    assert pretrain(config, Bytes()) == folder  # again: nothing is left to do
+    assert pretrain(config, BYTES) == folder  # again: nothing is left to do
     assert (folder / "model.safetensors").read_bytes() == before
     assert metrics(config) == rows
 
@@ -79,32 +73,32 @@ def test_from_texts_to_a_model_folder(config, capsys):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_the_same_call_goes_on(config, number):
     """R2: no step is lost, and the continuation is the run that was never stopped."""
-    pretrain(replace(config, name="straight"), Bytes())
+    pretrain(replace(config, name="straight"), BYTES)
 
     def interrupt(model) -> dict:
         os.kill(os.getpid(), number)
         return {}
 
     with pytest.raises(KeyboardInterrupt, match="saved at step 4"):
-        pretrain(config, Bytes(), evaluate=interrupt)
+        pretrain(config, BYTES, evaluate=interrupt)
     assert RunFolder.open("try").record["state"] == "interrupted"
     assert signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
-    folder = pretrain(config, Bytes())
+    folder = pretrain(config, BYTES)
     straight = RunFolder.open("straight").path / "model"
     assert (folder / "model.safetensors").read_bytes() == (straight / "model.safetensors").read_bytes()
     assert numbers(config) == numbers(replace(config, name="straight"))
 
 
 def test_a_changed_recipe_or_changed_data_is_refused(config, tmp_path):
-    pretrain(config, Bytes())
+    pretrain(config, BYTES)
     with pytest.raises(ConfigError, match=r"loop.lr = 0.003, not 0.004"):
-        pretrain(replace(config, loop=replace(config.loop, lr=4e-3)), Bytes())
+        pretrain(replace(config, loop=replace(config.loop, lr=4e-3)), BYTES)
     tokens = RunFolder.open("try").path / "tokens" / "index.json"
     tokens.write_text(tokens.read_text() + " ")
     with pytest.raises(CheckpointError, match="index.json has"):
-        pretrain(config, Bytes())
+        pretrain(config, BYTES)
     with pytest.raises(ConfigError, match="holds the token 256, the model knows 200"):
-        pretrain(replace(config, name="small", model=replace(SHAPE, vocab_size=200)), Bytes())
+        pretrain(replace(config, name="small", model=replace(SHAPE, vocab_size=200)), BYTES)
 
 
 def test_other_token_files_under_the_same_name_are_refused(config, tmp_path):
@@ -112,15 +106,15 @@ def test_other_token_files_under_the_same_name_are_refused(config, tmp_path):
 
     write_tokens([[1, 2, 3] * 20], tmp_path / "tokens", 256)
     config = replace(config, data=str(tmp_path / "tokens"), held_out=())
-    pretrain(config, Bytes())
+    pretrain(config, BYTES)
     write_tokens([[3, 2, 1] * 20], tmp_path / "tokens", 256)
     with pytest.raises(CheckpointError, match="was made with tokens = "):
-        pretrain(config, Bytes())
+        pretrain(config, BYTES)
 
 
 def test_two_processes_cannot_share_a_run(config, tmp_path):
     with lock(tmp_path / "runs" / "try"), pytest.raises(ConfigError, match=f"in use by process {os.getpid()}"):
-        pretrain(config, Bytes())
+        pretrain(config, BYTES)
 
 
 def test_continuing_a_model_reports_what_it_forgot(config, tmp_path, capsys):
@@ -128,7 +122,7 @@ def test_continuing_a_model_reports_what_it_forgot(config, tmp_path, capsys):
     start = Qwen(SHAPE).init_weights(5)
     (tmp_path / "other.txt").write_text("0123456789 " * 30)
     config = replace(config, start_from="a model", held_out=(*config.held_out, str(tmp_path / "other.txt")))
-    pretrain(config, Bytes(), model=start)
+    pretrain(config, BYTES, model=start)
     table = capsys.readouterr().out.split("held-out text")[1].splitlines()
     rows = {row.split()[0]: [float(value) for value in row.split()[1:]] for row in table[1:3]}
     assert set(rows) == {"7", "other"}
@@ -141,14 +135,14 @@ def test_continuing_a_model_reports_what_it_forgot(config, tmp_path, capsys):
 def test_goes_on_with_the_threads_it_began_with(config, monkeypatch, capsys):
     """R7."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    pretrain(config, Bytes())
+    pretrain(config, BYTES)
     torch.set_num_threads(2)
     try:
-        pretrain(config, Bytes())
+        pretrain(config, BYTES)
         assert torch.get_num_threads() == 1
         monkeypatch.setenv("OMP_NUM_THREADS", "2")
         torch.set_num_threads(2)
-        pretrain(config, Bytes())
+        pretrain(config, BYTES)
         assert "not bit-identical" in capsys.readouterr().out
     finally:
         torch.set_num_threads(1)

@@ -1,0 +1,59 @@
+"""`qianwen pretrain`: from arguments to a run, and what it says when they do not fit."""
+
+import pytest
+
+from qianwen.cli import main
+from qianwen.runtime.files import RunFolder
+from qianwen.tokenizer.tokenizer import Tokenizer
+from qianwen.tokenizer.train import train_vocabulary
+
+RECIPE = """
+from qianwen.model import QwenConfig
+from qianwen.train.loop import LoopConfig
+from qianwen.train.pretrain import PretrainConfig
+
+def small() -> PretrainConfig:
+    shape = QwenConfig(vocab_size=600, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2)
+    loop = LoopConfig(steps=9, sequences_per_step=2, micro_batch_size=2, lr=1e-3)
+    return PretrainConfig(name="small", data="corpus", vocabulary="tokenizer", model=shape, seq_len=16, loop=loop)
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder with a recipe, a corpus and a tokenizer in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("QIANWEN_RUNS", str(tmp_path / "runs"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "cli_recipe.py").write_text(RECIPE)
+    text = "one and two and three, again and again and again. " * 40
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "a.txt").write_text(text)
+    (tmp_path / "tokenizer").mkdir()
+    Tokenizer(train_vocabulary([text], 480)).save(tmp_path / "tokenizer")
+    return tmp_path
+
+
+def test_runs_a_recipe_with_changed_fields(here, capsys):
+    assert main(["pretrain", "cli_recipe:small", "--loop.steps", "2", "--name", "two"]) == 0
+    assert RunFolder.open("two").config["loop"]["steps"] == 2
+    assert "next: qianwen generate" in capsys.readouterr().out
+    assert (here / "runs" / "two" / "model" / "model.safetensors").exists()
+
+
+def test_an_unknown_field_gets_a_suggestion(here, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["pretrain", "cli_recipe:small", "--loop.stepz", "2"])
+    assert stopped.value.code == 2
+    assert "--loop.steps" in capsys.readouterr().err
+
+
+def test_resume_needs_a_run(here, capsys):
+    assert main(["pretrain", "cli_recipe", "--resume"]) == 1
+    assert "no run small to resume" in capsys.readouterr().err
+
+
+def test_without_a_recipe_it_explains_itself(capsys):
+    assert main(["pretrain"]) == 2
+    assert main(["pretrain", "--help"]) == 0
+    assert "--from MODEL" in capsys.readouterr().out
