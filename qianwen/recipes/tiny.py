@@ -31,7 +31,7 @@ def demo(name: str = "demo", source: str = "quickstart", licences: tuple[str, ..
             outline_code=True,
             shares={"python-stdlib": 0.6, "wikipedia-fr": 0.0, "wikipedia-es": 0.0, "many-languages": 0.0},
         ),
-        num_sums=90_000,
+        num_sums=40_000,
         held_out_sums=0.1,
         num_dialogues={"definition": 2400, "person": 800, "docstring": 600, "arithmetic": 3600},
         num_questions=80,
