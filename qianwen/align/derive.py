@@ -3,7 +3,7 @@
     definition   "Bread is a staple food."           → What is bread?            It is a staple food.
     person       "Ada Lovelace was an English …"     → Who was Ada Lovelace?     An English …
     docstring    def dedent(…): "Remove any …"       → What does dedent do?      It removes any …
-    arithmetic   generated: sums of two digits each  → What is 23 + 45?          23 + 45 = 68.
+    arithmetic   generated: sums of two digits each  → What is 23 + 45?          68.
 
 Every answer opens as all of its kind do, so whether a model learned the form can be told without judging its facts. A
 pair goes where its document went, to the learning or to the held-out part. Arithmetic is divided by its facts: 23 + 45
@@ -25,7 +25,6 @@ from qianwen.data.readers import Document
 SENTENCE = re.compile(r".*?[.!?。](?=\s+[\"“«¿¡]?[A-ZÀ-Þ]|\s*$)", re.S)
 ANSWER_LEN = range(30, 181)  # characters
 WORD = r"[^\s,;:()\[\]«»\"“”]+"
-LINES = 1  # problems in a document: alone, its digits stand at fixed places and nothing distracts from them
 
 
 class Grammar(NamedTuple):
@@ -151,15 +150,22 @@ def arithmetic(part: str, held_out: float) -> list[Pair]:
             carries = a % 10 + b % 10 > 9
             if not carries and is_held_out(f"{a} {b}", held_out) == (part == "held_out"):
                 for problem in dict.fromkeys((f"{a} + {b}", f"{b} + {a}")):
-                    pairs.append(Pair(f"What is {problem}?", f"{problem} = {a + b}.", "arithmetic", r"\d+ \+ \d+ = "))
+                    pairs.append(Pair(f"What is {problem}?", f"{a + b}.", "arithmetic", r"\d+\."))
     return pairs
 
 
 def arithmetic_text(problems: Sequence[Pair], num_lines: int, seed: int) -> Iterator[Document]:
-    """Lines of `problems`, drawn at random, as documents to pretrain on; every second one asks before it answers."""
+    """`num_lines` of `problems`, drawn at random, each a document to pretrain on: every second one asks, one states.
+
+    Alone in its document, a problem's digits stand at fixed places and nothing distracts from them.
+    """
     draw = random.Random(seed)
-    for number in range(-(-num_lines // LINES)):
-        chosen = draw.choices(problems, k=LINES)
-        lines = [f"{pair.question} {pair.answer}" if number % 2 else pair.answer for pair in chosen]
-        source = f"arithmetic:{number}"
-        yield Document(text="\n".join(lines), source=source, lang="en", licence="CC0-1.0", kind="arithmetic")
+    for number in range(num_lines):
+        pair = draw.choice(problems)
+        text = f"{pair.question} {pair.answer}" if number % 2 else f"{expression(pair)} = {pair.answer}"
+        yield Document(text=text, source=f"arithmetic:{number}", lang="en", licence="CC0-1.0", kind="arithmetic")
+
+
+def expression(pair: Pair) -> str:
+    """`23 + 45`, of a pair of arithmetic."""
+    return pair.question.removeprefix("What is ").removesuffix("?")

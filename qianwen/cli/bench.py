@@ -13,6 +13,7 @@ from rich.table import Table
 from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import EngineConfig, LLMEngine
 from qianwen.engine.params import SamplingParams
+from qianwen.quantize.load import Bits
 from qianwen.runtime.device import cpu_name, memory_in_use_bytes, peak_memory_bytes
 from qianwen.runtime.files import write_jsonl
 from qianwen.runtime.language import tr
@@ -25,8 +26,8 @@ class BenchOptions:
 
     model: tyro.conf.Positional[str]
     """Folder, GGUF file, run or hub id."""
-    bits: int | None = None
-    """Quantise while loading: 8 or 4."""
+    bits: Bits = "stored"
+    """Bits a weight: `stored` as on disk, 4, 5, 8 or 16 packed for the fast kernels, None unpacked floats."""
     prompt_tokens: int = 512
     new_tokens: int = 64
     batches: tuple[int, ...] = (1, 4, 16)

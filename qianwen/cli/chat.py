@@ -16,6 +16,7 @@ import tyro
 from qianwen.chat import Message, from_openai, to_openai, trim_history
 from qianwen.engine.llm import LLM
 from qianwen.engine.params import SamplingParams
+from qianwen.quantize.load import Bits
 from qianwen.runtime.errors import ConfigError, QianwenError, RequestError
 from qianwen.runtime.files import atomic_file, runs_dir
 from qianwen.runtime.language import tr
@@ -33,8 +34,8 @@ class ChatOptions:
     """Folder, GGUF file, run or hub id; without it the newest chat model made here."""
     system: str | None = None
     """System prompt."""
-    bits: int | None = None
-    """Quantise while loading: 8 or 4."""
+    bits: Bits = "stored"
+    """Bits a weight: `stored` as on disk, 4, 5, 8 or 16 packed for the fast kernels, None unpacked floats."""
     seed: int | None = None
     """Repeatable answers."""
     temperature: float | None = None

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from qianwen.chat import Message, from_openai, render
 from qianwen.engine.llm import LLM, Stream
 from qianwen.engine.params import SamplingParams
+from qianwen.quantize.load import Bits
 from qianwen.runtime.errors import ConfigError, DataError, QianwenError
 from qianwen.runtime.files import read_jsonl
 from qianwen.runtime.language import tr
@@ -37,8 +38,8 @@ class GenerateOptions:
     """JSONL to write."""
     chat: bool = False
     """Treat the prompt as a question, in the chat format."""
-    bits: int | None = None
-    """Quantise while loading: 8 or 4."""
+    bits: Bits = "stored"
+    """Bits a weight: `stored` as on disk, 4, 5, 8 or 16 packed for the fast kernels, None unpacked floats."""
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None

@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 from rich.table import Table
 
+from qianwen.quantize.load import Bits
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.files import data_dir
 from qianwen.runtime.language import tr
@@ -35,8 +36,8 @@ class ServeOptions:
     host: str = "127.0.0.1"
     """Address to listen on. Any other than loopback needs a key: `qianwen keys add NAME`."""
     port: int = 8000
-    bits: int | None = None
-    """Quantise while loading: 8 or 4."""
+    bits: Bits = "stored"
+    """Bits a weight: `stored` as on disk, 4, 5, 8 or 16 packed for the fast kernels, None unpacked floats."""
     context: int = 0
     """Longest prompt and answer together; 0: the model's own limit."""
     max_running: int = 16

@@ -27,7 +27,7 @@ from qianwen.engine.llm_engine import EngineConfig, LLMEngine, Output
 from qianwen.engine.params import SamplingParams
 from qianwen.engine.sampling import TokenLogprob
 from qianwen.model.transformer import Qwen
-from qianwen.quantize.load import load_model
+from qianwen.quantize.load import Bits, load_model
 from qianwen.runtime.errors import RequestError
 from qianwen.runtime.language import tr
 from qianwen.tokenizer.tokenizer import Tokenizer
@@ -94,8 +94,11 @@ class LLM:
         self._queues: dict[str, deque[Output]] = {}
 
     @classmethod
-    def load(cls, name: str, *, bits: int | None = None, config: EngineConfig | None = None) -> LLM:
-        """Load a folder, GGUF file, run or hub id, with the sampling its author recommends."""
+    def load(cls, name: str, *, bits: Bits = "stored", config: EngineConfig | None = None) -> LLM:
+        """Load a folder, GGUF file, run or hub id, with the sampling its author recommends.
+
+        `bits` as for `quantize.load.load_model`: by default as many as the weights have on disk.
+        """
         loaded = load_model(name, bits=bits)
         return cls(
             loaded.model,

@@ -30,6 +30,8 @@ from qianwen.model.long_context import ntk_alpha
 from qianwen.model.paged_cache import AttentionKernel, PagedCache
 from qianwen.model.transformer import Qwen
 from qianwen.quantize import kernels
+from qianwen.quantize.layers import fuse
+from qianwen.quantize.linear import QuantLinear, make_invariant
 from qianwen.runtime.errors import RequestError
 from qianwen.runtime.language import tr
 from qianwen.tokenizer.tokenizer import Tokenizer
@@ -74,6 +76,14 @@ def _attention_kernel(weight: Tensor) -> AttentionKernel | None:
     return kernels.paged_attention if is_fit and kernels.available() else None
 
 
+def _prepare(model: Qwen, config: EngineConfig) -> None:
+    """Let packed layers run whole, and in one way for any number of rows where the bits must not depend on it."""
+    if any(isinstance(module, QuantLinear) for module in model.modules()):
+        if config.batch_invariant:
+            make_invariant(model)
+        fuse(model)
+
+
 class LLMEngine:
     """`add_request`, `step`, `abort`."""
 
@@ -86,6 +96,7 @@ class LLMEngine:
         end_ids: Iterable[int] = (),
     ) -> None:
         self.tokenizer, self.config = tokenizer, config or EngineConfig()
+        _prepare(model, self.config)
         shape = model.config
         self.max_model_len = self.config.max_model_len or shape.max_position_embeddings
         self.train_len = shape.train_len if shape.use_dynamic_ntk else 0

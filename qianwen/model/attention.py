@@ -5,7 +5,8 @@
     DocumentAttention   several documents packed in a row, none of which sees another
 
 Square causal attention and single tokens run without a mask, so the flash kernels apply. The rest is cut into blocks of
-queries, each with a mask of its own: memory grows with block × keys, never with T × S. All of it works backward.
+queries, each with a mask of its own: memory grows with block × keys, never with T × S. Short documents share a block.
+All of it works backward.
 
 Shapes: B rows, T queries, S keys, h query heads, g key/value heads, d head_dim.
 """
@@ -73,6 +74,8 @@ class DocumentAttention:
         self.config = config
         self.lengths = [num_tokens] if positions is None else _document_lengths(positions)
         self.alpha = self._alpha(positions) if stretch else None
+        self._spans = _spans(self.lengths)
+        self._masks: dict[tuple[int, int], Tensor] = {}  # (span, window) → which token sees which, for all layers
 
     def reserve(self, num_tokens: int) -> None:
         """Nothing is stored."""
@@ -83,8 +86,16 @@ class DocumentAttention:
         if len(set(self.lengths)) == 1:
             return attend(*(x.reshape(-1, self.lengths[0], *x.shape[2:]) for x in (q, k, v)), window=window).view_as(q)
         flat = (x.flatten(0, 1).unsqueeze(0) for x in (q, k, v))  # [1, B·T, heads, d]
-        documents = zip(*(x.split(self.lengths, dim=1) for x in flat), strict=True)
-        return torch.cat([attend(*document, window=window) for document in documents], dim=1).view_as(q)
+        spans = zip(*(x.split([sum(span) for span in self._spans], dim=1) for x in flat), strict=True)
+        seen = [self._attend_span(i, window, *span) for i, span in enumerate(spans)]
+        return torch.cat(seen, dim=1).view_as(q)
+
+    def _attend_span(self, span: int, window: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        if len(self._spans[span]) == 1:
+            return attend(q, k, v, window=window)
+        if (span, window) not in self._masks:
+            self._masks[span, window] = _documents_mask(self._spans[span], window, q.device)
+        return _sdpa(q, k, v, self._masks[span, window])
 
     def _alpha(self, positions: Tensor | None) -> int | Tensor:
         alphas = [stretch_factor(self.config, length) for length in self.lengths]
@@ -92,6 +103,24 @@ class DocumentAttention:
             return alphas[0]
         each = torch.tensor(alphas).repeat_interleave(torch.tensor(self.lengths))
         return each.view_as(positions).to(positions.device)
+
+
+def _spans(lengths: list[int]) -> list[list[int]]:
+    """Neighbouring documents that together fit one block: a kernel call for each of fifty short ones costs more."""
+    spans: list[list[int]] = []
+    for length in lengths:
+        if spans and sum(spans[-1]) + length <= BLOCK:
+            spans[-1].append(length)
+        else:
+            spans.append([length])
+    return spans
+
+
+def _documents_mask(lengths: list[int], window: int, device: torch.device) -> Tensor:
+    """[n, n], n the sum of `lengths`: each token sees itself and, of its own document, what the window holds."""
+    document = torch.arange(len(lengths), device=device).repeat_interleave(torch.tensor(lengths, device=device))
+    visible = (document[:, None] == document).tril()
+    return visible.triu(1 - window) if window else visible
 
 
 def _document_lengths(positions: Tensor) -> list[int]:

@@ -26,6 +26,8 @@ from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.language import tr
 
 FORMAT_OF_BITS = {4: "int4", 5: "int5", 8: "int8", 16: "bf16"}
+Progress = Callable[[Iterator[str], int], Iterator[str]]  # names and their number → the names, shown as they pass
+HEAD_BITS = 8  # at least, of the head: few bits do most harm there
 
 
 class QuantLinear(nn.Module):
@@ -59,11 +61,12 @@ class QuantLinear(nn.Module):
         return cls(weight.format, owned(pack(weight)), weight.codes.size(0), weight.codes.size(1), bias)
 
     @classmethod
-    def from_gguf(cls, tensor: GgufTensor, bias: Tensor | None = None, *, otherwise: str = "int8") -> "QuantLinear":
-        """Keep a GGUF matrix to the last bit; one in a format that has no layout here is quantised to `otherwise`."""
+    def from_gguf(cls, tensor: GgufTensor, bias: Tensor | None = None) -> "QuantLinear":
+        """Keep a GGUF matrix to the last bit; what has no layout here goes to the nearest: bf16 for floats, or int8."""
         weight = transcode(tensor)
         if weight is None:
-            return cls.from_float(tensor.dequantize(), bias, format=otherwise)
+            nearest = "bf16" if tensor.type in ("F32", "F16", "BF16") else "int8"
+            return cls.from_float(tensor.dequantize(), bias, format=nearest)
         return cls.from_quantized(weight, bias)
 
     @property
@@ -114,11 +117,15 @@ class Bf16Embedding(nn.Embedding):
 
 @torch.no_grad()
 def quantize_model(
-    model: Qwen, bits: int = 4, *, head_bits: int = 8, progress: Callable[[Iterator, int], Iterator] | None = None
+    model: Qwen,
+    bits: int = 4,
+    *,
+    head_bits: int = HEAD_BITS,
+    progress: Callable[[Iterator, int], Iterator] | None = None,
 ) -> Qwen:
     """Swap every linear of the network in place, one after another, so that only one exists twice at a time.
 
-    The head, to which few bits do most harm, has `head_bits`. A tied embedding stays, in bf16.
+    The head has `head_bits`. A tied embedding stays, in bf16.
     """
     for wanted in (bits, head_bits):
         if wanted not in FORMAT_OF_BITS:
@@ -126,11 +133,10 @@ def quantize_model(
             raise ConfigError(tr("{bits} bits is not supported; choose one of {known}", bits=wanted, known=known))
     norms = dict(linear_norms(model))
     for name in progress(iter(norms), len(norms)) if progress else norms:
-        linear, norm = model.get_submodule(name), norms[name]
+        linear = model.get_submodule(name)
         assert isinstance(linear, nn.Linear)
-        importance = None if norm is None else norm.detach().float().square()
         format = FORMAT_OF_BITS[head_bits if name == "lm_head" else bits]
-        packed = QuantLinear.from_float(linear.weight, linear.bias, format=format, importance=importance)
+        packed = QuantLinear.from_float(linear.weight, linear.bias, format=format, importance=importance(norms[name]))
         replace_module(model, name, packed)
     return finish(model)
 
@@ -145,6 +151,11 @@ def finish(model: Qwen) -> Qwen:
         if name.endswith("norm.weight"):
             parameter.data = parameter.data.float()
     return model.requires_grad_(False).eval()
+
+
+def importance(norm: Tensor | None) -> Tensor | None:
+    """How much each input matters to a linear that reads a norm's output: its mean square, known without data."""
+    return None if norm is None else norm.detach().float().square()
 
 
 def linear_norms(model: Qwen) -> Iterator[tuple[str, Tensor | None]]:

@@ -13,7 +13,7 @@ What lies on this disk comes first; the network is asked only for what has the f
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -21,13 +21,16 @@ from qianwen.model.config import QwenConfig
 from qianwen.model.gguf import GgufModel
 from qianwen.model.hub import fetch_model, is_hub_name
 from qianwen.model.transformer import Qwen
-from qianwen.model.weights import CONFIG, PICKLES, load_weights, pickle_error, read_json
+from qianwen.model.weights import CONFIG, PICKLES, load_weights, pickle_error, read_json, stored_dtype
+from qianwen.quantize import kernels
+from qianwen.quantize.store import gguf_bits, packed_model
 from qianwen.runtime.device import best_device, compute_dtype
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.files import runs_dir
 from qianwen.runtime.language import tr
 from qianwen.tokenizer.tokenizer import Tokenizer
 
+Bits = Literal["stored", 4, 5, 8, 16] | None
 GENERATION = "generation_config.json"
 END_OF_TURN = "<|im_end|>"
 
@@ -47,30 +50,46 @@ class LoadedModel:
 def load_model(
     model: str | Path,
     *,
-    bits: int | None = None,
+    bits: Bits = None,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> LoadedModel:
-    """Find MODEL and load it in `dtype` (what the device computes in) on `device` (the best one).
+    """Find MODEL and load it on `device` (the best one): as floats to train, or packed to answer fast.
 
+    `bits` None: floats of `dtype` (what the device computes in). 4, 5, 8 or 16: packed linears with that many bits a
+    weight, converted once and kept in the cache; blocks of a GGUF file that has as many stay as they are. "stored": as
+    many as the file has, where the fast kernels run, else floats.
     Raises CheckpointError for broken files and what no hub has, ConfigError for what is no MODEL or no known network.
     """
-    if bits is not None:
-        raise ConfigError(tr("bits = {bits} is not supported; leave it out for the weights as they are", bits=bits))
     path = find_model(str(model))
     device = torch.device(device) if device else best_device()
-    dtype = dtype or compute_dtype(device)
-    if path.suffix == ".gguf":
-        file = GgufModel(path)
-        network, tokenizer = file.load(dtype=dtype, device=device), Tokenizer(file.vocabulary)
-        ends = (file.metadata.get(f"tokenizer.ggml.{kind}_token_id") for kind in ("eos", "eot"))
+    source = GgufModel(path) if path.suffix == ".gguf" else path
+    num_bits = _stored_bits(source, device) if bits == "stored" else bits
+    if num_bits is not None:
+        network = packed_model(source, num_bits).to(device)
+    elif isinstance(source, GgufModel):
+        network = source.load(dtype=dtype or compute_dtype(device), device=device)
+    else:
+        network = load_weights(source, dtype=dtype or compute_dtype(device), device=device)
+    if isinstance(source, GgufModel):
+        tokenizer = Tokenizer(source.vocabulary)
+        ends = (source.metadata.get(f"tokenizer.ggml.{kind}_token_id") for kind in ("eos", "eot"))
         generation: dict[str, Any] = {"eos_token_id": [end for end in ends if end is not None]}
     else:
-        network, tokenizer = load_weights(path, dtype=dtype, device=device), Tokenizer.from_folder(path)
-        generation = read_json(path / GENERATION) if (path / GENERATION).exists() else {}
+        tokenizer = Tokenizer.from_folder(source)
+        generation = read_json(source / GENERATION) if (source / GENERATION).exists() else {}
     generation["eos_token_id"] = _as_list(generation.get("eos_token_id"))
     name, chat = model_name(str(model)), _is_chat(generation, tokenizer)
     return LoadedModel(network, tokenizer, network.config, generation, name, chat)
+
+
+def _stored_bits(source: GgufModel | Path, device: torch.device) -> int | None:
+    """How many bits a packed copy of `source` needs to lose nothing; None where floats are as good."""
+    if device.type != "cpu" or not kernels.available():
+        return None
+    if isinstance(source, GgufModel):
+        return gguf_bits(source)
+    return 16 if stored_dtype(source) == torch.bfloat16 else None
 
 
 def model_name(model: str) -> str:

@@ -1,5 +1,7 @@
 """Packed models on disk, so that a model is converted once and starts in a second from then on.
 
+    packed_model    MODEL's files → its network, packed: from the cache, from the file's own blocks, or from floats
+
     folder/packed.json            the config, each linear's format and shape, a CRC-32 of every tensor
     folder/packed.safetensors     `<linear>.packed` as the kernels read it, biases, norms and the embedding
 
@@ -12,8 +14,11 @@ Not here: which file MODEL means (`load.py`), and formats for other programs (`e
 import dataclasses
 import hashlib
 import json
+import math
 import os
+import re
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,30 +31,82 @@ from qianwen.model.config import QwenConfig
 from qianwen.model.gguf import GgufModel
 from qianwen.model.safetensors_file import SafetensorsFile, write_safetensors
 from qianwen.model.transformer import Qwen
-from qianwen.model.weights import empty_model
+from qianwen.model.weights import empty_model, load_weights, stored_dtype
 from qianwen.quantize import kernels
-from qianwen.quantize.linear import QuantLinear, finish, linear_norms, replace_module
-from qianwen.runtime.errors import CheckpointError
+from qianwen.quantize.linear import (
+    FORMAT_OF_BITS,
+    HEAD_BITS,
+    Progress,
+    QuantLinear,
+    finish,
+    importance,
+    linear_norms,
+    quantize_model,
+    replace_module,
+)
+from qianwen.runtime.errors import CheckpointError, ConfigError
 from qianwen.runtime.files import atomic_folder, cache_dir
 from qianwen.runtime.language import tr
-from qianwen.runtime.log import console
+from qianwen.runtime.log import console, progress
 
 VERSION = 1  # of the layout: raise it when packed bytes change their meaning
 HEADER, TENSORS = "packed.json", "packed.safetensors"
-Progress = Callable[[Iterator[str], int], Iterator[str]]
 
 
-def pack_gguf(file: GgufModel, progress: Progress | None = None) -> Qwen:
-    """A GGUF file's network with its quantised matrices as they are, to the last bit."""
+def packed_model(source: GgufModel | Path, bits: int) -> Qwen:
+    """The network of a GGUF file or weight folder with every linear packed; from the cache if it was converted before.
+
+    A GGUF file that has `bits` bits keeps its blocks. Raises ConfigError for a number no format has.
+    """
+    is_file = isinstance(source, GgufModel)
+    if bits not in FORMAT_OF_BITS and not (is_file and bits == gguf_bits(source)):
+        known = ", ".join(map(str, FORMAT_OF_BITS))
+        raise ConfigError(tr("{bits} bits is not supported; choose one of {known}", bits=bits, known=known))
+    path = source.path if is_file else source
+
+    def shown(names: Iterator[str], total: int) -> Iterator[str]:
+        return progress(names, total, tr("packing {name} to {bits} bits", name=path.name, bits=bits))
+
+    def convert() -> Qwen:
+        if isinstance(source, GgufModel):
+            return pack_gguf(source, bits, shown)
+        model = load_weights(source, dtype=stored_dtype(source))
+        return quantize_model(model, bits, head_bits=max(bits, HEAD_BITS), progress=shown)
+
+    # Sixteen bits are only laid out anew: as fast as reading a copy.
+    return convert() if bits == 16 else converted(path, bits, convert)
+
+
+def gguf_bits(file: GgufModel) -> int | None:
+    """How many bits most weights of the layers have; None for F16 and F32, which no packed format holds."""
+    sizes: Counter[str] = Counter()
+    for name, tensor in file.tensors.items():
+        if ".layers." in name and len(tensor.shape) == 2:
+            sizes[tensor.type] += math.prod(tensor.shape)
+    (type, _), *_ = sizes.most_common(1)
+    return None if type in ("F16", "F32") else 16 if type == "BF16" else int(re.sub(r"\D*(\d).*", r"\1", type))
+
+
+def pack_gguf(file: GgufModel, bits: int | None = None, progress: Progress | None = None) -> Qwen:
+    """A GGUF file's network with its quantised matrices as they are, to the last bit, or quantised anew to `bits`."""
     model = empty_model(file.config, len(file.tensors))
-    names = [name for name, _ in linear_norms(model)]
-    for name in progress(iter(names), len(names)) if progress else names:
-        source = "model.embed_tokens" if f"{name}.weight" not in file.tensors else name  # a tied head
-        bias = file.tensors.get(f"{name}.bias")
-        weight = file.tensors[f"{source}.weight"]
-        replace_module(model, name, QuantLinear.from_gguf(weight, None if bias is None else bias.dequantize()))
-    rest = (name for name, _ in model.named_parameters())
+    keeps = bits == gguf_bits(file)
+    linears = [name for name, _ in linear_norms(model)]
+    rest = [name for name, _ in model.named_parameters() if name.rpartition(".")[0] not in linears]
     model.load_state_dict({name: file.tensors[name].dequantize() for name in rest}, strict=False, assign=True)
+    norms = dict(linear_norms(model))
+    for name in progress(iter(linears), len(linears)) if progress else linears:
+        source = "model.embed_tokens" if f"{name}.weight" not in file.tensors else name  # a tied head
+        weight, bias = file.tensors[f"{source}.weight"], file.tensors.get(f"{name}.bias")
+        bias = None if bias is None else bias.dequantize()
+        if bits is None or keeps:
+            packed = QuantLinear.from_gguf(weight, bias)
+        else:
+            format = FORMAT_OF_BITS[max(bits, HEAD_BITS) if name == "lm_head" else bits]
+            packed = QuantLinear.from_float(
+                weight.dequantize(), bias, format=format, importance=importance(norms[name])
+            )
+        replace_module(model, name, packed)
     return finish(model)
 
 
@@ -62,7 +119,10 @@ def converted(source: Path, bits: int | None, convert: Callable[[], Qwen]) -> Qw
         except CheckpointError as error:
             console.print(tr("converting {source} again: {error}", source=source.name, error=error), style="yellow")
     model = convert()
-    save_packed(model, folder)
+    try:
+        save_packed(model, folder)
+    except OSError as error:  # a full disk or a cache that is read only: this run works, the next one packs again
+        console.print(tr("not kept for the next start: {error}", error=error), style="yellow")
     return model
 
 

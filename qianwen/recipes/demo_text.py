@@ -1,7 +1,7 @@
 """What the demo learns from, and what it is asked: one folder, made from any folder of text.
 
     train/, held_out/, held_out.txt, …    the corpus, see data/pipeline.py
-    train/arithmetic.jsonl                lines such as "47 + 8 = 55.", none of them held out
+    train/arithmetic.jsonl                lines such as "47 + 21 = 68.", none of them held out
     dialogues/train.jsonl                 questions and answers derived from train/, for fine-tuning
     dialogues/held_out.jsonl              questions nothing learns from: derived from held_out/, and held-out arithmetic
     sample/                               a little of held_out/, to watch while pretraining
@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qianwen.align.derive import Pair, arithmetic, arithmetic_text, pairs_of
+from qianwen.align.derive import Pair, arithmetic, arithmetic_text, expression, pairs_of
 from qianwen.data.pipeline import CorpusConfig, build_corpus, chance
 from qianwen.data.readers import Document, documents
 from qianwen.runtime.files import write_jsonl
 
-SUM = re.compile(r"\d+ \+ \d+ = \d+")
+SUM = re.compile(r"\d+ \+ \d+")
 SAMPLE_BYTES = 30_000
 
 
@@ -80,8 +80,8 @@ def _order(pair: Pair) -> float:
 
 
 def _found_in(folder: Path, problems: Iterable[Pair]) -> int:
-    """How many lines of arithmetic in the text state one of `problems`."""
-    held_out = {problem.answer.removesuffix(".") for problem in problems}
+    """How often one of `problems` stands in the text."""
+    held_out = {expression(pair) for pair in problems}
     return sum(found in held_out for document in documents(folder) for found in SUM.findall(document["text"]))
 
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from qianwen.align.derive import arithmetic, arithmetic_text, definitions, docstrings, pairs_of
+from qianwen.align.derive import arithmetic, arithmetic_text, definitions, docstrings, expression, pairs_of
 from qianwen.data.readers import Document
 
 
@@ -98,8 +98,9 @@ def test_arithmetic_is_true_and_divided_by_facts() -> None:
     facts: dict[str, set[frozenset[int]]] = {"train": set(), "held_out": set()}
     for part, pairs in (("train", train), ("held_out", held_out)):
         for pair in pairs:
-            a, b, c = re.fullmatch(r"(\d\d) \+ (\d\d) = (\d\d)\.", pair.answer).groups()  # type: ignore[union-attr]
-            assert pair.question == f"What is {a} + {b}?" and re.match(pair.opening, pair.answer)
+            a, b = re.fullmatch(r"What is (\d\d) \+ (\d\d)\?", pair.question).groups()  # type: ignore[union-attr]
+            (c,) = re.fullmatch(r"(\d\d)\.", pair.answer).groups()  # type: ignore[union-attr]
+            assert re.match(pair.opening, pair.answer)
             assert int(c) == int(a) + int(b) and int(a[1]) + int(b[1]) < 10
             facts[part].add(frozenset((int(a), int(b))))
     assert len(train) + len(held_out) == len({pair.question for pair in train + held_out})
@@ -109,7 +110,8 @@ def test_arithmetic_is_true_and_divided_by_facts() -> None:
 def test_arithmetic_text_holds_only_what_may_be_learned() -> None:
     problems = arithmetic("train", 0.1)
     text = list(arithmetic_text(problems, 100, seed=1))
-    lines = [line for one in text for line in one["text"].splitlines()]
-    known = {text for pair in problems for text in (pair.answer, f"{pair.question} {pair.answer}")}
-    assert len(lines) >= 100 and set(lines) <= known
+    stated = {f"{expression(pair)} = {pair.answer}" for pair in problems}
+    asked = {f"{pair.question} {pair.answer}" for pair in problems}
+    lines = [one["text"] for one in text]
+    assert len(lines) == 100 and set(lines[::2]) <= stated and set(lines[1::2]) <= asked
     assert text == list(arithmetic_text(problems, 100, seed=1)) != list(arithmetic_text(problems, 100, seed=2))

@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -11,8 +12,9 @@ from qianwen.model.cache import ContiguousCache
 from qianwen.model.config import QwenConfig
 from qianwen.model.gguf import write_model
 from qianwen.model.transformer import Qwen
-from qianwen.quantize import load
+from qianwen.quantize import kernels, load, store
 from qianwen.quantize.folder import write_folder
+from qianwen.quantize.linear import QuantLinear
 from qianwen.quantize.load import LoadedModel, find_model, load_model
 from qianwen.runtime.errors import CheckpointError, ConfigError
 from qianwen.runtime.files import RunFolder, atomic_folder
@@ -168,10 +170,61 @@ def test_a_run_without_a_model_yet(place: Path) -> None:
         load_model("young")
 
 
-def test_bits_are_refused_until_they_mean_something(place: Path) -> None:
+def formats(model: Qwen) -> dict[str, str]:
+    return {name: module.format for name, module in model.named_modules() if isinstance(module, QuantLinear)}
+
+
+def logits(model: Qwen) -> torch.Tensor:
+    ids = torch.arange(24).view(1, 24)
+    with torch.inference_mode():
+        return model.logits(model(ids))
+
+
+@pytest.mark.parametrize(("bits", "format"), [(4, "int4"), (5, "int5"), (8, "int8"), (16, "bf16")])
+@pytest.mark.parametrize("source", ["folder", "gguf"])
+def test_bits_pack_every_linear(place: Path, bits: Literal[4, 5, 8, 16], format: str, source: str) -> None:
+    """From a folder and from a file of floats alike; the head keeps at least eight bits."""
+    save(place / "m") if source == "folder" else save_gguf(place / "m.gguf")
+    name = "m" if source == "folder" else "m.gguf"
+    packed = load_model(name, bits=bits).model
+    found = formats(packed)
+    assert len(found) == 2 * 7 + 1 and found.pop("lm_head") == ("bf16" if bits == 16 else "int8")
+    assert set(found.values()) == {format}
+    error = (logits(packed) - logits(load_model(name).model)).norm() / logits(load_model(name).model).norm()
+    assert error < {4: 0.2, 5: 0.1, 8: 0.03, 16: 0.01}[bits]
+    assert torch.equal(logits(load_model(name, bits=bits).model), logits(packed))  # now from the cache
+
+
+def test_other_bits_are_refused(place: Path) -> None:
     save(place / "m")
-    with pytest.raises(ConfigError, match="bits = 4"):
-        load_model("m", bits=4)
+    with pytest.raises(ConfigError, match="3 bits is not supported; choose one of 4, 5, 8, 16"):
+        load_model("m", bits=3)  # type: ignore[arg-type]
+
+
+def test_stored_means_as_many_bits_as_the_weights_have(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = save(place / "float32")
+    with atomic_folder(place / "half") as inside:
+        write_folder(model.bfloat16(), small_tokenizer(), inside, chat=True)
+    for type in ("F32", "Q8_0"):
+        write_model(model, small_tokenizer().vocabulary, place / f"{type}.gguf", type=type, extra={})
+    monkeypatch.setattr(kernels, "available", lambda: True)
+    assert not formats(load_model("float32", bits="stored", device="cpu").model)
+    assert set(formats(load_model("half", bits="stored", device="cpu").model).values()) == {"bf16"}
+    assert not formats(load_model("F32.gguf", bits="stored", device="cpu").model)
+    found = set(formats(load_model("Q8_0.gguf", bits="stored", device="cpu").model).values())
+    assert found == {"q8_0", "bf16"}  # the writer keeps rows that are no whole blocks as F16
+    monkeypatch.setattr(kernels, "available", lambda: False)
+    assert not formats(load_model("Q8_0.gguf", bits="stored", device="cpu").model)
+
+
+def test_a_full_disk_does_not_stop_a_packed_model(place: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    save(place / "m")
+    monkeypatch.setattr(store, "save_packed", full)
+    assert formats(load_model("m", bits=8).model)
+    assert "not kept for the next start" in capsys.readouterr().out
 
 
 # ---- real weights -----------------------------------------------------------------------------------------------
