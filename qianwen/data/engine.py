@@ -69,7 +69,8 @@ def each(work: Callable[[Any], Any], tasks: Sequence[Any], workers: int | None =
 
     frame = daft.from_pydict({"task": [json.dumps(task) for task in tasks]})
     frame = frame.repartition(len(tasks)) if _on_ray() else frame.into_batches(1)
-    for row in frame.select(Worker().run(daft.col("task")).alias("answer")).iter_rows():
+    worker: Any = Worker()
+    for row in frame.select(worker.run(daft.col("task")).alias("answer")).iter_rows():
         answer = json.loads(row["answer"])
         if "error" in answer:
             raise DataError(answer["error"])

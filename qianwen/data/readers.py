@@ -17,7 +17,7 @@ import unicodedata
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import zstandard
 
@@ -43,6 +43,7 @@ class Document(TypedDict):
     lang: str
     licence: str
     kind: str
+    url: NotRequired[str]
 
 
 class Rejected(NamedTuple):
@@ -190,10 +191,13 @@ def _document(row: Any, name: str, number: int) -> Document | Rejected:
         text.encode("utf-8")
     except UnicodeEncodeError:
         return Rejected(name, number, tr("holds half a surrogate pair"))
-    return Document(
+    document = Document(
         text=clean(text),
         source=str(row.get("source") or f"{name}:{number}"),
         lang=str(row.get("lang") or UNKNOWN),
         licence=str(row.get("licence") or row.get("license") or UNKNOWN),
         kind=str(row.get("kind") or "text"),
     )
+    if row.get("url"):
+        document["url"] = str(row["url"])
+    return document
