@@ -1,5 +1,6 @@
 // llama.cpp through node-llama-cpp, asked line by line on standard input, so that it and we can take turns:
 //   {"op":"decode","prompt":[ids],"new":64}  {"op":"prefill","prompt":[ids]}  {"op":"batch","prompts":[[ids],…],"new":64}
+//   {"op":"score","windows":[[ids],…]}
 // Each answer is one JSON line with seconds and tokens. The first line says which build of llama.cpp answered.
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
@@ -37,6 +38,19 @@ const operations = {
   async decode({ prompt, new: count }) {
     const { first, produced } = await generate(pool[0], prompt, count);
     return { seconds: (performance.now() - first) / 1000, tokens: produced };
+  },
+  async score({ windows }) { // mean of -log p of every token but the first of each window
+    let loss = 0, count = 0;
+    for (const window of windows) {
+      await pool[0].clearHistory();
+      const asked = window.slice(0, -1).map((token) => [token, { generateNext: { probabilities: true } }]);
+      const found = await pool[0].controlledEvaluate(asked);
+      for (let i = 0; i < asked.length; i++) {
+        loss -= Math.log(found[i].next.probabilities.get(window[i + 1]));
+        count++;
+      }
+    }
+    return { loss: loss / count, tokens: count };
   },
   async batch({ prompts, new: count }) {
     const began = performance.now();
