@@ -1,0 +1,232 @@
+"""One stream beside llama.cpp on the same GGUF file: reading, writing, writing with speculation, and what it costs.
+
+    python benchmarks/inference_vs_llama_cpp.py --model FILE.gguf [--grids stored,4] [--texts FOLDER] [--quick]
+
+llama.cpp answers through `node-llama-cpp`, in turns with us, on the same two threads and token ids. Prompts are real
+text. Speculation runs on code edits and answers out of a given text, greedy; it is told how far its tokens are those of
+plain decoding.
+
+Beside the speeds stand bits per weight and perplexity: of each `*.txt` in `--texts` (en, zh, code), 8,192 tokens in
+windows of 512, against the file's own weights in float32. `read` is how prompts are computed, `write` how answers are.
+llama.cpp's perplexity is of the first 1,024 of these tokens, for it hands out probabilities one token at a time; ours
+on the same ones stands beside it. Grids: `stored` keeps the file's blocks, a number quantises its weights anew.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+import subprocess
+import sysconfig
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from pairs import Report, alternate, arguments
+
+from qianwen.chat.chatml import render
+from qianwen.chat.messages import Message
+from qianwen.engine.llm import LLM
+from qianwen.engine.llm_engine import EngineConfig
+from qianwen.engine.params import SamplingParams
+from qianwen.model.transformer import Qwen
+from qianwen.quantize.linear import QuantLinear, make_invariant
+from qianwen.quantize.load import load_model
+from qianwen.runtime.log import console
+from qianwen.tokenizer.tokenizer import Tokenizer
+
+HERE = Path(__file__).parent
+PROMPT, NEW, LONG, WINDOW = 128, 128, 512, 512
+SCORED, SCORED_BY_PEER = 8192, 1024  # tokens of a text
+GUESSES = 6  # tokens guessed a step
+
+
+class LlamaCpp:
+    """A process of `llama_cpp.mjs`; `ask` one operation at a time."""
+
+    def __init__(self, model: str, home: str = "") -> None:
+        home = home or subprocess.run(
+            [HERE / "peers.sh", "node-llama-cpp"], check=True, capture_output=True, text=True
+        ).stdout.strip().splitlines()[-1]  # fmt: skip
+        command = ["node", str(HERE / "llama_cpp.mjs"), home, model, "1"]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.about = self._read()
+
+    def ask(self, op: str, **fields: Any) -> dict[str, Any]:
+        assert self.process.stdin
+        print(json.dumps({"op": op, **fields}), file=self.process.stdin, flush=True)
+        return self._read()
+
+    def speed(self, op: str, **fields: Any) -> float:
+        """Tokens/s of an operation."""
+        answer = self.ask(op, **fields)
+        return answer["tokens"] / answer["seconds"]
+
+    def _read(self) -> dict[str, Any]:
+        assert self.process.stdout
+        return json.loads(self.process.stdout.readline())
+
+
+def decode_speed(llm: LLM, prompt: list[int], new: int, kept: list[int] | None = None) -> float:
+    """Tokens/s from the first token of an answer to its last; `kept` takes the answer."""
+    engine = llm.engine
+    engine.add_request(prompt, SamplingParams(temperature=0, max_tokens=new + 1, ignore_eos=True))
+    began, count, ids = 0.0, 0, []
+    while engine.has_work:
+        for output in engine.step():
+            ids += output.token_ids
+            if not began:
+                began = time.perf_counter()
+            else:
+                count += len(output.token_ids)
+    if kept is not None:
+        kept[:] = ids
+    return count / (time.perf_counter() - began)
+
+
+def prefill_speed(llm: LLM, prompt: list[int]) -> float:
+    """Tokens/s of reading a prompt, its first new token included."""
+    llm.engine.add_request(prompt, SamplingParams(temperature=0, max_tokens=1, ignore_eos=True))
+    began = time.perf_counter()
+    while llm.engine.has_work:
+        llm.engine.step()
+    return len(prompt) / (time.perf_counter() - began)
+
+
+def code_text() -> str:
+    library = Path(sysconfig.get_paths()["stdlib"])
+    return "\n\n".join((library / name).read_text("utf-8") for name in ("textwrap.py", "heapq.py", "shlex.py"))
+
+
+def copying_prompts(tokenizer: Tokenizer) -> list[list[int]]:
+    """Work in which most of the answer stands in the question: two edits of code, one grounded answer."""
+    library = Path(sysconfig.get_paths()["stdlib"])
+    bisect = (library / "bisect.py").read_text("utf-8")
+    colorsys = (library / "colorsys.py").read_text("utf-8")
+    docs = (library / "heapq.py").read_text("utf-8")[:1800]
+    asked = [
+        f"Rename the variable `mid` to `middle` and print the code again:\n```python\n{bisect[:1500]}\n```",
+        f"Add type hints to the functions and print all of the code again:\n```python\n{colorsys[900:2300]}\n```",
+        f"{docs}\n\nQuote, word for word, the sentences above that say what a heap is.",
+    ]
+    return [render([Message("user", text)], tokenizer, add_generation_prompt=True).ids for text in asked]
+
+
+@torch.inference_mode()
+def perplexity(model: Qwen, ids: list[int]) -> float:
+    """exp of the mean loss of every token but the first of each window."""
+    total, count = 0.0, 0
+    for start in range(0, len(ids), WINDOW):
+        part = torch.tensor([ids[start : start + WINDOW]])
+        scores = model.logits(model(part))[0, :-1].float().log_softmax(-1)
+        total -= scores.gather(1, part[0, 1:, None]).sum().item()
+        count += part.size(1) - 1
+    return math.exp(total / count)
+
+
+def bits_per_weight(model: Qwen) -> float:
+    linears = [module for module in model.modules() if isinstance(module, QuantLinear)]
+    return 8 * sum(x.packed_bytes for x in linears) / sum(x.in_features * x.out_features for x in linears)
+
+
+def measure_speed(report: Report, grid: str, llm: LLM, peer: LlamaCpp, num_pairs: int, quick: bool) -> dict[str, float]:
+    """Decode, prefill and decoding with guesses, in turns with llama.cpp."""
+    text = llm.tokenizer.encode(code_text())
+    short, long = text[:PROMPT], text[2000 : 2000 + LONG]
+    new = 32 if quick else NEW
+    decode_speed(llm, short, 8)
+    prefill_speed(llm, long)
+    ratios = {}
+    pairs = alternate(
+        lambda: decode_speed(llm, short, new), lambda: peer.speed("decode", prompt=short, new=new), num_pairs
+    )
+    report.add(f"{grid} decode", pairs)
+    ratios["decode"] = pairs.ratio
+    pairs = alternate(lambda: prefill_speed(llm, long), lambda: peer.speed("prefill", prompt=long), num_pairs)
+    report.add(f"{grid} prefill", pairs)
+    ratios["prefill"] = pairs.ratio
+    return ratios
+
+
+def measure_speculation(report: Report, grid: str, llm: LLM, plain: LLM, peer: LlamaCpp, num_pairs: int) -> float:
+    """Geometric mean over the prompts of the ratio to llama.cpp's plain decoding; answers must be the plain ones."""
+    logs = []
+    for number, prompt in enumerate(copying_prompts(llm.tokenizer)):
+        expected: list[int] = []
+        found: list[int] = []
+        decode_speed(plain, prompt, NEW, expected)
+        pairs = alternate(
+            lambda prompt=prompt, found=found: decode_speed(llm, prompt, NEW, found),
+            lambda prompt=prompt: peer.speed("decode", prompt=prompt, new=NEW),
+            num_pairs,
+        )
+        same = next((i for i, (a, b) in enumerate(zip(expected, found, strict=True)) if a != b), len(found))
+        report.add(f"{grid} speculative, prompt {number + 1}", pairs)
+        report.note(f"{grid} speculative, prompt {number + 1}: tokens like plain decoding's", f"{same} of {len(found)}")
+        logs.append(math.log(pairs.ratio))
+    return math.exp(sum(logs) / len(logs))
+
+
+def measure_quality(
+    report: Report, grids: dict[str, Qwen], floats: Qwen, tokenizer: Tokenizer, peer: LlamaCpp, texts: Path
+) -> None:
+    for path in sorted(texts.glob("*.txt")):
+        ids = tokenizer.encode(path.read_text("utf-8"))[:SCORED]
+        reference = perplexity(floats, ids)
+        report.note(f"{path.stem}: perplexity of the weights in float32, {len(ids)} tokens", round(reference, 3))
+        for name, model in grids.items():
+            read = perplexity(model, ids) / reference - 1
+            make_invariant(model)
+            write = perplexity(model, ids) / reference - 1
+            for module in model.modules():
+                if isinstance(module, QuantLinear):
+                    module.few_rows = None
+            report.note(f"{path.stem}: {name} read, write", f"{read:+.2%}, {write:+.2%}")
+        few = ids[:SCORED_BY_PEER]
+        windows = [few[start : start + WINDOW] for start in range(0, len(few), WINDOW)]
+        loss = peer.ask("score", windows=windows)["loss"]
+        start = perplexity(floats, few)
+        told = {name: perplexity(model, few) / start - 1 for name, model in grids.items()}
+        told = {"llama.cpp": math.exp(loss) / start - 1, **told}
+        report.note(f"{path.stem}: the first {len(few)} tokens", ", ".join(f"{k} {v:+.2%}" for k, v in told.items()))
+
+
+def main() -> None:
+    options = arguments(__doc__, model="", grids="stored,4", texts="", node="")
+    if not options.model:
+        raise SystemExit("--model names a GGUF file")
+    num_pairs = 2 if options.quick else options.pairs
+    peer = LlamaCpp(options.model, options.node)
+    report, ratios = Report(f"{Path(options.model).name} beside llama.cpp", "tokens/s"), {}
+    report.note("llama.cpp", peer.about)
+    models: dict[str, Qwen] = {}
+    config = EngineConfig(max_model_len=2048, max_num_seqs=2, prefix_caching=False)
+    guessing = EngineConfig(
+        max_model_len=2048, max_num_seqs=2, prefix_caching=False, num_speculative_tokens=GUESSES
+    )  # fmt: skip
+    for grid in options.grids.split(","):
+        console.print(f"measuring {grid}")
+        loaded = load_model(options.model, bits="stored" if grid == "stored" else int(grid), device="cpu")  # type: ignore[arg-type]
+        llm = LLM(loaded.model, loaded.tokenizer, config)
+        name = "as stored" if grid == "stored" else f"int{grid}"
+        report.note(f"{name}: bits per weight of the linears", round(bits_per_weight(loaded.model), 2))
+        found = measure_speed(report, name, llm, peer, num_pairs, options.quick)
+        if not options.quick:
+            speculative = LLM(loaded.model, loaded.tokenizer, guessing)
+            found["decode_speculative"] = measure_speculation(
+                report, name, speculative, llm, peer, max(2, num_pairs // 2)
+            )
+        suffix = "" if grid == options.grids.split(",")[0] else f"_{name}"
+        ratios |= {f"{key}{suffix}": value for key, value in found.items()}
+        models[name] = loaded.model
+    if options.texts:
+        gc.collect()
+        floats = load_model(options.model, bits=None, dtype=torch.float32, device="cpu")
+        measure_quality(report, models, floats.model, floats.tokenizer, peer, Path(options.texts))
+    report.finish(ratios, options.json)
+
+
+if __name__ == "__main__":
+    main()
