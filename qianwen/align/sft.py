@@ -6,7 +6,10 @@ The mask decides what a model becomes. Answers alone teach answering; without th
 the questions it would learn to ask. So a file in which nothing, everything, or never an end is learned is refused
 before the first step, and after the last one the model is asked a few questions and must end its answers itself.
 
-Not here: adapters (`model/lora.py`), and mixing several files.
+    full     every weight is trained; the run ends in a model folder
+    lora     a low-rank adapter is trained beside the frozen weights (`model/lora.py`); the run ends in its folder
+
+Not here: mixing several files.
 """
 
 import dataclasses
@@ -14,14 +17,16 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from qianwen.align.dialogues import Dialogue, PackedDialogues, read_dialogues, rendered
 from qianwen.chat.chatml import Mask, render
 from qianwen.engine.llm import LLM
 from qianwen.engine.params import SamplingParams
+from qianwen.model.adapter import write_adapter
+from qianwen.model.lora import LoraConfig, attach
 from qianwen.model.transformer import Qwen
-from qianwen.quantize.folder import write_folder
+from qianwen.quantize.folder import write_folder, write_settings
 from qianwen.runtime.device import best_device, compute_dtype, seed_everything
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.files import RunFolder, atomic_folder, lock, runs_dir, sha256_file
@@ -32,9 +37,11 @@ from qianwen.train.checkpoint import Checkpoints
 from qianwen.train.hooks import log_every, measure_every, save_every, stop_signals
 from qianwen.train.loop import Batch, LoopConfig, run
 from qianwen.train.optim import AdamW, AdamWConfig
+from qianwen.train.parallel import ParallelConfig, parallelize
 from qianwen.train.pretrain import Measure, next_token_loss
 from qianwen.train.state import TrainState
 
+Method = Literal["full", "lora"]
 NUM_ASKED = 8  # questions put to the finished model
 
 
@@ -45,6 +52,8 @@ class SFTConfig:
     name: str  # of the run folder, below the folder of runs
     model: str  # what is fine-tuned: folder, GGUF file, run or hub id
     data: str  # file of dialogues
+    method: Method = "full"  # what is trained, see above
+    lora: LoraConfig = field(default_factory=LoraConfig)  # the adapter, where one is trained
     mask: Mask = "clean"  # what is learned: see chat/chatml.py
     seq_len: int = 2048  # tokens of a packed sequence; longer dialogues are cut
     epochs: float = 5.0  # times each dialogue is learned from, where loop.steps is 0
@@ -52,7 +61,8 @@ class SFTConfig:
         default_factory=lambda: LoopConfig(steps=0, sequences_per_step=16, micro_batch_size=1, lr=1e-5)
     )
     optim: AdamWConfig = field(default_factory=AdamWConfig)
-    seed: int = 0  # of the order of the sequences
+    checkpoint_activations: bool = False  # recompute layers going backward: a third more work, far less memory
+    seed: int = 0  # of the order of the sequences, of a fresh adapter and of dropout
     log_steps: int = 10
     save_steps: int = 200
     keep_checkpoints: int = 2
@@ -66,11 +76,12 @@ def sft(
     generation: Mapping[str, Any] | None = None,
     evaluate: Measure | None = None,
 ) -> Path:
-    """Fine-tune `model` as `config` says, or go on with that run, and return the folder of the chat model.
+    """Fine-tune `model` as `config` says, or go on with that run, and return the folder of the chat model or adapter.
 
-    `generation` is how it is to be sampled, in the words of `generation_config.json`.
-    `evaluate(model)` is called where a checkpoint is saved; its numbers join the metrics. Raises DataError for
-    dialogues that cannot teach, KeyboardInterrupt, with everything saved, when asked to stop.
+    The model is changed: for an adapter its linears are wrapped and frozen. `generation` is how it is to be sampled, in
+    the words of `generation_config.json`. `evaluate(model)` is called where a checkpoint is saved; its numbers join the
+    metrics. Raises DataError for dialogues that cannot teach, KeyboardInterrupt, with everything saved, when asked to
+    stop.
     """
     path = runs_dir() / config.name
     with lock(path):
@@ -78,7 +89,7 @@ def sft(
         try:
             _tune(config, model, tokenizer, folder, evaluate)
             with atomic_folder(path / "model") as target:
-                write_folder(model, tokenizer, target, chat=True, generation=generation)
+                _write(config, model, tokenizer, target, generation)
             _check_stops(config, model.eval(), tokenizer, folder)
             return path / "model"
         except KeyboardInterrupt:
@@ -89,10 +100,26 @@ def sft(
             raise
 
 
+def _write(
+    config: SFTConfig, model: Qwen, tokenizer: Tokenizer, target: Path, generation: Mapping[str, Any] | None
+) -> None:
+    if config.method == "full":
+        write_folder(model, tokenizer, target, chat=True, generation=generation)
+        return
+    here = (Path(config.model), runs_dir() / config.model)
+    base = next((str(path.resolve()) for path in here if path.exists()), config.model)
+    write_adapter(model, target, config.lora, base)
+    write_settings(model.config, tokenizer, target, chat=True, generation=generation)
+
+
 def _tune(config: SFTConfig, model: Qwen, tokenizer: Tokenizer, folder: RunFolder, evaluate: Measure | None) -> None:
     seed_everything(config.seed)
     batches, loop = _packed(config, tokenizer, model.config.max_position_embeddings)
     device = best_device()
+    if config.method != "full":
+        _adapt(config, model)
+    if config.checkpoint_activations:
+        parallelize(model, model.model.layers, ParallelConfig(checkpoint_activations=True), compute_dtype(device))
     state = TrainState(model.to(device), AdamW(model, config.optim, compute_dtype=compute_dtype(device)))
     facts = {"model": config.model, "data": sha256_file(config.data)}
     checkpoints = Checkpoints(folder.path / "checkpoints", keep=config.keep_checkpoints, facts=facts)
@@ -113,6 +140,14 @@ def _tune(config: SFTConfig, model: Qwen, tokenizer: Tokenizer, folder: RunFolde
             checkpoints.save(state)
     if not done:
         raise KeyboardInterrupt
+
+
+def _adapt(config: SFTConfig, model: Qwen) -> None:
+    attach(model, config.lora, seed=config.seed)
+    counts = [(weight.numel(), weight.requires_grad) for weight in model.parameters()]
+    trained, frozen = (sum(size for size, learns in counts if learns == wanted) for wanted in (True, False))
+    message = "an adapter of rank {rank}: {trained:,} weights are trained, {frozen:,} stay as they are"
+    console.print(tr(message, rank=config.lora.rank, trained=trained, frozen=frozen))
 
 
 def _check_stops(config: SFTConfig, model: Qwen, tokenizer: Tokenizer, folder: RunFolder) -> None:

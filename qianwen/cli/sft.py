@@ -7,11 +7,13 @@ from pathlib import Path
 from qianwen.runtime.language import tr
 from qianwen.runtime.log import console
 
+ADAPTER_LR = 3e-4  # of the released LoRA and Q-LoRA scripts
 USAGE = """usage: qianwen sft RECIPE [--FIELD VALUE …]
-       qianwen sft MODEL --data FILE [--FIELD VALUE …]
+       qianwen sft MODEL --data FILE [--method METHOD] [--FIELD VALUE …]
 
   RECIPE    tiny, … or your own module:function
   MODEL     folder, GGUF file, run or hub id
+  METHOD    full (every weight), lora (a small adapter beside frozen weights)
   FILE      dialogues as JSON lines ({{"messages": […]}}) or as finetune.py's JSON list ({{"conversations": […]}})
   --FIELD   any field of the configuration; `qianwen sft RECIPE --help` lists them"""
 
@@ -32,6 +34,8 @@ def sft(argv: list[str]) -> int:
     first, *fields = argv
     if any(field == "--data" or field.startswith("--data=") for field in fields):
         default = SFTConfig(name=f"{Path(first).stem or 'model'}-sft", model=first, data="")
+        if _method(fields) != "full":
+            default = dataclasses.replace(default, loop=dataclasses.replace(default.loop, lr=ADAPTER_LR))
     else:
         default = load_recipe(first, SFTConfig)
     config = tyro.cli(SFTConfig, default=default, args=fields, prog=f"qianwen sft {first}")
@@ -45,3 +49,10 @@ def sft(argv: list[str]) -> int:
         raise
     console.print(tr("the chat model is in {folder}; next: {command}", folder=folder, command=f"qianwen chat {folder}"))
     return 0
+
+
+def _method(fields: list[str]) -> str:
+    """What follows the last `--method`: the rate that suits it is a default that options may still change."""
+    chosen = [value for name, value in zip(fields, fields[1:], strict=False) if name == "--method"]
+    chosen += [field.partition("=")[2] for field in fields if field.startswith("--method=")]
+    return chosen[-1] if chosen else "full"

@@ -247,3 +247,9 @@ class Qwen(nn.Module):
                 scale = std / math.sqrt(2 * self.config.num_hidden_layers) if ends_block else std
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
         return self
+
+
+def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
+    """Put `module` where `name` leads."""
+    parent, _, last = name.rpartition(".")
+    setattr(model.get_submodule(parent), last, module)

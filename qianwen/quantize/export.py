@@ -6,8 +6,9 @@
     ollama    the same with a Modelfile
 
 Every export is read back and compared with its source (`parity.py`); the card and the caller learn what came out.
-Source and copy are never in memory together, and the folder appears whole or not at all.
-Not here: quantising to formats of our own, and merging adapters.
+Source and copy are never in memory together, and the folder appears whole or not at all. An adapter is merged into its
+base on the way, and the copy compared with the two apart.
+Not here: quantising to formats of our own.
 """
 
 from dataclasses import dataclass
@@ -17,12 +18,13 @@ from typing import Any, Literal
 import torch
 
 from qianwen.model.gguf import GgufModel, write_model
+from qianwen.model.lora import adapted, merge
 from qianwen.model.transformer import Qwen
 from qianwen.model.weights import load_weights, stored_dtype
 from qianwen.quantize.folder import END_OF_TEXT, chat_template, end_ids, write_folder
-from qianwen.quantize.load import LoadedModel, find_model, load_model
+from qianwen.quantize.load import LoadedModel, base_model, find_model, load_model
 from qianwen.quantize.model_card import Origin, model_card
-from qianwen.quantize.parity import Parity, compare, next_token_logprobs
+from qianwen.quantize.parity import Parity, compare, next_token_logprobs, probe_ids
 from qianwen.runtime.files import atomic_file, atomic_folder
 
 Format = Literal["hf", "qwen-v1", "gguf", "ollama"]
@@ -66,12 +68,14 @@ def export_model(
 
     Safetensors keep the number format they come in unless `dtype` says otherwise; those of a GGUF become bfloat16.
     """
-    target, found = Path(folder), find_model(model)
+    target, found = Path(folder), base_model(find_model(model))
     is_gguf = found.suffix == ".gguf"
     working = torch.float32 if is_gguf else stored_dtype(found)
     source = load_model(model, dtype=working)
     device = next(source.model.parameters()).device
     expected = next_token_logprobs(source.model, source.tokenizer)
+    if any(adapted(source.model)):
+        merge(source.model, probe_ids(source.tokenizer))
     with atomic_folder(target) as inside:
         if format in ("gguf", "ollama"):
             written, command = _write_gguf(source, inside, target, gguf_type, format == "ollama")

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from qianwen.chat.functions import function_format
+from qianwen.model.config import QwenConfig
 from qianwen.model.transformer import Qwen
 from qianwen.model.weights import CONFIG, Layout, read_json, write_weights
 from qianwen.quantize.load import END_OF_TURN, GENERATION
@@ -58,17 +59,29 @@ def write_folder(
     `chat` says whether the model ends its turns. `generation` are settings to keep, as in `generation_config.json`.
     """
     write_weights(model, folder, layout, dtype=dtype)
+    write_settings(model.config, tokenizer, folder, chat=chat, layout=layout, generation=generation)
+
+
+def write_settings(
+    config: QwenConfig,
+    tokenizer: Tokenizer,
+    folder: Path,
+    *,
+    chat: bool,
+    layout: Layout = "qwen2",
+    generation: Mapping[str, Any] | None = None,
+) -> None:
+    """Write what stands beside the weights, or beside an adapter: tokenizer, chat template, generation settings."""
     tokenizer.save(folder)
     settings, ends = dict(generation or {}), end_ids(tokenizer, chat, generation)
     eod = tokenizer.special_tokens.get(END_OF_TEXT)
-    described: dict[str, Any] = {"model_max_length": model.config.max_position_embeddings}
+    described: dict[str, Any] = {"model_max_length": config.max_position_embeddings}
     if layout == "qwen":
-        config = read_json(folder / CONFIG) | V1_CONFIG
         window = {"max_window_size": V1_WINDOW} if chat else {"stop_words_ids": [[eod]]}
         ours = {"chat_format": "chatml" if chat else "raw", "eos_token_id": eod, "pad_token_id": eod}
         settings = V1_GENERATION | window | settings | ours
         described |= V1_TOKENIZER
-        write_json(folder / CONFIG, config)
+        write_json(folder / CONFIG, read_json(folder / CONFIG) | V1_CONFIG)
     else:
         settings = {name: value for name, value in settings.items() if name not in V1_ONLY}
         settings |= {"eos_token_id": ends, "pad_token_id": eod if eod is not None else ends[0]}

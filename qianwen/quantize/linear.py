@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qianwen.model.gguf_file import GgufTensor
-from qianwen.model.transformer import Layer, Qwen
+from qianwen.model.transformer import Layer, Qwen, replace_module
 from qianwen.quantize import kernels
 from qianwen.quantize.packing import FORMATS, Quantized, pack, pack_dense, unpack, unpack_dense
 from qianwen.quantize.rtn import quantize_affine, quantize_int8
@@ -177,9 +177,3 @@ def make_invariant(model: Qwen) -> Qwen:
         if isinstance(module, QuantLinear):
             module.few_rows = kernels.ALL_ROWS
     return model
-
-
-def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
-    """Put `module` where `name` leads."""
-    parent, _, last = name.rpartition(".")
-    setattr(model.get_submodule(parent), last, module)

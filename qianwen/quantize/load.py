@@ -6,6 +6,7 @@ MODEL is what every command takes:
     qwen2.5-0.5b-q4_k_m.gguf                  a GGUF file, or a folder with one
     demo, runs/demo                           a run made here
     Qwen/Qwen2.5-0.5B-Instruct                a name on the Hugging Face hub; `modelscope:` before it for ModelScope
+    runs/service, adapters/mine               an adapter in PEFT's format; its config names the MODEL it goes on
 
 What lies on this disk comes first; the network is asked only for what has the form of a hub name.
 """
@@ -17,6 +18,7 @@ from typing import Any, Literal
 
 import torch
 
+from qianwen.model.adapter import base_of, is_adapter, load_adapter
 from qianwen.model.config import QwenConfig
 from qianwen.model.gguf import GgufModel
 from qianwen.model.hub import fetch_model, is_hub_name
@@ -25,7 +27,7 @@ from qianwen.model.weights import CONFIG, PICKLES, load_weights, pickle_error, r
 from qianwen.quantize import kernels
 from qianwen.quantize.store import gguf_bits, packed_model
 from qianwen.runtime.device import best_device, compute_dtype
-from qianwen.runtime.errors import ConfigError
+from qianwen.runtime.errors import CheckpointError, ConfigError
 from qianwen.runtime.files import runs_dir
 from qianwen.runtime.language import tr
 from qianwen.tokenizer.tokenizer import Tokenizer
@@ -63,7 +65,8 @@ def load_model(
     """
     path = find_model(str(model))
     device = torch.device(device) if device else best_device()
-    source = GgufModel(path) if path.suffix == ".gguf" else path
+    base = base_model(path)
+    source = GgufModel(base) if base.suffix == ".gguf" else base
     num_bits = _stored_bits(source, device) if bits == "stored" else bits
     if num_bits is not None:
         network = packed_model(source, num_bits).to(device)
@@ -71,16 +74,31 @@ def load_model(
         network = source.load(dtype=dtype or compute_dtype(device), device=device)
     else:
         network = load_weights(source, dtype=dtype or compute_dtype(device), device=device)
+    if path != base:
+        network = load_adapter(network, path)
+    tokenizer, generation = _vocabulary(source, path)
+    name, chat = model_name(str(model)), _is_chat(generation, tokenizer)
+    return LoadedModel(network, tokenizer, network.config, generation, name, chat)
+
+
+def _vocabulary(source: GgufModel | Path, path: Path) -> tuple[Tokenizer, dict[str, Any]]:
+    """The tokenizer and the recommended settings: an adapter's own where it has some, else its base's."""
+    generation: dict[str, Any] = {}
     if isinstance(source, GgufModel):
         tokenizer = Tokenizer(source.vocabulary)
         ends = (source.metadata.get(f"tokenizer.ggml.{kind}_token_id") for kind in ("eos", "eot"))
-        generation: dict[str, Any] = {"eos_token_id": [end for end in ends if end is not None]}
+        generation["eos_token_id"] = [end for end in ends if end is not None]
     else:
         tokenizer = Tokenizer.from_folder(source)
-        generation = read_json(source / GENERATION) if (source / GENERATION).exists() else {}
+        if (source / GENERATION).exists():
+            generation = read_json(source / GENERATION)
+    if is_adapter(path):
+        if any((path / file).exists() for file in ("tokenizer.json", "vocab.json", "qwen.tiktoken")):
+            tokenizer = Tokenizer.from_folder(path)
+        if (path / GENERATION).exists():
+            generation = read_json(path / GENERATION)
     generation["eos_token_id"] = _as_list(generation.get("eos_token_id"))
-    name, chat = model_name(str(model)), _is_chat(generation, tokenizer)
-    return LoadedModel(network, tokenizer, network.config, generation, name, chat)
+    return tokenizer, generation
 
 
 def _stored_bits(source: GgufModel | Path, device: torch.device) -> int | None:
@@ -98,8 +116,18 @@ def model_name(model: str) -> str:
     return path.parent.name if path.name == "model" else path.stem if path.suffix == ".gguf" else path.name
 
 
+def base_model(path: Path) -> Path:
+    """What `find_model` found, or the weights that go under it where that is an adapter."""
+    if not is_adapter(path):
+        return path
+    base = find_model(base_of(path))
+    if is_adapter(base):
+        raise CheckpointError(tr("{path} is an adapter for an adapter; merge {base} first", path=path, base=base))
+    return base
+
+
 def find_model(model: str) -> Path:
-    """The weight folder or GGUF file that MODEL means, fetched if it is on a hub."""
+    """The weight folder, adapter folder or GGUF file that MODEL means, fetched if it is on a hub."""
     for path in (Path(model).expanduser(), runs_dir() / model):
         if path.is_file():
             return _of_file(path)
@@ -123,11 +151,11 @@ def _of_file(path: Path) -> Path:
 
 def _of_folder(path: Path) -> Path:
     if (path / "run.json").exists():
-        if (path / "model" / CONFIG).exists():
+        if (path / "model" / CONFIG).exists() or is_adapter(path / "model"):
             return path / "model"
         message = "{path}: this run has not written a model yet; let it finish, or resume it with the same command"
         raise ConfigError(tr(message, path=path))
-    if (path / CONFIG).exists():
+    if (path / CONFIG).exists() or is_adapter(path):
         return path
     files = sorted(path.glob("*.gguf"))
     if len(files) == 1:

@@ -68,6 +68,11 @@ def next_token_logprobs(model: Qwen, tokenizer: Tokenizer) -> Tensor:
     return model.logits(hidden).float().log_softmax(-1).cpu()
 
 
+def probe_ids(tokenizer: Tokenizer) -> Tensor:
+    """A short text of all languages, ids [1, T]: what a merge is checked on."""
+    return torch.tensor([[token for passage in tokenizer.encode_batch(PASSAGES[::4]) for token in passage]])
+
+
 def compare(source: Tensor, copy: Tensor) -> Parity:
     """Compare two results of `next_token_logprobs`."""
     divergence = (source.exp() * (source - copy)).sum(-1).clamp(min=0)

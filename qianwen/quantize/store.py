@@ -30,7 +30,7 @@ from torch import Tensor
 from qianwen.model.config import QwenConfig
 from qianwen.model.gguf import GgufModel
 from qianwen.model.safetensors_file import SafetensorsFile, write_safetensors
-from qianwen.model.transformer import Qwen
+from qianwen.model.transformer import Qwen, replace_module
 from qianwen.model.weights import empty_model, load_weights, stored_dtype
 from qianwen.quantize import kernels
 from qianwen.quantize.linear import (
@@ -42,7 +42,6 @@ from qianwen.quantize.linear import (
     importance,
     linear_norms,
     quantize_model,
-    replace_module,
 )
 from qianwen.runtime.errors import CheckpointError, ConfigError
 from qianwen.runtime.files import atomic_folder, cache_dir

@@ -6,15 +6,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from qianwen.align.dialogues import read_dialogues
 from qianwen.align.sft import SFTConfig, sft, stops
 from qianwen.chat import Message, collect
 from qianwen.engine.llm import LLM
+from qianwen.model.adapter import TENSORS, is_adapter
+from qianwen.model.lora import LoraConfig
 from qianwen.model.transformer import Qwen
+from qianwen.quantize.folder import write_folder
 from qianwen.quantize.load import load_model
 from qianwen.runtime.errors import ConfigError, DataError
-from qianwen.runtime.files import RunFolder, verify_folder
+from qianwen.runtime.files import RunFolder, atomic_folder, verify_folder
 from qianwen.runtime.log import read_metrics
 from qianwen.tokenizer.tokenizer import Tokenizer
 from qianwen.train.loop import LoopConfig
@@ -87,3 +91,57 @@ def test_what_cannot_work_is_refused_before_training(config: SFTConfig, model: Q
 def test_a_model_that_never_stops_is_found_out(config: SFTConfig, model: Qwen, tokenizer: Tokenizer) -> None:
     stopped, asked = stops(model.eval(), tokenizer, list(read_dialogues(config.data)))
     assert (stopped, asked) == (0, 3)
+
+
+@pytest.fixture
+def base(config: SFTConfig, model: Qwen, tokenizer: Tokenizer, tmp_path: Path) -> SFTConfig:
+    """The configuration of an adapter for a base on disk."""
+    with atomic_folder(tmp_path / "base") as folder:
+        write_folder(model, tokenizer, folder, chat=False)
+    lora = LoraConfig(rank=8, alpha=16, dropout=0.1, modules_to_save=("embed_tokens",))
+    return dataclasses.replace(config, model=str(tmp_path / "base"), method="lora", lora=lora)
+
+
+def loaded(config: SFTConfig) -> Qwen:
+    return load_model(config.model, dtype=torch.float32).model
+
+
+def test_an_adapter_learns_beside_its_base(base: SFTConfig, tokenizer: Tokenizer) -> None:
+    longer = dataclasses.replace(base.loop, steps=150)
+    lora = dataclasses.replace(base.lora, dropout=0.0)
+    folder = sft(dataclasses.replace(base, loop=longer, lora=lora), loaded(base), tokenizer)
+    verify_folder(folder)
+    assert is_adapter(folder) and not (folder / "config.json").exists()
+    found = load_model("animals", dtype=torch.float32)
+    assert found.chat and found.generation["eos_token_id"][0] == tokenizer.im_end_id
+    llm = LLM(found.model, found.tokenizer)
+    for question, answer in ANSWERS.items():
+        assert collect(llm.chat([Message("user", question)], temperature=0.0, max_tokens=20)).content == answer
+    before = load_model(base.model, dtype=torch.float32).model.state_dict()
+    after = found.model.state_dict()
+    assert torch.equal(after["model.layers.0.mlp.up_proj.base.weight"], before["model.layers.0.mlp.up_proj.weight"])
+
+
+def test_an_adapter_stopped_half_way_ends_in_the_same_weights(base: SFTConfig, tokenizer: Tokenizer) -> None:
+    base = dataclasses.replace(base, loop=dataclasses.replace(base.loop, steps=15), save_steps=5)
+    whole = load_file(sft(dataclasses.replace(base, name="whole"), loaded(base), tokenizer) / TENSORS)
+    measured = []
+
+    def interrupt(_: Qwen) -> dict[str, float]:
+        measured.append(1)
+        if len(measured) == 2:
+            raise KeyboardInterrupt
+        return {}
+
+    with pytest.raises(KeyboardInterrupt):
+        sft(base, loaded(base), tokenizer, evaluate=interrupt)
+    again = load_file(sft(base, loaded(base), tokenizer) / TENSORS)
+    assert whole.keys() == again.keys() and all(torch.equal(again[name], tensor) for name, tensor in whole.items())
+
+
+def test_recomputing_changes_no_bit(base: SFTConfig, tokenizer: Tokenizer) -> None:
+    base = dataclasses.replace(base, loop=dataclasses.replace(base.loop, steps=5))
+    plain = load_file(sft(dataclasses.replace(base, name="plain"), loaded(base), tokenizer) / TENSORS)
+    recomputed = dataclasses.replace(base, name="recomputed", checkpoint_activations=True)
+    other = load_file(sft(recomputed, loaded(base), tokenizer) / TENSORS)
+    assert all(torch.equal(other[name], tensor) for name, tensor in plain.items())

@@ -48,6 +48,20 @@ def test_a_model_and_a_file_make_a_chat_model(base: Path, capsys: pytest.Capture
     assert "bits_per_byte" in capsys.readouterr().out
 
 
+def test_an_adapter_from_the_command_line(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_jsonl("pairs.jsonl", [Pair("2 + 2?", "4.", "arithmetic", "4").row()] * 3)
+    asked = ["sft", "base", "--data", "pairs.jsonl", "--method", "lora", "--lora.rank", "4", "--loop.steps", "3"]
+    assert main(asked) == 0
+    assert "an adapter of rank 4: " in capsys.readouterr().out
+    run = RunFolder.open("base-sft")
+    assert run.config["loop"]["lr"] == 3e-4 and run.config["lora"]["target_modules"]
+    settings = json.loads((run.path / "model/adapter_config.json").read_text())
+    assert settings["base_model_name_or_path"] == str(base) and settings["r"] == 4
+    assert main(["generate", "base-sft", "--prompt", "2", "--max-tokens", "3"]) == 0
+    assert main(["export", "base-sft", "--to", "whole"]) == 0
+    assert Path("whole/config.json").exists()
+
+
 @pytest.mark.parametrize(
     ("argv", "complaint"),
     [

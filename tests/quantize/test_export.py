@@ -9,7 +9,9 @@ import torch
 
 from qianwen.chat import Message, render
 from qianwen.cli.export import export
+from qianwen.model.adapter import write_adapter
 from qianwen.model.config import QwenConfig
+from qianwen.model.lora import LoraConfig, adapted, attach
 from qianwen.model.transformer import Qwen
 from qianwen.quantize import export as export_module
 from qianwen.quantize.export import export_model
@@ -17,7 +19,7 @@ from qianwen.quantize.folder import chat_template, write_folder
 from qianwen.quantize.load import load_model
 from qianwen.quantize.model_card import Origin
 from qianwen.quantize.parity import compare, next_token_logprobs
-from qianwen.runtime.errors import ConfigError
+from qianwen.runtime.errors import CheckpointError, ConfigError
 from qianwen.runtime.files import atomic_folder, verify_folder
 from qianwen.tokenizer.tokenizer import Tokenizer
 from qianwen.tokenizer.vocab import Vocabulary, qwen_special_tokens
@@ -201,3 +203,27 @@ def test_the_template_writes_what_render_writes(chat: list[Message], ask: bool) 
 def test_no_template_without_its_tokens() -> None:
     ranks = {bytes([byte]): byte for byte in range(256)}
     assert chat_template(Tokenizer(Vocabulary(ranks, {"<|endoftext|>": 256}))) is None
+
+
+def test_an_adapter_is_merged_on_the_way(source: Qwen) -> None:
+    model = attach(load_model("source", dtype=torch.float32).model, LoraConfig(rank=4))
+    for _, lora in adapted(model):
+        torch.nn.init.normal_(lora.lora_B, std=0.1)
+    Path("adapter").mkdir()
+    write_adapter(model, Path("adapter"), LoraConfig(rank=4), "source")
+    done = export_model("adapter", "merged")
+    assert done.parity.top1_agreement == 1 and done.parity.max_kl < 1e-5
+    merged = load_model("merged", dtype=torch.float32)
+    assert not any(adapted(merged.model)) and merged.chat
+    expected, got = (next_token_logprobs(one.eval(), tokenizer()) for one in (model, merged.model))
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_an_adapter_that_cannot_be_merged_is_not_exported(source: Qwen) -> None:
+    model = attach(load_model("source", dtype=torch.float32).model, LoraConfig(rank=4))
+    model.model.layers[0].mlp.up_proj.lora_B.data.fill_(torch.inf)
+    Path("adapter").mkdir()
+    write_adapter(model, Path("adapter"), LoraConfig(rank=4), "source")
+    with pytest.raises(CheckpointError, match="merging changes the logits"):
+        export_model("adapter", "merged")
+    assert not Path("merged").exists()

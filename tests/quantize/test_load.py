@@ -2,15 +2,18 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Literal
 
 import pytest
 import torch
 
+from qianwen.model.adapter import write_adapter
 from qianwen.model.cache import ContiguousCache
 from qianwen.model.config import QwenConfig
 from qianwen.model.gguf import write_model
+from qianwen.model.lora import LoraConfig, adapted, attach
 from qianwen.model.transformer import Qwen
 from qianwen.quantize import kernels, load, store
 from qianwen.quantize.folder import write_folder
@@ -225,6 +228,53 @@ def test_a_full_disk_does_not_stop_a_packed_model(place: Path, monkeypatch: pyte
     monkeypatch.setattr(store, "save_packed", full)
     assert formats(load_model("m", bits=8).model)
     assert "not kept for the next start" in capsys.readouterr().out
+
+
+# ---- adapters ---------------------------------------------------------------------------------------------------
+
+
+def adapter(folder: Path, base: str, target: str = "adapter") -> Path:
+    """A trained adapter for `base` beside it."""
+    model = attach(load_model(base, dtype=torch.float32).model, LoraConfig(rank=4))
+    for _, lora in adapted(model):
+        torch.nn.init.normal_(lora.lora_B, std=0.1)
+    (folder / target).mkdir()
+    write_adapter(model, folder / target, LoraConfig(rank=4), base)
+    return folder / target
+
+
+def test_an_adapter_comes_with_its_base(place: Path) -> None:
+    base = save(place / "base")
+    found = load_model(adapter(place, "base"), dtype=torch.float32)
+    change = dict(adapted(found.model))["model.layers.0.self_attn.q_proj"]
+    assert change.lora_B.abs().sum() > 0 and torch.equal(
+        change.base.weight, base.model.layers[0].self_attn.q_proj.weight
+    )
+    assert found.name == "adapter" and found.tokenizer.special_tokens == load_model("base").tokenizer.special_tokens
+
+
+def test_an_adapter_goes_on_packed_weights(place: Path) -> None:
+    save(place / "base")
+    adapter(place, "base")
+    exact, packed = load_model("adapter", dtype=torch.float32).model, load_model("adapter", bits=8).model
+    assert "int8" in formats(packed).values()
+    ids = torch.arange(12).reshape(1, 12)
+    with torch.no_grad():
+        expected, got = exact.logits(exact(ids)), packed.logits(packed(ids))
+    assert (got - expected).norm() < 0.05 * expected.norm()
+
+
+def test_an_adapter_without_its_base_says_so(place: Path) -> None:
+    save(place / "base")
+    adapter(place, "base")
+    with pytest.raises(CheckpointError, match="adapter for an adapter"):
+        again = adapter(place, "base", "second")
+        settings = json.loads((again / "adapter_config.json").read_text())
+        (again / "adapter_config.json").write_text(json.dumps(settings | {"base_model_name_or_path": "adapter"}))
+        load_model("second")
+    shutil.rmtree(place / "base")
+    with pytest.raises(ConfigError, match="base is no model"):
+        load_model("adapter")
 
 
 # ---- real weights -----------------------------------------------------------------------------------------------
