@@ -1,5 +1,6 @@
 """`qianwen serve` and `qianwen keys`: a model behind OpenAI's API, and who may use it."""
 
+import importlib.util
 import logging
 import socket
 import sys
@@ -52,6 +53,10 @@ class ServeOptions:
     """Web pages of other sites that may call it, as https://NAME."""
     guard: str = ""
     """MODULE:FUNCTION that refuses prompts and answers: text in, a reason or None out."""
+    ui: bool = True
+    """Pages at /: chat, and the runs of this machine. They need `pip install 'qianwen[ui]'`."""
+    show_runs: bool = False
+    """Show the runs page to whoever has a key too; where no key is needed it is always there."""
     store: Path | None = None
     """File of keys, usage and conversations."""
     limits: Limits = field(default_factory=Limits)
@@ -64,6 +69,7 @@ def serve(argv: list[str]) -> int:
         raise ConfigError(tr("name a model to serve: a folder, a GGUF file, a run or a hub id"))
     store = Store(options.store or store_path())
     door = door_for(options, store)
+    with_pages = options.ui and has_pages(is_asked="--ui" in argv)
     sockets = [listen(options.host, options.port)]  # a busy port is found out before the weights are read
 
     from qianwen.serve import app
@@ -76,8 +82,23 @@ def serve(argv: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     url = f"http://{options.host}:{options.port}"
     console.print(tr("serving {names} at {url}/v1", names=", ".join(service.models), url=url), style="bold")
-    app.serve(app.create_app(service, door), service, options.host, options.port, sockets)
+    if with_pages:
+        console.print(tr("pages at {url}/", url=url), style="bold")
+    with_runs = options.show_runs or not door.keys_required
+    served = app.create_app(service, door, with_pages=with_pages, with_runs=with_runs)
+    app.serve(served, service, options.host, options.port, sockets)
     return 0
+
+
+def has_pages(*, is_asked: bool) -> bool:
+    """Whether the pages' extra is installed. ConfigError when it is not and they were asked for by name."""
+    if importlib.util.find_spec("gradio") is not None:
+        return True
+    message = tr("the pages need Gradio: pip install 'qianwen[ui]'")
+    if is_asked:
+        raise ConfigError(message)
+    console.print(message, style="dim", markup=False)
+    return False
 
 
 def door_for(options: ServeOptions, store: Store) -> Door:

@@ -5,6 +5,7 @@
 /health              200 while the engines live, 503 once one has failed; open to all
 /ready               200 while new requests are taken, 503 while draining
 /metrics             Prometheus
+/ /runs /login       the pages, if wanted: `ui/`
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import uvicorn
@@ -35,8 +37,8 @@ HEADER_SECONDS = 20.0  # for a client to send the head of its request
 log = logging.getLogger("qianwen.serve")
 
 
-def create_app(service: Service, door: Door) -> Callable:
-    """The ASGI application, with the door in front."""
+def create_app(service: Service, door: Door, *, with_pages: bool = False, with_runs: bool = False) -> Gate:
+    """The ASGI application, with the door in front. Pages need the `[ui]` extra; the runs page is one of them."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -50,6 +52,12 @@ def create_app(service: Service, door: Door) -> Callable:
         app.add_exception_handler(kind, answer)
     app.add_exception_handler(ClientGone, _nobody_left)
     app.add_exception_handler(Exception, _our_fault)
+    if with_pages:
+        from qianwen.serve.ui.login import LOGIN
+        from qianwen.serve.ui.shell import mount_pages  # loads Gradio
+
+        door = replace(door, login=LOGIN)
+        mount_pages(app, service, door, with_runs=with_runs)
     return Gate(app, door=door, metrics=service.metrics)
 
 

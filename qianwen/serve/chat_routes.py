@@ -10,7 +10,7 @@ import asyncio
 import base64
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -160,7 +160,7 @@ def prepare_completion(request: protocol.CompletionRequest, served: Served) -> J
     return Job(served, prompts, params, choices, 1 if request.echo and request.logprobs is not None else None)
 
 
-async def run(job: Job, service: Service, salt: str) -> AsyncIterator[Piece]:
+async def run(job: Job, service: Service, salt: str) -> AsyncGenerator[Piece, None]:
     """The pieces of all choices as the engine brings them, through the guard if there is one."""
     merged: asyncio.Queue[tuple[int, Output] | Exception] = asyncio.Queue()
     n = job.params[0].n

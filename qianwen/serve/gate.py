@@ -3,7 +3,8 @@
     Host        must be a name of this server, so that a foreign name pointed at it (DNS rebinding) gets nothing
     Origin      a page of another site is refused unless its origin was allowed by name; there is no wildcard
     key         on every route but `/health`, whenever the server is not on loopback or keys are required;
-                `Authorization: Bearer KEY`, or Basic with the key as password so that a browser can ask for it
+                `Authorization: Bearer KEY`, or Basic with the key as password so that a browser can ask for it, or the
+                cookie that the pages' login sets; a browser that comes without one is sent to that login
     log         one JSON line a request: route, status, time, key name. Never a body, a header, a query or a key
 
 Host and Origin are answered with 403, a missing or wrong key with 401.
@@ -37,6 +38,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 OPEN_PATHS = frozenset({"/health"})
 ANONYMOUS = Key("local")
+COOKIE = "qianwen_key"  # HttpOnly and SameSite=Strict: no script and no other site can use it
 MAX_HEADER = 1024  # an Authorization header longer than any key of ours is wrong without hashing it
 
 log = logging.getLogger("qianwen.serve")
@@ -77,6 +79,7 @@ class Door:
     origins: frozenset[str] = frozenset()  # such as "https://chat.example.org"
     keys_required: bool = False
     store: Store | None = field(default=None, repr=False)
+    login: str = ""  # path of the page that asks for a key; empty: there are no pages
 
     def refusal(self, headers: list[tuple[bytes, bytes]]) -> str | None:
         """Why the Host or Origin of a request is not acceptable, or None."""
@@ -98,10 +101,20 @@ class Door:
     def visitor(self, headers: list[tuple[bytes, bytes]]) -> Key | None:
         """The key a request shows; `ANONYMOUS` where none is needed; None when it must be turned away."""
         sent = [value for name, value in headers if name == b"authorization"]
-        if self.store is None or (not sent and not self.keys_required):
+        secrets = [_secret(value) if len(value) <= MAX_HEADER else "" for value in sent] or _cookies(headers)
+        if self.store is None or (not secrets and not self.keys_required):
             return None if self.keys_required else ANONYMOUS
-        found = self.store.find_key(_secret(sent[0])) if len(sent) == 1 and len(sent[0]) <= MAX_HEADER else None
+        found = self.store.find_key(secrets[0]) if len(secrets) == 1 else None
         return found if self.keys_required or found else ANONYMOUS
+
+
+def _cookies(headers: list[tuple[bytes, bytes]]) -> list[str]:
+    """The keys that cookies carry: one, unless something is wrong."""
+    pairs = [
+        pair.strip() for name, value in headers if name == b"cookie" for pair in value.decode("latin-1").split(";")
+    ]
+    keys = [pair.removeprefix(f"{COOKIE}=") for pair in pairs if pair.startswith(f"{COOKIE}=")]
+    return [key if len(key) <= MAX_HEADER else "" for key in keys]
 
 
 def _secret(header: bytes) -> str:
@@ -158,12 +171,16 @@ class Gate:
             allowed = [(b"access-control-allow-headers", b"authorization, content-type")]
             await _answer(send, 204, None, [*allowed, (b"access-control-allow-methods", b"GET, POST")])
         else:
-            scope["key"] = ANONYMOUS if scope["path"] in OPEN_PATHS else self.door.visitor(scope["headers"])
-            if scope["key"] is None:
+            is_open = scope["path"] in (*OPEN_PATHS, self.door.login)
+            scope["key"] = ANONYMOUS if is_open else self.door.visitor(scope["headers"])
+            if scope["key"] is None and self.door.login and _shows_a_page(scope):
+                await _answer(send, 303, None, [(b"location", self.door.login.encode())])
+            elif scope["key"] is None:
                 body = error_body(
                     tr("this server needs an API key"), kind="authentication_error", code="invalid_api_key"
                 )
-                await _answer(send, 401, body, [(b"www-authenticate", b'Basic realm="qianwen"')])
+                scheme = b"Bearer" if self.door.login else b"Basic"  # at Basic a browser would open a dialog of its own
+                await _answer(send, 401, body, [(b"www-authenticate", scheme + b' realm="qianwen"')])
             else:
                 await self.app(scope, receive, send)
 
@@ -176,6 +193,11 @@ class Gate:
             "ms": round(seconds * 1e3, 1), "key": getattr(scope.get("key"), "name", None),
         }  # fmt: skip
         log.info(json.dumps(entry, ensure_ascii=True))
+
+
+def _shows_a_page(scope: Scope) -> bool:
+    accepted = [value for name, value in scope["headers"] if name == b"accept"]
+    return scope["method"] == "GET" and any(b"text/html" in value for value in accepted)
 
 
 async def _answer(send: Send, status: int, body: dict | None, headers: list[tuple[bytes, bytes]] | None = None) -> None:

@@ -184,14 +184,15 @@ class Store:
         if not changed:
             raise ConfigError(tr("no conversation {id}", id=conversation.id))
 
+    def conversation_titles(self, owner: str, *, search: str = "", limit: int = 200) -> list[tuple[str, str]]:
+        """Id and title of the owner's conversations, newest first, those whose text holds `search`."""
+        query, values = _searched("id, title", owner, search, limit)
+        return self._rows(query, *values)
+
     def conversations(self, owner: str, *, search: str = "", limit: int = 100) -> list[Conversation]:
         """The owner's conversations, newest first, those whose text holds `search`."""
-        pattern = "%" + search.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
-        rows = self._rows(
-            "SELECT id, title, updated, messages, settings FROM conversations WHERE owner=?"
-            " AND (title LIKE ? ESCAPE '\\' OR messages LIKE ? ESCAPE '\\') ORDER BY updated DESC LIMIT ?",
-            owner, pattern, pattern, limit,
-        )  # fmt: skip
+        query, values = _searched("id, title, updated, messages, settings", owner, search, limit)
+        rows = self._rows(query, *values)
         return [Conversation(i, t, u, json.loads(m), json.loads(s)) for i, t, u, m, s in rows]
 
     def conversation(self, owner: str, id: str) -> Conversation | None:
@@ -200,6 +201,20 @@ class Store:
         )
         return next((Conversation(i, t, u, json.loads(m), json.loads(s)) for i, t, u, m, s in rows), None)
 
+    def rename_conversation(self, owner: str, id: str, title: str) -> None:
+        with self._write() as db:
+            db.execute("UPDATE conversations SET title=? WHERE owner=? AND id=?", (title, owner, id))
+
     def delete_conversation(self, owner: str, id: str) -> None:
         with self._write() as db:
             db.execute("DELETE FROM conversations WHERE owner=? AND id=?", (owner, id))
+
+
+def _searched(columns: str, owner: str, search: str, limit: int) -> tuple[str, tuple[object, ...]]:
+    """The query for an owner's conversations that hold `search`, with its values."""
+    pattern = "%" + search.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+    query = (
+        f"SELECT {columns} FROM conversations WHERE owner=?"
+        " AND (title LIKE ? ESCAPE '\\' OR messages LIKE ? ESCAPE '\\') ORDER BY updated DESC LIMIT ?"
+    )
+    return query, (owner, pattern, pattern, limit)

@@ -17,7 +17,7 @@ from qianwen.model.transformer import Qwen
 from qianwen.serve.admission import Admission, Limits
 from qianwen.serve.app import PatientProtocol, create_app
 from qianwen.serve.bridge import Bridge
-from qianwen.serve.gate import Door, listen
+from qianwen.serve.gate import Door, Gate, listen
 from qianwen.serve.guard import Guard
 from qianwen.serve.service import Served, Service
 from qianwen.serve.store import Store
@@ -61,6 +61,7 @@ class Running:
 
     url: str
     service: Service
+    app: Gate
 
     def client(self, **options: object) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=60, trust_env=False, **options)
@@ -80,13 +81,14 @@ def running(
     store: Store | None = None,
     guard: Guard | None = None,
     config: EngineConfig | None = None,
+    pages: dict | None = None,
 ) -> Iterator[Running]:
     """Start a server in a thread, and stop it."""
     engine = LLMEngine(model, tokenizer, config or EngineConfig(num_blocks=256))
     served = Served("tiny", Bridge(engine), tokenizer, engine.max_model_len, SamplingParams(temperature=0))
     service = Service([served], Admission(limits or Limits(), store), store, guard)
     listener = listen("127.0.0.1", 0)
-    app = create_app(service, door or Door())
+    app = create_app(service, door or Door(), **({"with_pages": True, **pages} if pages is not None else {}))
     options = uvicorn.Config(app, http=PatientProtocol, ws="none", access_log=False, log_level="error")
     server = uvicorn.Server(options)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])), daemon=True)
@@ -95,7 +97,7 @@ def running(
     with httpx.Client(trust_env=False) as client:
         client.get(f"{url}/health", timeout=10)
     try:
-        yield Running(url, service)
+        yield Running(url, service, app)
     finally:
         server.should_exit = True
         thread.join(20)

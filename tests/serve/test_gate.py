@@ -107,3 +107,22 @@ def test_the_log_holds_no_key_and_one_line_a_request(locked, caplog):
 )
 def test_loopback(host, loopback):
     assert is_loopback(host) is loopback
+
+
+def test_a_cookie_is_a_key_and_a_browser_without_one_is_sent_to_the_login(tmp_path):
+    store = Store(tmp_path / "s.sqlite")
+    secret = store.add_key("ann").encode()
+    door = Door(keys_required=True, store=store, login="/login")
+    cookie = b"theme=dark; qianwen_key=" + secret
+    assert knock(door, HOST, (b"cookie", cookie))[0] == 200
+    assert knock(door, HOST, (b"cookie", cookie + b"x"))[0] == 401
+    assert knock(door, HOST, (b"cookie", cookie + b"; qianwen_key=" + secret))[0] == 401
+    assert knock(door, HOST, (b"cookie", cookie), (b"authorization", b"Bearer wrong"))[0] == 401
+    assert knock(door, HOST, (b"cookie", cookie), (b"origin", b"http://localhost:9"))[0] == 403
+
+    status, headers = knock(door, HOST, (b"accept", b"text/html,*/*"), path="/")
+    assert status == 303 and headers[b"location"] == b"/login"
+    assert knock(door, HOST, path="/login")[0] == 200
+    assert knock(door, HOST, (b"accept", b"text/html"), path="/", method="POST")[0] == 401
+    assert b"Bearer" in knock(door, HOST, path="/")[1][b"www-authenticate"], "Basic would open a dialog over the page"
+    store.close()

@@ -62,6 +62,9 @@ def test_conversations_are_found_again_by_their_owner_alone(tmp_path):
     assert again.conversations("ann", search="100%") == [kept]
     assert again.conversations("ann", search="1_0") == []
     assert again.conversation("ann", "id1") == kept
+    assert again.conversation_titles("ann", search="hi") == [("id1", "标题 100%")]
+    again.rename_conversation("bob", "id1", "theirs")
+    assert again.conversation("ann", "id1") == kept
     assert again.conversations("bob") == [] and again.conversation("bob", "id1") is None
     with pytest.raises(ConfigError):
         again.save_conversation("bob", kept)

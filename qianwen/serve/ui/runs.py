@@ -1,0 +1,177 @@
+"""The runs page: what there is under `runs/`, and one run as it stands, its curves growing while it trains.
+
+Everything is read from the run folders at every tick, as `qianwen runs` does, so there is nothing that could disagree
+with them; a run whose files have not changed is not sent again. All its words are escaped, its curves are pictures,
+and its report is served as it is, in a sandbox.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote
+
+import gradio as gr
+from fastapi import APIRouter
+from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse, Response
+
+from qianwen.runtime import runs as registry
+from qianwen.runtime.files import RunFolder, flat_config, runs_dir
+from qianwen.runtime.language import tr
+from qianwen.runtime.log import read_metrics
+from qianwen.serve.ui.curve import curve_svg
+
+TICK_SECONDS = 2.0
+FIRST = ("loss", "held_out", "lr", "grad_norm", "tokens_per_second")  # what a reader looks for first, by beginning
+MAX_CURVES, MAX_SAMPLES, MAX_SAMPLE_LEN = 12, 5, 2000
+NOT_MEASURED = frozenset({"step", "time", "eta"})
+SANDBOX = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
+Seen = tuple[object, ...] | None
+
+
+def runs_page(pages: gr.Blocks) -> None:
+    """Fill the page of `pages` that is open."""
+    seen = gr.State(None)
+    gr.Navbar(visible=False)
+    with gr.Sidebar(elem_id="left", width=280):
+        gr.Markdown("# qianwen", elem_id="brand", container=False)
+        gr.Button(tr("Chat"), link="/", link_target="_self", elem_id="to-chat")
+        names = gr.Radio([], label=tr("Runs"), elem_id="kept")
+    with gr.Column(elem_id="run"):
+        view = gr.Markdown(elem_id="run-view", container=False, latex_delimiters=[])
+    silent: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
+    outputs = [names, view, seen]
+    pages.load(lambda chosen: refreshed(chosen, None), [names], outputs, **silent)
+    names.input(refreshed, [names, seen], outputs, **silent)
+    gr.Timer(TICK_SECONDS).tick(refreshed, [names, seen], outputs, trigger_mode="once", **silent)
+
+
+def refreshed(chosen: str | None, seen: Seen) -> tuple[Any, Any, Any]:
+    """The list of runs, the chosen one or the newest unless the page has `seen` it as it is, and what was seen."""
+    found = {registry.label(run): run for run in registry.all_runs()}
+    chosen = chosen if chosen in found else next(iter(found), None)
+    states = {label: registry.state(run) for label, run in found.items()}
+    now = (chosen, tuple(states.items()), _stamp(found[chosen]) if chosen else None)
+    if now == seen:
+        return gr.skip(), gr.skip(), gr.skip()
+    choices = [(f"{label} · {_state_shown(state)}", label) for label, state in states.items()]
+    return gr.update(choices=choices, value=chosen), run_shown(found[chosen]) if chosen else _nothing(), now
+
+
+def run_shown(run: RunFolder) -> str:
+    """One run as HTML on a single line, so that Markdown changes nothing inside it."""
+    rows = read_metrics(run.metrics_path)
+    last = {name: value for row in rows for name, value in row.items()}
+    parts = [f"<h2>{_safe(registry.label(run))}</h2>", _headline(run, last)]
+    if error := run.record.get("error"):
+        parts.append(f"<p>{_safe(error)}</p>")
+    if (run.path / "report.html").is_file():
+        link = f"/runs/report?run={quote(registry.label(run), safe='')}"
+        parts.append(f'<p><a href="{_safe(link)}">{_safe(tr("Open its report"))}</a></p>')
+    parts += [_curves(rows), _samples(rows), _configuration(run)]
+    return f'<div class="run">{"".join(parts)}</div>'
+
+
+def run_routes() -> APIRouter:
+    """`/runs/report`: the page that a run wrote about itself."""
+    router = APIRouter()
+
+    @router.get("/runs/report", include_in_schema=False)
+    def report(run: str) -> Response:
+        path = next((r.path / "report.html" for r in registry.all_runs() if registry.label(r) == run), None)
+        if path is None or not path.is_file():
+            raise HTTPException(404, tr("this run has no report yet"))
+        return FileResponse(path, media_type="text/html", headers={"content-security-policy": SANDBOX})
+
+    return router
+
+
+def _stamp(run: RunFolder) -> tuple[object, ...]:
+    files = (run.metrics_path, run.path / "run.json", run.path / "report.html")
+    return tuple((s.st_mtime_ns, s.st_size) for file in files if file.exists() and (s := file.stat()))
+
+
+def _nothing() -> str:
+    said = tr("no runs in {folder} yet: `qianwen demo` makes the first", folder=runs_dir())
+    return f'<div class="run"><h2>{_safe(tr("Runs"))}</h2><p>{_safe(said)}</p></div>'
+
+
+def _headline(run: RunFolder, last: dict[str, Any]) -> str:
+    facts = {tr("stage"): run.record["stage"], tr("state"): _state_shown(registry.state(run))}
+    facts |= {said: last[name] for name, said in (("step", tr("step")), ("loss", tr("loss"))) if name in last}
+    if registry.state(run) == "running" and "eta" in last:
+        facts[tr("left")] = last["eta"]
+    items = (f"<div><dt>{_safe(name)}</dt><dd>{_safe(_number(value))}</dd></div>" for name, value in facts.items())
+    return f"<dl>{''.join(items)}</dl>"
+
+
+def _curves(rows: Sequence[dict[str, Any]]) -> str:
+    names = dict.fromkeys(name for row in rows for name, value in row.items() if _is_number(value))
+    ranked = sorted(names.keys() - NOT_MEASURED, key=lambda name: (_rank(name), list(names).index(name)))
+    drawn = []
+    for name in ranked[:MAX_CURVES]:
+        points = [(row["step"], row[name]) for row in rows if _is_number(row.get(name)) and "step" in row]
+        if len(points) > 1:
+            picture = base64.b64encode(curve_svg(points).encode()).decode()
+            said = tr("{name} over steps, now {value}", name=name, value=_number(points[-1][1]))
+            caption = f"{_safe(name)} <b>{_safe(_number(points[-1][1]))}</b>"
+            image = f'<img alt="{_safe(said)}" src="data:image/svg+xml;base64,{picture}">'
+            drawn.append(f"<figure><figcaption>{caption}</figcaption>{image}</figure>")
+    waiting = f"<p>{_safe(tr('No curve yet: it takes two logged steps.'))}</p>"
+    return f'<div class="curves">{"".join(drawn)}</div>' if drawn else waiting
+
+
+def _rank(name: str) -> int:
+    return next((i for i, beginning in enumerate(FIRST) if name.startswith(beginning)), len(FIRST))
+
+
+def _samples(rows: Sequence[dict[str, Any]]) -> str:
+    """What the model wrote while it was trained: the texts among the metrics, the newest first."""
+    texts = [
+        (row.get("step"), name, value)
+        for row in reversed(rows)
+        for name, value in row.items()
+        if isinstance(value, str) and name not in NOT_MEASURED
+    ][:MAX_SAMPLES]
+    if not texts:
+        return ""
+    items = (
+        f"<h4>{_safe(name)} · {_safe(tr('step'))} {_safe(step)}</h4><pre>{_safe(text[:MAX_SAMPLE_LEN])}</pre>"
+        for step, name, text in texts
+    )
+    return f"<h3>{_safe(tr('Samples'))}</h3>{''.join(items)}"
+
+
+def _configuration(run: RunFolder) -> str:
+    rows = (
+        f'<tr><th scope="row">{_safe(name)}</th><td>{_safe(_number(value))}</td></tr>'
+        for name, value in flat_config(run.config).items()
+    )
+    table = f"<table><tbody>{''.join(rows)}</tbody></table>"
+    return f"<details><summary>{_safe(tr('Configuration'))}</summary>{table}</details>"
+
+
+def _state_shown(state: str) -> str:
+    words = {
+        "running": tr("running"), "finished": tr("finished"), "interrupted": tr("interrupted"),
+        "failed": tr("failed"), "stopped": tr("stopped"), "damaged": tr("damaged"),
+    }  # fmt: skip
+    return words.get(state, state)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return f"{value:,}" if _is_number(value) else str(value)
+
+
+def _safe(text: object) -> str:
+    """Escaped, and on one line: a line break is a reference too."""
+    return html.escape(str(text)).replace("\r", "").replace("\n", "&#10;")

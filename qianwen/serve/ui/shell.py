@@ -1,0 +1,164 @@
+"""What surrounds Gradio: the few of its routes that pages need, the document they start from, and what it may load.
+
+Gradio also brings a file server, a proxy, uploads and a code editor; whatever is not in `OPEN` is a 404 here. Its
+document is sent without foreign addresses and under a content security policy: scripts from this server alone plus, by
+their hashes, the few that the document holds, none of which contains what a user or a model wrote; no evaluation of
+strings; no other host for anything. Styles may be inline, because Gradio's components write them so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import html
+import json
+import re
+import warnings
+from collections.abc import Callable, MutableMapping
+from importlib import resources
+from typing import Any
+
+import gradio as gr
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+
+from qianwen.runtime.errors import RequestError
+from qianwen.runtime.language import language, tr
+from qianwen.serve.exchange import read_body
+from qianwen.serve.gate import ANONYMOUS, Door, Receive, Scope, Send
+from qianwen.serve.protocol import error_body
+from qianwen.serve.service import Service
+from qianwen.serve.ui.chat import chat_page
+from qianwen.serve.ui.conversation import Desk
+from qianwen.serve.ui.login import login_routes
+from qianwen.serve.ui.runs import run_routes, runs_page
+
+DOCUMENTS = ("/", "/runs")
+OPEN = {
+    "GET": re.compile(
+        r"/(assets/.*|static/.*|svelte/.*|theme\.css|gradio_api/(queue/data|startup-events|heartbeat/[a-z0-9]{1,32}))"
+    ),
+    "POST": re.compile(r"/gradio_api/(queue/join|cancel)"),
+}
+HEARTBEAT = "/gradio_api/heartbeat/"
+OWN = {"pages.css": "text/css", "pages.js": "text/javascript", "icon.svg": "image/svg+xml"}
+POLICY = (
+    "default-src 'none'; script-src 'self' {scripts}; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "font-src 'self' data:; connect-src 'self'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
+)
+
+
+def mount_pages(app: FastAPI, service: Service, door: Door, *, with_runs: bool) -> None:
+    """Add the chat page at `/`, the runs page at `/runs` and the login to the application, after all its routes."""
+    desk = Desk(service)
+    app.include_router(login_routes(service, door))
+    if with_runs:
+        app.include_router(run_routes())
+    for name, media_type in OWN.items():
+        app.add_api_route(f"/pages/{name}", _file_route(name, media_type), include_in_schema=False)
+    asyncio.run(_mount(app, desk, door, with_runs=with_runs))  # without a running loop Gradio makes one and leaves it
+    mount = app.router.routes[-1]
+    mount.app = Shell(mount.app, service, desk, DOCUMENTS if with_runs else DOCUMENTS[:1])  # type: ignore[attr-defined]
+
+
+async def _mount(app: FastAPI, desk: Desk, door: Door, *, with_runs: bool) -> None:
+    with gr.Blocks(title="qianwen", analytics_enabled=False, fill_height=True) as pages:
+        chat_page(pages, desk, with_login=door.keys_required, with_runs=with_runs)
+    if with_runs:
+        with pages.route(tr("Runs"), "/runs"):
+            runs_page(pages)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Gradio's own use of what its dependencies are about to drop
+        gr.mount_gradio_app(
+            app, pages, path="/", ssr_mode=False, footer_links=[], run_history=False, pwa=False, mcp_server=False,
+            enable_monitoring=False, show_error=False, theme=_theme(),
+        )  # fmt: skip
+
+
+def _theme() -> gr.themes.Base:
+    """Fonts of the reader's system; the colours are in pages.css."""
+    sans = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC"]
+    mono = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace"]
+    return gr.themes.Base(font=[*sans, "sans-serif"], font_mono=mono, radius_size="lg")
+
+
+def _file_route(name: str, media_type: str) -> Callable[[], Response]:
+    content = resources.files("qianwen.serve.ui").joinpath(name).read_bytes()
+    return lambda: Response(content, media_type=media_type, headers={"cache-control": "no-cache"})
+
+
+class Shell:
+    """ASGI application between the door and Gradio."""
+
+    def __init__(self, app: Callable, service: Service, desk: Desk, documents: tuple[str, ...]) -> None:
+        self.app, self.service, self.desk, self.documents = app, service, desk, documents
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        path, method = scope["path"], scope["method"]
+        if path in self.documents and method in ("GET", "HEAD"):
+            await (await self._document(scope, receive))(scope, receive, send)
+        elif method in OPEN and OPEN[method].fullmatch(path):
+            await self._pass(scope, receive, send)
+        else:
+            await JSONResponse(error_body("Not Found"), 404)(scope, receive, send)
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "POST":
+            try:
+                body = await read_body(Request(scope, receive), self.service.admission.limits)
+            except RequestError as error:
+                await JSONResponse(error_body(str(error), code=error.code), error.status)(scope, receive, send)
+                return
+            receive = _once(body, receive)
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            if scope["path"].startswith(HEARTBEAT):  # the page is closed: nobody waits for its answer
+                self.desk.stop(scope.get("key") or ANONYMOUS, scope["path"].removeprefix(HEARTBEAT))
+
+    async def _document(self, scope: Scope, receive: Receive) -> Response:
+        """Gradio's document, ours from here on. A client's query and encodings are not its concern."""
+        parts: list[bytes] = []
+
+        async def keep(message: dict) -> None:
+            parts.append(message.get("body", b""))
+
+        headers = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
+        inner = {**scope, "method": "GET", "query_string": b"", "headers": headers}
+        await self.app(inner, receive, keep)
+        return _dressed(b"".join(parts).decode())
+
+
+def _once(body: bytes, receive: Receive) -> Receive:
+    """`receive` after the body was read: the body once more, then whatever comes."""
+    waiting: list[MutableMapping[str, Any]] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def again() -> MutableMapping[str, Any]:
+        return waiting.pop() if waiting else await receive()
+
+    return again
+
+
+def _dressed(document: str) -> Response:
+    """The document without foreign addresses, in our language and style, and its policy."""
+    words = {
+        "conversations": tr("Conversations"), "settings": tr("Settings"), "send": tr("Send"), "stop": tr("Stop"),
+    }  # fmt: skip
+    attributes = f'lang="{"zh-Hans" if language() == "zh" else "en"}" data-words="{html.escape(json.dumps(words))}"'
+    document = re.sub(r'<meta\s+(?:property|name)="(?:og|twitter):[^>]*>|<link rel="manifest"[^>]*>', "", document)
+    document = re.sub(r'<html\s+lang="en"', lambda _: f"<html {attributes}", document, count=1)
+    own = (
+        '<title>qianwen</title><link rel="icon" href="/pages/icon.svg"><link rel="stylesheet" href="/pages/pages.css">'
+        '<script src="/pages/pages.js"></script>'
+    )
+    document = document.replace("<script", own + "<script", 1)
+    scripts = re.findall(r"<script(?![^>]*\ssrc=)[^>]*>(.*?)</script>", document, re.DOTALL)
+    hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
+    policy = POLICY.format(scripts=" ".join(f"'sha256-{digest}'" for digest in hashes))
+    headers = {"content-security-policy": policy, "referrer-policy": "no-referrer", "cache-control": "no-store"}
+    return HTMLResponse(document, headers=headers)

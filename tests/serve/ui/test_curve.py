@@ -1,0 +1,36 @@
+"""A curve goes where its numbers go, and is well-formed whatever they are."""
+
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from qianwen.serve.ui.curve import BOTTOM, HEIGHT, LEFT, MAX_POINTS, RIGHT, TOP, WIDTH, curve_svg, thinned
+
+
+def corners(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    line = re.search(r'points="([^"]*)"', curve_svg(points))
+    assert line is not None
+    return [tuple(map(float, pair.split(","))) for pair in line[1].split()]
+
+
+def test_the_first_point_is_left_and_the_lowest_is_at_the_bottom():
+    drawn = corners([(0, 4.0), (5, 2.0), (10, 3.0)])
+    assert drawn == [
+        (LEFT, TOP),
+        ((LEFT + WIDTH - RIGHT) / 2, HEIGHT - BOTTOM),
+        (WIDTH - RIGHT, (TOP + HEIGHT - BOTTOM) / 2),
+    ]
+
+
+@pytest.mark.parametrize("points", [[], [(3, 1.5)], [(1, 2.0), (2, 2.0)], [(1, 1e-300), (10**9, 1e300)]])
+def test_any_points_make_a_picture(points):
+    root = ElementTree.fromstring(curve_svg(points))
+    assert root.tag.endswith("svg")
+
+
+def test_long_curves_are_thinned_and_keep_both_ends():
+    points = [(step, float(step)) for step in range(100_001)]
+    kept = thinned(points)
+    assert len(kept) <= MAX_POINTS + 1 and kept[0] == points[0] and kept[-1] == points[-1]
+    assert thinned(points[:5]) == points[:5]

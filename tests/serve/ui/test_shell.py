@@ -1,0 +1,140 @@
+"""What surrounds Gradio: few routes, no foreign address, a policy, the door."""
+
+import re
+import time
+
+import pytest
+
+pytest.importorskip("gradio", reason="the pages need the [ui] extra")
+
+from qianwen.serve.admission import Limits  # noqa: E402
+from qianwen.serve.gate import COOKIE, Door  # noqa: E402
+from qianwen.serve.store import Store  # noqa: E402
+
+PAGE = {"accept": "text/html"}
+
+
+@pytest.fixture(scope="module")
+def open_server(start, tmp_path_factory):
+    store = Store(tmp_path_factory.mktemp("open") / "s.sqlite")
+    limits = Limits(max_body_bytes=100_000)
+    with start(store=store, limits=limits, pages={"with_runs": True}) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def locked(start, tmp_path_factory):
+    """A server that asks for a key, and a key."""
+    store = Store(tmp_path_factory.mktemp("locked") / "s.sqlite")
+    secret = store.add_key("ann")
+    door = Door(keys_required=True, store=store)
+    with start(store=store, door=door, pages={}) as server:
+        yield server, secret
+
+
+def test_the_documents_are_ours(open_server):
+    with open_server.client(headers=PAGE) as client:
+        for path in ("/", "/runs"):
+            response = client.get(path)
+            assert response.status_code == 200
+            policy = response.headers["content-security-policy"]
+            scripts = re.search(r"script-src ([^;]*)", policy)
+            assert scripts and "unsafe" not in scripts[1] and "http" not in policy and "*" not in policy
+            assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy
+            assert not re.findall(r'(?:src|href|content)="(?:https?:)?//[^"]*', response.text)
+            assert len(re.findall("'sha256-", scripts[1])) == len(re.findall(r"<script(?![^>]* src=)", response.text))
+        assert client.get("/?x=<script>hit()</script>").text.count("hit()") == 0
+
+
+def test_the_api_is_still_there_and_the_rest_of_gradio_is_not(open_server):
+    with open_server.client() as client:
+        assert client.get("/v1/models").json()["data"][0]["id"] == "tiny"
+        assert client.get("/health").status_code == 200
+        assert client.get("/assets/../../../../etc/passwd").status_code == 404
+        for path in (
+            "/gradio_api/file=/etc/passwd", "/gradio_api/proxy=http://127.0.0.1/", "/gradio_api/info", "/config",
+            "/gradio_api/runs", "/gradio_api/openapi.json", "/monitoring", "/gradio_api/vibe-code", "/gradio_api/token",
+            "/gradio_api/upload_progress?upload_id=a", "/docs", "/manifest.json", "/nowhere",
+        ):  # fmt: skip
+            response = client.get(path)
+            assert response.status_code == 404 and response.json()["error"]["message"], path
+        for path in ("upload", "component_server", "vibe-edit", "run/ask", "call/ask", "api/ask", "process_recording"):
+            assert client.post(f"/gradio_api/{path}", json={"data": []}).status_code == 404, path
+        assert client.get("/pages/pages.js").headers["content-type"].startswith("text/javascript")
+
+
+def test_a_body_too_large_and_pages_of_other_sites_are_refused(open_server):
+    with open_server.client() as client:
+        assert client.post("/gradio_api/queue/join", content=b"x" * 200_000).status_code == 413
+        headers = {"origin": "http://evil.example"}
+        assert client.post("/gradio_api/queue/join", json={}, headers=headers).status_code == 403
+        assert client.get("/", headers={"host": "evil.example"}).status_code == 403
+
+
+def test_no_run_is_served_by_path(open_server):
+    with open_server.client() as client:
+        for name in ("../..", "/etc", "none"):
+            assert client.get("/runs/report", params={"run": name}).status_code == 404
+
+
+def test_without_a_key_nothing_is_readable(locked):
+    server, _ = locked
+    with server.client() as client:
+        for path in (
+            "/",
+            "/runs",
+            "/config",
+            "/assets/x.js",
+            "/pages/pages.js",
+            "/v1/models",
+            "/gradio_api/queue/data",
+        ):
+            response = client.get(path)
+            assert response.status_code == 401 and response.headers["www-authenticate"].startswith("Bearer"), path
+            response = client.get(path, headers=PAGE)
+            assert (response.status_code, response.headers["location"]) == (303, "/login")
+        assert client.post("/gradio_api/queue/join", json={}, headers=PAGE).status_code == 401
+
+
+def test_a_key_opens_the_pages_until_it_is_revoked(locked):
+    server, secret = locked
+    with server.client(headers=PAGE) as client:
+        asked = client.get("/login")
+        assert asked.status_code == 200 and "<script" not in asked.text
+        assert "script" not in asked.headers["content-security-policy"]
+        wrong = client.post("/login", data={"key": "<b>wrong"})
+        assert wrong.status_code == 401 and "<b>" not in wrong.text and "set-cookie" not in wrong.headers
+        entered = client.post("/login", data={"key": f" {secret} "})
+        cookie = entered.headers["set-cookie"].lower()
+        assert entered.status_code == 303 and "httponly" in cookie and "samesite=strict" in cookie
+        assert client.get("/").status_code == 200
+        assert client.get("/runs").status_code == 404, "runs belong to whoever runs the server"
+        assert "ann" in client.get("/login").text
+        assert client.get("/v1/models").status_code == 200
+        assert client.post("/logout").status_code == 303
+        assert client.get("/").status_code == 303
+
+        client.cookies.set(COOKIE, secret)
+        assert client.get("/").status_code == 200
+        server.service.store.revoke_key("ann")
+        assert client.get("/").status_code == 303
+
+
+def test_a_closed_page_ends_its_answer(open_server):
+    with open_server.client() as client:
+        stopped = []
+        route = next(route for route in _mounts(open_server) if hasattr(route, "desk"))
+        original, route.desk.stop = route.desk.stop, lambda key, page: stopped.append(page)
+        try:
+            with client.stream("GET", "/gradio_api/heartbeat/abc123") as response:
+                next(response.iter_lines())
+            deadline = time.monotonic() + 10
+            while not stopped and time.monotonic() < deadline:
+                time.sleep(0.02)
+        finally:
+            route.desk.stop = original
+        assert stopped == ["abc123"]
+
+
+def _mounts(server):
+    return [getattr(route, "app", None) for route in server.app.app.router.routes]
