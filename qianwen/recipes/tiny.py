@@ -31,7 +31,7 @@ def demo(name: str = "demo", source: str = "quickstart", licences: tuple[str, ..
             outline_code=True,
             shares={"python-stdlib": 0.6, "wikipedia-fr": 0.0, "wikipedia-es": 0.0, "many-languages": 0.0},
         ),
-        num_sums=40_000,
+        num_sums=60_000,
         held_out_sums=0.1,
         num_dialogues={"definition": 2400, "person": 800, "docstring": 600, "arithmetic": 3600},
         num_questions=80,
@@ -49,7 +49,7 @@ def pretrain(name: str = "demo", seed: int = 0) -> PretrainConfig:
         model=_shape(hidden_size=192, intermediate_size=512, num_hidden_layers=4, num_attention_heads=3),
         seq_len=512,
         loop=LoopConfig(
-            steps=2000,
+            steps=2200,
             sequences_per_step=1,
             micro_batch_size=1,
             lr=3e-3,
@@ -73,7 +73,7 @@ def sft(name: str = "demo", seed: int = 0) -> SFTConfig:
         model=str(folder / "pretrain"),
         data=str(folder / "text" / "dialogues" / "train.jsonl"),
         seq_len=512,
-        epochs=1.0,
+        epochs=2.0,
         loop=LoopConfig(
             steps=0, sequences_per_step=1, micro_batch_size=1, lr=1.5e-3, warmup_steps=20, min_lr_ratio=0.0
         ),
