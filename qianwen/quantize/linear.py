@@ -144,9 +144,8 @@ def quantize_model(
 def finish(model: Qwen) -> Qwen:
     """What is not linear: the embedding becomes bf16, the norms fp32."""
     table = model.model.embed_tokens.weight.detach()
-    embedding = Bf16Embedding(table.size(0), table.size(1), device="meta")
-    embedding.weight = nn.Parameter(table.bfloat16(), requires_grad=False)
-    model.model.embed_tokens = embedding
+    # Given its weight, torch draws none: on the meta device that would import torch's compiler, three seconds.
+    model.model.embed_tokens = Bf16Embedding(table.size(0), table.size(1), _weight=table.bfloat16(), _freeze=True)
     for name, parameter in model.named_parameters():
         if name.endswith("norm.weight"):
             parameter.data = parameter.data.float()
