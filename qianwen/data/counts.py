@@ -35,6 +35,7 @@ class Batch(Texts):
     def __init__(self, texts: Sequence[str], langs: Sequence[str], kinds: Sequence[str]) -> None:
         super().__init__(texts)
         self.langs, self.is_code = langs, np.array([kind == "code" for kind in kinds], dtype=bool)
+        self.is_math = np.array([kind == "math" for kind in kinds], dtype=bool)
         self.is_chinese = np.array([lang in CHINESE for lang in langs], dtype=bool) & ~self.is_code
         self.is_spaced = np.array([lang not in UNSPACED for lang in langs], dtype=bool) & ~self.is_code
         self.is_english = np.array([lang == "en" for lang in langs], dtype=bool) & ~self.is_code

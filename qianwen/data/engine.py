@@ -131,6 +131,14 @@ def rows(frame: Frame) -> pa.Table:
     return frame.to_arrow()
 
 
+def totals(frame: Frame, column: str) -> tuple[int, int]:
+    """How many rows there are, and the sum of a column: enough to see that nothing changes any more."""
+    import daft
+
+    one = frame.agg(daft.col(column).count().alias("rows"), daft.col(column).sum().alias("sum")).to_pydict()
+    return one["rows"][0], one["sum"][0] or 0
+
+
 def kept(frame: Frame) -> Frame:
     """A Frame computed now, so that what is built on it does not compute it again."""
     return frame.collect()

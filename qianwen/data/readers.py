@@ -86,7 +86,7 @@ def read_file(file: Path, name: str) -> Iterator[Document | Rejected]:
         elif suffix == ".parquet" and not packed:
             yield from _parquet(file, name)
         elif suffix in KINDS:
-            yield from _plain(file, name, KINDS[suffix])
+            yield from plain_file(file, name, KINDS[suffix])
         else:
             yield Rejected(name, 0, tr("not a kind of file this reads"), suffix)
     except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
@@ -98,7 +98,7 @@ def clean(text: str) -> str:
     return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")).strip("\n")
 
 
-def _plain(file: Path, name: str, kind: str) -> Iterator[Document | Rejected]:
+def plain_file(file: Path, name: str, kind: str) -> Iterator[Document | Rejected]:
     with open_bytes(file) as handle:
         data = handle.read(MAX_BYTES + 1)
     text = _text_of(data)
@@ -139,14 +139,14 @@ def cut(text: str, size: int = PIECE) -> list[str]:
 
 def _json_lines(file: Path, name: str) -> Iterator[Document | Rejected]:
     with open_bytes(file) as handle:
-        for number, line in enumerate(_lines(handle), start=1):
+        for number, line in enumerate(lines_of(handle), start=1):
             if isinstance(line, str):
                 yield Rejected(name, number, line)
             elif line.strip():
-                yield _parsed(line, name, number)
+                yield parsed(line, name, number)
 
 
-def _lines(handle: io.BufferedIOBase) -> Iterator[bytes | str]:
+def lines_of(handle: io.BufferedIOBase) -> Iterator[bytes | str]:
     """Lines no longer than MAX_BYTES; a longer one is skipped and stands there as the reason."""
     while line := handle.readline(MAX_BYTES + 1):
         if len(line) <= MAX_BYTES:
@@ -157,12 +157,12 @@ def _lines(handle: io.BufferedIOBase) -> Iterator[bytes | str]:
         yield tr("a line longer than {size} MB", size=MAX_BYTES // 2**20)
 
 
-def _parsed(line: bytes, name: str, number: int) -> Document | Rejected:
+def parsed(line: bytes, name: str, number: int) -> Document | Rejected:
     try:
         row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
     except (ValueError, RecursionError) as error:
         return Rejected(name, number, tr("not JSON in UTF-8"), str(error))
-    return _document(row, name, number)
+    return document_of(row, name, number)
 
 
 def _parquet(file: Path, name: str) -> Iterator[Document | Rejected]:
@@ -173,12 +173,12 @@ def _parquet(file: Path, name: str) -> Iterator[Document | Rejected]:
         batches = parquet.ParquetFile(file).iter_batches(batch_size=512)
         rows = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
         for number, row in enumerate(rows, start=1):
-            yield _document(row, name, number)
+            yield document_of(row, name, number)
     except pyarrow.ArrowException as error:
         yield Rejected(name, 0, tr("unreadable"), str(error))
 
 
-def _document(row: Any, name: str, number: int) -> Document | Rejected:
+def document_of(row: Any, name: str, number: int) -> Document | Rejected:
     """A record as a document; `content` and `license` are taken for what they mean."""
     if not isinstance(row, dict):
         return Rejected(name, number, tr("not an object"))

@@ -138,7 +138,7 @@ def c4_lorem_ipsum(batch: Batch) -> np.ndarray:
 
 def c4_curly_bracket(batch: Batch) -> np.ndarray:
     """A curly bracket: program text among prose. (LaTeX has them too: mathematics is of kind `math`, and passes.)"""
-    return batch.is_prose & ~_is_math(batch) & (batch.per_document(batch.are("curly")) > 0)
+    return batch.is_prose & ~batch.is_math & (batch.per_document(batch.are("curly")) > 0)
 
 
 POLICY = re.compile(
@@ -281,10 +281,6 @@ RULES: dict[str, tuple[Rule, ...]] = {
 def reasons(batch: Batch, sets: Sequence[str]) -> dict[str, np.ndarray]:
     """Each rule of the sets named → whether it drops each document [D]; the first one is its reason."""
     return {rule.__name__: rule(batch) for name in sets for rule in RULES[name]}
-
-
-def _is_math(batch: Batch) -> np.ndarray:
-    return np.array([lang == "math" for lang in batch.langs], dtype=bool)
 
 
 @functools.cache

@@ -1,7 +1,17 @@
-"""Exact duplicates after normalisation."""
+"""Duplicates: the same after normalisation, the same page, nearly the same."""
 
-from qianwen.data.dedup import fingerprint, without_duplicates
+import random
+
+import numpy as np
+import pytest
+
+from qianwen.data.dedup import ADDRESS, EXACT, NEAR, Duplicates, Keys, duplicates, fingerprint, without_duplicates
+from qianwen.data.minhash import MinHashConfig, bands, shingle_sets, signatures
 from qianwen.data.readers import Document, Rejected
+from qianwen.data.words import Texts
+
+CONFIG = MinHashConfig()
+PROSE = "A long text of many words about the sea and the boats that sail on it in every weather but a storm of autumn"
 
 
 def document(text: str, source: str) -> Document:
@@ -18,3 +28,71 @@ def test_the_first_stays_and_the_others_name_it() -> None:
     found = list(without_duplicates([document("One", "a"), unreadable, document("two", "b"), document(" one ", "c")]))
     assert [item["source"] for item in found if not isinstance(item, Rejected)] == ["a", "b"]
     assert found[1] is unreadable and found[3] == Rejected("c", 0, "duplicate", "a")
+
+
+def found_in(texts: list[str], addresses: list[int] | None = None, **options: int) -> Duplicates:
+    arrays = Texts(texts)
+    hashes = bands(signatures(arrays, CONFIG), CONFIG)
+    keys = Keys(
+        np.array([np.frombuffer(fingerprint(text), dtype="<u8") for text in texts]).reshape(-1, 2),
+        np.array([hash(text) % 2**64 for text in texts], dtype=np.uint64),
+        np.array(addresses or [0] * len(texts), dtype=np.uint64),
+        arrays.word_keys(),
+        arrays.num_words,
+    )
+
+    def sets(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        values, counts = shingle_sets(Texts([texts[number] for number in chosen]), CONFIG)
+        return values, np.concatenate([[0], np.cumsum(counts)])
+
+    return duplicates(keys, lambda number: hashes[:, number], sets, CONFIG, **options)
+
+
+def test_each_kind_of_duplicate_is_named() -> None:
+    texts = [
+        PROSE,
+        PROSE.upper(),
+        PROSE.replace(" ", ", "),
+        PROSE + " or winter",
+        "something else",
+        "another thing",
+        "",
+        "🙂",
+    ]
+    found = found_in(texts, [0, 0, 0, 0, 5, 5, 0, 0])
+    assert sorted(found.how.tolist()[:2]) == [EXACT, NEAR]  # one repeats the other, and the longest of all stays
+    assert found.how.tolist()[2:4] == [NEAR, 0]
+    assert sorted(found.how.tolist()[4:6]) == [0, ADDRESS]
+    assert found.how.tolist()[6:] == [0, 0]  # without a word, and not the same
+
+
+def test_nothing_is_found_in_nothing() -> None:
+    assert len(found_in([]).stays) == 0
+    assert found_in(["one"]).stays.tolist() == [0]
+
+
+def test_the_longest_of_a_cluster_stays_and_all_point_to_it() -> None:
+    words = [f"word{number}" for number in range(200)]
+    chain = [" ".join(words[: 200 - 10 * step]) for step in range(4)]
+    found = found_in(chain)
+    assert found.stays.tolist() == [0, 0, 0, 0] and found.how.tolist() == [0, NEAR, NEAR, NEAR]
+
+
+@pytest.mark.parametrize("in_memory", [1_000_000, 0])
+def test_order_changes_nothing(in_memory: int) -> None:
+    if not in_memory:
+        pytest.importorskip("daft", reason="Daft comes with the extra `data`")
+    draw = random.Random(3)
+    base = [[f"{draw.choice('abcdefgh')}{draw.randint(0, 999)}" for _ in range(80)] for _ in range(40)]
+    texts = [" ".join(words) for words in base]
+    for words in base[:20]:
+        for _ in range(3):
+            edited = list(words)
+            edited[draw.randrange(80)] = "edited"
+            texts.append(" ".join(edited[: draw.randint(74, 80)]))
+    kept = []
+    for seed in range(3):
+        random.Random(seed).shuffle(texts)
+        found = found_in(texts, in_memory=in_memory)
+        kept.append({texts[number] for number in np.flatnonzero(found.how == 0)})
+    assert kept[0] == kept[1] == kept[2] and 40 <= len(kept[0]) < 80

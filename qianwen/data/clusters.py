@@ -1,0 +1,93 @@
+"""From bands to clusters: which pairs to compare, and what hangs together by the pairs that hold.
+
+Documents are numbered in the order of their content, never of their files, and everything here is a function of those
+numbers: the same clusters come out whatever the shards and their order.
+
+    candidates        documents that share a band
+    components        labels in memory: 8 bytes a document, by hooking and pointer jumping (union-find without a loop)
+    components_joined the same by joins, for edges that no memory holds: large-star and small-star in turn
+                      (Kiveris et al., 2014), through data/engine.py
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+
+from qianwen.data import engine
+
+WINDOW = 32  # neighbours each document is compared with among those that share a band; besides, with the first of them
+
+
+def candidates(band_columns: Iterable[np.ndarray]) -> np.ndarray:
+    """Pairs (i < j) of documents [P, 2], each once; a column holds the hash of one band of every document."""
+    found = np.zeros(0, dtype=np.uint64)
+    for column in band_columns:
+        found = np.union1d(found, _pairs(column))
+    return np.stack([found >> np.uint64(32), found & np.uint64(0xFFFFFFFF)], axis=1).astype(np.int64)
+
+
+def _pairs(hashes: np.ndarray) -> np.ndarray:
+    """i · 2^32 + j of documents with the same hash. All pairs up to 33 documents; of more, each with 32 neighbours and
+    the first, so a phrase that everything shares costs no square.
+    """
+    if len(hashes) < 2:
+        return np.zeros(0, dtype=np.uint64)
+    order = np.argsort(hashes, kind="stable").astype(np.uint64)
+    ranked = hashes[order.astype(np.int64)]
+    same = ranked[1:] == ranked[:-1]
+    keep = np.concatenate([same, [False]]) | np.concatenate([[False], same])  # most documents share nothing
+    order, ranked = order[keep], ranked[keep]
+    pairs = []
+    for step in range(1, min(WINDOW, max(len(ranked) - 1, 0)) + 1):
+        together = ranked[step:] == ranked[:-step]
+        if not together.any():
+            break
+        pairs.append((order[:-step][together] << np.uint64(32)) | order[step:][together])
+    else:
+        start = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]])) if len(ranked) else np.zeros(0, int)
+        leader = order[np.repeat(start, np.diff(np.concatenate([start, [len(ranked)]])))] if len(ranked) else order
+        far = np.flatnonzero(leader != order)
+        pairs.append((leader[far] << np.uint64(32)) | order[far])
+    return np.unique(np.concatenate(pairs)) if pairs else np.zeros(0, dtype=np.uint64)
+
+
+def components(count: int, edges: np.ndarray) -> np.ndarray:
+    """The least document that each of `count` documents hangs together with [count]; edges are pairs [E, 2]."""
+    label = np.arange(count)
+    left, right = edges[:, 0], edges[:, 1]
+    while True:
+        a, b = label[left], label[right]
+        open_ = a != b
+        if not open_.any():
+            return label
+        left, right, a, b = left[open_], right[open_], a[open_], b[open_]
+        np.minimum.at(label, np.maximum(a, b), np.minimum(a, b))
+        while (label[label] != label).any():
+            label = label[label]
+
+
+def components_joined(edges: np.ndarray) -> pa.Table:
+    """`a`, each document that hangs together with a lesser one, and `b`, the least such; by group and join alone."""
+    table = pa.table({"a": pa.array(edges[:, 0], pa.int64()), "b": pa.array(edges[:, 1], pa.int64())})
+    graph, before = engine.distinct(engine.frame(table)), None
+    while before != (before := engine.totals(graph, "b")):
+        graph = engine.kept(_star(_star(graph, small=False), small=True))
+    return engine.rows(engine.renamed(graph, a="a", b="b"))
+
+
+def _star(graph: engine.Frame, *, small: bool) -> engine.Frame:
+    """Link to the least of a neighbourhood the neighbours above its centre (large), or those below and it (small)."""
+    both = engine.distinct(graph, engine.renamed(graph, a="b", b="a"))
+    if small:
+        down = engine.where(both, "b", "<", "a")  # a: centre, b: a smaller neighbour
+        least = engine.renamed(engine.least(down, "a", "b"), a="a", least="b")
+        joined = engine.join(down, least, "a")
+        links = engine.renamed(joined, a="b", b="least")
+        centres = engine.renamed(joined, a="a", b="least")
+        return engine.distinct(engine.where(links, "b", "!=", "a"), centres)
+    centre = engine.renamed(engine.least(both, "a", "b"), a="a", lowest="b")
+    joined = engine.join(engine.where(both, "b", ">", "a"), centre, "a")
+    own = engine.renamed(engine.where(joined, "a", "<", "lowest"), a="b", b="a")  # the centre itself is the least
+    other = engine.renamed(engine.where(joined, "lowest", "<", "a"), a="b", b="lowest")
+    return engine.distinct(own, other)

@@ -1,0 +1,87 @@
+"""MinHash against exact likeness (R17)."""
+
+import random
+
+import numpy as np
+import pytest
+
+from qianwen.data.clusters import candidates
+from qianwen.data.minhash import MinHashConfig, bands, likeness, shingle_sets, signatures
+from qianwen.data.words import Texts
+
+CONFIG = MinHashConfig()
+
+
+def planted(count: int, seed: int = 0) -> tuple[list[str], list[float]]:
+    """`count` texts and an edit of each; their exact likeness lies between 0.5 and 1."""
+    draw = random.Random(seed)
+    vocabulary = ["".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=draw.randint(2, 9))) for _ in range(20_000)]
+    first, second, exact = [], [], []
+    for _ in range(count):
+        words = draw.choices(vocabulary, k=draw.randint(60, 300))
+        edited = list(words)
+        for place in draw.sample(range(len(words)), int(len(words) * draw.random() * 0.07)):
+            edited[place] = draw.choice(vocabulary)
+        one, other = _shingles(words), _shingles(edited)
+        first.append(" ".join(words))
+        second.append(" ".join(edited))
+        exact.append(len(one & other) / len(one | other))
+    return first + second, exact
+
+
+def _shingles(words: list[str]) -> set[tuple[str, ...]]:
+    return {tuple(words[start : start + 5]) for start in range(len(words) - 4)}
+
+
+@pytest.fixture(scope="module")
+def corpus() -> tuple[list[str], list[float]]:
+    return planted(1500)
+
+
+def test_exact_likeness_is_exact(corpus: tuple[list[str], list[float]]) -> None:
+    texts, exact = corpus
+    values, counts = shingle_sets(Texts(texts), CONFIG)
+    pairs = np.stack([np.arange(1500), np.arange(1500) + 1500], axis=1)
+    assert likeness(pairs, values, np.concatenate([[0], np.cumsum(counts)])) == pytest.approx(exact, abs=1e-9)
+
+
+def test_signatures_agree_as_often_as_texts_are_alike(corpus: tuple[list[str], list[float]]) -> None:
+    texts, exact = corpus
+    found = signatures(Texts(texts), CONFIG)
+    errors = (found[:1500] == found[1500:]).mean(axis=1) - exact
+    assert abs(errors.mean()) < 0.005 and np.abs(errors).mean() < 0.03  # theory: sqrt(s (1 − s) / 120) · 0.8
+
+
+def test_bands_propose_what_is_alike_and_comparison_keeps_it(corpus: tuple[list[str], list[float]]) -> None:
+    texts, exact = corpus
+    together = Texts(texts)
+    hashes = bands(signatures(together, CONFIG), CONFIG)
+    pairs = candidates(hashes[:, number] for number in range(CONFIG.num_bands))
+    values, counts = shingle_sets(together, CONFIG)
+    close = pairs[likeness(pairs, values, np.concatenate([[0], np.cumsum(counts)])) >= 0.8]
+    found = {tuple(pair) for pair in close.tolist()}
+    wanted = {(number, number + 1500) for number, like in enumerate(exact) if like >= 0.8}
+    assert len(wanted) > 300 and len(found & wanted) / len(wanted) >= 0.99 and not found - wanted
+
+
+def test_a_signature_does_not_depend_on_the_batch() -> None:
+    texts = ["one two three four five six", "", "短い", "x " * 9000, "a b"]
+    together = signatures(Texts(texts), CONFIG)
+    assert all((signatures(Texts([text]), CONFIG)[0] == together[number]).all() for number, text in enumerate(texts))
+    assert (together[1] == 0xFFFFFFFF).all() and together.shape == (5, 120)
+    assert signatures(Texts([]), CONFIG).shape == (0, 120)
+
+
+def test_chinese_and_thai_are_compared_by_their_characters() -> None:
+    pairs = [("今天天气很好我们去公园散步然后回家吃饭" * 2, 0), ("สวัสดีครับวันนี้อากาศดีมากเราไปเดินเล่นกัน", 1)]
+    for text, _ in pairs:
+        edited = text[:-1] + "x"
+        values, counts = shingle_sets(Texts([text, edited]), CONFIG)
+        assert likeness(np.array([[0, 1]]), values, np.concatenate([[0], np.cumsum(counts)]))[0] > 0.6
+
+
+def test_bands_differ_where_rows_do() -> None:
+    signature = np.zeros((2, 120), dtype=np.uint32)
+    signature[1, 7] = 1
+    found = bands(signature, CONFIG)
+    assert (found[0] != found[1]).tolist() == [number == 1 for number in range(20)]
