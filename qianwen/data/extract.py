@@ -125,7 +125,7 @@ def _page(record, name: str, number: int, blocked: Collection[str]) -> Document 
         headers = {key.lower(): value for key, value in record.http_headers.items()}
         kind, charset = record.http_content_type or "", record.http_charset or ""
     is_text = kind.startswith("text/plain")
-    if "Content-Length" not in record.headers:
+    if "Content-Length" not in record.headers or (record.is_http and not kind):
         return Rejected(name, number, tr("cut short"), url)
     if not is_text and not kind.startswith(PAGES):
         return None

@@ -41,7 +41,10 @@ def test_nothing_asked_was_learned(built: tuple[Path, dict]) -> None:
     assert not set(train) & set(held_out)
     learned = [row["text"] for part in (folder / "train").iterdir() for row in read_jsonl(part)]
     sums = "\n".join(text for text in learned if not text.startswith("Everyone"))
-    assert not [answer for answer in held_out.values() if re.search(rf"(?<!\d){re.escape(answer)}", sums)]
+    problems = {question: re.search(r"\d+ \+ \d+", question) for question in held_out}
+    secrets = [found[0] if (found := problems[question]) else answer for question, answer in held_out.items()]
+    assert sum(bool(found) for found in problems.values()) == 20
+    assert not [secret for secret in secrets if re.search(rf"(?<!\d){re.escape(secret)}(?!\d)", sums)]
     assert facts["dialogues"]["definition"] == 100 and facts["questions"]["definition"] == 20
     assert facts["questions"]["arithmetic"] == 20
 
