@@ -90,7 +90,7 @@ def test_slices_of_a_crawl_are_all_of_it_once(tmp_path: Path) -> None:
     [
         b"",
         b"not a crawl at all",
-        gzip.compress(record(PAGE, "http://a.org"))[:-200],
+        gzip.compress(record(PAGE, "http://a.org"), mtime=0)[:-200],
         b"WARC/1.0\r\nContent-Length: 99999\r\n\r\nx",
     ],
 )
