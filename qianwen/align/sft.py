@@ -8,6 +8,7 @@ before the first step, and after the last one the model is asked a few questions
 
     full     every weight is trained; the run ends in a model folder
     lora     a low-rank adapter is trained beside the frozen weights (`model/lora.py`); the run ends in its folder
+    qlora    the same over weights of four bits: NF4 (`quantize/nf4.py`) or a GPTQ checkpoint's own
 
 Not here: mixing several files.
 """
@@ -19,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from torch import nn
+
 from qianwen.align.dialogues import Dialogue, PackedDialogues, read_dialogues, rendered
 from qianwen.chat.chatml import Mask, render
 from qianwen.engine.llm import LLM
@@ -27,6 +30,7 @@ from qianwen.model.adapter import write_adapter
 from qianwen.model.lora import LoraConfig, attach
 from qianwen.model.transformer import Qwen
 from qianwen.quantize.folder import write_folder, write_settings
+from qianwen.quantize.nf4 import answer_fast
 from qianwen.runtime.device import best_device, compute_dtype, seed_everything
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.files import RunFolder, atomic_folder, lock, runs_dir, sha256_file
@@ -41,7 +45,7 @@ from qianwen.train.parallel import ParallelConfig, parallelize
 from qianwen.train.pretrain import Measure, next_token_loss
 from qianwen.train.state import TrainState
 
-Method = Literal["full", "lora"]
+Method = Literal["full", "lora", "qlora"]
 NUM_ASKED = 8  # questions put to the finished model
 
 
@@ -90,7 +94,7 @@ def sft(
             _tune(config, model, tokenizer, folder, evaluate)
             with atomic_folder(path / "model") as target:
                 _write(config, model, tokenizer, target, generation)
-            _check_stops(config, model.eval(), tokenizer, folder)
+            _check_stops(config, answer_fast(model.eval()), tokenizer, folder)
             return path / "model"
         except KeyboardInterrupt:
             folder.set_state("interrupted")
@@ -143,6 +147,8 @@ def _tune(config: SFTConfig, model: Qwen, tokenizer: Tokenizer, folder: RunFolde
 
 
 def _adapt(config: SFTConfig, model: Qwen) -> None:
+    if config.method == "qlora" and isinstance(model.get_submodule("model.layers.0.mlp.up_proj"), nn.Linear):
+        raise ConfigError(tr("the base of qlora has floats: load it with bits='nf4', or take the method lora"))
     attach(model, config.lora, seed=config.seed)
     counts = [(weight.numel(), weight.requires_grad) for weight in model.parameters()]
     trained, frozen = (sum(size for size, learns in counts if learns == wanted) for wanted in (True, False))

@@ -13,7 +13,7 @@ USAGE = """usage: qianwen sft RECIPE [--FIELD VALUE …]
 
   RECIPE    tiny, … or your own module:function
   MODEL     folder, GGUF file, run or hub id
-  METHOD    full (every weight), lora (a small adapter beside frozen weights)
+  METHOD    full (every weight), lora (a small adapter beside frozen weights), qlora (beside weights of 4 bits)
   FILE      dialogues as JSON lines ({{"messages": […]}}) or as finetune.py's JSON list ({{"conversations": […]}})
   --FIELD   any field of the configuration; `qianwen sft RECIPE --help` lists them"""
 
@@ -34,12 +34,13 @@ def sft(argv: list[str]) -> int:
     first, *fields = argv
     if any(field == "--data" or field.startswith("--data=") for field in fields):
         default = SFTConfig(name=f"{Path(first).stem or 'model'}-sft", model=first, data="")
-        if _method(fields) != "full":
-            default = dataclasses.replace(default, loop=dataclasses.replace(default.loop, lr=ADAPTER_LR))
+        if (method := _method(fields)) != "full":
+            loop = dataclasses.replace(default.loop, lr=ADAPTER_LR)
+            default = dataclasses.replace(default, loop=loop, checkpoint_activations=method == "qlora")
     else:
         default = load_recipe(first, SFTConfig)
     config = tyro.cli(SFTConfig, default=default, args=fields, prog=f"qianwen sft {first}")
-    loaded = load_model(config.model)
+    loaded = load_model(config.model, bits="nf4" if config.method == "qlora" else None)
     config = dataclasses.replace(config, seq_len=min(config.seq_len, loaded.config.max_position_embeddings))
     sampling = {name: value for name, value in loaded.generation.items() if name != "eos_token_id"}
     try:
@@ -52,7 +53,7 @@ def sft(argv: list[str]) -> int:
 
 
 def _method(fields: list[str]) -> str:
-    """What follows the last `--method`: the rate that suits it is a default that options may still change."""
+    """What follows the last `--method`: what suits it is a default that other options may still change."""
     chosen = [value for name, value in zip(fields, fields[1:], strict=False) if name == "--method"]
     chosen += [field.partition("=")[2] for field in fields if field.startswith("--method=")]
     return chosen[-1] if chosen else "full"

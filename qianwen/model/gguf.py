@@ -73,6 +73,11 @@ class GgufModel:
         """The tokens with the file's own ids."""
         return read_vocabulary(self.metadata, self.path)
 
+    def read(self, dtype: torch.dtype, device: torch.device | str) -> tuple[Qwen, Iterator[tuple[str, Tensor]]]:
+        """The empty network and its parameters, which are decoded one after the other as they are asked for."""
+        parameters = ((name, tensor.dequantize(dtype).to(device)) for name, tensor in self.tensors.items())
+        return empty_model(self.config, len(self.tensors)), parameters
+
     def load(self, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Qwen:
         """The network in `dtype`; decoding runs on all cores."""
 

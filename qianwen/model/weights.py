@@ -148,7 +148,13 @@ def load_weights(folder: str | Path, *, dtype: torch.dtype = torch.float32, devi
 
     Raises CheckpointError for anything wrong with the files, ConfigError for a network we do not have.
     """
-    folder = Path(folder)
+    return fill(*read_weights(Path(folder), dtype, device))
+
+
+def read_weights(
+    folder: Path, dtype: torch.dtype, device: torch.device | str
+) -> tuple[Qwen, Iterator[tuple[str, Tensor]]]:
+    """The empty network of a folder and its parameters, which are read as they are asked for."""
     raw = read_json(folder / CONFIG)
     if quantization := raw.get("quantization_config"):
         message = "{path}: quantised weights ({how}) are not read; take the 16-bit folder or a GGUF file"
@@ -164,7 +170,7 @@ def load_weights(folder: str | Path, *, dtype: torch.dtype = torch.float32, devi
         found.pop("lm_head.weight", None)  # some files hold the copy
     expected = stacks(model, V1_NAMES if "transformer.wte.weight" in found else ())
     check_tensors(expected, found, folder)
-    return fill(model, _parts(where, expected, dtype, device))
+    return model, _parts(where, expected, dtype, device)
 
 
 def _parts(

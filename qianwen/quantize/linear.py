@@ -6,19 +6,20 @@ The network never learns of it: a `QuantLinear` is called like the linear it rep
 the fly, 128 of a row to a scale, so that products are sums of bytes; bf16 weights are multiplied in fp32. Few rows and
 many rows are computed in different ways (`kernels/linears.h`), and the switch between them is measured on the machine.
 
-Without the kernels (no compiler, another processor) the weights are unpacked at every call: right, but slow.
+Without the kernels (no compiler, another processor), and to train what lies beside them, the weights are unpacked at
+every call: right, but slow.
 Not here: the grids (`rtn.py`, `gptq.py`), the layout (`packing.py`), whole layers in one call (`layers.py`).
 """
 
 from collections.abc import Callable, Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qianwen.model.gguf_file import GgufTensor
 from qianwen.model.transformer import Layer, Qwen, replace_module
 from qianwen.quantize import kernels
+from qianwen.quantize.frozen import frozen_linear
 from qianwen.quantize.packing import FORMATS, Quantized, pack, pack_dense, unpack, unpack_dense
 from qianwen.quantize.rtn import quantize_affine, quantize_int8
 from qianwen.quantize.transcode import transcode
@@ -31,7 +32,7 @@ HEAD_BITS = 8  # at least, of the head: few bits do most harm there
 
 
 class QuantLinear(nn.Module):
-    """y = x · Wᵀ + b with W in one of `packing.FORMATS`. Takes and gives any float type; passes no gradients."""
+    """y = x · Wᵀ + b with W in one of `packing.FORMATS`. Takes and gives any float type; a gradient flows to x."""
 
     def __init__(self, format: str, packed: Tensor, outputs: int, inputs: int, bias: Tensor | None = None) -> None:
         super().__init__()
@@ -81,9 +82,9 @@ class QuantLinear(nn.Module):
         return unpack(self.packed, self.format, self.out_features, self.in_features).dequantize()
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.packed.device.type != "cpu" or not kernels.available():
-            weight = self.dequantize().to(x.dtype)
-            return F.linear(x, weight, None if self.bias is None else self.bias.to(x.dtype))
+        learns = torch.is_grad_enabled() and x.requires_grad
+        if learns or self.packed.device.type != "cpu" or not kernels.available():
+            return frozen_linear(x, lambda dtype: self.dequantize().to(dtype), self.bias)
         out = self.kernel(x.reshape(-1, self.in_features).float().contiguous())
         return out.view(*x.shape[:-1], self.out_features).to(x.dtype)
 

@@ -25,6 +25,7 @@ from qianwen.model.hub import fetch_model, is_hub_name
 from qianwen.model.transformer import Qwen
 from qianwen.model.weights import CONFIG, PICKLES, load_weights, pickle_error, read_json, stored_dtype
 from qianwen.quantize import kernels
+from qianwen.quantize.nf4 import nf4_model
 from qianwen.quantize.store import gguf_bits, packed_model
 from qianwen.runtime.device import best_device, compute_dtype
 from qianwen.runtime.errors import CheckpointError, ConfigError
@@ -32,7 +33,7 @@ from qianwen.runtime.files import runs_dir
 from qianwen.runtime.language import tr
 from qianwen.tokenizer.tokenizer import Tokenizer
 
-Bits = Literal["stored", 4, 5, 8, 16] | None
+Bits = Literal["stored", "nf4", 4, 5, 8, 16] | None
 GENERATION = "generation_config.json"
 END_OF_TURN = "<|im_end|>"
 
@@ -60,7 +61,7 @@ def load_model(
 
     `bits` None: floats of `dtype` (what the device computes in). 4, 5, 8 or 16: packed linears with that many bits a
     weight, converted once and kept in the cache; blocks of a GGUF file that has as many stay as they are. "stored": as
-    many as the file has, where the fast kernels run, else floats.
+    many as the file has, where the fast kernels run, else floats. "nf4": four bits to train an adapter over.
     Raises CheckpointError for broken files and what no hub has, ConfigError for what is no MODEL or no known network.
     """
     path = find_model(str(model))
@@ -68,7 +69,9 @@ def load_model(
     base = base_model(path)
     source = GgufModel(base) if base.suffix == ".gguf" else base
     num_bits = _stored_bits(source, device) if bits == "stored" else bits
-    if num_bits is not None:
+    if num_bits == "nf4":
+        network = nf4_model(source, dtype=dtype or compute_dtype(device), device=device)
+    elif num_bits is not None:
         network = packed_model(source, num_bits).to(device)
     elif isinstance(source, GgufModel):
         network = source.load(dtype=dtype or compute_dtype(device), device=device)

@@ -145,3 +145,14 @@ def test_recomputing_changes_no_bit(base: SFTConfig, tokenizer: Tokenizer) -> No
     recomputed = dataclasses.replace(base, name="recomputed", checkpoint_activations=True)
     other = load_file(sft(recomputed, loaded(base), tokenizer) / TENSORS)
     assert all(torch.equal(other[name], tensor) for name, tensor in plain.items())
+
+
+def test_an_adapter_learns_over_four_bits(base: SFTConfig, tokenizer: Tokenizer) -> None:
+    lora = dataclasses.replace(base.lora, dropout=0.0)
+    config = dataclasses.replace(base, method="qlora", lora=lora, checkpoint_activations=True)
+    with pytest.raises(ConfigError, match="the base of qlora has floats"):
+        sft(dataclasses.replace(config, name="floats"), loaded(base), tokenizer)
+    sft(config, load_model(base.model, bits="nf4", dtype=torch.float32).model, tokenizer)
+    rows = read_metrics(RunFolder.open("animals").metrics_path)
+    assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]
+    assert load_model("animals").chat

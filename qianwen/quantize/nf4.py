@@ -1,0 +1,169 @@
+"""NF4 with double quantisation: four bits for weights that are trained over, not on (Dettmers et al. 2023, QLoRA).
+
+    w ≈ code[c] · s            c of 4 bits; s one scale for 64 weights, the largest of their sizes
+    s ≈ map[b] · t + m         b of 8 bits; t one for 256 scales, m the mean of all: 4.13 bits a weight in the end
+
+The 16 codes are quantiles of a normal distribution, which is how weights lie; the 256 of the scales have few digits
+over many magnitudes. Both, the order of nibbles and the arithmetic are those of bitsandbytes. Plain PyTorch, so it runs
+wherever torch does. In 16-bit types code and scale are rounded before they are multiplied.
+
+    nf4_model       MODEL's files → its network with every linear of the layers in NF4, one float matrix at a time
+
+Not here: fast answers; for those the linears go on to int8 (`packing.py`), or the base is loaded anew.
+Shapes: N outputs, K inputs, G = N · K / 64 blocks.
+"""
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from qianwen.model.gguf import GgufModel
+from qianwen.model.lora import adapted
+from qianwen.model.transformer import Qwen, replace_module
+from qianwen.model.weights import fill, read_weights
+from qianwen.quantize.frozen import frozen_linear
+from qianwen.quantize.linear import QuantLinear, linear_norms
+from qianwen.runtime.language import tr
+from qianwen.runtime.log import console
+
+BLOCK, SCALES = 64, 256
+CHUNK_BLOCKS = 1 << 15  # blocks encoded at a time
+# Quantiles of N(0, 1), eight above zero and seven below, zero itself and both ends at ±1 (the paper's appendix E).
+CODE = (
+    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
+    -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+    0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
+)  # fmt: skip
+
+
+class Nf4Linear(nn.Module):
+    """y = x · Wᵀ + b with W in NF4. Takes and gives any float type; a gradient flows to x."""
+
+    def __init__(self, codes: Tensor, scales: Tensor, tops: Tensor, mean: Tensor, shape: tuple[int, int]) -> None:
+        super().__init__()
+        self.out_features, self.in_features = shape
+        self.register_buffer("codes", codes)  # uint8, two weights a byte, the first in its high half
+        self.register_buffer("scales", scales)  # uint8 [G]
+        self.register_buffer("tops", tops)  # fp32 [G / 256]
+        self.register_buffer("mean", mean)  # fp32 []
+        self.bias: Tensor | None
+        self.register_buffer("bias", None)
+
+    @classmethod
+    def from_float(cls, weight: Tensor, bias: Tensor | None = None) -> "Nf4Linear":
+        """Quantise `weight` [N, K] of any float type."""
+        blocks = F.pad(weight.detach().reshape(-1), (0, -weight.numel() % BLOCK)).view(-1, BLOCK)
+        sizes = torch.cat([part.abs().amax(1).float() for part in blocks.split(CHUNK_BLOCKS)])
+        code = torch.tensor(CODE, device=weight.device)
+        middles = (code[1:] + code[:-1]) / 2
+        parts = []
+        for part, size in zip(blocks.split(CHUNK_BLOCKS), sizes.split(CHUNK_BLOCKS), strict=True):
+            # Its inverse is multiplied, not divided by: so does bitsandbytes.
+            scaled = part.float() * torch.where(size > 0, 1 / size, 0)[:, None]
+            nearest = torch.bucketize(scaled, middles).to(torch.uint8)
+            parts.append(nearest[:, ::2] << 4 | nearest[:, 1::2])
+        linear = cls(torch.cat(parts).flatten(), *_quantize_scales(sizes), (weight.size(0), weight.size(1)))
+        linear.bias = None if bias is None else bias.detach()
+        return linear
+
+    def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """The weights in `dtype`, [N, K]."""
+        small = scale_map(self.scales.device)[self.scales.int()]
+        tops = self.tops.repeat_interleave(SCALES)[: len(self.scales)]
+        sizes = torch.addcmul(self.mean, small, tops).to(dtype)
+        if dtype.itemsize == 2:  # four weights of two bytes are looked up as one number of eight
+            index, values = self.codes.view(torch.uint16).int(), _fours(dtype, self.codes.device)
+        else:
+            index, values = self.codes.int(), _pairs(self.codes.device)
+        weights = values.index_select(0, index).view(dtype if dtype.itemsize == 2 else torch.float32).view(-1, BLOCK)
+        weights = weights.to(dtype).mul_(sizes[:, None])
+        count = self.out_features * self.in_features
+        return weights.view(-1)[:count].view(self.out_features, self.in_features)
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that the weights take."""
+        return sum(part.numel() * part.element_size() for part in (self.codes, self.scales, self.tops, self.mean))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return frozen_linear(x, self.dequantize, self.bias)
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, out_features={self.out_features}"
+
+
+def _quantize_scales(sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """fp32 [G] → uint8 [G], fp32 [G / 256], fp32 []."""
+    mean = sizes.mean()
+    blocks = F.pad(sizes - mean, (0, -len(sizes) % SCALES)).view(-1, SCALES)
+    tops = blocks.abs().amax(1)
+    values = scale_map(sizes.device)
+    middles = (values[1:] + values[:-1]) / 2
+    scaled = blocks * torch.where(tops > 0, 1 / tops, 0)[:, None]
+    return torch.bucketize(scaled, middles).to(torch.uint8).flatten()[: len(sizes)].contiguous(), tops, mean
+
+
+@functools.cache
+def scale_map(device: torch.device) -> Tensor:
+    """The 256 numbers of bitsandbytes' dynamic map: seven magnitudes, each with twice the steps of the one below."""
+    positive = []
+    for exponent in range(7):
+        edges = torch.linspace(0.1, 1, 2**exponent + 1)
+        positive += (10.0 ** (exponent - 6) * (edges[1:] + edges[:-1]) / 2).tolist()
+    return torch.tensor(sorted([*positive, *(-value for value in positive), 0.0, 1.0]), device=device)
+
+
+@functools.cache
+def _pairs(device: torch.device) -> Tensor:
+    """A byte → its two weights in fp32, as one int64 [256]."""
+    code = torch.tensor(CODE)
+    both = torch.stack((code[:, None].expand(16, 16), code.expand(16, 16)), dim=-1)
+    return both.contiguous().view(torch.int64).flatten().to(device)
+
+
+@functools.cache
+def _fours(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Two bytes, the first lowest → their four weights in a 16-bit type, as one int64 [65536]."""
+    pairs = _pairs(torch.device("cpu")).view(torch.float32).view(256, 2).to(dtype)
+    both = torch.cat((pairs.expand(256, 256, 2), pairs[:, None].expand(256, 256, 2)), dim=-1)
+    return both.contiguous().view(torch.int64).flatten().to(device)
+
+
+@torch.no_grad()
+def nf4_model(source: GgufModel | Path, *, dtype: torch.dtype, device: torch.device | str = "cpu") -> Qwen:
+    """The network of a GGUF file or weight folder with its layers' linears in NF4, all else in `dtype`.
+
+    Embedding and head stay, as in bitsandbytes. Raises what loading raises.
+    """
+    model, parameters = (
+        source.read(dtype, device) if isinstance(source, GgufModel) else read_weights(source, dtype, device)
+    )
+    linears = {f"{name}.weight" for name, _ in linear_norms(model) if name != "lm_head"}
+    made: dict[str, Nf4Linear] = {}
+
+    def kept() -> Iterator[tuple[str, Tensor]]:
+        for name, tensor in parameters:
+            if name in linears:
+                made[name.removesuffix(".weight")] = Nf4Linear.from_float(tensor)
+            else:
+                yield name, tensor
+
+    fill(model, kept())
+    for name, linear in made.items():
+        linear.bias = getattr(model.get_submodule(name), "bias", None)
+        replace_module(model, name, linear)
+    saved = sum(linear.num_bytes for linear in made.values())
+    console.print(tr("{count} linears in NF4: {size:.2f} GB", count=len(made), size=saved / 1e9))
+    return model.requires_grad_(False).eval()
+
+
+def answer_fast(model: Qwen) -> Qwen:
+    """Swap the NF4 linears under adapters for int8 ones, which answer without unpacking; not to be trained further."""
+    for _, lora in adapted(model):
+        if isinstance(lora.base, Nf4Linear):
+            lora.base = QuantLinear.from_float(lora.base.dequantize(), lora.base.bias, format="int8")
+    return model
