@@ -44,7 +44,7 @@ $(BIN)/python:
 	@touch $@
 
 .venv/.dev: .venv/.user
-	$(INSTALL) -c constraints.txt -e '.[dev,data,fast,gguf,parity]'
+	$(INSTALL) -c constraints.txt -e '.[dev,data,fast,gguf,parity,ui]'
 	@touch $@
 
 demo: .venv/.user

@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-LOCKED_EXTRAS = ("dev", "fast", "gguf", "parity")
+LOCKED_EXTRAS = ("dev", "data", "fast", "gguf", "parity", "ui")
 OF_CUDA = ("nvidia-", "cuda-", "triton")
 HEADER = "# Written by `make lock` from pyproject.toml; do not edit.\n"
 
