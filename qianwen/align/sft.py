@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from qianwen.align.dialogues import Dialogue, PackedDialogues, read_dialogues, rendered
@@ -121,7 +122,7 @@ def _tune(config: SFTConfig, model: Qwen, tokenizer: Tokenizer, folder: RunFolde
     batches, loop = _packed(config, tokenizer, model.config.max_position_embeddings)
     device = best_device()
     if config.method != "full":
-        _adapt(config, model)
+        _adapt(config, model, compute_dtype(device))
     if config.checkpoint_activations:
         parallelize(model, model.model.layers, ParallelConfig(checkpoint_activations=True), compute_dtype(device))
     state = TrainState(model.to(device), AdamW(model, config.optim, compute_dtype=compute_dtype(device)))
@@ -146,10 +147,14 @@ def _tune(config: SFTConfig, model: Qwen, tokenizer: Tokenizer, folder: RunFolde
         raise KeyboardInterrupt
 
 
-def _adapt(config: SFTConfig, model: Qwen) -> None:
+def _adapt(config: SFTConfig, model: Qwen, dtype: torch.dtype) -> None:
+    """Put adapters around the linears; what stays frozen computes in `dtype`, as the adapters will."""
     if config.method == "qlora" and isinstance(model.get_submodule("model.layers.0.mlp.up_proj"), nn.Linear):
         raise ConfigError(tr("the base of qlora has floats: load it with bits='nf4', or take the method lora"))
     attach(model, config.lora, seed=config.seed)
+    for weight in model.parameters():
+        if not weight.requires_grad:
+            weight.data = weight.data.to(dtype)
     counts = [(weight.numel(), weight.requires_grad) for weight in model.parameters()]
     trained, frozen = (sum(size for size, learns in counts if learns == wanted) for wanted in (True, False))
     message = "an adapter of rank {rank}: {trained:,} weights are trained, {frozen:,} stay as they are"

@@ -73,7 +73,7 @@ def _groups(windows: Iterable[Window]) -> Iterator[list[Window]]:
 @torch.inference_mode()
 def _logprobs(model: Qwen, group: Sequence[Window]) -> list[torch.Tensor]:
     """For each window the log-probabilities of its charged tokens; all windows are one packed row."""
-    device = model.lm_head.weight.device
+    device = next(model.parameters()).device
     ids = torch.tensor([token for window in group for token in window.ids], device=device)
     positions = torch.cat([torch.arange(len(window.ids), device=device) for window in group])
     hidden = model(ids[None], positions[None])[0]

@@ -13,6 +13,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
+
+# Weight → the hook that takes its gradients away. A weight has one optimizer, the newest: what trains a model that was
+# trained before must not share its gradients with an optimizer nobody steps any more.
+_COLLECTORS = WeakIdKeyDictionary()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +81,9 @@ class AdamW(torch.optim.AdamW):
             master.grad = weight.grad.float() if master.grad is None else master.grad.add_(weight.grad)
             weight.grad = None
 
-        weight.register_post_accumulate_grad_hook(collect)
+        if (older := _COLLECTORS.get(weight)) is not None:
+            older.remove()
+        _COLLECTORS[weight] = weight.register_post_accumulate_grad_hook(collect)
         self._computing.append(weight)
         self._masters.append(master)
         return master

@@ -1,5 +1,6 @@
 """Fine-tuning: it learns to answer and to stop, goes on where it stopped, and refuses what cannot work."""
 
+import copy
 import dataclasses
 import json
 from pathlib import Path
@@ -53,7 +54,7 @@ def test_it_learns_to_answer_and_to_stop(config: SFTConfig, model: Qwen, tokeniz
 
 
 def test_stopped_half_way_it_ends_in_the_same_weights(config: SFTConfig, model: Qwen, tokenizer: Tokenizer) -> None:
-    start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    fresh = copy.deepcopy(model)
     whole = load_model(sft(dataclasses.replace(config, name="whole"), model, tokenizer)).model.state_dict()
     measured = []
 
@@ -63,12 +64,10 @@ def test_stopped_half_way_it_ends_in_the_same_weights(config: SFTConfig, model: 
             raise KeyboardInterrupt
         return {}
 
-    model.load_state_dict(start)
     with pytest.raises(KeyboardInterrupt):
-        sft(config, model, tokenizer, evaluate=interrupt)
+        sft(config, copy.deepcopy(fresh), tokenizer, evaluate=interrupt)
     assert RunFolder.open("animals").record["state"] == "interrupted"
-    model.load_state_dict(start)
-    again = load_model(sft(config, model, tokenizer)).model.state_dict()
+    again = load_model(sft(config, fresh, tokenizer)).model.state_dict()
     assert all(torch.equal(again[name], tensor) for name, tensor in whole.items())
     steps = [row["step"] for row in read_metrics(RunFolder.open("animals").metrics_path)]
     assert steps == [1, 20, 40, 60]

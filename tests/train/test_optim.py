@@ -65,3 +65,12 @@ def test_a_bfloat16_model_gets_masters_without_being_asked():
     optimizer = AdamW(model, AdamWConfig())
     assert {master.dtype for _, master in optimizer.named_weights()} == {torch.float32}
     assert model.weight.dtype == torch.bfloat16
+
+
+def test_gradients_go_to_the_newest_optimizer_alone():
+    model = nn.Linear(4, 4, bias=False)
+    AdamW(model, AdamWConfig(), compute_dtype=torch.bfloat16)
+    newest = AdamW(model, AdamWConfig(), compute_dtype=torch.bfloat16)
+    model(torch.ones(1, 4, dtype=torch.bfloat16)).sum().backward()
+    ((_, master),) = newest.named_weights()
+    assert torch.equal(master.grad, torch.ones(4, 4))
