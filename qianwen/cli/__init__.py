@@ -18,7 +18,7 @@ from qianwen.runtime.language import tr
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("qianwen.cli.demo:demo", "every stage in miniature on this machine, then a chat with the result"),
-    "data": ("qianwen.cli.data:data", "fetch named corpora; make a corpus from any folder of text"),
+    "data": ("qianwen.cli.data:data", "fetch named corpora; curate web pages, text and code; report what was dropped"),
     "tokenizer": ("qianwen.cli.tokenizer:tokenizer", "learn, extend, compare and convert vocabularies"),
     "pretrain": ("qianwen.cli.pretrain:pretrain", "train a language model on text, or continue one"),
     "sft": ("qianwen.cli.sft:sft", "teach a language model to answer"),

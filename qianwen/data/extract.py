@@ -12,10 +12,17 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
+
 from qianwen.data.readers import MAX_BYTES, UNKNOWN, Document, Rejected, clean
 from qianwen.runtime.language import tr
 
 MAX_PAGE = 8 * 2**20  # bytes of one page; parsing takes many times that
+MAX_DEPTH = 1000  # of elements; browsers stop at 512
+TAG = re.compile(rb"<(/?)([a-zA-Z]\w*)")
+UNENDED = frozenset(
+    b"p li td tr th dd dt option br img hr input meta link area base col embed source track wbr".split()
+)
 PAGES = ("text/html", "application/xhtml+xml")
 CHARSET = re.compile(rb"""charset=["']?([\w-]+)""", re.I)
 ROBOTS = re.compile(rb"<meta[^>]{1,200}>", re.I)
@@ -29,6 +36,7 @@ UNWANTED = {
 }
 SPACES = {0x0C: "\n", 0x85: "\n", 0x2028: "\n", 0x2029: "\n", 0xA0: " ", 0x202F: " "}
 CLEANED = UNWANTED | SPACES
+CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")  # of ASCII; the next is slower, and for other texts
 RARE = re.compile("[" + re.escape("".join(map(chr, CLEANED))) + "\ud800-\udfff]")
 
 
@@ -37,11 +45,16 @@ def repair(text: str) -> str:
 
     "cafÃ©" is "café" in UTF-8 read as Windows-1252; lines in which that explains every odd character are read again.
     """
+    if text.isascii():
+        return clean(CONTROLS.sub(_cleaned, text))
     if MISREAD.search(text):
         text = "\n".join(_read_again(line) if MISREAD.search(line) else line for line in text.split("\n"))
-    if RARE.search(text):
-        text = re.sub("[\ud800-\udfff]", "\ufffd", text.translate(CLEANED))
-    return clean(text)
+    return clean(RARE.sub(_cleaned, text))
+
+
+def _cleaned(match: re.Match[str]) -> str:
+    """Nothing for what is unwanted, the plain form of a space, U+FFFD for half a character."""
+    return CLEANED.get(ord(match[0]), "\ufffd") or ""
 
 
 def _read_again(line: str) -> str:
@@ -64,6 +77,8 @@ def page_text(data: bytes, charset: str = "") -> str | Rejected:
 
     if len(data) > MAX_PAGE:
         return Rejected("", 0, tr("longer than {size} MB", size=MAX_PAGE // 2**20))
+    if _depth(data) > MAX_DEPTH:
+        return Rejected("", 0, tr("nested too deep"))
     head = data[:4096]
     if any(OPTED_OUT.search(tag) for tag in ROBOTS.findall(head)):
         return Rejected("", 0, tr("opted out"))
@@ -79,6 +94,22 @@ def page_text(data: bytes, charset: str = "") -> str | Rejected:
         return Rejected("", 0, tr("not HTML"), str(error))
     main = repair("\n".join(line.rstrip() for line in main.split("\n")))
     return main if main.strip() else Rejected("", 0, tr("no text on the page"))
+
+
+def _depth(data: bytes) -> int:
+    """How deep elements are nested at most, not less: the parser's time grows with its square."""
+    marks = np.frombuffer(data + b" ", dtype=np.uint8)
+    after = marks[np.flatnonzero(marks[:-1] == ord("<")) + 1]
+    steps = ((after | 32) - ord("a") < 26).astype(np.int64) - (after == ord("/"))
+    roughly = int(np.cumsum(steps).max(initial=0))
+    if roughly <= MAX_DEPTH:  # counts elements that need no end, too
+        return roughly
+    depth = deepest = 0
+    for match in TAG.finditer(data):
+        if match[2].lower() not in UNENDED:
+            depth += -1 if match[1] else 1
+            deepest = max(deepest, depth)
+    return deepest
 
 
 def html_file(file: Path, name: str) -> Document | Rejected:

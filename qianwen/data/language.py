@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-SPOKEN = 1000  # characters looked at, at the start and again in the middle
+SPOKEN = 500  # characters looked at, at the start and again in the middle
 MOST_LIKELY = 200  # characters of a file that carry its shebang
 UNKNOWN = "unknown"
 SIMPLIFIED = (

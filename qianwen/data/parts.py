@@ -1,4 +1,4 @@
-"""The input of a curation, cut into parts of some 32 MB, each read by itself: what is the unit of work and of resuming.
+"""The input of a curation, cut into parts that are each read by themselves: the unit of work and of resuming.
 
 The cut is a function of the files alone (names and sizes), never of the machine, so the same input gives the same parts
 and the same shards on two cores and on a cluster. Large files are sliced: plain JSON lines by bytes; packed ones, which
@@ -6,6 +6,7 @@ can only be read from their start, and Parquet, WARC by their lines, row groups 
 """
 
 import io
+import math
 import os
 import zlib
 from collections.abc import Collection, Iterator
@@ -22,7 +23,7 @@ from qianwen.runtime.atomic import MANIFEST
 from qianwen.runtime.files import open_bytes
 from qianwen.runtime.language import tr
 
-PART_BYTES = 32 * 2**20  # of plain JSON lines; other kinds in proportion to the text they hold
+SMALLEST, LARGEST, PARTS = 8 * 2**20, 256 * 2**20, 64  # bytes of a part of plain JSON lines, and how many to aim at
 MAX_SLICES = 16  # of a file that every slice reads from its start
 TURN = 256  # lines in a turn
 JSON_LINES, HTML, WARC = (".jsonl", ".ndjson"), (".html", ".htm", ".xhtml"), (".warc", ".wet", ".wat")
@@ -44,14 +45,16 @@ def plan(inputs: list[str]) -> list[list[Slice]]:
     parts: list[list[Slice]] = []
     small: list[Slice] = []
     room = 0
-    for found in _listed(inputs):
-        number = _slices(found)
+    files = list(_listed(inputs))
+    size = min(max(sum(found.size * _weight(found) for found in files) / PARTS, SMALLEST), LARGEST)
+    for found in files:
+        number = _slices(found, size)
         stamp = 0 if engine.is_remote(found.path) else os.stat(found.path).st_mtime_ns
         slices = [Slice(found.path, found.name, found.size, stamp, k, number) for k in range(number)]
         if number > 1:
             parts += [[one] for one in slices]
             continue
-        if small and (room + found.size > PART_BYTES // 2 or len(small) == 2000):
+        if small and (room + found.size > size / 2 or len(small) == 2000):
             parts.append(small)
             small, room = [], 0
         small += slices
@@ -69,14 +72,21 @@ def _listed(inputs: list[str]) -> Iterator[engine.Found]:
                 yield found._replace(name=f"{base}/{found.name}") if inside else found
 
 
-def _slices(found: engine.Found) -> int:
+def _slices(found: engine.Found, size: float) -> int:
+    """How many parts of `size` a file gives. A remote one is fetched whole, so it is one."""
     suffix, packed = _kind_of(found.name)
-    if engine.is_remote(found.path):
+    if engine.is_remote(found.path) or not (suffix in JSON_LINES or suffix in (".parquet", *WARC)):
         return 1
-    if suffix in JSON_LINES and not packed:
-        return max(-(-found.size // PART_BYTES), 1)
-    weight = {".parquet": 2, ".warc": 0.5, ".wet": 2}.get(suffix, 4 if suffix in JSON_LINES else 0)
-    return min(max(int(-(-found.size * weight // PART_BYTES)), 1), MAX_SLICES)
+    number = max(math.ceil(found.size * _weight(found) / size), 1)
+    return number if suffix in JSON_LINES and not packed else min(number, MAX_SLICES)
+
+
+def _weight(found: engine.Found) -> float:
+    """Bytes of text in a byte of a file, roughly."""
+    suffix, packed = _kind_of(found.name)
+    return {".parquet": 2.0, ".html": 0.5, ".htm": 0.5}.get(suffix, 0.5 if suffix in WARC else 1.0) * (
+        4 if packed else 1
+    )
 
 
 def _kind_of(name: str) -> tuple[str, str]:

@@ -141,17 +141,22 @@ def c4_curly_bracket(batch: Batch) -> np.ndarray:
     return batch.is_prose & ~batch.is_math & (batch.per_document(batch.are("curly")) > 0)
 
 
-POLICY = re.compile(
-    r"terms of use|privacy policy|cookie policy|uses cookies|use of cookies|use cookies|javascript", re.I
-)
+POLICY = (
+    "terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies", "javascript",
+)  # fmt: skip
 CITATION = re.compile(r"\[\d{1,3}\]|\[(?:citation needed|edit)\]", re.I)
 
 
 def c4_lines(text: str) -> str:
     """The text without lines that speak of cookies, policies or JavaScript, and without Wikipedia's citation marks."""
-    if POLICY.search(text):
-        text = "\n".join(line for line in text.split("\n") if not POLICY.search(line))
+    if _speaks_of_policy(text):
+        text = "\n".join(line for line in text.split("\n") if not _speaks_of_policy(line))
     return CITATION.sub("", text) if "[" in text else text
+
+
+def _speaks_of_policy(text: str) -> bool:
+    lower = text.lower()
+    return any(words in lower for words in POLICY)
 
 
 # ---- FineWeb -----------------------------------------------------------------------------------------------------
@@ -213,13 +218,13 @@ def chinese_punctuation(batch: Batch) -> np.ndarray:
     return batch.is_chinese & (batch.share(marks, batch.num_ink) < 0.01)
 
 
-MISREAD = re.compile("锟斤拷|烫烫烫|屯屯屯|ï»¿|Ã.Ã.Ã")
+MISREAD = ("锟斤拷", "烫烫烫", "屯屯屯", "ï»¿", "Ã©", "â€™")
 
 
 def misread(batch: Batch) -> np.ndarray:
     """More than one replacement character for 1000, or what wrong decoding makes of Chinese (ours)."""
     lost = batch.per_document(batch.codes == 0xFFFD) > 0.001 * batch.num_ink
-    return lost | np.array([MISREAD.search(text) is not None for text in batch.texts], dtype=bool)
+    return lost | np.array([any(mark in text for mark in MISREAD) for text in batch.texts], dtype=bool)
 
 
 # ---- code --------------------------------------------------------------------------------------------------------

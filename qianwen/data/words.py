@@ -15,11 +15,12 @@ C characters, D documents, W words, L lines of the batch.
 
 import functools
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 SEPARATOR, LETTER, ALONE = 0, 1, 2  # kinds of character: between words, part of one, a word by itself
+BATCH = 1 << 16  # characters counted at a time: the arrays stay in the cache
 TABLE = 0x32400  # everything assigned but tags and private use; what is beyond counts as its last entry, a separator
 UNSPACED = (
     (0x0E00, 0x0EFF),  # Thai, Lao
@@ -189,6 +190,20 @@ def _sums(numbers: np.ndarray) -> np.ndarray:
     sums[0] = 0
     np.cumsum(numbers * _powers(len(numbers))[0], out=sums[1:])
     return sums
+
+
+def by_size(texts: Iterable[str], size: int = BATCH) -> Iterator[list[str]]:
+    """Lists of texts of some `size` characters together."""
+    batch: list[str] = []
+    room = size
+    for text in texts:
+        batch.append(text)
+        room -= len(text)
+        if room <= 0:
+            yield batch
+            batch, room = [], size
+    if batch:
+        yield batch
 
 
 def _hashes(numbers: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:

@@ -101,6 +101,13 @@ def test_a_broken_crawl_is_set_aside(tmp_path: Path, data: bytes) -> None:
     assert found and isinstance(found[-1], Rejected)
 
 
+def test_what_would_stall_the_parser_is_set_aside() -> None:
+    for page in (b"<div>" * 50_000, b"<b>" * 2000 + b"x" + b"</b>" * 2000):
+        assert page_text(page) == Rejected("", 0, "nested too deep")
+    flat = b"<html><body>" + f"<p>{PROSE}<br><img src=x>".encode() * 800
+    assert isinstance(page_text(flat), str)
+
+
 def test_a_page_on_the_disk(tmp_path: Path) -> None:
     (tmp_path / "a.html").write_text(PAGE)
     assert html_file(tmp_path / "a.html", "a.html")["kind"] == "web"

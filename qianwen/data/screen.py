@@ -1,0 +1,238 @@
+"""One part of a curation, document by document: read → repair → language → personal data → rules → keys.
+
+    documents.parquet    what passed, with the keys by which duplicates are found across all parts
+    dropped.jsonl.zst    what did not, each with stage, reason and its first words
+    counts.json          how many of each, by reason, language and corpus
+
+A part is a task of its own: it runs in any process, on any machine that sees the files, and leaves a verified folder.
+"""
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
+
+from qianwen.data.counts import Batch
+from qianwen.data.dedup import fingerprint
+from qianwen.data.extract import repair, url_key
+from qianwen.data.language import code_language, languages
+from qianwen.data.minhash import MinHashConfig, bands, signatures
+from qianwen.data.parts import Slice, read_part
+from qianwen.data.pii import scrub
+from qianwen.data.pipeline import corpus_of, stage
+from qianwen.data.readers import UNKNOWN, Document, Rejected
+from qianwen.data.rules import RULES, c4_lines, reasons
+from qianwen.data.words import BATCH
+from qianwen.runtime.files import write_jsonl
+from qianwen.runtime.language import tr
+
+ROW_GROUP = 1 << 24  # characters in a row group of a shard
+HEAD = 400  # characters of a dropped document that are kept to be read
+TEXT_COLUMNS = ("text", "source", "url", "lang", "licence", "kind")
+KEY_COLUMNS = ("print_low", "print_high", "text_hash", "address", "word_key")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurateConfig:
+    """What a curation keeps."""
+
+    rules: tuple[str, ...] = tuple(RULES)  # sets of rules; none: no rule drops anything
+    languages: tuple[str, ...] = ()  # documents in these alone (code is in none of them); none named: all
+    min_probability: float = 0.5  # of the language
+    identify: bool = True  # tell the language; otherwise what the document says of itself stands
+    scrub: bool = True  # take out personal data
+    max_chars: int = 2_000_000  # of one document
+    near: MinHashConfig = field(default_factory=MinHashConfig)  # when documents are near duplicates
+
+
+def screen_part(task: dict[str, Any]) -> dict[str, Any]:
+    """Screen the part that `task` describes into its folder, unless that is there and sound; its counts."""
+    folder = Path(task["folder"])
+    stage(folder, task["settings"], lambda temporary: _screen(task, temporary))
+    return json.loads((folder / "counts.json").read_text(encoding="utf-8"))
+
+
+def _screen(task: dict[str, Any], folder: Path) -> None:
+    given: dict[str, Any] = dict(task["settings"]["config"])
+    given["near"] = MinHashConfig(**given["near"])
+    config = CurateConfig(**given)
+    slices = [Slice(*one) for one in task["settings"]["slices"]]
+    tally = Tally()
+    with parquet.ParquetWriter(folder / "documents.parquet", schema(config), compression="zstd") as writer:
+        found = read_part(slices, Path(task["scratch"]), frozenset(task["settings"]["blocked"]))
+        tables = _tables(_batches(found, config, tally), config, tally)
+        for table in _joined(tables):
+            writer.write_table(table, row_group_size=len(table))
+    write_jsonl(folder / "dropped.jsonl.zst", tally.dropped)
+    (folder / "counts.json").write_text(json.dumps(tally.counts(), ensure_ascii=False), encoding="utf-8")
+
+
+def schema(config: CurateConfig) -> pa.Schema:
+    """The columns of a screened shard."""
+    keys = [*KEY_COLUMNS, *(f"band_{number}" for number in range(config.near.num_bands))]
+    return pa.schema(
+        [(name, pa.string()) for name in TEXT_COLUMNS]
+        + [("lang_probability", pa.float32()), ("num_words", pa.int32())]
+        + [(name, pa.uint64()) for name in keys]
+    )
+
+
+class Tally:
+    """What happened to the documents of a part."""
+
+    def __init__(self) -> None:
+        self.dropped: list[dict[str, Any]] = []
+        self.reasons: dict[str, Counter[str]] = defaultdict(Counter)
+        self.by: dict[str, dict[str, list[int]]] = {
+            name: defaultdict(lambda: [0] * 4) for name in ("lang", "corpus", "length")
+        }
+        self.personal: Counter[str] = Counter()
+        self.read = 0
+
+    def drop(self, stage_: str, reason: str, source: str, text: str = "", detail: str = "", lang: str = "") -> None:
+        self.reasons[stage_][reason] += 1
+        row = {
+            "stage": stage_,
+            "reason": reason,
+            "source": source,
+            "detail": detail[:HEAD],
+            "lang": lang,
+            "head": text[:HEAD],
+        }
+        self.dropped.append(row)
+
+    def add(self, document: Document, *, kept: bool) -> None:
+        """Count a document that could be read: documents and bytes, before and after."""
+        size = len(document["text"].encode("utf-8", "replace"))
+        keys = {"lang": document["lang"], "corpus": corpus_of(document), "length": str(max(size, 1).bit_length() - 1)}
+        for name, key in keys.items():
+            cell = self.by[name][key]
+            cell[0] += 1
+            cell[1] += size
+            if kept:
+                cell[2] += 1
+                cell[3] += size
+
+    def counts(self) -> dict[str, Any]:
+        dropped = {name: dict(sorted(found.items())) for name, found in sorted(self.reasons.items())}
+        by = {name: dict(sorted(found.items())) for name, found in self.by.items()}
+        return {"read": self.read, "dropped": dropped, "personal": dict(sorted(self.personal.items())), **by}
+
+
+def _batches(found: Iterable[Document | Rejected], config: CurateConfig, tally: Tally) -> Iterator[list[Document]]:
+    """What could be read, repaired, some BATCH characters at a time."""
+    batch: list[Document] = []
+    size = 0
+    for document in found:
+        tally.read += 1
+        if isinstance(document, Rejected):
+            where = f"{document.file}:{document.line}" if document.line else document.file
+            tally.drop("read", document.reason, where, detail=document.detail)
+            continue
+        if len(document["text"]) > config.max_chars:
+            reason = tr("longer than {chars:,} characters", chars=config.max_chars)
+            tally.drop("read", reason, document["source"], document["text"])
+            continue
+        document["text"] = repair(document["text"])
+        if document["kind"] != "code" and "c4" in config.rules:
+            document["text"] = c4_lines(document["text"])
+        batch.append(document)
+        size += len(document["text"])
+        if size >= BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _tables(batches: Iterable[list[Document]], config: CurateConfig, tally: Tally) -> Iterator[pa.Table]:
+    for batch in batches:
+        probabilities = _identify(batch, config)
+        if config.scrub:
+            for document in batch:
+                document["text"], found = scrub(document["text"])
+                tally.personal += found
+        kept = _kept(batch, probabilities, config, tally)
+        if kept.any():
+            chosen = [document for document, keep in zip(batch, kept, strict=True) if keep]
+            yield _table(chosen, probabilities[kept], config)
+
+
+def _identify(batch: list[Document], config: CurateConfig) -> np.ndarray:
+    """Put the language into each document; how sure it is, 1 for code [D]."""
+    if not config.identify:
+        return np.ones(len(batch), dtype=np.float32)
+    spoken = languages([document["text"] if document["kind"] != "code" else "" for document in batch])
+    for document, language in zip(batch, spoken, strict=True):
+        if document["kind"] != "code":
+            document["lang"] = language.code
+        else:
+            document["lang"] = code_language(document["source"], document["text"]) or UNKNOWN
+    return np.array(
+        [1.0 if d["kind"] == "code" else found.probability for d, found in zip(batch, spoken, strict=True)],
+        dtype=np.float32,
+    )
+
+
+def _kept(batch: list[Document], probabilities: np.ndarray, config: CurateConfig, tally: Tally) -> np.ndarray:
+    """Which documents pass language and rules [D]; the others are in the tally with their first reason."""
+    found = reasons(
+        Batch([d["text"] for d in batch], [d["lang"] for d in batch], [d["kind"] for d in batch]), config.rules
+    )
+    kept = np.ones(len(batch), dtype=bool)
+    for number, document in enumerate(batch):
+        is_code = document["kind"] == "code"
+        why = _language_reason(document["lang"], float(probabilities[number]), config) if not is_code else ""
+        rule = "" if why else next((name for name, drop in found.items() if drop[number]), "")
+        kept[number] = not (why or rule)
+        tally.add(document, kept=bool(kept[number]))
+        if why or rule:
+            stage_ = "language" if why else "rules"
+            tally.drop(stage_, why or rule, document["source"], document["text"], lang=document["lang"])
+    return kept
+
+
+def _language_reason(lang: str, probability: float, config: CurateConfig) -> str:
+    if config.identify and probability < config.min_probability:
+        return tr("language uncertain")
+    return tr("another language") if config.languages and lang not in config.languages else ""
+
+
+def _table(batch: list[Document], probabilities: np.ndarray, config: CurateConfig) -> pa.Table:
+    """The documents with their keys."""
+    texts = Batch([document["text"] for document in batch], [], [])
+    columns: dict[str, Any] = {name: [document.get(name, "") for document in batch] for name in TEXT_COLUMNS}
+    prints = np.frombuffer(b"".join(fingerprint(text) for text in texts.texts), dtype="<u8").reshape(-1, 2)
+    columns |= {"lang_probability": probabilities, "num_words": texts.num_words.astype(np.int32)}
+    columns |= {"print_low": prints[:, 0], "print_high": prints[:, 1]}
+    columns["text_hash"] = [_hash(document["text"] + "\0" + document["source"]) for document in batch]
+    columns["address"] = [_hash(url_key(document["url"])) if document.get("url") else 0 for document in batch]
+    columns["word_key"] = texts.word_keys()
+    found = bands(signatures(texts, config.near), config.near)
+    columns |= {f"band_{number}": found[:, number] for number in range(found.shape[1])}
+    return pa.table(columns, schema=schema(config))
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "little")
+
+
+def _joined(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Tables of about ROW_GROUP characters."""
+    waiting: list[pa.Table] = []
+    size = 0
+    for table in tables:
+        waiting.append(table)
+        size += table.nbytes
+        if size >= ROW_GROUP:
+            yield pa.concat_tables(waiting).combine_chunks()
+            waiting, size = [], 0
+    if waiting:
+        yield pa.concat_tables(waiting).combine_chunks()
