@@ -9,12 +9,14 @@ reads and writes, and `gguf.py` uses it with its own table.
 A model is built without memory (the meta device) and receives each tensor in its final type and place, so loading needs
 the weights once and one tensor more. What is missing, left over or of another shape is reported by file and name before
 anything is read. Pickles (`.bin`, `.pt`) run code when opened, so they are refused.
-Not here: the tokenizer and generation files beside the weights (`quantize/export.py`), and quantised checkpoints.
+Not here: the tokenizer and generation files beside the weights (`quantize/export.py`), and quantised checkpoints
+(`quantize/gptq_folder.py`).
 """
 
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -55,6 +57,9 @@ V1_NAMES = (
     (".mlp.gate_proj.", ".mlp.w2."),
     (".mlp.down_proj.", ".mlp.c_proj."),
 )
+
+
+Plan = tuple[torch.dtype, tuple[int, ...]]  # the type and shape a tensor will have in a file
 
 
 class Stack(NamedTuple):
@@ -159,11 +164,7 @@ def read_weights(
     if quantization := raw.get("quantization_config"):
         message = "{path}: quantised weights ({how}) are not read; take the 16-bit folder or a GGUF file"
         raise CheckpointError(tr(message, path=folder, how=quantization))
-    config = QwenConfig.from_hf(raw)
-    files = _weight_files(folder)
-    if (folder / MANIFEST).exists():
-        verify_folder(folder)
-    where = _inventory(files, folder)
+    config, where = QwenConfig.from_hf(raw), inventory(folder)
     model = empty_model(config, len(where))
     found = {name: (file.path, file.entries[name].shape) for name, file in where.items()}
     if config.tie_word_embeddings:
@@ -222,9 +223,12 @@ def pickle_error(path: Path) -> CheckpointError:
     return CheckpointError(tr(message, path=path))
 
 
-def _inventory(files: Iterable[Path], folder: Path) -> dict[str, SafetensorsFile]:
-    """Tensor name → the file that holds it."""
+def inventory(folder: Path) -> dict[str, SafetensorsFile]:
+    """Tensor name → the file of `folder` that holds it; the folder is hashed first where it has a manifest."""
     where: dict[str, SafetensorsFile] = {}
+    files = _weight_files(folder)
+    if (folder / MANIFEST).exists():
+        verify_folder(folder)
     for file in map(SafetensorsFile, files):
         for name in file.entries:
             if name in where:
@@ -258,17 +262,24 @@ def write_weights(
     """
     dtype = dtype or next(model.parameters()).dtype
     raw = model.config.to_hf("qwen" if layout == "qwen" else "") | {"torch_dtype": str(dtype).removeprefix("torch.")}
-    parameters = dict(model.named_parameters())
-    shards = _shards(stacks(model, V1_NAMES if layout == "qwen" else ()), dtype.itemsize, shard_bytes)
+    wanted = stacks(model, V1_NAMES if layout == "qwen" else ())
+    plans = {name: (dtype, stack.shape) for name, stack in wanted.items()}
+    write_shards(folder, plans, stacked(wanted.values(), dict(model.named_parameters())), shard_bytes=shard_bytes)
+    _write_json(folder / CONFIG, raw)
+
+
+def write_shards(
+    folder: Path, plans: Mapping[str, Plan], tensors: Iterable[Tensor], *, shard_bytes: int = SHARD_BYTES
+) -> None:
+    """Write `tensors`, which come in the order of `plans`, to one file or to several with an index."""
+    arriving, shards = iter(tensors), _shards(plans, shard_bytes)
     weight_map: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
         file = SINGLE if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
-        plans = {name: (dtype, stack.shape) for name, stack in shard.items()}
-        write_safetensors(folder / file, plans, stacked(shard.values(), parameters))
+        write_safetensors(folder / file, shard, islice(arriving, len(shard)))
         weight_map |= dict.fromkeys(shard, file)
-    _write_json(folder / CONFIG, raw)
     if len(shards) > 1:
-        total = sum(parameter.numel() for parameter in parameters.values()) * dtype.itemsize
+        total = sum(map(_plan_bytes, plans.values()))
         _write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
 
 
@@ -279,18 +290,23 @@ def stacked(wanted: Iterable[Stack], parameters: Mapping[str, Tensor]) -> Iterat
         yield parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _shards(wanted: Mapping[str, Stack], itemsize: int, limit: int) -> list[dict[str, Stack]]:
+def _shards(plans: Mapping[str, Plan], limit: int) -> list[dict[str, Plan]]:
     """Cut into runs of at most `limit` bytes; a tensor is never cut."""
-    shards: list[dict[str, Stack]] = [{}]
+    shards: list[dict[str, Plan]] = [{}]
     room = limit
-    for name, stack in wanted.items():
-        size = torch.Size(stack.shape).numel() * itemsize
+    for name, plan in plans.items():
+        size = _plan_bytes(plan)
         if size > room and shards[-1]:
             shards.append({})
             room = limit
-        shards[-1][name] = stack
+        shards[-1][name] = plan
         room -= size
     return shards
+
+
+def _plan_bytes(plan: Plan) -> int:
+    dtype, shape = plan
+    return torch.Size(shape).numel() * dtype.itemsize
 
 
 def _write_json(path: Path, contents: Mapping[str, Any]) -> None:

@@ -3,6 +3,8 @@
 Going backward, the gradient of the input is grad · W. Autograd would keep every unpacked W of the network for that,
 which is all that quantising saved; here W is unpacked again instead, so that only one exists at a time.
 
+`answer_fast` gives a trained adapter a base that answers without unpacking, once no gradient is asked for.
+
 Shapes: N outputs, K inputs.
 """
 
@@ -12,6 +14,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from qianwen.model.lora import adapted
+from qianwen.model.transformer import Qwen
 
 Unpack = Callable[[torch.dtype], Tensor]  # → the weights [N, K] in that type
 
@@ -33,3 +38,11 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         return grads[0] @ ctx.unpack(grads[0].dtype), None
+
+
+def answer_fast(model: Qwen) -> Qwen:
+    """Swap linears under adapters for the forms that answer fast, of those that have one; not to be trained further."""
+    for _, lora in adapted(model):
+        if callable(fast := getattr(lora.base, "fast", None)):
+            lora.base = fast()
+    return model

@@ -14,7 +14,7 @@ What lies on this disk comes first; the network is asked only for what has the f
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 
@@ -25,8 +25,10 @@ from qianwen.model.hub import fetch_model, is_hub_name
 from qianwen.model.transformer import Qwen
 from qianwen.model.weights import CONFIG, PICKLES, load_weights, pickle_error, read_json, stored_dtype
 from qianwen.quantize import kernels
+from qianwen.quantize.gptq_folder import as_floats, as_packed, gptq_model, is_gptq, read_format
+from qianwen.quantize.linear import HEAD_BITS, quantize_model
 from qianwen.quantize.nf4 import nf4_model
-from qianwen.quantize.store import gguf_bits, packed_model
+from qianwen.quantize.store import converted, gguf_bits, packed_model
 from qianwen.runtime.device import best_device, compute_dtype
 from qianwen.runtime.errors import CheckpointError, ConfigError
 from qianwen.runtime.files import runs_dir
@@ -60,28 +62,67 @@ def load_model(
     """Find MODEL and load it on `device` (the best one): as floats to train, or packed to answer fast.
 
     `bits` None: floats of `dtype` (what the device computes in). 4, 5, 8 or 16: packed linears with that many bits a
-    weight, converted once and kept in the cache; blocks of a GGUF file that has as many stay as they are. "stored": as
-    many as the file has, where the fast kernels run, else floats. "nf4": four bits to train an adapter over.
+    weight, converted once and kept in the cache; blocks of a GGUF file and codes of a GPTQ folder that has as many
+    stay as they are. "stored": as many as the file has, where the fast kernels run, else floats. "nf4": four bits to
+    train an adapter over, a GPTQ folder's own codes where it is one.
     Raises CheckpointError for broken files and what no hub has, ConfigError for what is no MODEL or no known network.
     """
     path = find_model(str(model))
     device = torch.device(device) if device else best_device()
     base = base_model(path)
     source = GgufModel(base) if base.suffix == ".gguf" else base
-    num_bits = _stored_bits(source, device) if bits == "stored" else bits
-    if num_bits == "nf4":
-        network = nf4_model(source, dtype=dtype or compute_dtype(device), device=device)
-    elif num_bits is not None:
-        network = packed_model(source, num_bits).to(device)
-    elif isinstance(source, GgufModel):
-        network = source.load(dtype=dtype or compute_dtype(device), device=device)
-    else:
-        network = load_weights(source, dtype=dtype or compute_dtype(device), device=device)
+    network = _network(source, bits, dtype or compute_dtype(device), device)
     if path != base:
         network = load_adapter(network, path)
     tokenizer, generation = _vocabulary(source, path)
     name, chat = model_name(str(model)), _is_chat(generation, tokenizer)
     return LoadedModel(network, tokenizer, network.config, generation, name, chat)
+
+
+class OpenModel(NamedTuple):
+    """A model found and described, its weights still in their files."""
+
+    source: GgufModel | Path
+    tokenizer: Tokenizer
+    generation: dict[str, Any]
+    name: str
+    chat: bool
+
+
+def open_model(model: str) -> OpenModel:
+    """Find MODEL without loading it. Raises ConfigError for an adapter and for what is quantised already."""
+    path = find_model(model)
+    if is_adapter(path):
+        raise ConfigError(tr("{path} is an adapter: merge it first (`qianwen export {path} --to DIR`)", path=path))
+    if path.suffix != ".gguf" and is_gptq(path):
+        raise ConfigError(tr("{path} has {bits} bits a weight already", path=path, bits=read_format(path).bits))
+    source = GgufModel(path) if path.suffix == ".gguf" else path
+    tokenizer, generation = _vocabulary(source, path)
+    return OpenModel(source, tokenizer, generation, model_name(model), _is_chat(generation, tokenizer))
+
+
+def _network(source: GgufModel | Path, bits: Bits, dtype: torch.dtype, device: torch.device) -> Qwen:
+    num_bits = _stored_bits(source, device) if bits == "stored" else bits
+    if isinstance(source, Path) and is_gptq(source):
+        return _gptq_network(source, num_bits, dtype, device)
+    if num_bits == "nf4":
+        return nf4_model(source, dtype=dtype, device=device)
+    if num_bits is not None:
+        return packed_model(source, num_bits).to(device)
+    if isinstance(source, GgufModel):
+        return source.load(dtype=dtype, device=device)
+    return load_weights(source, dtype=dtype, device=device)
+
+
+def _gptq_network(folder: Path, bits: int | Literal["nf4"] | None, dtype: torch.dtype, device: torch.device) -> Qwen:
+    if bits == "nf4":
+        return gptq_model(folder, dtype=dtype, device=device)
+    if bits is None:
+        return as_floats(gptq_model(folder, dtype=dtype, device=device), dtype)
+    if bits == read_format(folder).bits:
+        return converted(folder, bits, lambda: as_packed(gptq_model(folder, dtype=torch.float32))).to(device)
+    floats = as_floats(gptq_model(folder, dtype=torch.float32), torch.float32)
+    return quantize_model(floats, bits, head_bits=max(bits, HEAD_BITS)).to(device)
 
 
 def _vocabulary(source: GgufModel | Path, path: Path) -> tuple[Tokenizer, dict[str, Any]]:
@@ -110,6 +151,8 @@ def _stored_bits(source: GgufModel | Path, device: torch.device) -> int | None:
         return None
     if isinstance(source, GgufModel):
         return gguf_bits(source)
+    if is_gptq(source):
+        return read_format(source).bits
     return 16 if stored_dtype(source) == torch.bfloat16 else None
 
 

@@ -89,6 +89,6 @@ def _limits(config: QwenConfig, format: str) -> str:
             "Longer inputs need dynamic NTK and LogN scaling, which Qwen v1 and `qianwen` apply and other programs do "
             f"not: give them no more than {config.train_len:,} tokens."
         )
-    if format in ("GGUF Q4_0", "GGUF Q8_0"):
+    if format.endswith(("Q4_0", "Q8_0", "Int4", "Int8")):
         limits.append("Its weights are rounded to fewer bits, which costs some quality.")
     return " ".join(limits)

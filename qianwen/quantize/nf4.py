@@ -22,11 +22,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qianwen.model.gguf import GgufModel
-from qianwen.model.lora import adapted
 from qianwen.model.transformer import Qwen, replace_module
 from qianwen.model.weights import fill, read_weights
 from qianwen.quantize.frozen import frozen_linear
 from qianwen.quantize.linear import QuantLinear, linear_norms
+from qianwen.quantize.nibbles import joined, look_up
 from qianwen.runtime.language import tr
 from qianwen.runtime.log import console
 
@@ -65,7 +65,7 @@ class Nf4Linear(nn.Module):
             # Its inverse is multiplied, not divided by: so does bitsandbytes.
             scaled = part.float() * torch.where(size > 0, 1 / size, 0)[:, None]
             nearest = torch.bucketize(scaled, middles).to(torch.uint8)
-            parts.append(nearest[:, ::2] << 4 | nearest[:, 1::2])
+            parts.append(joined(nearest))
         linear = cls(torch.cat(parts).flatten(), *_quantize_scales(sizes), (weight.size(0), weight.size(1)))
         linear.bias = None if bias is None else bias.detach()
         return linear
@@ -75,14 +75,13 @@ class Nf4Linear(nn.Module):
         small = scale_map(self.scales.device)[self.scales.int()]
         tops = self.tops.repeat_interleave(SCALES)[: len(self.scales)]
         sizes = torch.addcmul(self.mean, small, tops).to(dtype)
-        if dtype.itemsize == 2:  # four weights of two bytes are looked up as one number of eight
-            index, values = self.codes.view(torch.uint16).int(), _fours(dtype, self.codes.device)
-        else:
-            index, values = self.codes.int(), _pairs(self.codes.device)
-        weights = values.index_select(0, index).view(dtype if dtype.itemsize == 2 else torch.float32).view(-1, BLOCK)
-        weights = weights.to(dtype).mul_(sizes[:, None])
+        weights = look_up(self.codes, CODE, dtype).view(-1, BLOCK).to(dtype).mul_(sizes[:, None])
         count = self.out_features * self.in_features
         return weights.view(-1)[:count].view(self.out_features, self.in_features)
+
+    def fast(self) -> QuantLinear:
+        """An int8 linear that answers without unpacking; the rounding to eight bits is far below that of NF4."""
+        return QuantLinear.from_float(self.dequantize(), self.bias, format="int8")
 
     @property
     def num_bytes(self) -> int:
@@ -117,22 +116,6 @@ def scale_map(device: torch.device) -> Tensor:
     return torch.tensor(sorted([*positive, *(-value for value in positive), 0.0, 1.0]), device=device)
 
 
-@functools.cache
-def _pairs(device: torch.device) -> Tensor:
-    """A byte → its two weights in fp32, as one int64 [256]."""
-    code = torch.tensor(CODE)
-    both = torch.stack((code[:, None].expand(16, 16), code.expand(16, 16)), dim=-1)
-    return both.contiguous().view(torch.int64).flatten().to(device)
-
-
-@functools.cache
-def _fours(dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Two bytes, the first lowest → their four weights in a 16-bit type, as one int64 [65536]."""
-    pairs = _pairs(torch.device("cpu")).view(torch.float32).view(256, 2).to(dtype)
-    both = torch.cat((pairs.expand(256, 256, 2), pairs[:, None].expand(256, 256, 2)), dim=-1)
-    return both.contiguous().view(torch.int64).flatten().to(device)
-
-
 @torch.no_grad()
 def nf4_model(source: GgufModel | Path, *, dtype: torch.dtype, device: torch.device | str = "cpu") -> Qwen:
     """The network of a GGUF file or weight folder with its layers' linears in NF4, all else in `dtype`.
@@ -159,11 +142,3 @@ def nf4_model(source: GgufModel | Path, *, dtype: torch.dtype, device: torch.dev
     saved = sum(linear.num_bytes for linear in made.values())
     console.print(tr("{count} linears in NF4: {size:.2f} GB", count=len(made), size=saved / 1e9))
     return model.requires_grad_(False).eval()
-
-
-def answer_fast(model: Qwen) -> Qwen:
-    """Swap the NF4 linears under adapters for int8 ones, which answer without unpacking; not to be trained further."""
-    for _, lora in adapted(model):
-        if isinstance(lora.base, Nf4Linear):
-            lora.base = QuantLinear.from_float(lora.base.dequantize(), lora.base.bias, format="int8")
-    return model

@@ -56,16 +56,21 @@ class Parity:
 @torch.inference_mode()
 def next_token_logprobs(model: Qwen, tokenizer: Tokenizer) -> Tensor:
     """Log-probabilities behind each prompt, fp32 [64, vocab_size] on the CPU."""
+    ids, positions, ends = prompt_rows(tokenizer)
+    device = next(model.parameters()).device
+    hidden = model(ids.to(device), positions.to(device))[0, ends]
+    return model.logits(hidden).float().log_softmax(-1).cpu()
+
+
+def prompt_rows(tokenizer: Tokenizer) -> tuple[Tensor, Tensor, list[int]]:
+    """The passages as one packed row, ids and positions [1, T], and where each of the 64 prompts ends in it."""
     encoded = tokenizer.encode_batch(PASSAGES)
     ends, start = [], 0
     for passage in encoded:
         ends += [start + max(len(passage) * cut // CUTS, 1) - 1 for cut in range(1, CUTS + 1)]
         start += len(passage)
-    device = next(model.parameters()).device
-    ids = torch.tensor([[token for passage in encoded for token in passage]], device=device)
-    positions = torch.cat([torch.arange(len(passage)) for passage in encoded]).unsqueeze(0).to(device)
-    hidden = model(ids, positions)[0, ends]
-    return model.logits(hidden).float().log_softmax(-1).cpu()
+    ids = torch.tensor([[token for passage in encoded for token in passage]])
+    return ids, torch.cat([torch.arange(len(passage)) for passage in encoded]).unsqueeze(0), ends
 
 
 def probe_ids(tokenizer: Tokenizer) -> Tensor:

@@ -12,8 +12,9 @@ from qianwen.model.config import QwenConfig
 from qianwen.model.lora import LoraConfig, adapted, attach, merge
 from qianwen.model.transformer import Qwen
 from qianwen.model.weights import load_weights, save_weights
+from qianwen.quantize.frozen import answer_fast
 from qianwen.quantize.linear import QuantLinear
-from qianwen.quantize.nf4 import CODE, Nf4Linear, answer_fast, nf4_model, scale_map
+from qianwen.quantize.nf4 import CODE, Nf4Linear, nf4_model, scale_map
 
 CONFIG = QwenConfig(vocab_size=96, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4)
 

@@ -1,0 +1,121 @@
+"""`qianwen quantize MODEL --to DIR`: fewer bits a weight, in the format of the published Int4 and Int8 models."""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from qianwen.runtime.language import tr
+from qianwen.runtime.log import console, progress
+
+if TYPE_CHECKING:
+    from qianwen.align.dialogues import Dialogue
+    from qianwen.tokenizer.tokenizer import Tokenizer
+
+ANSWER_LEN = 20_000  # characters of an answer made here
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizeOptions:
+    """Round MODEL's weights to 4 or 8 bits so that its answers change least, and say by how much they do.
+
+    gptq looks at what the layers are given; --data says on which dialogues, and they should be like those the model is
+    for. Without it the texts are Python's own documentation and code, in English.
+    """
+
+    model: Annotated[str, tyro.conf.Positional]
+    """A folder, GGUF file, run or hub name."""
+    to: Path
+    """The folder to write; it appears whole, replacing one of that name."""
+    bits: Literal[4, 8] = 4
+    method: Literal["gptq", "rtn"] = "gptq"
+    """rtn rounds to the nearest: no data, seconds instead of minutes, and more is lost."""
+    group_size: int = 128
+    """Inputs that share a scale; -1: all of an output."""
+    asymmetric: bool = False
+    """A zero of its own for every group: a little better, and not for every engine's fast path."""
+    act_order: bool = False
+    """Round the inputs that matter most first."""
+    damp_percent: float = 0.01
+    """Of the mean of the Hessian's diagonal, added to it."""
+    data: Path | None = None
+    """Dialogues to calibrate on, in any form `qianwen sft` reads."""
+    samples: int = 128
+    """Dialogues taken from it."""
+    seq_len: int = 512
+    """Tokens of a dialogue that are read."""
+    layout: Literal["qwen2", "qwen-v1"] = "qwen2"
+    license: str = ""
+    """For the model card: the licence these weights are under."""
+
+
+def quantize(argv: list[str]) -> int:
+    """Quantise, then print what it cost and the command that runs the copy."""
+    options = tyro.cli(QuantizeOptions, prog="qianwen quantize", args=argv)
+    from qianwen.quantize.gptq import GptqConfig
+    from qianwen.quantize.load import open_model
+    from qianwen.quantize.model_card import Origin
+    from qianwen.quantize.reduce import reduce_model
+
+    config = GptqConfig(
+        bits=options.bits,
+        group_size=options.group_size,
+        sym=not options.asymmetric,
+        damp_percent=options.damp_percent,
+        act_order=options.act_order,
+    )
+    opened = open_model(options.model)
+    texts = [] if options.method == "rtn" else _texts(options, opened.tokenizer)
+
+    def shown(layers: Iterable[int], count: int) -> Iterable[int]:
+        return progress(layers, count, tr("quantising {name} to {bits} bits", name=opened.name, bits=options.bits))
+
+    done = reduce_model(
+        opened,
+        options.to,
+        config,
+        texts,
+        seq_len=options.seq_len,
+        layout="qwen" if options.layout == "qwen-v1" else "qwen2",
+        origin=Origin(options.model, options.license),
+        progress=shown,
+    )
+    console.print(tr("{folder}: {parity}", folder=done.folder, parity=done.parity))
+    console.print(tr("Run it: {command}", command=f"qianwen chat {options.to}"))
+    return 0
+
+
+def _texts(options: QuantizeOptions, tokenizer: "Tokenizer") -> list[list[int]]:
+    """Dialogues to calibrate on, laid out in ChatML as they would be to train on."""
+    from qianwen.align.dialogues import read_dialogues
+    from qianwen.chat.chatml import render
+
+    if options.data is None:
+        console.print(tr("no --data: calibrating on Python's own documentation and code, in English"))
+        dialogues = _documentation()
+    else:
+        dialogues = read_dialogues(options.data)
+    chosen = itertools.islice(dialogues, options.samples)
+    texts = [render(each.messages, tokenizer, functions=each.functions).ids for each in chosen]
+    count = sum(min(len(text), options.seq_len) for text in texts)
+    console.print(tr("calibrating on {texts} dialogues, {tokens:,} tokens", texts=len(texts), tokens=count))
+    return texts
+
+
+def _documentation() -> Iterator["Dialogue"]:
+    """What the running Python says of itself, as questions and answers: a page of its manual, a module, in turn."""
+    from pydoc_data.topics import topics
+
+    from qianwen.align.dialogues import Dialogue
+    from qianwen.chat.messages import Message
+    from qianwen.data.readers import Rejected
+    from qianwen.data.sources import standard_library
+
+    modules = (document for document in standard_library() if not isinstance(document, Rejected))
+    for (topic, page), module in zip(topics.items(), modules, strict=False):
+        pairs = (f"Explain {topic} in Python.", page), (f"Write {module['source']}.", module["text"])
+        for question, answer in pairs:
+            yield Dialogue([Message("user", question), Message("assistant", answer[:ANSWER_LEN])])

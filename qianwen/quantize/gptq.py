@@ -1,0 +1,146 @@
+"""GPTQ: round weights so that the outputs change least (Frantar et al. 2022; the released Int4 and Int8 models).
+
+The error of a linear on its inputs X is |ΔW X|² = ΔW H ΔWᵀ with H = X Xᵀ. Inputs are rounded one after the other; what
+each rounding does to the outputs is made good by those not yet rounded, along the inverse of what is left of H:
+
+    e = (w_i − q_i) / U_ii        W_j −= e · U_ij  for all j > i        U: upper Cholesky factor of H⁻¹
+
+Blocks of 128 inputs are worked on alone and their errors passed to the rest at once. A group's grid is chosen when its
+first input is reached, from the weights as they are by then. In order of activation (`act_order`) the inputs that
+matter most are rounded first, while most others can still make good; groups stay where they lie (static groups), their
+grids chosen beforehand, so the result is laid out and as fast as any other.
+
+`nearest` rounds on the same grids without looking: the baseline. Not here: where H comes from (`calibrate.py`).
+Shapes: N outputs, K inputs, G groups.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from qianwen.quantize.groups import Groups, group_order
+from qianwen.runtime.errors import ConfigError
+from qianwen.runtime.language import tr
+
+BLOCK = 128  # inputs whose errors reach the rest at once
+BITS = (4, 8)
+ATTEMPTS = 6  # dampings tried, each ten times the last, until H has an inverse
+
+
+@dataclass(frozen=True, kw_only=True)
+class GptqConfig:
+    """The grid and the solver; the defaults are those of the released models."""
+
+    bits: int = 4
+    group_size: int = 128  # inputs; -1: all inputs of an output
+    sym: bool = True  # zero is the middle code
+    damp_percent: float = 0.01  # of the mean of H's diagonal, added to it
+    act_order: bool = False  # round the inputs that matter most first
+
+    def __post_init__(self) -> None:
+        if self.bits not in BITS:
+            known = ", ".join(map(str, BITS))
+            raise ConfigError(tr("{bits} bits is not supported; choose one of {known}", bits=self.bits, known=known))
+        if self.group_size != -1 and (self.group_size < 32 or self.group_size % 32):
+            message = "group_size = {size} is no multiple of 32, nor -1 for one group of all inputs"
+            raise ConfigError(tr(message, size=self.group_size))
+        if not 0 < self.damp_percent < 1:
+            raise ConfigError(tr("damp_percent = {value} is not between 0 and 1", value=self.damp_percent))
+
+    def size(self, inputs: int) -> int:
+        """Inputs of a group in a matrix that has so many."""
+        return inputs if self.group_size == -1 else min(self.group_size, inputs)
+
+
+class Hessian:
+    """Σ x xᵀ over the inputs of a linear, fp32 [K, K], and how many there were."""
+
+    def __init__(self, inputs: int, device: torch.device | str = "cpu") -> None:
+        self.sum = torch.zeros(inputs, inputs, device=device)
+        self.count = 0
+
+    def add(self, x: Tensor) -> None:
+        """x [..., K] of any float type."""
+        x = x.reshape(-1, x.size(-1)).float()
+        self.sum.addmm_(x.T, x)
+        self.count += len(x)
+
+    def mean(self) -> Tensor:
+        return self.sum / max(self.count, 1)
+
+
+def nearest(weight: Tensor, config: GptqConfig) -> Groups:
+    """Every weight [N, K] to the nearest code of its group's grid."""
+    rows, size = weight.float().T, config.size(weight.size(1))
+    scales, zeros = _grids(rows, size, config)
+    group_of = group_order(len(rows), size)
+    codes = _codes(rows, scales.float()[group_of.long()], zeros[group_of.long()], config.bits)
+    return _groups(codes, scales, zeros, group_of, config)
+
+
+def gptq(weight: Tensor, hessian: Tensor, config: GptqConfig) -> Groups:
+    """The codes for `weight` [N, K] that change its outputs least on inputs with this H [K, K]."""
+    inputs = weight.size(1)
+    size, unused = config.size(inputs), hessian.diagonal() == 0
+    group_of = group_order(inputs, size)
+    rows = weight.float().T.contiguous()  # one input after the other [K, N]
+    rows[unused] = 0
+    scales, zeros = _grids(rows, size, config)
+    order = hessian.diagonal().argsort(descending=True) if config.act_order else torch.arange(inputs)
+    rows, group = rows[order], group_of[order].tolist()
+    upper = _inverse_factor(hessian[order][:, order], unused[order], config.damp_percent)
+    codes = torch.empty_like(rows)
+    for start in range(0, inputs, BLOCK):
+        end = min(start + BLOCK, inputs)
+        errors = torch.empty(end - start, rows.size(1))
+        for i in range(start, end):
+            if not config.act_order and i % size == 0:
+                scales[group[i]], zeros[group[i]] = (part[0] for part in _grids(rows[i : i + size], size, config))
+            scale, zero = scales[group[i]].float(), zeros[group[i]]
+            codes[i] = _codes(rows[i], scale, zero, config.bits)
+            errors[i - start] = (rows[i] - (codes[i] - zero) * scale) / upper[i, i]
+            rows[i + 1 : end].addr_(upper[i, i + 1 : end], errors[i - start], alpha=-1)
+        rows[end:].addmm_(upper[start:end, end:].T, errors, alpha=-1)
+    return _groups(codes[order.argsort()], scales, zeros, group_of, config)
+
+
+def _groups(codes: Tensor, scales: Tensor, zeros: Tensor, group_of: Tensor, config: GptqConfig) -> Groups:
+    """From inputs first to outputs first, in the types they are kept in."""
+    codes, zeros = codes.to(torch.uint8), zeros.to(torch.uint8)
+    return Groups(config.bits, codes.T.contiguous(), scales.T.contiguous(), zeros.T.contiguous(), group_of)
+
+
+def _grids(rows: Tensor, size: int, config: GptqConfig) -> tuple[Tensor, Tensor]:
+    """Scale (fp16, as stored) and zero of each group of fp32 [K, N], both [G, N]."""
+    groups = F.pad(rows, (0, 0, 0, -len(rows) % size)).unflatten(0, (-1, size))
+    low, high, top = groups.amin(1).clamp_max(0), groups.amax(1).clamp_min(0), 2**config.bits - 1
+    if config.sym:
+        high = torch.maximum(-low, high)
+        low = -high
+    scale = ((high - low) / top).half()
+    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+    middle = torch.full_like(low, (top + 1) / 2)
+    return scale, middle if config.sym else (-low / scale.float()).round_().clamp_(0, top)
+
+
+def _codes(rows: Tensor, scale: Tensor, zero: Tensor, bits: int) -> Tensor:
+    return (rows / scale + zero).round_().clamp_(0, 2**bits - 1)
+
+
+def _inverse_factor(hessian: Tensor, unused: Tensor, damp_percent: float) -> Tensor:
+    """U with Uᵀ U = H⁻¹, H damped until it has one. An input that is always zero is left to itself."""
+    hessian = hessian.clone()
+    diagonal = hessian.diagonal()
+    diagonal[unused] = 1
+    damp = damp_percent * diagonal.mean().clone()
+    for _ in range(ATTEMPTS):
+        diagonal += damp
+        factor, failed = torch.linalg.cholesky_ex(hessian)
+        if not failed:
+            inverse, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(factor), upper=True)
+            if not failed:
+                return inverse
+        damp *= 10
+    raise ConfigError(tr("the calibration inputs are not finite or all alike: give other data with --data"))

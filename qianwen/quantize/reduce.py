@@ -1,0 +1,228 @@
+"""MODEL → a folder in GPTQ's format with fewer bits a weight (`qianwen quantize`; the released run_gptq.py).
+
+    read a layer → quantise it on its real activations → write its codes → forget it
+
+Memory holds one layer, the embedding and the states of the calibration rows, whatever the size of the model. The
+folder is what AutoGPTQ, optimum, vLLM and `load_model` read: int32 codes, fp16 scales, all else fp16.
+
+The 64 prompts of `parity.py` go through the layers as they were beside those as they become, so the result says what
+the bits cost. Not here: the solver (`gptq.py`), the order of a layer's linears (`calibrate.py`).
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qianwen.model.gguf import GgufModel
+from qianwen.model.transformer import Layer, Qwen
+from qianwen.model.weights import CONFIG, V1_NAMES, Layout, Plan, Stack, read_weights, stacks, write_shards
+from qianwen.quantize import calibrate
+from qianwen.quantize.calibrate import LINEARS
+from qianwen.quantize.folder import write_json, write_settings
+from qianwen.quantize.gptq import GptqConfig
+from qianwen.quantize.gptq_folder import QUANTIZATION
+from qianwen.quantize.groups import Groups, shapes, to_gptq
+from qianwen.quantize.load import LoadedModel, OpenModel
+from qianwen.quantize.model_card import Origin, model_card
+from qianwen.quantize.parity import Parity, compare, prompt_rows
+from qianwen.runtime.device import compute_dtype
+from qianwen.runtime.errors import DataError
+from qianwen.runtime.files import atomic_file, atomic_folder
+from qianwen.runtime.language import tr
+
+Texts = Sequence[Sequence[int]]
+Progress = Callable[[Iterable[int], int], Iterable[int]]  # numbers and their count → the numbers, shown as they pass
+FLOATS = torch.float16  # of what is not quantised, as published
+BIAS = "bias"
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """Where the folder is, and how far its answers are from those of its source."""
+
+    folder: Path
+    parity: Parity
+
+
+def reduce_model(
+    opened: OpenModel,
+    folder: str | Path,
+    config: GptqConfig,
+    texts: Texts = (),
+    *,
+    seq_len: int = 2048,
+    layout: Layout = "qwen2",
+    origin: Origin | None = None,
+    progress: Progress | None = None,
+) -> Reduced:
+    """Quantise a model into `folder`, which appears whole. Without `texts` of token ids, round to nearest.
+
+    Raises DataError for texts without a token, and what reading raises.
+    """
+    if texts and not any(len(text) for text in texts):
+        raise DataError(tr("there is nothing to calibrate on: the texts are empty"))
+    dtype = compute_dtype(torch.device("cpu"))
+    source = opened.source
+    model, parameters = (
+        source.read(dtype, "cpu") if isinstance(source, GgufModel) else read_weights(source, dtype, "cpu")
+    )
+    work = _Work(model, parameters, config, layout)
+    rows = [row for row in calibrate.packed_rows(texts, seq_len) if row[0].numel()]
+    with atomic_folder(folder) as inside:
+        wanted = stacks(model, V1_NAMES if layout == "qwen" else ())
+        plans = dict(_plans(wanted, config, layout))
+        tensors = work.run(wanted, rows, prompt_rows(opened.tokenizer), progress)
+        write_shards(inside, plans, _in_order(plans, tensors))
+        assert work.parity is not None
+        _describe(opened, model, inside, config, layout, (origin or Origin(opened.name), work.parity, Path(folder)))
+    return Reduced(Path(folder), work.parity)
+
+
+class _Work:
+    """The pass over the layers; what it yields is each layer's tensors as the file has them."""
+
+    def __init__(
+        self, model: Qwen, parameters: Iterator[tuple[str, Tensor]], config: GptqConfig, layout: Layout
+    ) -> None:
+        self.model, self.config, self.layout = model, config, layout
+        self.parity: Parity | None = None
+        self._parameters = parameters
+        self._waiting: tuple[str, Tensor] | None = None
+
+    def run(
+        self, wanted: dict[str, Stack], texts: Sequence[tuple[Tensor, Tensor]], probe: tuple[Tensor, Tensor, list[int]],
+        progress: Progress | None,
+    ) -> Iterator[dict[str, Tensor]]:  # fmt: skip
+        """The file's tensors: the embedding, then layer after layer, then the rest."""
+        config, ids, positions, ends = self.model.config, *probe
+        first = self._take("model.embed_tokens.")
+        table = first["model.embed_tokens.weight"]
+        rows = calibrate.start(config, table, texts)
+        before, after = (calibrate.start(config, table, [(ids, positions)]) for _ in range(2))
+        yield _file_tensors(wanted, first, {}, self.layout)
+        layers = range(config.num_hidden_layers)
+        for index in progress(layers, len(layers)) if progress else layers:
+            own = self._take(f"model.layers.{index}.")
+            layer = self.model.model.layers[index]
+            assert isinstance(layer, Layer)
+            prefix = f"model.layers.{index}."
+            layer.load_state_dict({name.removeprefix(prefix): value for name, value in own.items()}, assign=True)
+            calibrate.advance(layer, before)
+            made = calibrate.quantize_layer(layer, index, rows, self.config)
+            calibrate.advance(layer, after)
+            yield _file_tensors(wanted, own, {prefix + name: groups for name, groups in made.items()}, self.layout)
+            layer.to("meta")
+        last = self._take("")
+        norm, head = self.model.model.norm, last.get("lm_head.weight", table)
+        norm.load_state_dict({"weight": last["model.norm.weight"]}, assign=True)
+        self.parity = compare(*(_logprobs(norm(row[0].states)[0, ends], head) for row in (before, after)))
+        yield _file_tensors(wanted, last, {}, self.layout)
+
+    def _take(self, prefix: str) -> dict[str, Tensor]:
+        """The parameters that arrive next under `prefix`."""
+        taken: dict[str, Tensor] = {}
+        if self._waiting is not None:
+            taken[self._waiting[0]], self._waiting = self._waiting[1], None
+        for name, tensor in self._parameters:
+            if not name.startswith(prefix):
+                self._waiting = (name, tensor)
+                break
+            taken[name] = tensor
+        return taken
+
+
+@torch.no_grad()
+def _logprobs(hidden: Tensor, head: Tensor) -> Tensor:
+    return (hidden @ head.T).float().log_softmax(-1)
+
+
+def _is_coded(stack: Stack) -> bool:
+    """Whether a tensor of the file is a linear of a layer."""
+    return all(
+        name.startswith("model.layers.") and name.endswith(tuple(f"{n}.weight" for n in LINEARS))
+        for name in stack.names
+    )
+
+
+def _plans(wanted: dict[str, Stack], config: GptqConfig, layout: Layout) -> Iterator[tuple[str, Plan]]:
+    for name, stack in wanted.items():
+        if not _is_coded(stack):
+            yield name, (FLOATS, stack.shape)
+            continue
+        outputs, inputs = stack.shape
+        module = name.removesuffix("weight")
+        for part, plan in shapes(outputs, inputs, -(-inputs // config.size(inputs)), config.bits).items():
+            yield module + part, plan
+        if layout == "qwen" and module + BIAS not in wanted:  # published v1 models have one everywhere
+            yield module + BIAS, (FLOATS, (outputs,))
+
+
+def _file_tensors(
+    wanted: dict[str, Stack], own: dict[str, Tensor], made: dict[str, Groups], layout: Layout
+) -> dict[str, Tensor]:
+    """What the file holds of some of our parameters, under its names."""
+    found: dict[str, Tensor] = {}
+    for name, stack in wanted.items():
+        if stack.names[0] not in own:
+            continue
+        if not _is_coded(stack):
+            found[name] = torch.cat([own[part] for part in stack.names])
+            continue
+        module = name.removesuffix("weight")
+        parts = [made[part.removesuffix(".weight")] for part in stack.names]
+        whole = Groups(
+            parts[0].bits,
+            torch.cat([part.codes for part in parts]),
+            torch.cat([part.scales for part in parts]),
+            torch.cat([part.zeros for part in parts]),
+            parts[0].group_of,
+        )
+        found |= {module + part: tensor for part, tensor in to_gptq(whole).items()}
+        if layout == "qwen" and module + BIAS not in wanted:
+            found[module + BIAS] = torch.zeros(stack.shape[0])
+    return found
+
+
+def _in_order(plans: dict[str, Plan], batches: Iterator[dict[str, Tensor]]) -> Iterator[Tensor]:
+    """The tensors in the order of `plans`, which asks for them batch by batch."""
+    held: dict[str, Tensor] = {}
+    for name in plans:
+        while name not in held:
+            held |= next(batches)
+        yield held.pop(name)
+
+
+def _describe(
+    opened: OpenModel,
+    model: Qwen,
+    inside: Path,
+    config: GptqConfig,
+    layout: Layout,
+    done: tuple[Origin, Parity, Path],
+) -> None:
+    """The files beside the weights: config, tokenizer, settings and card."""
+    said = {
+        "bits": config.bits,
+        "group_size": config.group_size,
+        "damp_percent": config.damp_percent,
+        "desc_act": config.act_order,
+        "static_groups": config.act_order,
+        "sym": config.sym,
+        "true_sequential": True,
+        "model_name_or_path": None,
+        "model_file_base_name": "model",
+    }
+    raw: dict[str, Any] = model.config.to_hf("qwen" if layout == "qwen" else "") | {"torch_dtype": "float16"}
+    write_json(inside / CONFIG, raw | {QUANTIZATION: said | {"quant_method": "gptq", "checkpoint_format": "gptq"}})
+    write_json(inside / "quantize_config.json", said)
+    settings: dict[str, Any] = {"chat": opened.chat, "layout": layout, "generation": opened.generation}
+    write_settings(model.config, opened.tokenizer, inside, **settings)
+    origin, parity, folder = done
+    loaded = LoadedModel(model, opened.tokenizer, model.config, opened.generation, opened.name, opened.chat)
+    command = f"qianwen chat {folder}" if layout == "qwen" else f"vllm serve {folder} --served-model-name {opened.name}"
+    with atomic_file(inside / "README.md", "w") as file:
+        file.write(model_card(loaded, origin, parity, format=f"GPTQ Int{config.bits}", command=command))

@@ -1,0 +1,62 @@
+"""`qianwen quantize` as a user types it, on a model made here."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from qianwen.cli import main
+from qianwen.model.config import QwenConfig
+from qianwen.model.transformer import Qwen
+from qianwen.quantize.folder import write_folder
+from qianwen.runtime.files import atomic_folder, write_jsonl
+from qianwen.tokenizer.tokenizer import Tokenizer
+from qianwen.tokenizer.vocab import Vocabulary, qwen_special_tokens
+
+
+@pytest.fixture(autouse=True)
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder `base` with a random model over bytes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("QIANWEN_CACHE", str(tmp_path / "cache"))
+    tokenizer = Tokenizer(Vocabulary({bytes([byte]): byte for byte in range(256)}, qwen_special_tokens(256)))
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1}
+    model = Qwen(QwenConfig(vocab_size=464, max_position_embeddings=256, **shape)).init_weights(0)
+    with atomic_folder("base") as folder:
+        write_folder(model, tokenizer, folder, chat=True)
+
+
+def bits_of(folder: str) -> int:
+    return json.loads(Path(folder, "config.json").read_text())["quantization_config"]["bits"]
+
+
+def test_on_dialogues(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"messages": [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4."}]}
+    write_jsonl("dialogues.jsonl", [row] * 5)
+    asked = ["quantize", "base", "--to", "small", "--data", "dialogues.jsonl", "--samples", "3", "--group-size", "32"]
+    assert main(asked) == 0
+    said = capsys.readouterr().out
+    assert "calibrating on 3 dialogues" in said and "over 64 prompts" in said and "qianwen chat small" in said
+    assert bits_of("small") == 4
+    assert main(["generate", "small", "--prompt", "2", "--max-tokens", "3"]) == 0
+
+
+def test_to_nearest_and_on_its_own_texts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["quantize", "base", "--to", "near", "--method", "rtn", "--bits", "8", "--group-size", "-1"]) == 0
+    assert bits_of("near") == 8 and "calibrating" not in capsys.readouterr().out
+    assert main(["quantize", "base", "--to", "own", "--samples", "4", "--group-size", "32"]) == 0
+    assert "no --data" in capsys.readouterr().out and bits_of("own") == 4
+
+
+@pytest.mark.parametrize(
+    ("argv", "complaint"),
+    [
+        (["base", "--to", "out", "--data", "absent.jsonl"], "absent.jsonl: no such file"),
+        (["base", "--to", "out", "--group-size", "50"], "group_size = 50"),
+        (["nothing", "--to", "out"], "nothing is no model"),
+    ],
+)
+def test_slips_get_one_clear_line(capsys: pytest.CaptureFixture[str], argv: list[str], complaint: str) -> None:
+    assert main(["quantize", *argv]) == 1
+    assert complaint in capsys.readouterr().err
+    assert not Path("out").exists()
