@@ -3,7 +3,7 @@
     work/screened/00000/     read → repair → language → personal data → rules → keys       (screen.py, part by part)
     work/duplicates/         exact, same address, near: which document stays for which     (dedup.py, over all parts)
     work/benchmarks/         the runs of words that benchmark texts hold                   (decontaminate.py)
-    work/finished/00000/     what is left, without what benchmarks hold                (finish.py, part by part)
+    work/finished/00000/     what is left, without what scorers or benchmarks exclude  (finish.py, part by part)
     documents/               the result: Parquet, one file a part, with a manifest
     dropped/  counts.json  contamination.json  report.html
 
@@ -31,6 +31,7 @@ from qianwen.data.finish import finish_part, total
 from qianwen.data.minhash import MinHashConfig, shingle_sets
 from qianwen.data.parts import plan
 from qianwen.data.pipeline import folder_hash, stage
+from qianwen.data.scoring import Scorer
 from qianwen.data.screen import KEY_COLUMNS, CurateConfig, screen_part
 from qianwen.data.words import Texts, by_size
 from qianwen.runtime.errors import DataError
@@ -46,9 +47,12 @@ def curate(
     *,
     benchmarks: Sequence[str] = (),
     blocked: Iterable[str] = (),
+    scorers: Sequence[Scorer] = (),
     workers: int | None = None,
 ) -> dict[str, Any]:
     """Fill `output` and return the counts. Raises DataError when nothing can be read, or nothing is left."""
+    for scorer in scorers:
+        scorer.load()  # what is wrong with it is said before hours of reading
     work = output / "work"
     with lock(work):
         parts = plan(list(inputs))
@@ -60,7 +64,10 @@ def curate(
         tests = work / "benchmarks"
         texts = list(benchmark_texts(benchmarks))
         stage(tests, {"texts": _texts_hash(texts)}, lambda folder: _index(texts, folder))
-        finished = _finished(screened, hashes, marks, tests, work, workers)
+        settings = {"passed": _filters(config, scorers, texts)}
+        settings |= {"scorers": [dataclasses.asdict(scorer) for scorer in scorers]}
+        settings |= {"models": [scorer.mark() for scorer in scorers]}
+        finished = _finished(screened, hashes, marks, tests, settings, workers)
         counts = _publish(screened, finished, marks, tests, output)
         _sweep(work)
     if not counts["kept"]["documents"]:
@@ -197,11 +204,20 @@ def _index(texts: list[tuple[str, str, str]], folder: Path) -> None:
 # ---- the last pass -----------------------------------------------------------------------------------------------
 
 
+def _filters(config: CurateConfig, scorers: Sequence[Scorer], texts: Sequence[Any]) -> str:
+    """What a document of the result has passed, to be kept with it."""
+    filters = [*config.rules, f"duplicates {config.near.threshold:g}"]
+    filters += [f"{scorer.name} {scorer.least:g}" for scorer in scorers]
+    if config.identify:
+        filters.insert(0, f"language {config.min_probability:g}")
+    return ", ".join([*filters, f"{len(texts)} benchmark texts"] if texts else filters)
+
+
 def _finished(
-    screened: list[Path], hashes: list[str], marks: Path, tests: Path, work: Path, workers: int | None
+    screened: list[Path], hashes: list[str], marks: Path, tests: Path, settings: dict[str, Any], workers: int | None
 ) -> list[Path]:
-    folders = [work / "finished" / folder.name for folder in screened]
-    common = {"duplicates": folder_hash(marks), "benchmarks": folder_hash(tests)}
+    folders = [marks.parent / "finished" / folder.name for folder in screened]
+    common = settings | {"duplicates": folder_hash(marks), "benchmarks": folder_hash(tests)}
     tasks = [
         {
             "screened": str(before), "folder": str(after), "number": number, "marks": str(marks), "tests": str(tests),

@@ -41,6 +41,7 @@ def write_report(output: Path) -> Path:
     _funnel(page, counts)
     _tables(page, counts)
     _lengths(page, counts)
+    _scores(page, counts["scorers"])
     samples, clusters = _samples(output)
     _drops(page, samples)
     _clusters(page, clusters, counts)
@@ -94,6 +95,21 @@ def _lengths(page: Page, counts: dict[str, Any]) -> None:
     if counts["personal"]:
         page.paragraph(tr("Personal data taken out of the text:"))
         page.table([tr("kind"), tr("found")], counts["personal"].items())
+
+
+def _scores(page: Page, scorers: dict[str, dict[str, Any]]) -> None:
+    if not scorers:
+        return
+    page.section(tr("Scores"))
+    figure, axes = new_axes(len(scorers))
+    for plot, (name, found) in zip(axes, scorers.items(), strict=True):
+        width = 1 / len(found["scores"])
+        plot.bar([(place + 0.5) * width for place in range(len(found["scores"]))], found["scores"], width=0.9 * width)
+        plot.set_xlabel(name)
+        plot.set_ylabel(tr("documents"))
+    page.figure(figure, tr("What each scorer says of the documents that rules and duplicates left"))
+    header = [tr("scorer"), tr("documents judged"), tr("below its threshold")]
+    page.table(header, [(name, sum(found["scores"]), found["below"]) for name, found in scorers.items()])
 
 
 def _dropped(output: Path) -> Iterator[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """The last pass over a part, and what all parts add up to.
 
-documents.parquet    what is left after duplicates and benchmark texts were taken out
-dropped.jsonl.zst    those, each with the document that stays for it, or the benchmark text it holds
+documents.parquet    what is left after duplicates, what scorers score low and benchmark texts were taken out
+dropped.jsonl.zst    those, each with the document that stays for it, its score, or the benchmark text it holds
 counts.json          how many, by reason, language and corpus
 """
 
@@ -19,9 +19,10 @@ from qianwen.data.decontaminate import Benchmarks, contaminated
 from qianwen.data.dedup import ADDRESS, EXACT, NEAR
 from qianwen.data.pipeline import corpus_of, stage
 from qianwen.data.readers import Document
+from qianwen.data.scoring import BINS, Score, Scorer, histogram, scores
 from qianwen.data.screen import HEAD, TEXT_COLUMNS
 from qianwen.data.words import Texts, by_size
-from qianwen.runtime.files import write_jsonl
+from qianwen.runtime.files import verify_folder, write_jsonl
 
 HOW = {EXACT: "exact", ADDRESS: "address", NEAR: "near"}
 RESULT = (*TEXT_COLUMNS, "lang_probability")
@@ -34,58 +35,96 @@ def finish_part(task: dict[str, Any]) -> int:
 
 
 def _finish(task: dict[str, Any], folder: Path) -> None:
-    marks, number = Path(task["marks"]), task["number"]
-    first = np.load(marks / "first.npy")
-    here = slice(first[number], first[number + 1])
-    how, stays = (np.load(marks / f"{name}.npy", mmap_mode="r")[here] for name in ("how", "stays"))
-    sources = parquet.read_table(marks / "sources.parquet").to_pydict()
-    source_of = dict(zip(sources["document"], sources["source"], strict=True))
-    benchmarks = Benchmarks.load(Path(task["tests"]))
-    names = json.loads((Path(task["tests"]) / "names.json").read_text(encoding="utf-8"))
-    dropped: list[dict[str, Any]] = []
-    hits: Counter[int] = Counter()
-    left_by: dict[str, Counter[str]] = {}
+    verify_folder(task["screened"])
+    last = _LastPass(task)
     begin = 0
     with parquet.ParquetFile(Path(task["screened"]) / "documents.parquet") as file:
-        result = pa.schema([file.schema_arrow.field(name) for name in RESULT])
+        known = [file.schema_arrow.field(name) for name in RESULT]
+        result = pa.schema([*known, ("passed", pa.string()), *((f"score_{name}", pa.float32()) for name in last.seen)])
         with parquet.ParquetWriter(folder / "documents.parquet", result, compression="zstd") as writer:
             for group in range(file.num_row_groups):
                 table = file.read_row_group(group, columns=list(RESULT))
-                rows = slice(begin, begin + len(table))
+                left = last.left_of(table, begin)
                 begin += len(table)
-                alive = how[rows] == 0
-                hit = _hits(table, alive, benchmarks)
-                for row in np.flatnonzero(~alive).tolist():
-                    detail = source_of[int(stays[rows][row])]
-                    dropped.append(_dropped(table, row, "duplicates", HOW[int(how[rows][row])], detail))
-                for row in np.flatnonzero(hit >= 0).tolist():
-                    hits[int(hit[row])] += 1
-                    dropped.append(_dropped(table, row, "benchmarks", "contaminated", names[hit[row]]))
-                left = table.filter(pa.array(alive & (hit < 0)))
                 if len(left):
-                    _count(left, left_by)
-                    writer.write_table(left.combine_chunks(), row_group_size=len(left))
-    write_jsonl(folder / "dropped.jsonl.zst", dropped)
-    reasons = Counter(f"{row['stage']} {row['reason']}" for row in dropped)
-    counts = {"hits": sorted(hits.items()), "dropped": dict(sorted(reasons.items())), "left": left_by}
-    (folder / "counts.json").write_text(json.dumps(counts, sort_keys=True, ensure_ascii=False), encoding="utf-8")
+                    _count(left, last.left_by)
+                    writer.write_table(left.cast(result).combine_chunks(), row_group_size=len(left))
+    write_jsonl(folder / "dropped.jsonl.zst", last.dropped)
+    (folder / "counts.json").write_text(json.dumps(last.counts(), sort_keys=True, ensure_ascii=False), encoding="utf-8")
 
 
-def _hits(table: pa.Table, alive: np.ndarray, benchmarks: Benchmarks) -> np.ndarray:
-    """The benchmark text in each document that is alive, −1 for none [D]."""
-    hit = np.full(len(table), -1, dtype=np.int64)
-    if not benchmarks.runs:
-        return hit
-    rows = np.flatnonzero(alive)
-    texts = table["text"].take(pa.array(rows)).to_pylist()
-    found = [contaminated(Texts(some), benchmarks) for some in by_size(texts)]
-    hit[rows] = np.concatenate(found) if found else hit[rows]
-    return hit
+class _LastPass:
+    """What the last pass knows, and what it has found so far."""
+
+    def __init__(self, task: dict[str, Any]) -> None:
+        marks, tests = Path(task["marks"]), Path(task["tests"])
+        first = np.load(marks / "first.npy")
+        here = slice(first[task["number"]], first[task["number"] + 1])
+        self.how, self.stays = (np.load(marks / f"{name}.npy", mmap_mode="r")[here] for name in ("how", "stays"))
+        sources = parquet.read_table(marks / "sources.parquet").to_pydict()
+        self.source_of = dict(zip(sources["document"], sources["source"], strict=True))
+        self.benchmarks = Benchmarks.load(tests)
+        self.names = json.loads((tests / "names.json").read_text(encoding="utf-8"))
+        self.passed = task["settings"]["passed"]
+        self.scorers = [Scorer(**one) for one in task["settings"]["scorers"]]
+        self.loaded: list[Score] = [scorer.load() for scorer in self.scorers]
+        self.seen = {scorer.name: {"scores": [0] * BINS, "below": 0} for scorer in self.scorers}
+        self.hits: Counter[int] = Counter()
+        self.left_by: dict[str, Counter[str]] = {}
+        self.dropped: list[dict[str, Any]] = []
+
+    def left_of(self, table: pa.Table, begin: int) -> pa.Table:
+        """The rows of `table` that stay, with their new columns; it begins at row `begin` of the part."""
+        how, stays = (column[begin : begin + len(table)] for column in (self.how, self.stays))
+        for row in np.flatnonzero(how != 0).tolist():
+            self._drop(table, row, "duplicates", HOW[int(how[row])], self.source_of[int(stays[row])])
+        alive = np.flatnonzero(how == 0)
+        left, columns = self._scored(table.take(pa.array(alive)))
+        hit = _hits(left, self.benchmarks)
+        for row in np.flatnonzero(hit >= 0).tolist():
+            self.hits[int(hit[row])] += 1
+            self._drop(left, row, "benchmarks", "contaminated", self.names[hit[row]])
+        left = left.append_column("passed", pa.array([self.passed] * len(left), pa.string()))
+        for name, numbers in columns.items():
+            left = left.append_column(f"score_{name}", pa.array(numbers, pa.float32(), from_pandas=True))
+        return left.filter(pa.array(hit < 0))
+
+    def _scored(self, table: pa.Table) -> tuple[pa.Table, dict[str, np.ndarray]]:
+        """The rows that every scorer lets pass, and their numbers."""
+        if not self.scorers:
+            return table, {}
+        texts, langs, kinds = (table[name].to_pylist() for name in ("text", "lang", "kind"))
+        found: dict[str, np.ndarray] = {}
+        passes = np.ones(len(table), dtype=bool)
+        for scorer, score in zip(self.scorers, self.loaded, strict=True):
+            judged = np.array([scorer.judges(*pair) for pair in zip(langs, kinds, strict=True)], dtype=bool)
+            numbers = scores(scorer, score, texts, judged)
+            below = numbers < scorer.least  # NaN is not
+            for row in np.flatnonzero(below & passes).tolist():
+                self._drop(table, row, "scores", scorer.name, f"{numbers[row]:.3f}")
+            passes &= ~below
+            found[scorer.name] = numbers
+            seen = self.seen[scorer.name]
+            seen["scores"] = [a + b for a, b in zip(seen["scores"], histogram(numbers), strict=True)]
+            seen["below"] += int(below.sum())
+        return table.filter(pa.array(passes)), {name: numbers[passes] for name, numbers in found.items()}
+
+    def _drop(self, table: pa.Table, row: int, stage_: str, reason: str, detail: str) -> None:
+        source, lang, text = (table[name][row].as_py() for name in ("source", "lang", "text"))
+        entry = {"stage": stage_, "reason": reason, "source": source, "detail": detail, "lang": lang}
+        self.dropped.append(entry | {"head": text[:HEAD]})
+
+    def counts(self) -> dict[str, Any]:
+        reasons = Counter(f"{row['stage']} {row['reason']}" for row in self.dropped)
+        found = {"hits": sorted(self.hits.items()), "dropped": dict(sorted(reasons.items())), "left": self.left_by}
+        return found | {"scorers": self.seen}
 
 
-def _dropped(table: pa.Table, row: int, stage_: str, reason: str, detail: str) -> dict[str, Any]:
-    source, lang, text = (table[name][row].as_py() for name in ("source", "lang", "text"))
-    return {"stage": stage_, "reason": reason, "source": source, "detail": detail, "lang": lang, "head": text[:HEAD]}
+def _hits(table: pa.Table, benchmarks: Benchmarks) -> np.ndarray:
+    """The benchmark text in each document, −1 for none [D]."""
+    if not benchmarks.runs or not len(table):
+        return np.full(len(table), -1, dtype=np.int64)
+    return np.concatenate([contaminated(Texts(some), benchmarks) for some in by_size(table["text"].to_pylist())])
 
 
 def _count(table: pa.Table, by: dict[str, Counter[str]]) -> None:
@@ -107,12 +146,13 @@ def total(
 ) -> tuple[dict[str, Any], dict[str, dict[str, int]]]:
     """The counts of a curation, and how many documents held each benchmark text that was found."""
     funnel: dict[str, Counter[str]] = {
-        name: Counter() for name in ("read", "language", "rules", "duplicates", "benchmarks")
+        name: Counter() for name in ("read", "language", "rules", "duplicates", "scores", "benchmarks")
     }
     before: dict[str, dict[str, list[int]]] = {}
     left: dict[str, Counter[str]] = {}
     hits: Counter[int] = Counter()
     personal: Counter[str] = Counter()
+    judged: dict[str, dict[str, Any]] = {}
     num_read = 0
     for folder in screened:
         counts = json.loads((folder / "counts.json").read_text(encoding="utf-8"))
@@ -132,6 +172,10 @@ def total(
             funnel[stage_][reason] += count
         for name, found in counts["left"].items():
             left.setdefault(name, Counter()).update(found)
+        for name, found in counts["scorers"].items():
+            sums = judged.setdefault(name, {"scores": [0] * BINS, "below": 0})
+            sums["scores"] = [a + b for a, b in zip(sums["scores"], found["scores"], strict=True)]
+            sums["below"] += found["below"]
     by = {
         name: _table(before.get(name, {}), left.get(name, Counter()), left.get(f"{name}_bytes", Counter()))
         for name in ("lang", "corpus", "length")
@@ -147,6 +191,7 @@ def total(
             "bytes": sum(left.get("lang_bytes", Counter()).values()),
         },
         "personal": dict(personal.most_common()),
+        "scorers": judged,
         "pairs": json.loads((marks / "counts.json").read_text()),
         "benchmarks": json.loads((tests / "counts.json").read_text()) | {"found": len(hits)},
         **{f"by_{name}": found for name, found in by.items()},

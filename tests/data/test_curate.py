@@ -1,9 +1,12 @@
 """A whole curation: every document is kept or dropped for a reason, and the result depends on the input alone."""
 
+import dataclasses
 import gzip
 import hashlib
 import json
 import random
+import sys
+import types
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,6 +17,7 @@ pytest.importorskip("fasttext", reason="fastText comes with the extra `data`")
 from qianwen.data import parts
 from qianwen.data.curate import curate
 from qianwen.data.curate_report import write_report
+from qianwen.data.scoring import Scorer
 from qianwen.data.screen import CurateConfig
 from qianwen.runtime.errors import ConfigError, DataError
 from qianwen.runtime.files import read_jsonl, verify_folder, write_jsonl
@@ -166,6 +170,32 @@ def test_a_changed_input_or_setting_remakes_what_follows(inputs: Path, tmp_path:
     curate([str(inputs)], tmp_path / "out", CurateConfig(scrub=False), workers=1)
     kept = texts(tmp_path / "out")
     assert "ann@mail.org" in kept["mail:1"] and "leak:1" in kept
+
+
+def mentions_of(word: str):
+    """A scorer: 0.1 for texts that hold the word, 0.9 for the others."""
+    return lambda given: [0.1 if word in text else 0.9 for text in given]
+
+
+def test_a_scorer_drops_by_name_and_leaves_its_numbers(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = types.ModuleType("a_users_filters")
+    module.mentions_of = mentions_of  # pyrefly: ignore
+    monkeypatch.setitem(sys.modules, "a_users_filters", module)
+    scorer = Scorer(name="no_mail", function="a_users_filters:mentions_of", model="[EMAIL]")
+    counts = run(inputs, tmp_path / "out", scorers=[scorer])
+    (gone,) = [row for row in dropped(tmp_path / "out") if row["stage"] == "scores"]
+    assert (gone["source"], gone["reason"], gone["detail"]) == ("mail:1", "no_mail", "0.100")
+    assert counts["dropped"]["scores"] == {"no_mail": 1} and counts["scorers"]["no_mail"]["below"] == 1
+    assert sum(counts["scorers"]["no_mail"]["scores"]) == counts["kept"]["documents"] + 2  # and the one contaminated
+    files = sorted((tmp_path / "out" / "documents").glob("*.parquet"))
+    rows = [row for file in files for row in parquet.read_table(file).to_pylist()]
+    assert all(row["score_no_mail"] == pytest.approx(0.9) and "no_mail 0.5" in row["passed"] for row in rows)
+    assert "below its threshold" in write_report(tmp_path / "out").read_text(encoding="utf-8")
+    strict = dataclasses.replace(scorer, least=0.95)
+    with pytest.raises(DataError, match="nothing is left"):
+        run(inputs, tmp_path / "out", scorers=[strict])
 
 
 def test_nothing_left_is_an_error_that_says_where_to_look(tmp_path: Path) -> None:
