@@ -17,6 +17,7 @@ Shapes: T tokens, S sequences, N blocks, b block_size, h query heads, g key/valu
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -38,12 +39,12 @@ class _Answers:
         """`tokens` says which of the T; `tables` [R, n]; `lengths` [R]; uniform: all of one length, so none masked."""
         self.tokens, self.lengths = tokens, lengths
         self.num_rows, self.blocks = len(tables), tables.flatten()
+        self.alphas: Tensor | None = None  # stretch of each row, where they differ from one
         self.common_len = int(lengths[0]) if is_uniform else 0
         self._masks: dict[tuple[int, int], Tensor] = {}
 
-    def attend(self, q: Tensor, k_pages: Tensor, v_pages: Tensor, window: int) -> Tensor:
-        """q [R, h, d] → [R, h, d]."""
-        k, v = (_gather(pages, self.blocks, q).unflatten(0, (self.num_rows, -1)) for pages in (k_pages, v_pages))
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
+        """q [R, h, d], k and v [R, n·b, g, d] → [R, h, d]."""
         mask = None
         if self.common_len:
             first = max(self.common_len - window, 0) if window else 0
@@ -66,13 +67,19 @@ class _Answers:
 class _Prompt:
     """Tokens of a step that are the last of one sequence's `context_len`."""
 
+    num_rows = 1
+
     def __init__(self, tokens: slice, blocks: Tensor, context_len: int) -> None:
         self.tokens, self.blocks, self.context_len = tokens, blocks, context_len
+        self.alphas: Tensor | None = None
 
-    def attend(self, q: Tensor, k_pages: Tensor, v_pages: Tensor, window: int) -> Tensor:
-        """q [R, h, d] → [R, h, d]."""
-        k, v = (_gather(pages, self.blocks, q)[None, : self.context_len] for pages in (k_pages, v_pages))
-        return attend(q.unsqueeze(0), k, v, window)[0]
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
+        """q [R, h, d], k and v [1, n·b, g, d] → [R, h, d]."""
+        return attend(q.unsqueeze(0), k[:, : self.context_len], v[:, : self.context_len], window)[0]
+
+
+Part = _Answers | _Prompt
+AnyPart = TypeVar("AnyPart", _Answers, _Prompt)
 
 
 class PagedCache:
@@ -96,11 +103,12 @@ class PagedCache:
         self.device = torch.device(device)
         self.alpha: int | Tensor = 1
         heads = (config.num_key_value_heads, config.head_dim)
-        self.pages = _zeros((config.num_hidden_layers, 2, num_blocks + 1, block_size, *heads), self.device, dtype)
+        self.pages = zero_pages((config.num_hidden_layers, 2, num_blocks + 1, block_size, *heads), self.device, dtype)
         views = [self.pages[layer, which] for layer in range(config.num_hidden_layers) for which in (0, 1)]
         self._layers = [(k, v, k.flatten(0, 1), v.flatten(0, 1)) for k, v in zip(views[::2], views[1::2], strict=True)]
         self._slots = torch.empty(0, dtype=torch.int64)
-        self._parts: list[_Answers | _Prompt] = []
+        self._parts: list[Part] = []
+        self._alphas: np.ndarray | None = None  # of each sequence of the step
         self._tables: tuple[Tensor, ...] = ()  # block_tables, context_lens, query_lens
 
     @property
@@ -128,7 +136,7 @@ class PagedCache:
         positions = np.arange(ends[-1]) - np.repeat(ends - context_lens, query_lens)
         blocks, offsets = np.divmod(positions, self.block_size)
         self._slots = self._tensor(tables[rows, blocks].astype(np.int64) * self.block_size + offsets)
-        self.alpha = 1
+        self.alpha, self._alphas = 1, alphas
         if alphas is not None:
             same = alphas.min() == alphas.max()
             self.alpha = int(alphas[0]) if same else self._tensor(alphas[rows]).unsqueeze(0)
@@ -136,7 +144,7 @@ class PagedCache:
             arrays = (tables, context_lens.astype(np.int32), query_lens.astype(np.int32))
             self._tables = tuple(map(self._tensor, arrays))
         elif self.is_invariant:
-            self._parts = [*self._group(tables[rows], positions + 1, np.arange(len(rows)))]
+            self._parts = [*self._group(tables, rows, positions + 1, np.arange(len(rows)))]
         else:
             self._parts = self._split(tables, context_lens, query_lens)
         return positions
@@ -147,35 +155,55 @@ class PagedCache:
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Store k and v [1, T, g, d] of `layer`; return the attention of q [1, T, h, d]."""
-        k_pages, v_pages, k_slots, v_slots = self._layers[layer]
-        k_slots.index_copy_(0, self._slots, k[0].to(k_slots.dtype))
-        v_slots.index_copy_(0, self._slots, v[0].to(k_slots.dtype))
+        self.store(layer, k[0], v[0])
         window = self.config.window(layer)
         if self.kernel is not None:
-            scale = self.config.head_dim**-0.5
+            scale, (k_pages, v_pages, *_) = self.config.head_dim**-0.5, self._layers[layer]
             return self.kernel(q[0], k_pages, v_pages, *self._tables, scale, window or None).unsqueeze(0)
         if len(self._parts) == 1:
-            return self._parts[0].attend(q[0], k_pages, v_pages, window).unsqueeze(0)
+            return self._parts[0].attend(q[0], *self.gather(layer, self._parts[0], q.dtype), window).unsqueeze(0)
         out = torch.empty_like(q)
         for part in self._parts:
-            out[0, part.tokens] = part.attend(q[0, part.tokens], k_pages, v_pages, window)
+            out[0, part.tokens] = part.attend(q[0, part.tokens], *self.gather(layer, part, q.dtype), window)
         return out
 
-    def _split(self, tables: np.ndarray, context_lens: np.ndarray, query_lens: np.ndarray) -> list[_Answers | _Prompt]:
+    def store(self, layer: int, k: Tensor, v: Tensor) -> None:
+        """Keep the step's keys and values [T, g, d] in their slots."""
+        *_, k_slots, v_slots = self._layers[layer]
+        k_slots.index_copy_(0, self._slots, k.to(k_slots.dtype))
+        v_slots.index_copy_(0, self._slots, v.to(k_slots.dtype))
+
+    def gather(self, layer: int, part: Part, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Keys and values of the blocks of each row of `part`, one after the other, [R, n·b, g, d] in `dtype`."""
+        k, v = (
+            pages.index_select(0, part.blocks).flatten(0, 1).to(dtype).unflatten(0, (part.num_rows, -1))
+            for pages in self._layers[layer][:2]
+        )
+        return k, v
+
+    def _split(self, tables: np.ndarray, context_lens: np.ndarray, query_lens: np.ndarray) -> list[Part]:
         """Single tokens together, each longer chunk for itself."""
         ends = np.cumsum(query_lens)
         is_one = query_lens == 1
-        parts: list[_Answers | _Prompt] = []
+        parts: list[Part] = []
         if is_one.any():
-            parts += self._group(tables[is_one], context_lens[is_one], ends[is_one] - 1)
+            parts += self._group(tables, np.flatnonzero(is_one), context_lens[is_one], ends[is_one] - 1)
         for row in np.flatnonzero(~is_one):
             context_len, end = int(context_lens[row]), int(ends[row])
             blocks = self._tensor(tables[row, : -(-context_len // self.block_size)])
-            parts.append(_Prompt(slice(end - int(query_lens[row]), end), blocks, context_len))
+            parts.append(
+                self._stretched(_Prompt(slice(end - int(query_lens[row]), end), blocks, context_len), int(row))
+            )
         return parts
 
-    def _group(self, tables: np.ndarray, lengths: np.ndarray, tokens: np.ndarray) -> list[_Answers]:
-        """One group if padding to the longest at most doubles the work, else one for each power of two of blocks."""
+    def _group(
+        self, tables: np.ndarray, sequences: np.ndarray, lengths: np.ndarray, tokens: np.ndarray
+    ) -> list[_Answers]:
+        """One group if padding to the longest at most doubles the work, else one for each power of two of blocks.
+
+        `sequences` are the rows of `tables` that each of `tokens` belongs to, seeing `lengths` of them.
+        """
+        tables = tables[sequences]
         num_blocks = -(-lengths // self.block_size)
         widths = 1 << np.ceil(np.log2(num_blocks)).astype(np.int64)
         if not self.is_invariant and num_blocks.max() * len(num_blocks) <= 2 * num_blocks.sum():
@@ -190,19 +218,20 @@ class PagedCache:
             is_run = last - first == len(rows) - 1
             where = slice(first, last + 1) if is_run else self._tensor(tokens[rows])
             lens = self._tensor(lengths[rows])
-            groups.append(_Answers(where, self._tensor(padded), lens, is_uniform))
+            groups.append(self._stretched(_Answers(where, self._tensor(padded), lens, is_uniform), sequences[rows]))
         return groups
+
+    def _stretched(self, part: AnyPart, sequences: int | np.ndarray) -> AnyPart:
+        """`part` with the stretches of its rows, if any is not one."""
+        if self._alphas is not None and (self._alphas != 1).any():
+            part.alphas = self._tensor(np.atleast_1d(self._alphas[sequences]))
+        return part
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
 
-def _gather(pages: Tensor, blocks: Tensor, like: Tensor) -> Tensor:
-    """Tokens of the listed blocks one after another [n·b, g, d], in the type of `like`."""
-    return pages.index_select(0, blocks).flatten(0, 1).to(like.dtype)
-
-
-def _zeros(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+def zero_pages(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
     """Zeros (a masked NaN would still spoil a sum); on a CPU in pages that take no memory until they are written."""
     if device.type != "cpu":
         return torch.zeros(shape, device=device, dtype=dtype)

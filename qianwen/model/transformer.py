@@ -61,10 +61,11 @@ class Rotation:
 
     def __call__(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
         """Rotate q [B, T, h, d] and k [B, T, g, d] by their tokens' positions."""
-        return _turn(q, *self.q), _turn(k, *self.k)
+        return turned(q, *self.q), turned(k, *self.k)
 
 
-def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """x [..., d] rotated by a `Rotation`'s tables, in fp32 and back; with −sin it is undone."""
     wide = _widened(x)
     return torch.addcmul(wide * cos, wide.roll(wide.size(-1) // 2, -1), sin).to(x.dtype)
 
