@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("qianwen.cli.serve:serve", "models behind OpenAI's API"),
     "keys": ("qianwen.cli.serve:keys", "who may use a server: add, list and revoke keys"),
     "export": ("qianwen.cli.export:export", "write a model for transformers, vLLM, llama.cpp or Ollama, and check it"),
+    "plan": ("qianwen.cli.plan:plan", "what a run would take in memory, and what fits this machine"),
     "quantize": ("qianwen.cli.quantize:quantize", "round a model's weights to 4 or 8 bits, in GPTQ's format"),
     "runs": ("qianwen.cli.runs:runs", "list, follow, compare and delete the runs on this disk"),
     "report": ("qianwen.cli.runs:report", "write a run's report as one HTML page"),

@@ -1,0 +1,134 @@
+"""`qianwen plan MODEL`: what a run would take in memory, beside what was published, and what fits this machine."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+from rich.table import Table
+
+from qianwen.runtime.language import tr
+from qianwen.runtime.log import console
+
+if TYPE_CHECKING:
+    from qianwen.model.config import QwenConfig
+    from qianwen.train.plan import Memory
+
+GB = 1e9
+PARTS = {
+    "weights": "weights",
+    "trained": "trained weights, gradients, moments",
+    "activations": "activations",
+    "cache": "keys and values",
+    "logits": "logits",
+    "work": "work space",
+    "libraries": "libraries",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions:
+    """Predict the memory of a run, part by part, from the model's shape alone."""
+
+    model: Annotated[str, tyro.conf.Positional]
+    """A published size (1.8b, 7b, 14b, 72b, qwen2.5-0.5b, …), or a folder, GGUF file, run or hub name."""
+    task: Literal["generate", "qlora", "lora", "full"] = "generate"
+    seq_len: int = 2048
+    """Tokens of a training sequence, or of prompt and answer."""
+    gpus: int = 1
+    """Devices that share weights and what is trained."""
+    bits: Literal[4, 5, 8, 16] = 4
+    """Of a weight, when generating."""
+    keep_activations: bool = False
+    """Keep them for the way back instead of computing them again."""
+    rank: int = 64
+    """Of the adapter."""
+
+
+def plan(argv: list[str]) -> int:
+    """Print the parts, the published figures of this size, and what would fit here."""
+    options = tyro.cli(PlanOptions, prog="qianwen plan", args=argv)
+    from qianwen.model.lora import LoraConfig
+    from qianwen.runtime.device import best_device, free_memory_bytes
+    from qianwen.train.plan import memory, published_size
+
+    config = _config(options.model)
+    found = memory(
+        config,
+        options.task,
+        options.seq_len,
+        bits=options.bits,
+        lora=LoraConfig(rank=options.rank),
+        recompute=not options.keep_activations,
+        gpus=options.gpus,
+    )
+    console.print(_parts(found, options))
+    if size := published_size(config):
+        console.print(_beside_published(config, size, options.task))
+    free = free_memory_bytes(best_device())
+    title = tr("on this machine, {free:.1f} GB free, {tokens} tokens", free=free / GB, tokens=options.seq_len)
+    table = Table(title=title, box=None, title_justify="left", header_style="dim")
+    for heading in ("", "GB", ""):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, need in _choices(config, options.seq_len).items():
+        fits = tr("fits") if need <= free else tr("{lack:.1f} GB too little", lack=(need - free) / GB)
+        table.add_row(name, f"{need / GB:.1f}", fits)
+    console.print(table)
+    return 0
+
+
+def _config(model: str) -> "QwenConfig":
+    from qianwen.model.config import PRESETS, QwenConfig
+    from qianwen.model.gguf import GgufModel
+    from qianwen.model.weights import CONFIG, read_json
+    from qianwen.quantize.load import base_model, find_model
+
+    if model in PRESETS:
+        return PRESETS[model]
+    path = base_model(find_model(model))
+    return GgufModel(path).config if path.suffix == ".gguf" else QwenConfig.from_hf(read_json(path / CONFIG))
+
+
+def _parts(found: "Memory", options: PlanOptions) -> Table:
+    what = f"{options.task}, {options.bits} bits" if options.task == "generate" else options.task
+    title = tr("{model}: {what}, {tokens} tokens", model=options.model, what=what, tokens=options.seq_len)
+    table = Table(title=title, box=None, title_justify="left", header_style="dim")
+    table.add_column("")
+    table.add_column(tr("GB a device") if options.gpus > 1 else "GB", justify="right")
+    for part, size in found.parts.items():
+        table.add_row(tr(PARTS[part]), f"{size / GB:.2f}")
+    table.add_row(tr("together"), f"{found.total / GB:.2f}", style="bold")
+    if options.gpus > 1:
+        table.add_row(tr("all devices"), f"{found.total * options.gpus / GB:.2f}")
+    return table
+
+
+def _beside_published(config: "QwenConfig", size: str, task: str) -> Table:
+    """Rows of (bits or tokens, published, ours); published peaks leave out the libraries, so ours do too."""
+    from qianwen.train.plan import memory, published
+
+    is_generate = task == "generate"
+    table = Table(title=tr("beside the published peaks"), box=None, title_justify="left", header_style="dim")
+    first = tr("bits of a weight") if is_generate else tr("tokens of a sequence")
+    for heading in (first, tr("published GB"), tr("predicted GB")):
+        table.add_column(heading, justify="right")
+    figures = published()["generate"][size] if is_generate else published()["finetune"][size].get(task, {})
+    for key, figure in figures.items():
+        found = memory(config, "generate", 2048, bits=int(key)) if is_generate else memory(config, task, int(key))  # type: ignore[arg-type]
+        ours = (found.total - found.parts["libraries"]) / GB
+        table.add_row(key, f"{figure:.2f}", f"{ours:.2f}", style=None if ours <= figure else "yellow")
+    return table
+
+
+def _choices(config: "QwenConfig", seq_len: int) -> dict[str, float]:
+    """Bytes that each way to use the model here would take."""
+    from qianwen.runtime.device import best_device, compute_dtype
+    from qianwen.train.plan import memory
+
+    itemsize = compute_dtype(best_device()).itemsize
+    tasks: dict[str, float] = {
+        tr("generate, {bits} bits", bits=bits): memory(config, "generate", seq_len, bits=bits, itemsize=itemsize).total
+        for bits in (4, 8, 16)
+    }
+    for task in ("qlora", "lora", "full"):
+        tasks[task] = memory(config, task, seq_len, itemsize=itemsize).total  # type: ignore[arg-type]
+    return tasks
