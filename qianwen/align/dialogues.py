@@ -1,9 +1,6 @@
 """Files of dialogues, and dialogues as packed training sequences.
 
-Read are JSON lines or one JSON list, plain or packed (.gz, .zst), of records in either form:
-
-    {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}      ours, and OpenAI's
-    {"conversations": [{"from": "user", "value": "…"}, {"from": "assistant", "value": "…"}]}            finetune.py's
+Read are JSON lines or one JSON list, plain or packed (.gz, .zst), of records in the forms of `records.py`.
 
 A sequence holds several short dialogues whole; positions restart with each, so none attends to another, and a label is
 there only where the mask says that the model is to write the next token. Shapes: B sequences, L = seq_len.
@@ -12,36 +9,31 @@ there only where the mask says that the model is to write the next token. Shapes
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 
+from qianwen.align.records import Dialogue as Dialogue
+from qianwen.align.records import read_record
 from qianwen.chat.chatml import Mask, Rendered, render
-from qianwen.chat.messages import FunctionSpec, Message, from_openai
 from qianwen.data.pack import IGNORED
 from qianwen.runtime.errors import DataError, RequestError
 from qianwen.runtime.files import open_bytes, read_jsonl
 from qianwen.runtime.language import tr
+from qianwen.runtime.log import console
 from qianwen.tokenizer.tokenizer import Tokenizer
 
 
-class Dialogue(NamedTuple):
-    """A conversation to learn from, with the functions it may call."""
-
-    messages: list[Message]
-    functions: list[FunctionSpec] = []
-
-
 def read_dialogues(path: str | Path) -> Iterator[Dialogue]:
-    """The dialogues of a file, in either form. Raises DataError naming the record that cannot be read."""
+    """The dialogues of a file, in any form. Raises DataError naming the record that cannot be read."""
     file = Path(path)
     if not file.exists():
         raise DataError(tr("{path}: no such file", path=path))
     for number, row in enumerate(_rows(file), start=1):
         try:
-            yield _dialogue(row)
-        except (RequestError, KeyError, TypeError, AttributeError) as error:
+            yield read_record(row)
+        except (RequestError, KeyError, TypeError, ValueError, AttributeError) as error:
             message = tr("{path}, record {number}: {error}", path=path, number=number, error=error)
             raise DataError(message) from error
 
@@ -59,20 +51,6 @@ def _rows(file: Path) -> Iterator[Any]:
         except (ValueError, RecursionError) as error:
             raise DataError(tr("{path}: {error}", path=file, error=error)) from error
     yield from rows
-
-
-def _dialogue(row: Any) -> Dialogue:
-    if "messages" in row:
-        messages = [from_openai(message) for message in row["messages"]]
-    elif "conversations" in row:
-        messages = [Message(turn["from"], turn["value"]) for turn in row["conversations"]]
-    else:
-        raise KeyError(tr("neither `messages` nor `conversations` in it"))
-    if not any(message.role == "assistant" for message in messages):
-        raise KeyError(tr("the assistant never speaks in it"))
-    return Dialogue(
-        messages, [FunctionSpec.from_openai(spec) for spec in row.get("tools") or row.get("functions") or ()]
-    )
 
 
 def rendered(dialogues: Sequence[Dialogue], tokenizer: Tokenizer, mask: Mask, seq_len: int) -> list[Rendered]:
@@ -94,7 +72,22 @@ def rendered(dialogues: Sequence[Dialogue], tokenizer: Tokenizer, mask: Mask, se
     ):
         message = tr("no answer ends within {size} tokens: the model would never learn to stop", size=seq_len)
         raise DataError(message)
+    _warn_of_cuts(whole, kept, seq_len)
     return kept
+
+
+def _warn_of_cuts(whole: Sequence[Rendered], kept: Sequence[Rendered], seq_len: int) -> None:
+    """Say how many dialogues were cut, and what that cost."""
+    cut = sum(len(one.ids) > seq_len for one in whole)
+    if not cut:
+        return
+    message = (
+        "{cut} of {all} dialogues are longer than {size} tokens and were cut: {dropped} of them lost all answers and "
+        "are left out, {tokens:,} of {learned:,} tokens to learn are lost; a larger --seq-len keeps more"
+    )
+    counts = [sum(sum(one.loss_mask) for one in some) for some in (whole, kept)]
+    numbers = {"cut": cut, "all": len(whole), "dropped": len(whole) - len(kept), "size": seq_len}
+    console.print(tr(message, **numbers, tokens=counts[0] - counts[1], learned=counts[0]), style="yellow")
 
 
 class PackedDialogues:

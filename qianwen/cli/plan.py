@@ -77,15 +77,10 @@ def plan(argv: list[str]) -> int:
 
 
 def _config(model: str) -> "QwenConfig":
-    from qianwen.model.config import PRESETS, QwenConfig
-    from qianwen.model.gguf import GgufModel
-    from qianwen.model.weights import CONFIG, read_json
-    from qianwen.quantize.load import base_model, find_model
+    from qianwen.model.config import PRESETS
+    from qianwen.quantize.load import base_model, find_model, source_and_shape
 
-    if model in PRESETS:
-        return PRESETS[model]
-    path = base_model(find_model(model))
-    return GgufModel(path).config if path.suffix == ".gguf" else QwenConfig.from_hf(read_json(path / CONFIG))
+    return PRESETS[model] if model in PRESETS else source_and_shape(base_model(find_model(model)))[1]
 
 
 def _parts(found: "Memory", options: PlanOptions) -> Table:

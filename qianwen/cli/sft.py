@@ -3,18 +3,24 @@
 import dataclasses
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
+from qianwen.runtime.files import RunFolder, runs_dir
 from qianwen.runtime.language import tr
 from qianwen.runtime.log import console
 
-ADAPTER_LR = 3e-4  # of the released LoRA and Q-LoRA scripts
+if TYPE_CHECKING:
+    from qianwen.align.sft import Method, SFTConfig
+
 USAGE = """usage: qianwen sft RECIPE [--FIELD VALUE …]
        qianwen sft MODEL --data FILE [--method METHOD] [--FIELD VALUE …]
 
   RECIPE    tiny, … or your own module:function
   MODEL     folder, GGUF file, run or hub id
-  METHOD    full (every weight), lora (a small adapter beside frozen weights), qlora (beside weights of 4 bits)
-  FILE      dialogues as JSON lines ({{"messages": […]}}) or as finetune.py's JSON list ({{"conversations": […]}})
+  METHOD    full (every weight), lora (a small adapter beside frozen weights), qlora (beside weights of 4 bits);
+            left out, it is chosen by the free memory and the size of the model, as are rate and length
+  FILE      dialogues as JSON lines or one JSON list, in the form of OpenAI's `messages`, of finetune.py or ShareGPT
+            (`conversations`), or of Alpaca (`instruction`, `input`, `output`)
   --FIELD   any field of the configuration; `qianwen sft RECIPE --help` lists them"""
 
 
@@ -32,13 +38,7 @@ def sft(argv: list[str]) -> int:
     from qianwen.recipes import load_recipe
 
     first, *fields = argv
-    if any(field == "--data" or field.startswith("--data=") for field in fields):
-        default = SFTConfig(name=f"{Path(first).stem or 'model'}-sft", model=first, data="")
-        if (method := _method(fields)) != "full":
-            loop = dataclasses.replace(default.loop, lr=ADAPTER_LR)
-            default = dataclasses.replace(default, loop=loop, checkpoint_activations=method == "qlora")
-    else:
-        default = load_recipe(first, SFTConfig)
+    default = _default(first, fields) if _given(fields, "--data") else load_recipe(first, SFTConfig)
     config = tyro.cli(SFTConfig, default=default, args=fields, prog=f"qianwen sft {first}")
     loaded = load_model(config.model, bits="nf4" if config.method == "qlora" else None)
     config = dataclasses.replace(config, seq_len=min(config.seq_len, loaded.config.max_position_embeddings))
@@ -52,8 +52,60 @@ def sft(argv: list[str]) -> int:
     return 0
 
 
-def _method(fields: list[str]) -> str:
-    """What follows the last `--method`: what suits it is a default that other options may still change."""
-    chosen = [value for name, value in zip(fields, fields[1:], strict=False) if name == "--method"]
-    chosen += [field.partition("=")[2] for field in fields if field.startswith("--method=")]
-    return chosen[-1] if chosen else "full"
+def _default(model: str, fields: list[str]) -> "SFTConfig":
+    """A run of `model` as suits it, its data and this machine; says what was chosen. Other options still change it."""
+    from qianwen.align.choose import choose
+    from qianwen.align.dialogues import read_dialogues
+    from qianwen.align.preview import preview
+    from qianwen.align.sft import SFTConfig
+    from qianwen.chat.chatml import render
+    from qianwen.quantize.load import open_model
+    from qianwen.runtime.device import best_device, compute_dtype, free_memory_bytes
+
+    opened, data = open_model(model), _given(fields, "--data")
+    plain = SFTConfig(name=_given(fields, "--name") or f"{Path(model).stem or 'model'}-sft", model=model, data=data)
+    if (runs_dir() / plain.name / "run.json").exists():  # it goes on as it was begun, whatever memory is free now
+        return _as_begun(plain)
+    dialogues = list(read_dialogues(data))
+    whole = [render(each.messages, opened.tokenizer, functions=each.functions) for each in dialogues]
+    device, wanted = best_device(), _given(fields, "--seq-len")
+    chosen = choose(
+        opened.config,
+        [len(one.ids) for one in whole],
+        free_memory_bytes(device),
+        itemsize=compute_dtype(device).itemsize,
+        method=_given(fields, "--method"),
+        has_few_bits=opened.bits is not None,
+        seq_len=int(wanted) if wanted.isdigit() else 0,
+    )
+    if whole:
+        console.print(tr("what is learned of the first dialogue (the rest is only read):"), style="bold")
+        console.print(preview(whole[0], opened.tokenizer, colour=console.is_terminal and not console.no_color))
+    message = (
+        "chosen: --method {method} --loop.lr {lr:g} --seq-len {seq_len} --loop.sequences-per-step {batch}, "
+        "about {need:.1f} GB; say otherwise with the same options"
+    )
+    shown = {"method": chosen.method, "lr": chosen.lr, "seq_len": chosen.seq_len, "batch": chosen.sequences_per_step}
+    console.print(tr(message, **shown, need=chosen.bytes_needed / 1e9))
+    loop = dataclasses.replace(plain.loop, lr=chosen.lr, sequences_per_step=chosen.sequences_per_step)
+    return dataclasses.replace(
+        plain,
+        method=cast("Method", chosen.method),
+        seq_len=chosen.seq_len,
+        loop=loop,
+        checkpoint_activations=chosen.recompute,
+    )
+
+
+def _as_begun(plain: "SFTConfig") -> "SFTConfig":
+    begun = RunFolder.open(plain.name).config
+    loop = dataclasses.replace(plain.loop, **{name: begun["loop"][name] for name in ("lr", "sequences_per_step")})
+    kept = {name: begun[name] for name in ("method", "seq_len", "checkpoint_activations")}
+    return dataclasses.replace(plain, loop=loop, **kept)
+
+
+def _given(fields: list[str], option: str) -> str:
+    """The last value given for `option`; empty where it is not given."""
+    values = [value for name, value in zip(fields, fields[1:], strict=False) if name == option]
+    values += [field.partition("=")[2] for field in fields if field.startswith(f"{option}=")]
+    return values[-1] if values else ""

@@ -22,6 +22,7 @@ from qianwen.model.lora import adapted, merge
 from qianwen.model.transformer import Qwen
 from qianwen.model.weights import load_weights, stored_dtype
 from qianwen.quantize.folder import END_OF_TEXT, chat_template, end_ids, write_folder
+from qianwen.quantize.gptq_folder import is_gptq
 from qianwen.quantize.load import LoadedModel, base_model, find_model, load_model
 from qianwen.quantize.model_card import Origin, model_card
 from qianwen.quantize.parity import Parity, compare, next_token_logprobs, probe_ids
@@ -66,11 +67,12 @@ def export_model(
 ) -> Exported:
     """Write MODEL into `folder` in `format`, read it back, compare, and leave a model card.
 
-    Safetensors keep the number format they come in unless `dtype` says otherwise; those of a GGUF become bfloat16.
+    Safetensors keep the number format they come in unless `dtype` says otherwise; those of a GGUF file
+    or a GPTQ folder become bfloat16.
     """
     target, found = Path(folder), base_model(find_model(model))
-    is_gguf = found.suffix == ".gguf"
-    working = torch.float32 if is_gguf else stored_dtype(found)
+    has_few_bits = found.suffix == ".gguf" or is_gptq(found)
+    working = torch.float32 if has_few_bits else stored_dtype(found)
     source = load_model(model, dtype=working)
     device = next(source.model.parameters()).device
     expected = next_token_logprobs(source.model, source.tokenizer)
@@ -80,7 +82,7 @@ def export_model(
         if format in ("gguf", "ollama"):
             written, command = _write_gguf(source, inside, target, gguf_type, format == "ollama")
         else:
-            kept = dtype or (torch.bfloat16 if is_gguf else working)
+            kept = dtype or (torch.bfloat16 if has_few_bits else working)
             written, command = _write_folder(source, inside, target, format, kept)
         source.model.to("meta")  # its weights go before those of the copy come
         copy = _read_back(written, working, device)

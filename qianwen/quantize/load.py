@@ -25,7 +25,7 @@ from qianwen.model.hub import fetch_model, is_hub_name
 from qianwen.model.transformer import Qwen
 from qianwen.model.weights import CONFIG, PICKLES, load_weights, pickle_error, read_json, stored_dtype
 from qianwen.quantize import kernels
-from qianwen.quantize.gptq_folder import as_floats, as_packed, gptq_model, is_gptq, read_format
+from qianwen.quantize.gptq_folder import QUANTIZATION, as_floats, as_packed, gptq_model, is_gptq, read_format
 from qianwen.quantize.linear import HEAD_BITS, quantize_model
 from qianwen.quantize.nf4 import nf4_model
 from qianwen.quantize.store import converted, gguf_bits, packed_model
@@ -82,23 +82,34 @@ def load_model(
 class OpenModel(NamedTuple):
     """A model found and described, its weights still in their files."""
 
-    source: GgufModel | Path
+    path: Path  # what MODEL means; of an adapter its own folder
+    source: GgufModel | Path  # where the weights are
+    config: QwenConfig
     tokenizer: Tokenizer
     generation: dict[str, Any]
     name: str
     chat: bool
 
+    @property
+    def bits(self) -> int | None:
+        """Of a weight in a GPTQ folder; None for floats and GGUF files."""
+        return read_format(self.source).bits if isinstance(self.source, Path) and is_gptq(self.source) else None
+
 
 def open_model(model: str) -> OpenModel:
-    """Find MODEL without loading it. Raises ConfigError for an adapter and for what is quantised already."""
+    """Find MODEL without loading it. Raises what loading raises before it reads a weight."""
     path = find_model(model)
-    if is_adapter(path):
-        raise ConfigError(tr("{path} is an adapter: merge it first (`qianwen export {path} --to DIR`)", path=path))
-    if path.suffix != ".gguf" and is_gptq(path):
-        raise ConfigError(tr("{path} has {bits} bits a weight already", path=path, bits=read_format(path).bits))
-    source = GgufModel(path) if path.suffix == ".gguf" else path
+    source, config = source_and_shape(base_model(path))
     tokenizer, generation = _vocabulary(source, path)
-    return OpenModel(source, tokenizer, generation, model_name(model), _is_chat(generation, tokenizer))
+    return OpenModel(path, source, config, tokenizer, generation, model_name(model), _is_chat(generation, tokenizer))
+
+
+def source_and_shape(base: Path) -> tuple[GgufModel | Path, QwenConfig]:
+    """The weights of a folder or GGUF file, unread, and the shape of their network."""
+    if base.suffix == ".gguf":
+        source = GgufModel(base)
+        return source, source.config
+    return base, QwenConfig.from_hf({k: v for k, v in read_json(base / CONFIG).items() if k != QUANTIZATION})
 
 
 def _network(source: GgufModel | Path, bits: Bits, dtype: torch.dtype, device: torch.device) -> Qwen:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qianwen.model.adapter import is_adapter
 from qianwen.model.gguf import GgufModel
 from qianwen.model.transformer import Layer, Qwen
 from qianwen.model.weights import CONFIG, V1_NAMES, Layout, Plan, Stack, read_weights, stacks, write_shards
@@ -30,7 +31,7 @@ from qianwen.quantize.load import LoadedModel, OpenModel
 from qianwen.quantize.model_card import Origin, model_card
 from qianwen.quantize.parity import Parity, compare, prompt_rows
 from qianwen.runtime.device import compute_dtype
-from qianwen.runtime.errors import DataError
+from qianwen.runtime.errors import ConfigError, DataError
 from qianwen.runtime.files import atomic_file, atomic_folder
 from qianwen.runtime.language import tr
 
@@ -63,6 +64,7 @@ def reduce_model(
 
     Raises DataError for texts without a token, and what reading raises.
     """
+    _check(opened)
     if texts and not any(len(text) for text in texts):
         raise DataError(tr("there is nothing to calibrate on: the texts are empty"))
     dtype = compute_dtype(torch.device("cpu"))
@@ -80,6 +82,14 @@ def reduce_model(
         assert work.parity is not None
         _describe(opened, model, inside, config, layout, (origin or Origin(opened.name), work.parity, Path(folder)))
     return Reduced(Path(folder), work.parity)
+
+
+def _check(opened: OpenModel) -> None:
+    if is_adapter(opened.path):
+        message = "{path} is an adapter: merge it first (`qianwen export {path} --to DIR`)"
+        raise ConfigError(tr(message, path=opened.path))
+    if opened.bits:
+        raise ConfigError(tr("{path} has {bits} bits a weight already", path=opened.path, bits=opened.bits))
 
 
 class _Work:

@@ -41,6 +41,14 @@ def test_both_forms_in_every_file(tmp_path: Path, record: dict, form: str) -> No
     assert list(read_dialogues(path)) == [dialogue("你好", "我叫通义千问。")] * 2
 
 
+def test_cuts_are_counted_aloud(tokenizer: Tokenizer, capsys: pytest.CaptureFixture[str]) -> None:
+    rendered([dialogue("q" * 300, "a"), dialogue("q", "a" * 200), dialogue("q", "a")], tokenizer, "clean", 200)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "2 of 3 dialogues are longer than 200 tokens" in said and "1 of them lost all answers" in said
+    rendered([dialogue("q", "a")], tokenizer, "clean", 200)
+    assert not capsys.readouterr().out
+
+
 def test_tools_come_along(tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl"
     path.write_text(json.dumps({**OURS, "tools": [{"function": {"name": "search"}}]}))
@@ -53,7 +61,7 @@ def test_tools_come_along(tmp_path: Path) -> None:
     [
         ('{"messages": []}', "record 1: .*the assistant never speaks"),
         ('{"messages": [{"role": "user", "content": "a"}]}', "the assistant never speaks"),
-        (json.dumps(OURS) + '\n{"text": "a"}', "record 2: .*neither `messages` nor `conversations`"),
+        (json.dumps(OURS) + '\n{"text": "a"}', "record 2: .*neither `messages` nor `conversations` nor"),
         (json.dumps(OURS) + '\n{"messages": [{"role": "alien", "content": "a"}]}', "record 2: .*alien"),
         (json.dumps(OURS) + '\n{"conversations": [{"from": "user"}]}', "record 2: 'value'"),
         (json.dumps(OURS) + '\n{"messages": 7}', "record 2"),

@@ -17,7 +17,9 @@ from qianwen.model.adapter import TENSORS, is_adapter
 from qianwen.model.lora import LoraConfig
 from qianwen.model.transformer import Qwen
 from qianwen.quantize.folder import write_folder
-from qianwen.quantize.load import load_model
+from qianwen.quantize.gptq import GptqConfig
+from qianwen.quantize.load import load_model, open_model
+from qianwen.quantize.reduce import reduce_model
 from qianwen.runtime.errors import ConfigError, DataError
 from qianwen.runtime.files import RunFolder, atomic_folder, verify_folder
 from qianwen.runtime.log import read_metrics
@@ -152,6 +154,17 @@ def test_an_adapter_learns_over_four_bits(base: SFTConfig, tokenizer: Tokenizer)
     with pytest.raises(ConfigError, match="the base of qlora has floats"):
         sft(dataclasses.replace(config, name="floats"), loaded(base), tokenizer)
     sft(config, load_model(base.model, bits="nf4", dtype=torch.float32).model, tokenizer)
+    rows = read_metrics(RunFolder.open("animals").metrics_path)
+    assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]
+    assert load_model("animals").chat
+
+
+def test_an_adapter_learns_over_a_gptq_folder(base: SFTConfig, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    reduce_model(open_model(base.model), tmp_path / "int4", GptqConfig(group_size=32))
+    lora = dataclasses.replace(base.lora, dropout=0.0)
+    loop = dataclasses.replace(base.loop, steps=60)
+    config = dataclasses.replace(base, method="qlora", model=str(tmp_path / "int4"), lora=lora, loop=loop)
+    sft(config, load_model(config.model, bits="nf4", dtype=torch.float32).model, tokenizer)
     rows = read_metrics(RunFolder.open("animals").metrics_path)
     assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]
     assert load_model("animals").chat

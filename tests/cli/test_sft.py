@@ -36,6 +36,7 @@ def test_a_model_and_a_file_make_a_chat_model(base: Path, capsys: pytest.Capture
     asked = ["sft", "base", "--data", "pairs.jsonl", "--loop.steps", "3", "--loop.sequences-per-step", "2"]
     assert main(asked) == 0
     said = capsys.readouterr().out
+    assert "⟦2 + 2 = 4.<|im_end|>⟧" in said and "chosen: --method full" in said
     assert "3 dialogues" in said and "next: qianwen chat runs/base-sft/model" in said
     run = RunFolder.open("base-sft")
     assert run.config["seq_len"] == 128 and run.record["state"] == "finished"
@@ -51,7 +52,7 @@ def test_a_model_and_a_file_make_a_chat_model(base: Path, capsys: pytest.Capture
 def test_an_adapter_from_the_command_line(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_jsonl("pairs.jsonl", [Pair("2 + 2?", "4.", "arithmetic", "4").row()] * 3)
     asked = ["sft", "base", "--data", "pairs.jsonl", "--method", "lora", "--lora.rank", "4", "--loop.steps", "3"]
-    assert main(asked) == 0
+    assert main(asked) == 0 and main(asked) == 0  # begun or finished, it goes on as it was begun
     assert "an adapter of rank 4: " in capsys.readouterr().out
     run = RunFolder.open("base-sft")
     assert run.config["loop"]["lr"] == 3e-4 and run.config["lora"]["target_modules"]

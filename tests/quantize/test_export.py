@@ -16,9 +16,12 @@ from qianwen.model.transformer import Qwen
 from qianwen.quantize import export as export_module
 from qianwen.quantize.export import export_model
 from qianwen.quantize.folder import chat_template, write_folder
-from qianwen.quantize.load import load_model
+from qianwen.quantize.gptq import GptqConfig
+from qianwen.quantize.gptq_linear import GptqLinear
+from qianwen.quantize.load import load_model, open_model
 from qianwen.quantize.model_card import Origin
 from qianwen.quantize.parity import compare, next_token_logprobs
+from qianwen.quantize.reduce import reduce_model
 from qianwen.runtime.errors import CheckpointError, ConfigError
 from qianwen.runtime.files import atomic_folder, verify_folder
 from qianwen.tokenizer.tokenizer import Tokenizer
@@ -227,3 +230,19 @@ def test_an_adapter_that_cannot_be_merged_is_not_exported(source: Qwen) -> None:
     with pytest.raises(CheckpointError, match="merging changes the logits"):
         export_model("adapter", "merged")
     assert not Path("merged").exists()
+
+
+def test_an_adapter_over_gptq_codes_is_merged_into_floats(source: Qwen) -> None:
+    reduce_model(open_model("source"), "int4", GptqConfig(group_size=32))
+    model = attach(load_model("int4", bits="nf4", dtype=torch.float32).model, LoraConfig(rank=4))
+    for _, lora in adapted(model):
+        assert isinstance(lora.base, GptqLinear)
+        torch.nn.init.normal_(lora.lora_B, std=0.1)
+    Path("adapter").mkdir()
+    write_adapter(model, Path("adapter"), LoraConfig(rank=4), "int4")
+    done = export_model("adapter", "merged", dtype=torch.float32)
+    assert done.parity.top1_agreement == 1 and done.parity.max_kl < 1e-5
+    expected, got = (
+        next_token_logprobs(one.eval(), tokenizer()) for one in (model, load_model("merged", dtype=torch.float32).model)
+    )
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)

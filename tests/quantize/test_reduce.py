@@ -132,8 +132,9 @@ def test_what_cannot_be_quantised_is_refused_and_leaves_nothing() -> None:
     assert not Path("out").exists()
     reduce_model(open_model("source"), "out", GRID)
     with pytest.raises(ConfigError, match="has 4 bits a weight already"):
-        open_model("out")
+        reduce_model(open_model("out"), "again", GRID)
     Path("adapter").mkdir()
     Path("adapter/adapter_config.json").write_text('{"base_model_name_or_path": "source"}')
     with pytest.raises(ConfigError, match="merge it first"):
-        open_model("adapter")
+        reduce_model(open_model("adapter"), "again", GRID)
+    assert not Path("again").exists()

@@ -1,0 +1,29 @@
+"""What a model is taught, shown: a dialogue as it is laid out, learned text in colour and the rest dim.
+
+Where there is no colour, learned text stands between ⟦ and ⟧.
+"""
+
+from itertools import groupby
+
+from rich.text import Text
+
+from qianwen.chat.chatml import Rendered
+from qianwen.tokenizer.tokenizer import Tokenizer
+
+LEARNED, MASKED = "bold green", "dim"
+OPEN, CLOSE = "⟦", "⟧"
+MAX_TOKENS = 400
+
+
+def preview(one: Rendered, tokenizer: Tokenizer, *, colour: bool) -> Text:
+    """The first tokens of a dialogue with what is learned marked."""
+    text = Text()
+    pairs = list(zip(one.ids, one.loss_mask, strict=True))
+    for is_learned, group in groupby(pairs[:MAX_TOKENS], key=lambda pair: pair[1]):
+        piece = tokenizer.decode([token for token, _ in group])
+        if is_learned and not colour:
+            piece = OPEN + piece + CLOSE
+        text.append(piece, style=LEARNED if is_learned else MASKED)
+    if len(pairs) > MAX_TOKENS:
+        text.append(" …", style=MASKED)
+    return text
