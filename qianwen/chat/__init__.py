@@ -7,6 +7,7 @@ Read in this order:
     react.py       the ReAct prompt of Qwen v1, and the reader of its Thought / Action / Action Input
     functions.py   both function-calling formats (ReAct, Qwen2.5's <tool_call>) as one incremental reader
     model.py       `ChatModel`, the protocol that agents, judges and tasks speak
+    answers.py     the answer in a reply, and whether it is right
 
 This chapter knows tokens and text. It does not know any network, engine or server.
 """

@@ -206,6 +206,14 @@ def by_size(texts: Iterable[str], size: int = BATCH) -> Iterator[list[str]]:
         yield batch
 
 
+def rolling(texts: Texts, size: int) -> np.ndarray:
+    """The hash of every run of `size` characters [C − size + 1], blind to case; separators are all alike."""
+    sums = _sums(np.where(texts.kinds == SEPARATOR, STEP, tables()[1].take(texts.places)))
+    if len(sums) <= size:
+        return np.zeros(0, dtype=np.uint64)
+    return (sums[size:] - sums[:-size]) * _powers(len(sums))[1][:-size]
+
+
 def _hashes(numbers: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """The hash of each span of characters; `numbers` is r(c) of each character."""
     sums = _sums(numbers)

@@ -6,7 +6,6 @@
 The examples are resampled with replacement; the interval holds the middle 95 % of the resampled values.
 """
 
-import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,7 +14,6 @@ import numpy as np
 from qianwen.eval.task import Share
 
 RESAMPLES = 1000
-NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
 class Estimate(NamedTuple):
@@ -43,9 +41,3 @@ def exact_match(answer: str, target: str) -> Share:
 def acc(logprobs: Sequence[float], right: int) -> Share:
     """1 if the right choice is the most likely one; of equals the first counts as chosen."""
     return Share(float(max(range(len(logprobs)), key=lambda i: logprobs[i]) == right))
-
-
-def last_number(text: str) -> str:
-    """The number an answer ends in, as it is written; empty if there is none."""
-    found = NUMBER.findall(text)
-    return found[-1] if found else ""

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from qianwen.eval.metrics import Estimate, last_number
+from qianwen.chat.answers import last_number
+from qianwen.eval.metrics import Estimate
 from qianwen.eval.report import load_metrics
 from qianwen.eval.tasks.questions import majority
 from qianwen.model.config import QwenConfig

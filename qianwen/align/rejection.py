@@ -1,0 +1,211 @@
+"""Rejection sampling: a model's own right solutions as mathematics to train on (RFT; Yuan et al., 2023).
+
+    sample k solutions of each problem → keep those whose answer is the reference's and whose calculations are right
+    → of those with one list of equations, keep the first → documents for pretraining, dialogues for fine-tuning
+
+The published recipe (gsm8k-ScRel) keeps a path when it ends in the right number and its equations hold, and counts two
+paths as one when their equations are the same in the same order. Every sample drawn is appended to `samples.jsonl`, in
+order, so a killed run loses only those in flight; what is kept is computed from that file.
+
+    samples.jsonl    every sample: problem, sample, text, finish_reason
+    paths.jsonl      the kept ones, with `text` (a document of kind math) and `messages` (a dialogue)
+    yield.json       how many of each
+
+Not here: choosing among right solutions by a reward.
+"""
+
+import json
+import os
+import re
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qianwen.align.equations import equations, is_right
+from qianwen.chat.answers import is_right_number, reference_number
+from qianwen.chat.messages import Message
+from qianwen.chat.model import ChatModel
+from qianwen.runtime.errors import DataError
+from qianwen.runtime.files import RunFolder, atomic_file, read_jsonl, write_jsonl
+from qianwen.runtime.language import tr
+
+INSTRUCTION = (
+    "Solve the problem in a few short steps, without code or unknowns. Write out each calculation, as in 3 + 4 = 7. "
+    "End with: The answer is N."
+)
+STOP = ("```",)  # a program is no reasoning path
+END = re.compile(r"answer is\b[^\n]*", re.I)  # what comes after it is checking, or talk
+SAMPLES, PATHS, YIELD = "samples.jsonl", "paths.jsonl", "yield.json"
+AHEAD = 4  # samples asked for per place in the engine
+
+
+@dataclass(frozen=True, kw_only=True)
+class RejectionConfig:
+    """What is drawn, from what."""
+
+    model: str  # as it is called in the record
+    problems: str  # JSON lines with `question` and `answer`
+    samples: int = 8  # of each problem
+    limit: int = 0  # problems; 0: all
+    temperature: float = 0.7
+    top_p: float = 1.0
+    max_tokens: int = 320
+    concurrency: int = 16  # samples in flight
+    licence: str = "unknown"  # of the problems, and so of what is made from them
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A question with a worked solution or a number."""
+
+    question: str
+    answer: str
+
+
+def read_problems(config: RejectionConfig) -> list[Problem]:
+    """The problems of the file. Raises DataError for a row without a question or a number to compare with."""
+    problems = []
+    for number, row in enumerate(read_jsonl(config.problems), start=1):
+        question, answer = row.get("question"), row.get("answer")
+        if not isinstance(question, str) or not isinstance(answer, str) or not reference_number(answer):
+            raise DataError(
+                tr("{path}, row {number}: it needs `question` and an `answer` with a number in it",
+                   path=config.problems, number=number)
+            )  # fmt: skip
+        problems.append(Problem(question, answer))
+        if len(problems) == config.limit:
+            break
+    if not problems:
+        raise DataError(tr("{path}: there is no problem in it", path=config.problems))
+    return problems
+
+
+def missing(problems: Sequence[Problem], config: RejectionConfig, folder: RunFolder) -> list[tuple[int, int]]:
+    """Which (problem, sample) are still to be drawn. Half a row that a kill left is cut off."""
+    done = _whole_rows(folder.path / SAMPLES)
+    return [(problem, sample) for problem in range(len(problems)) for sample in range(config.samples)][done:]
+
+
+def draw(
+    model: ChatModel,
+    problems: Sequence[Problem],
+    wanted: Sequence[tuple[int, int]],
+    config: RejectionConfig,
+    folder: RunFolder,
+) -> Iterator[dict[str, Any]]:
+    """Append the samples `wanted`, which are those `missing`, and yield each when it is on the disk, in order."""
+    with (folder.path / SAMPLES).open("a", encoding="utf-8") as file:
+        for row in _answered(model, problems, wanted, config):
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.flush()
+            yield row
+        os.fsync(file.fileno())
+
+
+def keep(problems: Sequence[Problem], config: RejectionConfig, folder: RunFolder) -> dict[str, Any]:
+    """Write the distinct right paths of the samples on the disk, and return the yield."""
+    counts: Counter[str] = Counter()
+    solved: Counter[int] = Counter()
+    seen: dict[int, set[tuple[str, ...]]] = {}
+    rows = []
+    for row in read_jsonl(folder.path / SAMPLES):
+        fate, found = judge(row, problems[row["problem"]].answer)
+        counts[fate] += 1
+        solved[row["problem"]] += fate == "right"
+        if fate == "right" and found not in seen.setdefault(row["problem"], set()):
+            seen[row["problem"]].add(found)
+            rows.append(_kept(row, found, problems[row["problem"]], config))
+    write_jsonl(folder.path / PATHS, rows)
+    sampled, asked = counts.total(), max(len({*solved}), 1)
+    result = {
+        "problems": len(solved),
+        "samples": sampled,
+        **{
+            name: counts[name] for name in ("right", "wrong answer", "wrong calculation", "no calculation", "cut short")
+        },
+        "problems solved": sum(count > 0 for count in solved.values()),
+        "distinct paths": len(rows),
+        "share right": counts["right"] / max(sampled, 1),
+        "distinct paths a problem": len(rows) / asked,
+    }
+    with atomic_file(folder.path / YIELD, "w") as file:
+        json.dump(result, file, indent=1)
+    return result
+
+
+def judge(row: dict[str, Any], reference: str) -> tuple[str, tuple[str, ...]]:
+    """What becomes of a sample, `right` or the reason against it, and its equations."""
+    found = equations(row["text"])
+    if row["finish_reason"] != "stop" and not END.search(row["text"]):
+        return "cut short", found
+    if not is_right_number(row["text"], reference):
+        return "wrong answer", found
+    if not found:
+        return "no calculation", found
+    return ("right" if all(map(is_right, found)) else "wrong calculation"), found
+
+
+def _kept(row: dict[str, Any], found: tuple[str, ...], problem: Problem, config: RejectionConfig) -> dict[str, Any]:
+    solution = row["text"].strip()
+    return {
+        "text": f"{problem.question}\n\n{solution}",
+        "source": f"rft:{Path(config.problems).name}/{row['problem']}/{row['sample']}",
+        "lang": "en",
+        "licence": config.licence,
+        "kind": "math",
+        "equations": list(found),
+        "messages": [
+            {"role": "user", "content": problem.question},
+            {"role": "assistant", "content": solution},
+        ],
+    }
+
+
+def _answered(
+    model: ChatModel, problems: Sequence[Problem], wanted: Iterable[tuple[int, int]], config: RejectionConfig
+) -> Iterator[dict[str, Any]]:
+    """The samples in the order wanted, with `concurrency` in flight."""
+    waiting: deque[Future[dict[str, Any]]] = deque()
+    with ThreadPoolExecutor(config.concurrency, thread_name_prefix="sample") as pool:
+        try:
+            for problem, sample in wanted:
+                waiting.append(pool.submit(_sample, model, problems[problem].question, problem, sample, config))
+                if len(waiting) >= AHEAD * config.concurrency:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _sample(model: ChatModel, question: str, problem: int, sample: int, config: RejectionConfig) -> dict[str, Any]:
+    """One solution; its seed depends on nothing but the run's seed, the problem and the number of the sample."""
+    deltas = model.chat(
+        [Message("user", f"{question}\n\n{INSTRUCTION}")],
+        stop=STOP,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        max_tokens=config.max_tokens,
+        seed=(config.seed * 1_000_003 + problem) * 1009 + sample,
+    )
+    texts, reason = [], None
+    for delta in deltas:
+        texts.append(delta.text)
+        reason = delta.finish_reason or reason
+    text = "".join(texts)
+    end = END.search(text)
+    return {"problem": problem, "sample": sample, "text": text[: end.end()] if end else text, "finish_reason": reason}
+
+
+def _whole_rows(path: Path) -> int:
+    """How many whole rows a file has; half a row at its end is cut off."""
+    data = path.read_bytes() if path.exists() else b""
+    end = data.rfind(b"\n") + 1
+    if end < len(data):
+        with path.open("r+b") as file:
+            file.truncate(end)
+    return data.count(b"\n")

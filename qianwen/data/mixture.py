@@ -1,0 +1,151 @@
+"""Which mixture of domains to train on: the loss as a function of the weights, fitted to small runs (Qwen memo).
+
+The mixing law (Ye et al., 2024) for the loss on a held-out domain i of a model trained with weights r:
+
+    L_i(r) = c_i + exp(Σ_j t_ij r_j)
+
+For a given floor c_i the rest is linear in log(L_i − c_i), so the fit is ridge regression for each c on a grid, and the
+c whose losses, each predicted without its own run, come closest. The proposal follows RegMix (Liu et al., 2024): of
+many random mixtures, the mean of those whose loss the law predicts lowest. Its error bar is a bootstrap over the runs.
+
+    target      Σ_i importance_i L_i, what is to be low
+    bootstrap   laws fitted to runs drawn with replacement: predictions are their mean, errors their spread
+
+Not here: training the runs (`train/ablation.py`). R runs, D domains, H held-out domains, K bootstrap laws.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+FLOORS = np.concatenate([[0.0], 1 - np.geomspace(1, 0.02, 24)[1:]])  # c as a share of the least loss seen
+RIDGE = 1e-3
+CANDIDATES, BEST = 20_000, 100
+
+
+@dataclass(frozen=True)
+class Law:
+    """One law for each held-out domain: `floors` [H], `slopes` [H, D]."""
+
+    floors: np.ndarray
+    slopes: np.ndarray
+
+    def predict(self, weights: np.ndarray) -> np.ndarray:
+        """Losses [N, H] of mixtures [N, D]."""
+        return self.floors + np.exp(np.minimum(weights @ self.slopes.T, 20.0))
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """The mixture proposed, and how sure that is."""
+
+    weights: dict[str, float]
+    spread: dict[str, float]  # standard deviation of the bootstrap laws' own best weights
+    loss: float  # predicted target
+    error: float  # standard deviation of its prediction
+
+
+def fit_law(weights: np.ndarray, losses: np.ndarray) -> Law:
+    """The law of the runs `weights` [R, D] with `losses` [R, H]."""
+    fitted = [_fit_one(weights, losses[:, number]) for number in range(losses.shape[1])]
+    return Law(np.array([floor for floor, _ in fitted]), np.array([slopes for _, slopes in fitted]))
+
+
+def _fit_one(weights: np.ndarray, loss: np.ndarray) -> tuple[float, np.ndarray]:
+    """The floor and slopes with the least error of runs left out one at a time (in closed form: the hat matrix)."""
+    gram = weights.T @ weights + RIDGE * np.eye(weights.shape[1])
+    solve = np.linalg.solve(gram, weights.T)
+    leverage = np.minimum(np.einsum("rd,dr->r", weights, solve), 0.99)
+    best: tuple[float, float, np.ndarray] | None = None
+    for floor in FLOORS * loss.min():
+        logs = np.log(np.maximum(loss - floor, 1e-6))
+        slopes = solve @ logs
+        left_out = logs - (logs - weights @ slopes) / (1 - leverage)
+        error = float(np.square(floor + np.exp(np.minimum(left_out, 20.0)) - loss).mean())
+        if best is None or error < best[0]:
+            best = error, float(floor), slopes
+    assert best is not None
+    return best[1], best[2]
+
+
+def bootstrap_laws(weights: np.ndarray, losses: np.ndarray, count: int = 100, seed: int = 0) -> list[Law]:
+    """Laws of runs drawn with replacement."""
+    generator = np.random.default_rng(seed)
+    draws = generator.integers(len(weights), size=(count, len(weights)))
+    return [fit_law(weights[draw], losses[draw]) for draw in draws]
+
+
+def predict_target(laws: Sequence[Law], weights: np.ndarray, importance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The mean over the laws of the target of mixtures [N, D], and its standard deviation, both [N]."""
+    targets = np.stack([law.predict(weights) @ importance for law in laws])
+    return targets.mean(axis=0), targets.std(axis=0)
+
+
+def propose(
+    names: Sequence[str],
+    laws: Sequence[Law],
+    importance: np.ndarray,
+    *,
+    most: np.ndarray | None = None,
+    seed: int = 0,
+) -> Proposal:
+    """The mean of the BEST of CANDIDATES random mixtures. `most` [D] bounds the weights, as repetition does."""
+    candidates = draw_mixtures(len(names), CANDIDATES, seed=seed, most=most)
+    each = np.stack([law.predict(candidates) @ importance for law in laws])
+    own = candidates[np.argpartition(each, BEST, axis=1)[:, :BEST]].mean(axis=1)  # [K, D]
+    chosen = candidates[np.argsort(each.mean(axis=0), kind="stable")[:BEST]].mean(axis=0)
+    loss, error = predict_target(laws, chosen[None], importance)
+    return Proposal(
+        dict(zip(names, map(float, chosen), strict=True)),
+        dict(zip(names, map(float, own.std(axis=0)), strict=True)),
+        float(loss[0]),
+        float(error[0]),
+    )
+
+
+def draw_mixtures(num_domains: int, count: int, *, seed: int, most: np.ndarray | None = None) -> np.ndarray:
+    """Random mixtures [N, D]: Dirichlet's, from nearly one domain alone to nearly all alike."""
+    generator = np.random.default_rng(seed)
+    concentration = generator.choice([0.5, 1.0, 2.0, 4.0], size=(count, 1))
+    drawn = generator.gamma(np.broadcast_to(concentration, (count, num_domains))) + 1e-9
+    drawn /= drawn.sum(axis=1, keepdims=True)
+    return drawn if most is None else bounded(drawn, most)
+
+
+def bounded(weights: np.ndarray, most: np.ndarray) -> np.ndarray:
+    """Mixtures with no weight above `most` [D]; what is cut off goes to the others in proportion. Σ most ≥ 1."""
+    weights = weights.copy()
+    for _ in range(len(most)):
+        over = weights > most
+        weights = np.where(over, most, weights)
+        free = np.where(weights < most, weights, 0.0)
+        missing = 1 - weights.sum(axis=-1, keepdims=True)
+        total = free.sum(axis=-1, keepdims=True)
+        weights = weights + np.where(total > 0, free * missing / np.maximum(total, 1e-12), 0.0)
+        if not over.any():
+            break
+    return np.minimum(weights, most) / np.minimum(weights, most).sum(axis=-1, keepdims=True)
+
+
+def natural(tokens: Mapping[str, int]) -> dict[str, float]:
+    """Every domain by its size."""
+    return {name: size / sum(tokens.values()) for name, size in tokens.items()}
+
+
+def uniform(names: Sequence[str]) -> dict[str, float]:
+    """Every domain alike."""
+    return {name: 1 / len(names) for name in names}
+
+
+def rank_correlation(one: Sequence[float] | np.ndarray, other: Sequence[float] | np.ndarray) -> float:
+    """Spearman's: the correlation of ranks, equal values sharing the mean of theirs."""
+    ranks = [_ranks(np.asarray(values, dtype=np.float64)) for values in (one, other)]
+    centred = [rank - rank.mean() for rank in ranks]
+    norm = np.sqrt(np.square(centred[0]).sum() * np.square(centred[1]).sum())
+    return float((centred[0] * centred[1]).sum() / norm) if norm else 0.0
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]

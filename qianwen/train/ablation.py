@@ -1,0 +1,166 @@
+"""Small runs over mixtures, and the mixture they speak for (Qwen memo: "the mix was tuned by ablation").
+
+    tokenizer/ domains/ held_out/     what proxies are trained and judged on (`proxy.py`)
+    runs.jsonl   a line for each proxy: what it was for, weights, seed, loss on each domain's held-out text
+    law.json     the fitted law, how it ranks the mixtures it never saw, the proposal with its error bar
+    mixture/     the proposal as `pretrain --data` reads it
+
+The proxies the law is fitted to and those it is tested on share a seed: they differ in their data alone. Then the
+proposal is trained beside natural and uniform weights, over several seeds, and without each domain whose worth is asked
+for.
+
+A proxy that is done is never trained again: the same call goes on where a killed one stopped, and gives the same
+numbers whatever the number of workers.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qianwen.data.mixed import normalised, write_weights
+from qianwen.data.mixture import (
+    Law,
+    Proposal,
+    bootstrap_laws,
+    bounded,
+    draw_mixtures,
+    natural,
+    predict_target,
+    propose,
+    rank_correlation,
+    uniform,
+)
+from qianwen.runtime.files import atomic_file, read_jsonl
+from qianwen.train.proxy import DOMAINS, AblationConfig, Domains, Proxy, train_proxy
+
+RUNS, LAW, MIXTURE = "runs.jsonl", "law.json", "mixture"
+FIT, TEST = "fit", "test"
+
+
+class Ablation:
+    """An ablation's folder: what has been run, what is still to run, and what follows from it."""
+
+    def __init__(self, folder: Path, config: AblationConfig) -> None:
+        self.folder, self.config = folder, config
+        self.domains = Domains(folder, config)
+        if config.without:
+            normalised(dict.fromkeys(config.without, 1.0), self.domains.names)  # refuses a name that is none
+        self.rows: dict[tuple[str, int], dict[str, Any]] = {}
+        if (folder / RUNS).exists():
+            _cut_half_a_row(folder / RUNS)
+            self.rows = {(row["purpose"], row["number"]): row for row in read_jsonl(folder / RUNS)}
+
+    def first_proxies(self) -> list[Proxy]:
+        """Those the law is fitted to, and those it is tested on."""
+        count = self.config.num_fit + self.config.num_test
+        drawn = draw_mixtures(len(self.domains.names), count, seed=self.config.seed, most=self.domains.most)
+        mixtures = [dict(zip(self.domains.names, map(float, weights), strict=True)) for weights in drawn]
+        numbered = [(FIT, n) for n in range(self.config.num_fit)] + [(TEST, n) for n in range(self.config.num_test)]
+        return [Proxy(what, n, self.config.seed, mix) for (what, n), mix in zip(numbered, mixtures, strict=True)]
+
+    def last_proxies(self, proposal: Proposal) -> list[Proxy]:
+        """The proposal beside its rivals and without the domains asked about, over several seeds."""
+        mixtures = {
+            "proposal": proposal.weights,
+            "natural": natural(self.domains.tokens),
+            "uniform": uniform(self.domains.names),
+        }
+        for name in self.config.without:
+            left = {other: weight for other, weight in proposal.weights.items() if other != name}
+            mixtures[f"without {name}"] = normalised(left, self.domains.names)
+        if (most := self.domains.most) is not None:
+            names = self.domains.names
+            for what in ("natural", "uniform"):
+                weights = np.array([mixtures[what][name] for name in names])
+                mixtures[what] = dict(zip(names, map(float, bounded(weights, most)), strict=True))
+        seeds = range(self.config.seed + 1, self.config.seed + 1 + self.config.seeds)
+        return [Proxy(what, n, seed, mix) for n, seed in enumerate(seeds) for what, mix in mixtures.items()]
+
+    def train(self, proxies: Iterable[Proxy], workers: int = 1) -> Iterator[dict[str, Any]]:
+        """Train those not yet trained, append each to `runs.jsonl` when it is done, and yield it."""
+        left = [proxy for proxy in proxies if proxy.key not in self.rows]
+        with (self.folder / RUNS).open("a", encoding="utf-8") as file:
+            for row in _each(self.folder, self.config, left, workers):
+                file.write(json.dumps(row) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+                self.rows[row["purpose"], row["number"]] = row
+                yield row
+
+    def weights_and_losses(self, purpose: str) -> tuple[np.ndarray, np.ndarray]:
+        """[R, D] and [R, H] of the runs made for a purpose, in their order."""
+        rows = [row for (what, _), row in sorted(self.rows.items()) if what == purpose]
+        names = self.domains.names
+        weights = np.array([[row["weights"][name] for name in names] for row in rows])
+        return weights, np.array([[row["losses"][name] for name in names] for row in rows])
+
+    def laws(self) -> list[Law]:
+        """Bootstrap laws of the runs made to fit them."""
+        return bootstrap_laws(*self.weights_and_losses(FIT), seed=self.config.seed)
+
+    def propose(self) -> dict[str, Any]:
+        """Fit, test and propose; write `law.json` and `mixture/`, and return what the former says."""
+        laws, importance, names = self.laws(), self.domains.importance, self.domains.names
+        proposal = propose(names, laws, importance, most=self.domains.most, seed=self.config.seed)
+        weights, losses = self.weights_and_losses(TEST)
+        predicted, error = predict_target(laws, weights, importance)
+        measured = losses @ importance
+        each = np.mean([law.predict(weights) for law in laws], axis=0)
+        found = {
+            "names": names,
+            "importance": importance.tolist(),
+            "proposal": proposal.weights,
+            "spread": proposal.spread,
+            "predicted": proposal.loss,
+            "error": proposal.error,
+            "test": {"predicted": predicted.tolist(), "error": error.tolist(), "measured": measured.tolist()},
+            "spearman": rank_correlation(predicted, measured),
+            "spearman_by_domain": {
+                name: rank_correlation(each[:, number], losses[:, number]) for number, name in enumerate(names)
+            },
+        }
+        with atomic_file(self.folder / LAW, "w") as file:
+            json.dump(found, file, indent=1)
+        write_weights(self.folder / MIXTURE, proposal.weights, self.folder / DOMAINS)
+        return found
+
+    def proposal(self) -> Proposal:
+        """The one that `propose` wrote."""
+        law = json.loads((self.folder / LAW).read_text(encoding="utf-8"))
+        return Proposal(law["proposal"], law["spread"], law["predicted"], law["error"])
+
+    def compared(self) -> dict[str, dict[str, Any]]:
+        """Each mixture compared → its target loss by seed, and the mean loss on each domain."""
+        found = {}
+        for what in dict.fromkeys(what for what, _ in self.rows if what not in (FIT, TEST)):
+            _, losses = self.weights_and_losses(what)
+            mean = dict(zip(self.domains.names, losses.mean(axis=0).tolist(), strict=True))
+            found[what] = {"by_seed": (losses @ self.domains.importance).tolist(), "losses": mean}
+        return found
+
+
+def _each(folder: Path, config: AblationConfig, proxies: Sequence[Proxy], workers: int) -> Iterator[dict[str, Any]]:
+    """The rows of all proxies, as they are done."""
+    if workers <= 1 or len(proxies) < 2:
+        yield from (train_proxy(folder, config, proxy) for proxy in proxies)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        try:
+            for done in as_completed([pool.submit(train_proxy, folder, config, proxy) for proxy in proxies]):
+                yield done.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _cut_half_a_row(path: Path) -> None:
+    """Drop what a kill left of a row at the end of a file."""
+    data = path.read_bytes()
+    if (end := data.rfind(b"\n") + 1) < len(data):
+        with path.open("r+b") as file:
+            file.truncate(end)

@@ -1,0 +1,105 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qianwen.chat.answers import (
+    boxed,
+    choice,
+    code_block,
+    final_number,
+    is_right_number,
+    is_same_number,
+    last_number,
+    reference_number,
+)
+
+OPTIONS = {"A": "the heart", "B": "the liver", "C": "the left lung", "D": "a kidney"}
+CHINESE = {"A": "北京", "B": "上海", "C": "广州", "D": "深圳"}
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("She has 3 + 4 = 7 apples.", "7"),
+        ("It costs $1,234.50 in all.", "1234.50"),
+        ("so the balance is -5", "-5"),
+        ("减去后是 −12 元。", "-12"),
+        ("from 3-5 it takes", "5"),
+        ("version 1.2.3", "1.2"),
+        ("none at all", ""),
+    ],
+)
+def test_the_last_number_is_read_as_people_write_it(text: str, number: str) -> None:
+    assert last_number(text) == number
+
+
+@given(st.integers(-(10**9), 10**9), st.text(alphabet="abc xyz.!?$", max_size=20))
+def test_a_number_at_the_end_is_found_with_or_without_separators(value: int, before: str) -> None:
+    assert float(last_number(f"{before} {value:,}")) == value == float(last_number(f"{before} {value}"))
+
+
+def test_a_box_holds_its_braces_and_the_last_one_counts() -> None:
+    assert boxed(r"\boxed{3} or rather \boxed{\frac{1}{\sqrt{2}}}.") == r"\frac{1}{\sqrt{2}}"
+    assert boxed(r"cut short: \boxed{12") == "" and boxed("none") == ""
+
+
+def test_the_box_goes_before_what_is_said_after_it() -> None:
+    assert final_number(r"Thus \boxed{18} dollars, made in 2 days.") == "18"
+    assert final_number("Thus 18 dollars.") == "18"
+
+
+def test_a_reference_is_gsm8ks_line_or_a_plain_number() -> None:
+    assert reference_number("She earned 0.2 x 50 = $<<0.2*50=10>>10.\n#### 10") == "10"
+    assert reference_number("42") == "42"
+
+
+def test_numbers_are_equal_within_a_ten_thousandth_and_no_number_is_equal_to_nothing() -> None:
+    assert is_same_number("0.33333", "0.3333333") and not is_same_number("0.333", "0.3334")
+    assert is_right_number("The answer is 1,000.", "#### 1000")
+    assert not is_right_number("I cannot tell.", "#### 0") and not is_same_number("", "")
+
+
+@pytest.mark.parametrize(
+    ("reply", "letter"),
+    [
+        ("The answer is (B).", "B"),
+        ("answer: **C**", "C"),
+        ("D", "D"),
+        ("C. the left lung", "C"),
+        ("After some thought, B is correct, because A pumps blood.", "B"),
+        ("It must be the liver, which filters blood.", "B"),
+        ("A good question. The correct answer is D.", "D"),
+        ("That would be a kidny, I think", "D"),
+    ],
+)
+def test_choices_in_english(reply: str, letter: str) -> None:
+    assert choice(reply, OPTIONS) == letter
+
+
+@pytest.mark.parametrize(
+    ("reply", "letter"),
+    [
+        ("答案是B", "B"),
+        ("正确答案应该选：C。", "C"),
+        ("我认为 D 选项是正确的，而 A 不是首都。", "D"),
+        ("上海", "B"),
+        ("A", "A"),
+        ("中国的首都是北京。", "A"),
+    ],
+)
+def test_choices_in_chinese(reply: str, letter: str) -> None:
+    assert choice(reply, CHINESE, question="中国的首都是") == letter
+
+
+@given(st.text(max_size=60))
+def test_a_choice_is_always_one_of_the_options(reply: str) -> None:
+    assert choice(reply, OPTIONS) in OPTIONS
+
+
+def test_the_block_that_defines_the_function_wins() -> None:
+    reply = (
+        "Use it so:\n```python\nprint(add(1, 2))\n```\nHere it is:\n```python\ndef add(a, b):\n    return a + b\n```"
+    )
+    assert code_block(reply, "add") == "def add(a, b):\n    return a + b\n"
+    assert code_block("```py\nx = 1") == "x = 1"
+    assert code_block("    return a + b\n", "add") == "    return a + b\n"
