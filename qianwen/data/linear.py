@@ -18,11 +18,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qianwen.data.words import ALONE, LETTER, STEP, Texts, by_size, mixed, rolling
+from qianwen.data.words import ALONE, LETTER, Texts, by_size, mixed, rolling
 
 BITS = 20
 CHARACTERS = 4  # of a run inside a word
-KINDS = tuple(np.uint64(number) * STEP for number in range(1, 5))
+KINDS = mixed(np.arange(1, 5, dtype=np.uint64))  # so that one kind of n-gram is not another
 
 
 class Grams(NamedTuple):
@@ -69,10 +69,10 @@ def grams(texts: Texts) -> list[Grams]:
             alone = np.flatnonzero(kinds[begin] == ALONE)
             hashes, begin = hashes[alone], begin[alone]
         found.append(Grams(_binned(hashes, size - 1), start[begin]))
-    letters = texts.kinds == LETTER
-    begin = np.flatnonzero(letters[: max(len(letters) - CHARACTERS, 0)])
+    hashes = rolling(texts, CHARACTERS)
+    begin = np.flatnonzero(texts.kinds[: len(hashes)] == LETTER)
     begin = begin[begin + CHARACTERS <= texts.first_char[1:][np.searchsorted(texts.first_char, begin, "right") - 1]]
-    found.append(Grams(_binned(rolling(texts, CHARACTERS)[begin], 3), begin))
+    found.append(Grams(_binned(hashes[begin], 3), begin))
     return found
 
 
@@ -106,6 +106,7 @@ def fit(texts: Iterable[str], labels: Sequence[bool] | np.ndarray, *, decay: flo
             parts.append((one.bins.astype(np.int32), (document + number).astype(np.int32)))
         number += len(batch)
     bins, document = (np.concatenate([part[side] for part in parts]) for side in (0, 1))
+    used, bins = np.unique(bins, return_inverse=True)  # of the others nothing can be learned
     counts = np.bincount(document, minlength=number)
     scale = 1 / np.sqrt(np.maximum(counts, 1))
     sign = np.where(np.asarray(labels), 1.0, -1.0)
@@ -115,12 +116,14 @@ def fit(texts: Iterable[str], labels: Sequence[bool] | np.ndarray, *, decay: flo
         weights, bias = point[:-1], point[-1]
         margin = sign * (scale * np.bincount(document, weights=weights[bins], minlength=number) + bias)
         slope = -weight * sign * _sigmoid(-margin)
-        gradient = np.bincount(bins, weights=(slope * scale)[document], minlength=len(weights)) + decay * weights
+        gradient = np.bincount(bins, weights=(slope * scale)[document], minlength=len(used)) + decay * weights
         value = float((weight * np.logaddexp(0, -margin)).sum() + 0.5 * decay * weights @ weights)
         return value, np.append(gradient, slope.sum())
 
-    point = minimise(loss, np.zeros((1 << BITS) + 1))
-    return Linear(point[:-1].astype(np.float32), float(point[-1]), window)
+    point = minimise(loss, np.zeros(len(used) + 1))
+    weights = np.zeros(1 << BITS, dtype=np.float32)
+    weights[used] = point[:-1]
+    return Linear(weights, float(point[-1]), window)
 
 
 def fit_dense(features: np.ndarray, labels: np.ndarray, *, decay: float = 1e-4) -> np.ndarray:

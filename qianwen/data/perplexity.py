@@ -42,7 +42,7 @@ class NgramModel:
             begin = np.maximum(place - size + 1, 0)
             seen, context = known[size - 1][begin], known[size - 2][begin]
             usable = (inside >= size - 1) & (seen > 0) & (context > 0)
-            score = np.where(usable, BACKOFF ** (ORDER - size) * seen / np.maximum(context, seen), score)
+            score = np.where(usable, BACKOFF ** (ORDER - size) * seen / np.maximum(np.maximum(context, seen), 1), score)
         sums = np.bincount(texts.word_document, weights=-np.log(score), minlength=len(texts))
         return np.where(texts.num_words > 0, sums / np.maximum(texts.num_words, 1), unseen)
 

@@ -26,6 +26,7 @@ from qianwen.data.counts import Batch
 from qianwen.data.linear import Linear, fit, fit_dense
 from qianwen.data.perplexity import NgramModel, fit_ngrams
 from qianwen.data.pipeline import chance
+from qianwen.data.scoring import Scorer
 from qianwen.data.words import by_size
 from qianwen.runtime.atomic import atomic_folder, verify_folder
 from qianwen.runtime.errors import ConfigError, DataError
@@ -190,6 +191,17 @@ def load(folder: str) -> Callable[[list[str]], list[float]]:
     """The vote, as a curation wants it."""
     ensemble = open_ensemble(folder)
     return lambda texts: _worth(ensemble.logits(texts)[1])
+
+
+def as_scorer(folder: str, least: float = 0.5) -> Scorer:
+    """The vote as a stage of a curation, for prose in the languages it learned; of others it knows nothing."""
+    return Scorer(
+        name="filter",
+        function="qianwen.data.scorers:load",
+        model=folder,
+        least=least,
+        languages=open_ensemble(folder).languages,
+    )
 
 
 def quality(folder: str) -> Callable[[list[str]], list[float]]:

@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+
+from qianwen.data.calibrate import auc, false_positives, fit_platt, fit_vote, script_of
+from qianwen.data.words import Texts
+
+GENERATOR = np.random.default_rng(0)
+
+
+def test_auc_by_hand() -> None:
+    labels = np.array([True, True, False, False])
+    assert auc(np.array([3.0, 2.0, 1.0, 0.0]), labels) == 1
+    assert auc(np.array([3.0, 0.0, 1.0, 2.0]), labels) == 0.5
+    assert auc(np.zeros(4), labels) == 0.5
+
+
+def test_false_positives_at_a_recall() -> None:
+    labels = np.array([True] * 10 + [False] * 10)
+    scores = np.concatenate([np.arange(10, 20), np.arange(2, 12)]).astype(float)  # 10 … 19 against 2 … 11
+    assert false_positives(scores, labels, 1.0) == 0.2 and false_positives(scores, labels, 0.9) == 0.1
+    assert false_positives(scores, labels, 0.5) == 0
+
+
+def test_calibration_gives_the_odds_that_made_the_labels_in_each_script() -> None:
+    group = np.arange(20_000) % 2
+    scores = GENERATOR.normal(size=20_000)
+    odds = np.where(group == 0, 2 * scores, -scores)  # where scripts differ, so do the lines
+    labels = GENERATOR.random(20_000) < 1 / (1 + np.exp(-odds))
+    found = fit_platt(scores, labels, group)
+    assert found.lines == pytest.approx(np.array([[2, 0], [-1, 0]]), abs=0.12)
+    assert np.corrcoef(found.logits(scores, group), odds)[0, 1] > 0.999
+
+
+def test_a_group_without_labels_takes_the_line_of_all() -> None:
+    scores = GENERATOR.normal(size=400)
+    found = fit_platt(scores, scores > 0, np.zeros(400, dtype=int))
+    assert found.lines[1] == pytest.approx(found.lines[0])
+
+
+def test_the_vote_of_two_that_see_half_each_beats_both_and_noise_has_no_weight() -> None:
+    labels = np.arange(4000) % 2 == 0
+    kind = np.arange(4000) % 4 == 0  # half of what is to be dropped shows to one member, half to the other
+    each = np.stack(
+        [np.where(labels & kind, 3.0, -1.0), np.where(labels & ~kind, 3.0, -1.0), np.where(labels, -1.0, 1.0)]
+    )
+    each = (each + GENERATOR.normal(size=each.shape)).T
+    group = np.zeros(4000, dtype=int)
+    vote = fit_vote(each, labels, group)
+    assert (vote.weights >= 0).all() and vote.weights[0, 2] == 0
+    votes = vote.logits(each, group)
+    best = min(false_positives(each[:, member], labels, 0.9) for member in range(3))
+    assert false_positives(votes, labels, 0.9) < 0.5 * best
+    assert vote.logits(each[:5], group[:5]) == pytest.approx(votes[:5])
+
+
+def test_scripts_are_told_by_their_words() -> None:
+    assert script_of(Texts(["plain words", "你好世界", "ok 你好世界", "สวัสดี", "", "한국어 문장"])).tolist() == [
+        0,
+        1,
+        1,
+        1,
+        0,
+        0,
+    ]
