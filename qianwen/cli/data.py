@@ -54,19 +54,21 @@ def data(argv: list[str]) -> int:
     )
     asked: Any = tyro.cli(steps, prog="qianwen data", args=argv)
     run = {
-        Fetch: _fetch, Curate: curate, Report: report, Trace: trace, Build: _build, TrainFilter: train_filter, Reject: reject,
-        Ablate: ablate, Mix: mix,
+        Fetch: _fetch, Curate: curate, Report: report, Trace: trace, Build: _build, TrainFilter: train_filter,
+        Reject: reject, Ablate: ablate, Mix: mix,
     }  # fmt: skip
     return run[type(asked)](asked)
 
 
 def _fetch(asked: Fetch) -> int:
+    from qianwen.data.card import fetched_card
     from qianwen.data.sources import fetch, named
     from qianwen.runtime.files import atomic_folder
 
     folder = Path(asked.out or Path("data") / asked.name)
     with atomic_folder(folder) as temporary:
         fetched, missing = fetch(named(asked.name, asked.allow_licence), temporary)
+        fetched_card(temporary, asked.name, fetched)
     for one in fetched:
         console.print(f"[bold]{one.name}[/bold]  {one.title}")
         facts = tr(

@@ -5,7 +5,7 @@
     work/benchmarks/         the runs of words that benchmark texts hold                   (decontaminate.py)
     work/finished/00000/     what is left, without what scorers or benchmarks exclude  (finish.py, part by part)
     documents/               the result: Parquet, one file a part, with a manifest
-    dropped/  counts.json  contamination.json  report.html
+    dropped/  counts.json  contamination.json  report.html  README.md
 
 The same command goes on where a killed one stopped; the bytes of the result depend on input and settings alone, not on
 kills, cores or machines. `work/` may be deleted when all is done.
@@ -25,6 +25,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from qianwen.data import engine
+from qianwen.data.card import curation_card
 from qianwen.data.decontaminate import Benchmarks, benchmark_texts
 from qianwen.data.dedup import Keys, duplicates
 from qianwen.data.finish import finish_part, total
@@ -64,11 +65,12 @@ def curate(
         tests = work / "benchmarks"
         texts = list(benchmark_texts(benchmarks))
         stage(tests, {"texts": _texts_hash(texts)}, lambda folder: _index(texts, folder))
-        settings = {"passed": _filters(config, scorers, texts)}
-        settings |= {"scorers": [dataclasses.asdict(scorer) for scorer in scorers]}
+        passed = _filters(config, scorers, texts)
+        settings = {"passed": passed, "scorers": [dataclasses.asdict(scorer) for scorer in scorers]}
         settings |= {"models": [scorer.mark() for scorer in scorers]}
         finished = _finished(screened, hashes, marks, tests, settings, workers)
         counts = _publish(screened, finished, marks, tests, output)
+        curation_card(output, counts, passed)
         _sweep(work)
     if not counts["kept"]["documents"]:
         raise DataError(tr("{output}: nothing is left; see counts.json for the reasons", output=output))

@@ -67,7 +67,11 @@ def _funnel(page: Page, counts: dict[str, Any]) -> None:
 
 
 def _tables(page: Page, counts: dict[str, Any]) -> None:
-    for name, title in (("lang", tr("By language")), ("corpus", tr("By source"))):
+    for name, title in (
+        ("lang", tr("By language")),
+        ("corpus", tr("By source")),
+        ("licence", tr("By licence")),
+    ):
         page.section(title)
         rows = [
             (key, cell["documents"], cell["passed"], cell["kept"], cell["bytes"] / 1e6, cell["kept_bytes"] / 1e6)

@@ -160,8 +160,8 @@ def _page(record, name: str, number: int, blocked: Collection[str]) -> Document 
         return Rejected(name, number, tr("cut short"), url)
     if not is_text and not kind.startswith(PAGES):
         return None
-    if host_of(url) and is_blocked(host_of(url), blocked):
-        return Rejected(name, number, tr("host on the list"), url)
+    if is_blocked(url, blocked):
+        return Rejected(name, number, tr("on the blocklist"), url)
     if "noai" in headers.get("x-robots-tag", "").lower() or headers.get("tdm-reservation", "").strip() == "1":
         return Rejected(name, number, tr("opted out"), url)
     data = record.reader.read(MAX_PAGE + 1)
@@ -180,18 +180,27 @@ def _plain(data: bytes) -> str | Rejected:
     return text if text.strip() else Rejected("", 0, tr("no text on the page"))
 
 
-def host_of(url: str) -> str:
-    """`www.example.com` of `http://www.example.com:80/a`; empty if there is none."""
-    try:
-        return (urlsplit(url).hostname or "").lower()
-    except ValueError:
-        return ""
+def blocklist(path: Path) -> frozenset[str]:
+    """Hosts and beginnings of URLs, one a line; `#` begins a comment. A hosts file is one, too."""
+    entries = set()
+    for line in path.read_text(encoding="utf-8-sig").splitlines():
+        if words := line.partition("#")[0].split():
+            entries.add(url_key(words[-1] if "://" in words[-1] else f"http://{words[-1]}"))
+    return frozenset(entries)
 
 
-def is_blocked(host: str, blocked: Collection[str]) -> bool:
-    """Whether the host or a domain above it is on the list."""
-    labels = host.split(".")
-    return any(".".join(labels[start:]) in blocked for start in range(len(labels)))
+def is_blocked(url: str, blocked: Collection[str]) -> bool:
+    """Whether a page, a folder above it, its host or a domain above that is on the list; the scheme and www. are not
+    looked at.
+    """
+    if not url or not blocked:
+        return False
+    host, _, path = url_key(url).partition("?")[0].partition("/")
+    labels = host.partition(":")[0].split(".")
+    if any(".".join(labels[start:]) in blocked for start in range(len(labels))):
+        return True
+    steps = path.split("/")
+    return any(f"{host}/{'/'.join(steps[:number])}" in blocked for number in range(1, len(steps) + 1))
 
 
 def url_key(url: str) -> str:

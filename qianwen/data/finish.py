@@ -17,10 +17,10 @@ from pyarrow import parquet
 
 from qianwen.data.decontaminate import Benchmarks, contaminated
 from qianwen.data.dedup import ADDRESS, EXACT, NEAR
-from qianwen.data.pipeline import corpus_of, stage
+from qianwen.data.pipeline import stage
 from qianwen.data.readers import Document
 from qianwen.data.scoring import BINS, Score, Scorer, histogram, scores
-from qianwen.data.screen import HEAD, TEXT_COLUMNS
+from qianwen.data.screen import DIMENSIONS, HEAD, TEXT_COLUMNS, dimensions
 from qianwen.data.words import Texts, by_size
 from qianwen.runtime.files import verify_folder, write_jsonl
 
@@ -128,12 +128,10 @@ def _hits(table: pa.Table, benchmarks: Benchmarks) -> np.ndarray:
 
 
 def _count(table: pa.Table, by: dict[str, Counter[str]]) -> None:
-    """Documents and bytes of what is left, by language, corpus and length (as a power of two)."""
+    """Documents and bytes of what is left, by each of DIMENSIONS."""
     sizes = pc.call_function("binary_length", [table["text"]]).to_pylist()
-    sources, kinds, langs = (table[name].to_pylist() for name in ("source", "kind", "lang"))
-    for source, kind, lang, size in zip(sources, kinds, langs, sizes, strict=True):
-        corpus = corpus_of(Document(text="", source=source, lang=lang, licence="", kind=kind))
-        for name, key in (("lang", lang), ("corpus", corpus), ("length", str(max(size, 1).bit_length() - 1))):
+    for row, size in zip(table.select(["source", "kind", "lang", "licence"]).to_pylist(), sizes, strict=True):
+        for name, key in zip(DIMENSIONS, dimensions(Document(text="", **row), size), strict=True):
             by.setdefault(name, Counter())[key] += 1
             by.setdefault(f"{name}_bytes", Counter())[key] += size
 
@@ -160,7 +158,7 @@ def total(
         personal.update(counts["personal"])
         for stage_, found in counts["dropped"].items():
             funnel[stage_].update(found)
-        for name in ("lang", "corpus", "length"):
+        for name in DIMENSIONS:
             for key, cell in counts[name].items():
                 row = before.setdefault(name, {}).setdefault(key, [0] * 4)
                 row[:] = [a + b for a, b in zip(row, cell, strict=True)]
@@ -178,7 +176,7 @@ def total(
             sums["below"] += found["below"]
     by = {
         name: _table(before.get(name, {}), left.get(name, Counter()), left.get(f"{name}_bytes", Counter()))
-        for name in ("lang", "corpus", "length")
+        for name in DIMENSIONS
     }
     names = json.loads((tests / "names.json").read_text(encoding="utf-8"))
     readable = sum(cell[1] for cell in before.get("lang", {}).values())

@@ -2,7 +2,8 @@
 
 "Documents are shuffled, merged and then truncated to the context length." Here:
 
-    write    each document's ids and one end-of-document id go into memory-mapped shards; their lengths into a table
+    write    each document's ids and one end-of-document id go into memory-mapped shards; their lengths into a table,
+             and where they come from into another (`origins.py`)
     shuffle  an epoch is a permutation of the documents, a function of (seed, epoch) alone
     merge    the permuted documents form one stream, epoch after epoch; sequence i is its tokens [i·L, (i+1)·L)
 
@@ -17,16 +18,17 @@ Shapes: B sequences, L = seq_len.
 
 import functools
 import hashlib
-import itertools
 import json
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from qianwen.data.origins import ORIGINS, OriginsWriter, Tokens
 from qianwen.data.readers import Document, Rejected, read_folder
 from qianwen.runtime.atomic import MANIFEST, atomic_folder
 from qianwen.runtime.errors import DataError
@@ -35,6 +37,7 @@ from qianwen.runtime.log import console
 
 IGNORED = -100  # the label of a position that predicts nothing
 TOKEN, LENGTH = np.dtype("<u4"), np.dtype("<u4")  # on disk, whatever the machine
+EncodeBatch = Callable[[list[str]], Iterable[Sequence[int] | np.ndarray]]
 INDEX, LENGTHS = "index.json", "lengths.bin"
 
 
@@ -47,16 +50,21 @@ class Span(NamedTuple):
 
 
 def write_tokens(
-    documents: Iterable[Sequence[int] | np.ndarray], folder: str | Path, eod_id: int, *, shard_tokens: int = 2**28
+    documents: Iterable[Sequence[int] | np.ndarray | Tokens],
+    folder: str | Path,
+    eod_id: int,
+    *,
+    shard_tokens: int = 2**28,
 ) -> dict[str, int]:
     """Write `documents` to `folder`, all or nothing, and return how many documents and tokens that was.
 
-    Empty documents are dropped. A shard ends with the document that fills it to `shard_tokens` (2^28 tokens: 1 GiB).
+    Given `Tokens`, their origins are written too. Empty documents are dropped. A shard ends with the document that
+    fills it to `shard_tokens` (2^28 tokens: 1 GiB).
     """
     lengths = array("I")
     shards: list[int] = []  # tokens in each
-    with atomic_folder(folder) as temporary:
-        remaining = filter(len, documents)
+    with atomic_folder(folder) as temporary, closing(OriginsWriter(temporary / ORIGINS)) as origins:
+        remaining = _ids_of(documents, origins)
         while size := _write_shard(remaining, temporary / _shard_name(len(shards)), eod_id, shard_tokens, lengths):
             shards.append(size)
         if not shards:
@@ -68,26 +76,57 @@ def write_tokens(
     return counts
 
 
-def tokenized(
-    texts: str | Path, encode_batch: Callable[[list[str]], Iterable[Sequence[int]]]
-) -> Iterator[Sequence[int]]:
+def _ids_of(
+    documents: Iterable[Sequence[int] | np.ndarray | Tokens], origins: OriginsWriter
+) -> Iterator[Sequence[int] | np.ndarray]:
+    """The ids of documents that have any; where they come from goes to `origins`."""
+    for document in documents:
+        if not isinstance(document, Tokens):
+            if len(document):
+                yield document
+        elif len(document.ids):
+            origins.add(document.document)
+            yield document.ids
+
+
+def tokenized(texts: str | Path, encode_batch: EncodeBatch) -> Iterator[Any]:
     """The ids of every document that `data/readers.py` finds at `texts`; how many it could not read is printed."""
+    return (tokens.ids for tokens in tokenized_documents(texts, encode_batch))
+
+
+def tokenized_documents(texts: str | Path, encode_batch: EncodeBatch) -> Iterator[Tokens]:
+    """The same with the documents, for `write_tokens`."""
     rejected: list[Rejected] = []
     readable = _set_aside(read_folder(texts), rejected)
-    while batch := list(itertools.islice(readable, 256)):
-        yield from encode_batch(batch)
+    for batch in _some(readable):
+        ids = encode_batch([document["text"] for document in batch])
+        yield from map(Tokens, ids, batch)
     if rejected:
         first = f"{rejected[0].file}: {rejected[0].reason}"
         message = tr("{texts}: {count} not read, the first {first}", texts=texts, count=len(rejected), first=first)
         console.print(message, style="yellow")
 
 
-def _set_aside(found: Iterable[Document | Rejected], rejected: list[Rejected]) -> Iterator[str]:
+def _some(documents: Iterable[Document], characters: int = 1 << 22) -> Iterator[list[Document]]:
+    """Lists of documents of so many characters: long enough for all cores, short enough for memory."""
+    batch: list[Document] = []
+    size = 0
+    for document in documents:
+        batch.append(document)
+        size += len(document["text"])
+        if size >= characters:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _set_aside(found: Iterable[Document | Rejected], rejected: list[Rejected]) -> Iterator[Document]:
     for document in found:
         if isinstance(document, Rejected):
             rejected.append(document)
         else:
-            yield document["text"]
+            yield document
 
 
 def _write_shard(
@@ -157,6 +196,10 @@ class PackedDataset:
             "positions": torch.from_numpy(positions),
         }
 
+    def documents(self) -> Iterator[np.ndarray]:
+        """The ids of each document as it was written, without the end."""
+        return (self._tokens(number, 0, int(length) - 1) for number, length in enumerate(self._lengths))
+
     def spans(self, cursor: int) -> Iterator[Span]:
         """Which tokens of which documents make up sequence `cursor`, in order."""
         place, missing = cursor * self.seq_len, self.seq_len
@@ -168,6 +211,10 @@ class PackedDataset:
             length = min(left, missing)
             yield Span(document, int(self._lengths[document]) - left, length)
             place, missing = place + length, missing - length
+
+    def tokens(self, span: Span) -> np.ndarray:
+        """The ids of a span."""
+        return self._tokens(*span)
 
     def _tokens(self, document: int, start: int, length: int) -> np.ndarray:
         """At most `length` tokens of a document: fewer where it ends."""

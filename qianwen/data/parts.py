@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import zstandard
 
 from qianwen.data import engine
+from qianwen.data.card import CARD
 from qianwen.data.extract import html_file, warc_file
 from qianwen.data.language import BY_EXTENSION, code_language
 from qianwen.data.readers import KINDS, PACKED, Document, Rejected, document_of, lines_of, parsed, plain_file, read_file
@@ -66,8 +67,13 @@ def _listed(inputs: list[str]) -> Iterator[engine.Found]:
     """The files of all inputs; of several, each file's name begins with its input's."""
     for path in inputs:
         base = path.rstrip("/").rpartition("/")[2]
-        for found in engine.listing(path):
-            if found.name != MANIFEST:
+        here = engine.listing(path)
+        names = {found.name for found in here}
+        for found in here:
+            folder = found.name.rpartition("/")[0]
+            file = found.name.rpartition("/")[2]
+            with_manifest = f"{folder}/{MANIFEST}".lstrip("/") in names
+            if file != MANIFEST and not (file == CARD and with_manifest):
                 inside = len(inputs) > 1 and found.name != base
                 yield found._replace(name=f"{base}/{found.name}") if inside else found
 

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import zstandard
 
+from qianwen.data.card import CARD
 from qianwen.runtime.atomic import MANIFEST
 from qianwen.runtime.errors import DataError
 from qianwen.runtime.files import open_bytes
@@ -44,6 +45,7 @@ class Document(TypedDict):
     licence: str
     kind: str
     url: NotRequired[str]
+    passed: NotRequired[str]  # the filters of the curation it came through
 
 
 class Rejected(NamedTuple):
@@ -66,8 +68,13 @@ def read_folder(path: str | Path) -> Iterator[Document | Rejected]:
     inside = sorted(file for file in root.rglob("*") if file.is_file()) if root.is_dir() else [root]
     for file in inside:
         name = file.relative_to(root).as_posix() if root.is_dir() else file.name
-        if not any(part.startswith(".") for part in Path(name).parts) and name != MANIFEST:
+        if not any(part.startswith(".") for part in Path(name).parts) and not is_about(file, file.parent):
             yield from read_file(file, name)
+
+
+def is_about(file: Path, folder: Path) -> bool:
+    """Whether a file is about the corpus in its folder, not of it: the manifest, and the card beside one."""
+    return file.name == MANIFEST or (file.name == CARD and (folder / MANIFEST).exists())
 
 
 def documents(path: str | Path) -> Iterator[Document]:
@@ -200,4 +207,6 @@ def document_of(row: Any, name: str, number: int) -> Document | Rejected:
     )
     if row.get("url"):
         document["url"] = str(row["url"])
+    if row.get("passed"):
+        document["passed"] = str(row["passed"])
     return document

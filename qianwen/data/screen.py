@@ -10,7 +10,7 @@ A part is a task of its own: it runs in any process, on any machine that sees th
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from pyarrow import parquet
 
 from qianwen.data.counts import Batch
 from qianwen.data.dedup import fingerprint
-from qianwen.data.extract import repair, url_key
+from qianwen.data.extract import is_blocked, repair, url_key
 from qianwen.data.language import code_language, languages
 from qianwen.data.minhash import MinHashConfig, bands, signatures
 from qianwen.data.parts import Slice, read_part
@@ -36,6 +36,7 @@ from qianwen.runtime.language import tr
 ROW_GROUP = 1 << 24  # characters in a row group of a shard
 HEAD = 400  # characters of a dropped document that are kept to be read
 TEXT_COLUMNS = ("text", "source", "url", "lang", "licence", "kind")
+DIMENSIONS = ("lang", "corpus", "length", "licence")  # by which documents are counted
 KEY_COLUMNS = ("print_low", "print_high", "text_hash", "address", "word_key")
 
 
@@ -45,6 +46,7 @@ class CurateConfig:
 
     rules: tuple[str, ...] = tuple(RULES)  # sets of rules; none: no rule drops anything
     languages: tuple[str, ...] = ()  # documents in these alone (code is in none of them); none named: all
+    licences: tuple[str, ...] = ()  # documents that say they are under these alone; none named: all
     min_probability: float = 0.5  # of the language
     identify: bool = True  # tell the language; otherwise what the document says of itself stands
     scrub: bool = True  # take out personal data
@@ -66,8 +68,9 @@ def _screen(task: dict[str, Any], folder: Path) -> None:
     slices = [Slice(*one) for one in task["settings"]["slices"]]
     tally = Tally()
     with parquet.ParquetWriter(folder / "documents.parquet", schema(config), compression="zstd") as writer:
-        found = read_part(slices, Path(task["scratch"]), frozenset(task["settings"]["blocked"]))
-        tables = _tables(_batches(found, config, tally), config, tally)
+        blocked = frozenset(task["settings"]["blocked"])
+        found = read_part(slices, Path(task["scratch"]), blocked)
+        tables = _tables(_batches(found, config, blocked, tally), config, tally)
         for table in _joined(tables):
             writer.write_table(table, row_group_size=len(table))
     write_jsonl(folder / "dropped.jsonl.zst", tally.dropped)
@@ -84,15 +87,18 @@ def schema(config: CurateConfig) -> pa.Schema:
     )
 
 
+def dimensions(document: Document, size: int) -> tuple[str, ...]:
+    """What a document counts under, for each of DIMENSIONS; its length is a power of two of bytes."""
+    return document["lang"], corpus_of(document), str(max(size, 1).bit_length() - 1), document["licence"]
+
+
 class Tally:
     """What happened to the documents of a part."""
 
     def __init__(self) -> None:
         self.dropped: list[dict[str, Any]] = []
         self.reasons: dict[str, Counter[str]] = defaultdict(Counter)
-        self.by: dict[str, dict[str, list[int]]] = {
-            name: defaultdict(lambda: [0] * 4) for name in ("lang", "corpus", "length")
-        }
+        self.by: dict[str, dict[str, list[int]]] = {name: defaultdict(lambda: [0] * 4) for name in DIMENSIONS}
         self.personal: Counter[str] = Counter()
         self.read = 0
 
@@ -111,8 +117,7 @@ class Tally:
     def add(self, document: Document, *, kept: bool) -> None:
         """Count a document that could be read: documents and bytes, before and after."""
         size = len(document["text"].encode("utf-8", "replace"))
-        keys = {"lang": document["lang"], "corpus": corpus_of(document), "length": str(max(size, 1).bit_length() - 1)}
-        for name, key in keys.items():
+        for name, key in zip(DIMENSIONS, dimensions(document, size), strict=True):
             cell = self.by[name][key]
             cell[0] += 1
             cell[1] += size
@@ -126,8 +131,10 @@ class Tally:
         return {"read": self.read, "dropped": dropped, "personal": dict(sorted(self.personal.items())), **by}
 
 
-def _batches(found: Iterable[Document | Rejected], config: CurateConfig, tally: Tally) -> Iterator[list[Document]]:
-    """What could be read, repaired, some BATCH characters at a time."""
+def _batches(
+    found: Iterable[Document | Rejected], config: CurateConfig, blocked: Collection[str], tally: Tally
+) -> Iterator[list[Document]]:
+    """What could be read and may be used, repaired, some BATCH characters at a time."""
     batch: list[Document] = []
     size = 0
     for document in found:
@@ -136,13 +143,15 @@ def _batches(found: Iterable[Document | Rejected], config: CurateConfig, tally: 
             where = f"{document.file}:{document.line}" if document.line else document.file
             tally.drop("read", document.reason, where, detail=document.detail)
             continue
-        if len(document["text"]) > config.max_chars:
-            reason = tr("longer than {chars:,} characters", chars=config.max_chars)
+        if reason := _not_wanted(document, config, blocked):
             tally.drop("read", reason, document["source"], document["text"])
             continue
         document["text"] = repair(document["text"])
         if document["kind"] != "code" and "c4" in config.rules:
             document["text"] = c4_lines(document["text"])
+        if not document["text"].strip():
+            tally.drop("read", tr("empty"), document["source"])
+            continue
         batch.append(document)
         size += len(document["text"])
         if size >= BATCH:
@@ -150,6 +159,17 @@ def _batches(found: Iterable[Document | Rejected], config: CurateConfig, tally: 
             batch, size = [], 0
     if batch:
         yield batch
+
+
+def _not_wanted(document: Document, config: CurateConfig, blocked: Collection[str]) -> str:
+    """Why a document is left out before anyone reads it; empty if it is not."""
+    if len(document["text"]) > config.max_chars:
+        return tr("longer than {chars:,} characters", chars=config.max_chars)
+    if is_blocked(document.get("url", ""), blocked):
+        return tr("on the blocklist")
+    if config.licences and document["licence"] not in config.licences:
+        return tr("another licence")
+    return ""
 
 
 def _tables(batches: Iterable[list[Document]], config: CurateConfig, tally: Tally) -> Iterator[pa.Table]:

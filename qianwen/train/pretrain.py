@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qianwen.data.pack import INDEX, PackedDataset, tokenized, write_tokens
+from qianwen.data.pack import INDEX, PackedDataset, tokenized, tokenized_documents, write_tokens
 from qianwen.model.config import QwenConfig
 from qianwen.model.loss import chunked_cross_entropy
 from qianwen.model.transformer import Qwen
@@ -165,9 +165,8 @@ def _token_files(config: PretrainConfig, tokenizer: Tokenizer, folder: RunFolder
     if not (source / INDEX).exists():
         texts, source = source, folder.path / "tokens"
         if is_main() and not (source / INDEX).exists():
-            write_tokens(
-                progress(tokenized(texts, tokenizer.encode_batch), None, tr("tokenising")), source, tokenizer.eod_id
-            )
+            documents = progress(tokenized_documents(texts, tokenizer.encode_arrays), None, tr("tokenising"))
+            write_tokens(documents, source, tokenizer.eod_id)
         barrier()
     if is_main():
         verify_folder(source)

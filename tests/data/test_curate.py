@@ -172,6 +172,22 @@ def test_a_changed_input_or_setting_remakes_what_follows(inputs: Path, tmp_path:
     assert "ann@mail.org" in kept["mail:1"] and "leak:1" in kept
 
 
+def test_licences_and_the_blocklist_hold_for_every_record(tmp_path: Path) -> None:
+    rows = [
+        {"text": ESSAYS[0], "source": "a", "licence": "CC0-1.0", "url": "http://good.org/1"},
+        {"text": ESSAYS[1], "source": "b", "licence": "CC0-1.0", "url": "http://sub.bad.org/1"},
+        {"text": ESSAYS[2], "source": "c", "licence": "all rights reserved"},
+        {"text": ESSAYS[3], "source": "d"},
+    ]
+    write_jsonl(tmp_path / "a.jsonl", rows)
+    config = CurateConfig(licences=("CC0-1.0",))
+    counts = curate([str(tmp_path / "a.jsonl")], tmp_path / "out", config, blocked={"bad.org"}, workers=1)
+    assert list(texts(tmp_path / "out")) == ["a"]
+    assert counts["dropped"]["read"] == {"another licence": 2, "on the blocklist": 1}
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert 'license: ["CC0-1.0"]' in card and "on the blocklist" in card and "duplicates 0.8" in card
+
+
 def mentions_of(word: str):
     """A scorer: 0.1 for texts that hold the word, 0.9 for the others."""
     return lambda given: [0.1 if word in text else 0.9 for text in given]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("resiliparse", reason="Resiliparse comes with the extra `data`")
-from qianwen.data.extract import html_file, is_blocked, page_text, repair, url_key, warc_file
+from qianwen.data.extract import blocklist, html_file, is_blocked, page_text, repair, url_key, warc_file
 from qianwen.data.readers import Rejected
 
 PROSE = "The river rises in the hills and runs to the sea through three counties, past mills and farms. " * 4
@@ -70,7 +70,7 @@ def test_a_crawl_yields_its_pages_with_their_addresses(tmp_path: Path, name: str
     assert [page["url"] for page in pages] == ["http://a.org/river", "http://a.org/robots"]
     assert pages[0]["source"] == "crawl:1" and pages[0]["kind"] == "web" and pages[1]["text"] == "plain words"
     assert [(bad.line, bad.reason) for bad in found if isinstance(bad, Rejected)] == [
-        (4, "host on the list"),
+        (4, "on the blocklist"),
         (5, "opted out"),
     ]
 
@@ -134,4 +134,21 @@ def test_repair(wrong: str, right: str) -> None:
 def test_pages_are_the_same_whatever_way_they_were_reached() -> None:
     assert url_key("https://www.A.com:443/b/#c") == url_key("http://a.com/b") != url_key("http://a.com/b?x=1")
     assert url_key("http://[bad") == "http://[bad"
-    assert is_blocked("x.bad.com", {"bad.com"}) and not is_blocked("notbad.com", {"bad.com"})
+
+
+def test_a_blocklist_names_hosts_folders_and_pages(tmp_path: Path) -> None:
+    (tmp_path / "list").write_text(
+        "# no\nbad.com\n0.0.0.0 ads.example.com # as in a hosts file\n\nhttps://www.a.com/private/\nb.com/one.html\n"
+    )
+    blocked = blocklist(tmp_path / "list")
+    named = ("http://x.bad.com/y", "bad.com:8080", "https://ads.example.com", "a.com/private/x?y=1", "b.com/one.html#z")
+    assert all(is_blocked(url if "://" in url else f"http://{url}", blocked) for url in named)
+    others = (
+        "http://notbad.com/",
+        "http://example.com/",
+        "http://a.com/privately",
+        "http://b.com/one",
+        "",
+        "http://[x",
+    )
+    assert not any(is_blocked(url, blocked) for url in others)
