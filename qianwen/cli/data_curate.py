@@ -56,11 +56,11 @@ def curate(asked: Curate) -> int:
     from qianwen.data.curate import curate as run
     from qianwen.data.curate_report import write_report
     from qianwen.data.extract import blocklist
-    from qianwen.data.scoring import Scorer
+    from qianwen.data.scorers import as_scorer
 
     config = _config(asked)
     blocked = blocklist(Path(asked.blocklist)) if asked.blocklist else ()
-    scorers = [Scorer(name="filter", function="qianwen.data.scorers:load", model=asked.filter)] if asked.filter else []
+    scorers = [as_scorer(asked.filter)] if asked.filter else []
     engine.use(asked.ray)
     output = Path(asked.output)
     counts = run(

@@ -29,7 +29,7 @@ class Trace:
 
 def trace(asked: Trace) -> int:
     """Print the spans of the step and the tokens of each source."""
-    from qianwen.data.pack import INDEX, PackedDataset
+    from qianwen.data.mixed import is_tokens, open_tokens
     from qianwen.data.trace import by, trace_step
     from qianwen.runtime.files import RunFolder, write_jsonl
     from qianwen.tokenizer.tokenizer import Tokenizer
@@ -46,8 +46,8 @@ def trace(asked: Trace) -> int:
             tr("{run} has the steps 1 to {steps}, not {step}", run=run.path, steps=steps, step=asked.step)
         )
     named = Path(config["data"])
-    folder = named if (named / INDEX).exists() else run.path / "tokens"
-    dataset = PackedDataset(folder, config["seq_len"], seed=config["seed"])
+    folder = named if is_tokens(named) else run.path / "tokens"
+    dataset = open_tokens(folder, config["seq_len"], seed=config["seed"])
     traced = trace_step(dataset, asked.step, config["loop"]["sequences_per_step"])
     tokenizer = Tokenizer.from_folder(config["vocabulary"]) if config["vocabulary"] != "qwen" else Tokenizer.qwen()
     rows: list[dict[str, Any]] = [

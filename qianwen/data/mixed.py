@@ -25,7 +25,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from qianwen.data.pack import LENGTH, TOKEN, PackedDataset, Span, write_tokens
+from qianwen.data.origins import OriginsWriter, Tokens, origins_in
+from qianwen.data.pack import INDEX, TOKEN, PackedDataset, Span, write_tokens
 from qianwen.data.pipeline import corpus_of
 from qianwen.data.readers import Document
 from qianwen.runtime.errors import ConfigError, DataError
@@ -72,13 +73,15 @@ def write_domains(
         while batch := list(itertools.islice(documents := iter(documents), AT_ONCE)):
             for document, ids in zip(batch, encode_batch([one["text"] for one in batch]), strict=True):
                 name = domain_of(document, by)
-                spools.setdefault(name, _Spool(temporary / f"spool-{len(spools)}")).add(ids)
+                if name not in spools:
+                    spools[name] = _Spool(temporary / f"spool-{len(spools)}")
+                spools[name].add(ids, document)
         if not spools:
             raise DataError(tr("there is no document to read"))
         sizes = {}
         for name in sorted(spools):
             sizes[name] = write_tokens(spools[name].documents(), temporary / name, eod_id)["num_tokens"]
-            spools[name].path.unlink()
+            spools[name].remove()
         weights = {name: size / sum(sizes.values()) for name, size in sizes.items()}
         mixture = {"weights": weights, "domains": ".", "tokens": sizes}
         (temporary / MIXTURE).write_text(json.dumps(mixture, indent=1), encoding="utf-8")
@@ -132,6 +135,22 @@ class MixedDataset:
         for span in self._parts[domain].spans(sequence):
             yield span._replace(document=span.document + int(self._first_document[domain]))
 
+    def tokens(self, span: Span) -> np.ndarray:
+        """The ids of a span."""
+        domain = self._domain_of(span.document)
+        return self._parts[domain].tokens(span._replace(document=span.document - int(self._first_document[domain])))
+
+    def origins(self, documents: Sequence[int]) -> list[dict[str, str]]:
+        """Where some documents come from. Raises DataError when the token files do not say."""
+        found = []
+        for document in documents:
+            domain = self._domain_of(document)
+            found += self._parts[domain].origins([document - int(self._first_document[domain])])
+        return found
+
+    def _domain_of(self, document: int) -> int:
+        return int(np.searchsorted(self._first_document, document, side="right")) - 1
+
     def _before(self, block: int) -> np.ndarray:
         """Sequences of each domain before a block [D]."""
         return np.floor(block * BLOCK * self._shares + 1e-9).astype(np.int64)
@@ -157,26 +176,44 @@ class MixedDataset:
         return domain, nth
 
 
-def open_mixture(folder: Path, seq_len: int, *, seed: int = 0) -> MixedDataset:
-    """The domains of a folder in the proportions it names. Every domain's files are verified."""
+def is_tokens(folder: Path) -> bool:
+    """Whether a folder holds token files or a mixture of such."""
+    return (folder / INDEX).exists() or (folder / MIXTURE).exists()
+
+
+def open_tokens(folder: Path, seq_len: int, *, seed: int = 0, verify: bool = True) -> PackedDataset | MixedDataset:
+    """The token files of a folder, or the mixture that stands there. With `verify` every byte is read once."""
+    if (folder / MIXTURE).exists():
+        return open_mixture(folder, seq_len, seed=seed, verify=verify)
+    if verify:
+        verify_folder(folder)
+    return PackedDataset(folder, seq_len, seed=seed)
+
+
+def open_mixture(folder: Path, seq_len: int, *, seed: int = 0, verify: bool = True) -> MixedDataset:
+    """The domains of a folder in the proportions it names."""
     try:
         mixture = json.loads((folder / MIXTURE).read_text(encoding="utf-8"))
         weights, domains = mixture["weights"], folder / mixture["domains"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(tr("{path} is no mixture: {error}", path=folder / MIXTURE, error=error)) from error
-    parts = {name: open_domain(domains / name, seq_len, seed=seed) for name in weights}
+    parts = {name: open_domain(domains / name, seq_len, seed=seed, verify=verify) for name in weights}
     return MixedDataset(parts, weights, seed=seed)
 
 
-def open_domain(folder: Path, seq_len: int, *, seed: int = 0) -> PackedDataset:
-    """The token files of one domain, verified. Raises DataError when they are not even one sequence."""
-    verify_folder(folder)
+def open_domain(folder: Path, seq_len: int, *, seed: int = 0, verify: bool = True) -> PackedDataset:
+    """The token files of one domain. Raises DataError when they are not even one sequence."""
+    if verify:
+        verify_folder(folder)
     part = PackedDataset(folder, seq_len, seed=seed)
     if not len(part):
-        raise DataError(
-            tr("{path} holds {tokens} tokens: not one sequence of {seq_len}", path=folder, tokens=part.num_tokens,
-               seq_len=seq_len)
-        )  # fmt: skip
+        message = tr(
+            "{path} holds {tokens} tokens: not one sequence of {seq_len}",
+            path=folder,
+            tokens=part.num_tokens,
+            seq_len=seq_len,
+        )
+        raise DataError(message)
     return part
 
 
@@ -196,26 +233,35 @@ def normalised(weights: Mapping[str, float], known: Iterable[str]) -> dict[str, 
 
 
 class _Spool:
-    """The ids of one domain's documents on the disk until all are known."""
+    """The ids of one domain's documents, and where they come from, on the disk until all are known."""
 
     def __init__(self, path: Path) -> None:
         self.path, self._lengths = path, array("I")
+        self._origins = OriginsWriter(path.with_suffix(".parquet"))
         self._waiting: list[np.ndarray] = []
         self._size = 0
 
-    def add(self, ids: Sequence[int] | np.ndarray) -> None:
+    def add(self, ids: Sequence[int] | np.ndarray, document: Document) -> None:
         self._waiting.append(np.asarray(ids, dtype=TOKEN))
         self._lengths.append(len(ids))
+        self._origins.add(document)
         self._size += len(ids)
         if self._size >= 1 << 20:
             self._flush()
 
-    def documents(self) -> Iterator[np.ndarray]:
+    def documents(self) -> Iterator[Tokens]:
         self._flush()
+        self._origins.close()
         tokens: Any = np.memmap(self.path, dtype=TOKEN, mode="r") if self.path.stat().st_size else np.zeros(0, TOKEN)
-        ends = np.cumsum(np.asarray(self._lengths, dtype=LENGTH), dtype=np.int64)
-        for start, end in zip(ends - np.asarray(self._lengths), ends, strict=True):
-            yield tokens[start:end]
+        lengths = np.asarray(self._lengths, dtype=np.int64)
+        ends = np.cumsum(lengths)
+        origins = origins_in(self.path.with_suffix(".parquet"))
+        for start, end, origin in zip(ends - lengths, ends, origins, strict=True):
+            yield Tokens(tokens[start:end], origin)
+
+    def remove(self) -> None:
+        self.path.unlink()
+        self.path.with_suffix(".parquet").unlink()
 
     def _flush(self) -> None:
         with self.path.open("ab") as file:

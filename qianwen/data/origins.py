@@ -6,7 +6,7 @@ A row is the document without its text, so a training step can be followed back 
 (`trace.py`). Rows are written while documents stream by; memory holds some thousands.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +53,13 @@ class OriginsWriter:
         self._writer = self._writer or parquet.ParquetWriter(self._path, self._schema, compression="zstd")
         self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
         self._rows = []
+
+
+def origins_in(path: Path) -> Iterator[dict[str, str]]:
+    """All rows of a file of origins, in their order."""
+    with parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(ROWS):
+            yield from batch.to_pylist()
 
 
 def origins_of(folder: Path, documents: Sequence[int]) -> list[dict[str, str]]:

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from qianwen.data.origins import ORIGINS, OriginsWriter, Tokens
+from qianwen.data.origins import ORIGINS, OriginsWriter, Tokens, origins_of
 from qianwen.data.readers import Document, Rejected, read_folder
 from qianwen.runtime.atomic import MANIFEST, atomic_folder
 from qianwen.runtime.errors import DataError
@@ -199,6 +199,10 @@ class PackedDataset:
     def documents(self) -> Iterator[np.ndarray]:
         """The ids of each document as it was written, without the end."""
         return (self._tokens(number, 0, int(length) - 1) for number, length in enumerate(self._lengths))
+
+    def origins(self, documents: Sequence[int]) -> list[dict[str, str]]:
+        """Where some documents come from. Raises DataError when the token files do not say."""
+        return origins_of(self.folder, documents)
 
     def spans(self, cursor: int) -> Iterator[Span]:
         """Which tokens of which documents make up sequence `cursor`, in order."""

@@ -2,7 +2,7 @@
 
 The data of a step is a function of the token files, the sequence length, the seed and the step alone, so nothing had to
 be recorded while the run ran: step n takes the sequences [(n − 1)·S, n·S) of the shuffled stream (`pack.py`), and each
-is spans of documents, whose origins lie beside the tokens (`origins.py`).
+is spans of documents, whose origins lie beside the tokens (`origins.py`). Of a mixture it is the same (`mixed.py`).
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qianwen.data.origins import origins_of
+from qianwen.data.mixed import MixedDataset
 from qianwen.data.pack import PackedDataset
 
 
@@ -25,14 +25,14 @@ class Traced:
     origin: dict[str, str]  # source, url, lang, licence, kind, passed
 
 
-def trace_step(dataset: PackedDataset, step: int, sequences_per_step: int) -> list[Traced]:
+def trace_step(dataset: PackedDataset | MixedDataset, step: int, sequences_per_step: int) -> list[Traced]:
     """Every span that optimizer step `step` (from 1) saw, in the order of its sequences.
 
     Raises DataError when the token files do not say where their documents come from.
     """
     first = (step - 1) * sequences_per_step
     spans = [(row, span) for row in range(sequences_per_step) for span in dataset.spans(first + row)]
-    origins = origins_of(dataset.folder, [span.document for _, span in spans])
+    origins = dataset.origins([span.document for _, span in spans])
     return [
         Traced(row, span.document, span.start, dataset.tokens(span), origin)
         for (row, span), origin in zip(spans, origins, strict=True)

@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qianwen.data.pack import INDEX, PackedDataset, tokenized, tokenized_documents, write_tokens
+from qianwen.data.mixed import MixedDataset, is_tokens, open_tokens
+from qianwen.data.pack import PackedDataset, tokenized, tokenized_documents, write_tokens
 from qianwen.model.config import QwenConfig
 from qianwen.model.loss import chunked_cross_entropy
 from qianwen.model.transformer import Qwen
@@ -27,7 +28,7 @@ from qianwen.quantize.folder import write_folder
 from qianwen.runtime.device import best_device, compute_dtype, seed_everything
 from qianwen.runtime.distributed import barrier, is_main, rank, world_size
 from qianwen.runtime.errors import ConfigError
-from qianwen.runtime.files import RunFolder, atomic_folder, lock, runs_dir, verify_folder
+from qianwen.runtime.files import RunFolder, atomic_folder, lock, runs_dir
 from qianwen.runtime.language import tr
 from qianwen.runtime.log import MetricsLog, console, progress
 from qianwen.tokenizer.tokenizer import Tokenizer
@@ -159,18 +160,16 @@ def flops_per_token(model: Qwen, seq_len: int) -> float:
     return 6.0 * (weights + attention)
 
 
-def _token_files(config: PretrainConfig, tokenizer: Tokenizer, folder: RunFolder) -> PackedDataset:
-    """The token files of the run: those it names, or its texts tokenised once into the run folder."""
+def _token_files(config: PretrainConfig, tokenizer: Tokenizer, folder: RunFolder) -> PackedDataset | MixedDataset:
+    """The token files or the mixture that the run names, or its texts tokenised once into the run folder."""
     source = Path(config.data)
-    if not (source / INDEX).exists():
+    if not is_tokens(source):
         texts, source = source, folder.path / "tokens"
-        if is_main() and not (source / INDEX).exists():
+        if is_main() and not is_tokens(source):
             documents = progress(tokenized_documents(texts, tokenizer.encode_arrays), None, tr("tokenising"))
             write_tokens(documents, source, tokenizer.eod_id)
         barrier()
-    if is_main():
-        verify_folder(source)
-    dataset = PackedDataset(source, config.seq_len, seed=config.seed)
+    dataset = open_tokens(source, config.seq_len, seed=config.seed, verify=is_main())
     if dataset.max_id >= config.model.vocab_size:
         message = tr(
             "{data} holds the token {id}, the model knows {size}: was it made with another vocabulary?",
@@ -191,7 +190,7 @@ def _token_files(config: PretrainConfig, tokenizer: Tokenizer, folder: RunFolder
     return dataset
 
 
-def _batches(dataset: PackedDataset, config: PretrainConfig) -> Callable[[int], Batch]:
+def _batches(dataset: PackedDataset | MixedDataset, config: PretrainConfig) -> Callable[[int], Batch]:
     return lambda cursor: dataset.batch(cursor, config.loop.micro_batch_size)
 
 

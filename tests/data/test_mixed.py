@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from qianwen.data.mixed import BLOCK, MixedDataset, domain_of, normalised, open_mixture, write_domains, write_weights
 from qianwen.data.pack import PackedDataset
+from qianwen.data.trace import trace_step
 from qianwen.runtime.errors import CheckpointError, ConfigError, DataError
 
 EOD = 999
@@ -88,6 +89,14 @@ def test_spans_name_the_documents_behind_a_sequence(folder: Path) -> None:
     for cursor in range(50):
         (span,) = mixed.spans(cursor)
         assert mixed.names[int(np.searchsorted(ends, span.document, side="right"))] == mixed.place(cursor).domain
+
+
+def test_a_step_on_a_mixture_is_traced_to_its_documents(folder: Path) -> None:
+    mixed = open_mixture(folder, 11)
+    for one in trace_step(mixed, 3, 4):
+        kind, number = one.origin["source"].split(":")
+        assert one.origin["kind"] == kind == mixed.place(8 + one.sequence).domain
+        assert one.ids[:-1].tolist() == encode_batch([f"{kind} {number}"])[0] and one.ids[-1] == EOD
 
 
 def test_weights_are_checked() -> None:

@@ -8,6 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from qianwen.data.mixed import write_domains, write_weights
+from qianwen.data.readers import documents
 from qianwen.model import PRESETS, Qwen, QwenConfig
 from qianwen.model.weights import load_weights
 from qianwen.runtime.errors import CheckpointError, ConfigError
@@ -112,6 +114,22 @@ def test_other_token_files_under_the_same_name_are_refused(config, tmp_path):
     write_tokens([[3, 2, 1] * 20], tmp_path / "tokens", 256)
     with pytest.raises(CheckpointError, match="was made with tokens = "):
         pretrain(config, BYTES)
+
+
+def test_a_mixture_is_trained_on_and_other_weights_are_other_data(config, tmp_path):
+    mix = tmp_path / "mix"
+    found = documents(config.data)
+    halves = ({**one, "kind": "odd" if number % 2 else "even"} for number, one in enumerate(found))
+    write_domains(halves, mix, ("kind",), BYTES.encode_batch, BYTES.eod_id)
+    write_weights(tmp_path / "other", {"odd": 1.0}, mix)
+    assert (pretrain(replace(config, data=str(mix)), BYTES) / "model.safetensors").exists()
+    short = replace(config, data=str(mix), name="short", loop=replace(config.loop, steps=4))
+    pretrain(short, BYTES)
+    (tmp_path / "other" / "mixture.json").replace(mix / "mixture.json")
+    record = tmp_path / "runs" / "short" / "run.json"
+    record.write_text(record.read_text().replace('"steps": 4', '"steps": 8'))
+    with pytest.raises(CheckpointError, match="tokens"):
+        pretrain(replace(short, loop=replace(short.loop, steps=8)), BYTES)
 
 
 def test_two_processes_cannot_share_a_run(config, tmp_path):
