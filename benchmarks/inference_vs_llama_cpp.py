@@ -182,7 +182,7 @@ def measure_quality(
             write = perplexity(model, ids) / reference - 1
             for module in model.modules():
                 if isinstance(module, QuantLinear):
-                    module.few_rows = None
+                    module.limits = None
             report.note(f"{path.stem}: {name} read, write", f"{read:+.2%}, {write:+.2%}")
         few = ids[:SCORED_BY_PEER]
         windows = [few[start : start + WINDOW] for start in range(0, len(few), WINDOW)]

@@ -142,8 +142,8 @@ def _joined(modules: Sequence[nn.Module]) -> list[kernels.Linear]:
     for linear, part in zip(linears, parts, strict=True):
         linear.packed = part
     shape = sum(linear.out_features for linear in linears), linears[0].in_features
-    index, few = FORMATS[linears[0].format].index, linears[0].kernel.few
-    return [kernels.Linear(packed, torch.cat(biases) if biases else None, shape, index, few)]
+    index, limits = FORMATS[linears[0].format].index, linears[0].kernel.limits
+    return [kernels.Linear(packed, torch.cat(biases) if biases else None, shape, index, limits)]
 
 
 def _is_packed(layer: Layer) -> bool:

@@ -3,8 +3,9 @@
     model = quantize_model(model, bits=4)       every linear of the network becomes a `QuantLinear`, one after another
 
 The network never learns of it: a `QuantLinear` is called like the linear it replaces. Activations are quantised too, on
-the fly, 128 of a row to a scale, so that products are sums of bytes; bf16 weights are multiplied in fp32. Few rows and
-many rows are computed in different ways (`kernels/linears.h`), and the switch between them is measured on the machine.
+the fly, 128 of a row to a scale, so that products are sums of bytes; bf16 weights are multiplied in fp32. With AMX a
+great many rows meet the weights in bfloat16. Few and many rows are computed in different ways (`kernels/linears.h`),
+and the switch between them is measured on the machine.
 
 Without the kernels (no compiler, another processor), and to train what lies beside them, the weights are unpacked at
 every call: right, but slow.
@@ -39,7 +40,7 @@ class QuantLinear(nn.Module):
         self.format, self.out_features, self.in_features = format, outputs, inputs
         self.register_buffer("packed", packed)
         self.register_buffer("bias", None if bias is None else bias.detach().float())
-        self.few_rows: int | None = None  # up to how many go the way of few rows; None: as measured
+        self.limits: kernels.Limits | None = None  # which way for how many rows; None: as measured
         self._kernel: kernels.Linear | None = None
 
     @classmethod
@@ -91,10 +92,10 @@ class QuantLinear(nn.Module):
     @property
     def kernel(self) -> kernels.Linear:
         """What the C functions take; made anew after something changed."""
-        few = kernels.few_rows(self.format) if self.few_rows is None else self.few_rows
-        if self._kernel is None or self._kernel.tensors[0] is not self.packed or self._kernel.few != few:
+        limits = self.limits or kernels.limits(self.format)
+        if self._kernel is None or self._kernel.tensors[0] is not self.packed or self._kernel.limits != limits:
             shape = self.out_features, self.in_features
-            self._kernel = kernels.Linear(self.packed, self.bias, shape, FORMATS[self.format].index, few)
+            self._kernel = kernels.Linear(self.packed, self.bias, shape, FORMATS[self.format].index, limits)
         return self._kernel
 
     def __getstate__(self) -> dict:
@@ -175,5 +176,5 @@ def make_invariant(model: Qwen) -> Qwen:
     """Compute any number of rows in one way, so that a row's bits depend on that row alone; before `fuse`."""
     for module in model.modules():
         if isinstance(module, QuantLinear):
-            module.few_rows = kernels.ALL_ROWS
+            module.limits = kernels.ONE_WAY
     return model

@@ -1,6 +1,9 @@
 """The small kernels and attention over pages, against PyTorch; and compiling them."""
 
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -133,9 +136,31 @@ def test_missing_compiler_is_explained(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert "install g++" in capsys.readouterr().out
 
 
-def test_switch_between_the_ways_is_measured_once(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seconds = {True: 1.0, False: 20.0}  # few rows cost by the row, many rows a lump
-    monkeypatch.setattr(tuning, "_seconds", lambda run, rows, as_few: seconds[as_few] * (rows if as_few else 1))
-    assert tuning.few_rows(tmp_path, ["int4"], lambda *_: None) == {"int4": 16}
+def test_limits_between_the_ways_are_measured_once(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few, some, many = tuning.WAYS
+    start, each = {few: 0, some: 14, many: 60}, {few: 4, some: 3, many: 2}  # faster by the row, dearer to begin
+    monkeypatch.setattr(tuning, "_seconds", lambda run, rows, way: start[way] + each[way] * rows)
+    assert tuning.limits(tmp_path, ["int4"], lambda *_: None) == {"int4": (12, 32)}
     monkeypatch.setattr(tuning, "_seconds", lambda *_: pytest.fail("measured again"))
-    assert tuning.few_rows(tmp_path, ["int4"], lambda *_: None) == {"int4": 16}
+    assert tuning.limits(tmp_path, ["int4"], lambda *_: None) == {"int4": (12, 32)}
+
+
+def test_a_way_that_always_wins_has_no_limit(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "_seconds", lambda run, rows, way: 0 if way == tuning.ONE_WAY else rows)
+    assert tuning.limits(tmp_path, ["bf16"], lambda *_: None) == {"bf16": tuning.ONE_WAY}
+
+
+@pytest.mark.slow
+@needs_kernels
+def test_kernels_without_amx_are_a_library_of_their_own() -> None:
+    """A processor with AVX-512 alone, or Linux that grants no tiles: all ways work, the last being the second."""
+    program = (
+        "import torch\nfrom qianwen.quantize.kernels.tuning import WAYS\n"
+        "from qianwen.quantize.linear import QuantLinear\n"
+        "linear, x = QuantLinear.from_float(torch.randn(70, 896), format='int4'), torch.randn(20, 896)\n"
+        "expected, found = x @ linear.dequantize().T, []\n"
+        "for linear.limits in WAYS: found.append(linear(x))\n"
+        "assert all((y - expected).norm() < 0.02 * expected.norm() for y in found) and torch.equal(found[1], found[2])"
+    )
+    environment = {**os.environ, build.SWITCH: "avx512"}
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment, timeout=100)

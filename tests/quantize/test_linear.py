@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from qianwen.model.config import QwenConfig
 from qianwen.model.transformer import Qwen
 from qianwen.quantize import kernels
+from qianwen.quantize.kernels.build import may_use_amx
+from qianwen.quantize.kernels.tuning import WAYS, Limits
 from qianwen.quantize.linear import QuantLinear, make_invariant, quantize_model
 from qianwen.quantize.packing import FORMATS, Quantized
 from qianwen.runtime.errors import ConfigError
@@ -47,12 +49,26 @@ def as_bytes(x: Tensor) -> Tensor:
 def test_few_rows_are_exact_and_many_rows_near(random_weight: RandomWeight, format: str, size: tuple[int, int]) -> None:
     weight, bias = random_weight(format, *size), torch.randn(size[0])
     linear = QuantLinear.from_quantized(weight, bias)
+    few, some, many = WAYS
     for rows in ROWS:
         x = torch.randn(rows, size[1])
+        exact = x.double() @ weight.dequantize().double().T + bias
         expected = as_bytes(x) @ weight.dequantize().double().T + bias
-        for few, most in ((kernels.ALL_ROWS, 1e-6), (0, 1e-6 if format == "int8" else 0.012)):
-            linear.few_rows = few
+        for limits, most in ((few, 1e-6), (some, 1e-6 if format == "int8" else 0.012)):
+            linear.limits = limits
             assert (linear(x) - expected).norm() <= most * expected.norm()
+        linear.limits = many  # on AMX bfloat16, elsewhere bytes again
+        assert (linear(x) - exact).norm() <= (0.004 if may_use_amx() else 0.02) * exact.norm()
+
+
+@needs_kernels
+def test_bytes_on_amx_give_the_bits_of_vectors() -> None:
+    linear, x = QuantLinear.from_float(torch.randn(130, 896), torch.randn(130), format="int8"), torch.randn(50, 896)
+    few, some, _ = WAYS
+    linear.limits = few
+    expected = linear(x)
+    linear.limits = some
+    assert torch.equal(linear(x), expected)
 
 
 @needs_kernels
@@ -62,19 +78,25 @@ def test_dense_weights(size: tuple[int, int]) -> None:
     linear = QuantLinear.from_float(weight, bias, format="bf16")
     for rows in ROWS:
         x = torch.randn(rows, size[1])
-        torch.testing.assert_close(linear(x), F.linear(x, weight.bfloat16().float(), bias), rtol=1e-4, atol=1e-4)
+        expected = F.linear(x, weight.bfloat16().float(), bias)
+        linear.limits = WAYS[0]
+        torch.testing.assert_close(linear(x), expected, rtol=1e-4, atol=1e-4)
+        linear.limits = WAYS[2]
+        assert (linear(x) - expected).norm() <= 0.004 * expected.norm()
 
 
 @needs_kernels
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_row_does_not_depend_on_its_company(random_weight: RandomWeight, format: str) -> None:
+@pytest.mark.parametrize("limits", WAYS)
+def test_a_row_does_not_depend_on_its_company(random_weight: RandomWeight, format: str, limits: Limits) -> None:
     """R24: the same bits alone, anywhere in a batch, and on any number of threads."""
+    inputs = 1792  # more than a chunk
     if format == "bf16":
-        linear = QuantLinear.from_float(torch.randn(130, 896), format=format)
+        linear = QuantLinear.from_float(torch.randn(130, inputs), format=format)
     else:
-        linear = QuantLinear.from_quantized(random_weight(format, 130, 896))
-    linear.few_rows = kernels.ALL_ROWS
-    x = torch.randn(33, 896)
+        linear = QuantLinear.from_quantized(random_weight(format, 130, inputs))
+    linear.limits = limits
+    x = torch.randn(33, inputs)
     x[3] *= 1000
     together = linear(x)
     assert all(torch.equal(linear(x[i : i + 1])[0], together[i]) for i in range(33))
@@ -82,6 +104,15 @@ def test_a_row_does_not_depend_on_its_company(random_weight: RandomWeight, forma
     torch.set_num_threads(3)
     assert torch.equal(linear(x.flip(0)).flip(0), together)
     torch.set_num_threads(threads)
+
+
+@needs_kernels
+def test_more_rows_than_a_block_of_tiles() -> None:
+    linear, x = QuantLinear.from_float(torch.randn(70, 96), format="bf16"), torch.randn(1040, 96)
+    linear.limits = WAYS[2]
+    together = linear(x)
+    assert torch.equal(together[1030:], linear(x[1030:]))
+    assert (together - x @ linear.dequantize().T).norm() < 0.004 * together.norm()
 
 
 def test_without_kernels_the_result_is_the_weights_own(
@@ -128,7 +159,7 @@ def test_quantised_model_keeps_its_answers() -> None:
 @needs_kernels
 def test_invariant_model_gives_a_text_the_same_bits_alone_and_in_a_batch() -> None:
     model = make_invariant(quantize_model(Qwen(CONFIG).init_weights(0)))
-    assert all(x.few_rows == kernels.ALL_ROWS for x in model.modules() if isinstance(x, QuantLinear))
+    assert all(x.limits == kernels.ONE_WAY for x in model.modules() if isinstance(x, QuantLinear))
     hidden = torch.randn(40, 64)
     assert torch.equal(model.logits(hidden)[7:8], model.logits(hidden[7:8]))
 

@@ -1,15 +1,16 @@
 """The fast loops of a decoder on a CPU, in C++ called through ctypes.
 
     formats.h  activations.h         how weights and activations lie in memory
-    linear.h   few_rows.h  many_rows.h  dense.h  linears.h      y = x · Wᵀ + b for packed weights
+    linear.h  few_rows.h  many_rows.h  dense.h  linears.h       y = x · Wᵀ + b for packed weights
+    amx.h  amx_bytes.h  amx_rows.h   the same for many rows on a processor with AMX
     elementwise.h   attention.h      norms, rotary positions, the gate; attention over pages
-    kernels.cpp     build.py         the C functions; compiling them at first use
+    kernels.cpp  build.py  tuning.py the C functions; compiling them at first use; which way for how many rows
 
 The functions below take and return fp32 tensors on the CPU and share PyTorch's OpenMP threads: `torch.set_num_threads`
 holds for them too. A row's results have the same bits whatever rows stand beside it: always in `rms_norm`, `rope_`,
-`silu_mul` and `paged_attention`, and in `Linear` for dense and int8 weights, or made with `few=ALL_ROWS`.
+`silu_mul` and `paged_attention`, and in a `Linear` that knows one way only (`tuning.ONE_WAY`).
 
-They need AVX-512 with VNNI and a compiler; ask `available()` first. Not here: AMX tiles, AVX2, Arm.
+They need AVX-512 with VNNI and a compiler, and use AMX where it is; ask `available()` first. Not here: AVX2, Arm.
 Shapes: T tokens of all sequences, S sequences, N pages, b page size, h query heads, g key/value heads, d head_dim.
 """
 
@@ -24,10 +25,10 @@ from torch import Tensor
 
 from qianwen.quantize.kernels import tuning
 from qianwen.quantize.kernels.build import library
+from qianwen.quantize.kernels.tuning import ONE_WAY, Limits
 
-ALL_ROWS = 1 << 40
 TRIAL_SIZE = 1536
-TWO_WAYS = {"int4": 0, "int5": 1, "q4_0": 2, "q5_0": 3, "q6_k": 4, "q8_0": 5}  # as numbered in formats.h
+FORMATS = ["int4", "int5", "q4_0", "q5_0", "q6_k", "q8_0", "int8", "bf16"]  # as numbered in formats.h
 
 
 @functools.cache
@@ -44,6 +45,7 @@ class _Linear(ctypes.Structure):
         ("outputs", c_int64),
         ("format", c_int64),
         ("few", c_int64),
+        ("some", c_int64),
     ]
 
 
@@ -98,13 +100,13 @@ def _check(*tensors: Tensor) -> None:
 class Linear:
     """A packed weight (`packing.py`) and its bias, ready to be applied. Keeps both alive.
 
-    `index` is the format's number; up to `few` rows are computed in the way of few rows.
+    `index` is the format's number; `limits` say how many rows are computed in which way.
     """
 
-    def __init__(self, packed: Tensor, bias: Tensor | None, shape: tuple[int, int], index: int, few: int) -> None:
-        self.tensors, self.outputs, self.few = (packed, bias), shape[0], few
+    def __init__(self, packed: Tensor, bias: Tensor | None, shape: tuple[int, int], index: int, limits: Limits) -> None:
+        self.tensors, self.outputs, self.limits = (packed, bias), shape[0], limits
         where = None if bias is None else bias.data_ptr()
-        self._struct = _Linear(packed.data_ptr(), where, shape[1], shape[0], index, few)
+        self._struct = _Linear(packed.data_ptr(), where, shape[1], shape[0], index, *limits)
         self.address = ctypes.addressof(self._struct)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -116,21 +118,21 @@ class Linear:
 
 
 @functools.cache
-def few_rows(format: str) -> int:
-    """Up to how many rows of a linear in this format the way of few rows is the faster one here."""
+def limits(format: str) -> Limits:
+    """Up to how many rows each way of computing a linear in this format is the fastest one here."""
     path = library()
     assert path is not None
-    return tuning.few_rows(path.parent, list(TWO_WAYS), _try).get(format, 0)
+    return tuning.limits(path.parent, FORMATS, _try).get(format, ONE_WAY)
 
 
-def _try(format: str, rows: int, as_few: bool) -> None:
-    _trial(format, ALL_ROWS if as_few else 0)(torch.zeros(rows, TRIAL_SIZE))
+def _try(format: str, rows: int, limits: Limits) -> None:
+    _trial(format, limits)(torch.zeros(rows, TRIAL_SIZE))
 
 
 @functools.cache
-def _trial(format: str, few: int) -> Linear:
-    zeros = torch.zeros(TRIAL_SIZE * TRIAL_SIZE * 9 // 8, dtype=torch.uint8)
-    return Linear(zeros, None, (TRIAL_SIZE, TRIAL_SIZE), TWO_WAYS[format], few)
+def _trial(format: str, limits: Limits) -> Linear:
+    zeros = torch.zeros(TRIAL_SIZE * TRIAL_SIZE * 2, dtype=torch.uint8)
+    return Linear(zeros, None, (TRIAL_SIZE, TRIAL_SIZE), FORMATS.index(format), limits)
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, residual: Tensor | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-// Dense weights in bfloat16, multiplied in fp32, for processors that have no bfloat16 instructions or no faster ones.
+// Dense weights in bfloat16, multiplied in fp32: for few rows, and for processors without AMX.
 //
 // A panel holds its 16 outputs input by input, two inputs to a 32-bit lane: one of a pair is had by a shift, the other
 // by a mask. Every result is one chain of fused multiply-adds over the inputs in order, so its bits do not depend on the

@@ -64,16 +64,19 @@ static inline void rotate(float* head, int64_t heads, int64_t dim, const float* 
         });
 }
 
+static inline __m512 gate(__m512 x, __m512 up) {  // silu(x) · up
+    const __m512 divisor = _mm512_add_ps(exp16(_mm512_sub_ps(_mm512_setzero_ps(), x)), _mm512_set1_ps(1.0f));
+    return _mm512_mul_ps(_mm512_div_ps(x, divisor), up);
+}
+
 // out [rows][size] = silu(gate) · up, where gate_up is [rows][2 · size]. May write over the gates of one row.
 static inline void silu_mul(const float* gate_up, int64_t rows, int64_t size, float* out) {
 #pragma omp for schedule(static)
     for (int64_t part = 0; part < rows * 8; part++) {  // eighths of rows: one row alone also keeps several threads busy
         const int64_t row = part / 8, step = ceil_div(size, 8 * LANES) * LANES, start = part % 8 * step;
-        const float *gate = gate_up + row * 2 * size + start, *up = gate + size;
+        const float *gates = gate_up + row * 2 * size + start, *ups = gates + size;
         by_lanes(std::clamp<int64_t>(size - start, 0, step), [&](int64_t i, __mmask16 lanes) INLINE {
-            const __m512 g = _mm512_maskz_loadu_ps(lanes, gate + i);
-            const __m512 divisor = _mm512_add_ps(exp16(_mm512_sub_ps(_mm512_setzero_ps(), g)), _mm512_set1_ps(1.0f));
-            const __m512 value = _mm512_mul_ps(_mm512_div_ps(g, divisor), _mm512_maskz_loadu_ps(lanes, up + i));
+            const __m512 value = gate(_mm512_maskz_loadu_ps(lanes, gates + i), _mm512_maskz_loadu_ps(lanes, ups + i));
             _mm512_mask_storeu_ps(out + row * size + start + i, lanes, value);
         });
     }

@@ -118,6 +118,7 @@ using Q6_K = Format<6, Signed>;
 using Q8_0 = Format<8, Half<32>>;
 using Int8 = Format<8, Half<128>>;
 struct Dense {};  // bfloat16, see dense.h
+constexpr int DENSE = 7;  // its number
 
 // Calls `f` with the format that `code` names; the order is that of `FORMATS` in packing.py.
 template <class F> static inline void with_format(int64_t code, F f) {
@@ -129,6 +130,6 @@ template <class F> static inline void with_format(int64_t code, F f) {
         case 4: return f(Q6_K{});
         case 5: return f(Q8_0{});
         case 6: return f(Int8{});
-        case 7: return f(Dense{});
+        case DENSE: return f(Dense{});
     }
 }

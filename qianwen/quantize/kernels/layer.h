@@ -88,6 +88,14 @@ static inline void place_tokens(const Layer& layer, const Step& step, float* qkv
     }
 }
 
+// Whether the feed-forward's middle stays in tiles: twice its width in fp32, written and read twice, takes as long as
+// the products.
+static inline bool gates_in_tiles(const Layer& layer, int64_t tokens) {
+    const Linear &gate_up = *layer.gate_up.linears[0], &down = *layer.down.linears[0];
+    return layer.gate_up.count == 1 && !gate_up.bias && layer.intermediate % STEP == 0 &&
+           gate_up.inputs <= CHUNK_STEPS * STEP && tokens >= TILE && goes_by_amx(gate_up, tokens) && goes_by_amx(down, tokens);
+}
+
 static inline void run_layer(const Layer& layer, const Step& step, const Buffers& to, const std::vector<Piece>& work, Scratch& own) {
     const int64_t tokens = step.tokens, width = layer.qkv.outputs();
     const Target stream{step.x, layer.hidden, true};
@@ -97,6 +105,11 @@ static inline void run_layer(const Layer& layer, const Step& step, const Buffers
     attention(step.cache, {to.qkv, width, layer.heads, step.scale, step.window, to.attended}, work, own);
     apply(layer.o, to.attended, tokens, stream, to.rows, own);
     rms_norm(step.x, layer.post_norm, layer.eps, tokens, layer.hidden, nullptr, to.normed);
+#if HAS_AMX
+    if (gates_in_tiles(layer, tokens))
+        return apply_gated(*layer.gate_up.linears[0], *layer.down.linears[0], to.normed, tokens, stream, to.rows,
+                           (uint8_t*)to.gate_up, own);
+#endif
     apply(layer.gate_up, to.normed, tokens, {to.gate_up, 2 * layer.intermediate, false}, to.rows, own);
     silu_mul(to.gate_up, tokens, layer.intermediate, to.gated);
     apply(layer.down, to.gated, tokens, stream, to.rows, own);

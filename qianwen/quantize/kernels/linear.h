@@ -1,4 +1,4 @@
-// A packed linear and one call of it, shared by the two ways of computing it.
+// A packed linear and one call of it, shared by the ways of computing it.
 #pragma once
 
 #include "activations.h"
@@ -7,7 +7,7 @@ struct Linear {
     const uint8_t* packed;
     const float* bias;  // or null
     int64_t inputs, outputs, format;
-    int64_t few;  // up to so many rows go the way of few rows
+    int64_t few, some;  // up to so many rows go the way of few rows, up to so many that of bytes
 };
 
 // Where results go: rows `stride` apart, written or added to what is there.
@@ -25,11 +25,14 @@ struct Job {
     int64_t rows, spans;
     Target y;
 
-    void store(int64_t row, int64_t output, __m512 value) const {
+    void store(int64_t row, int64_t output, __m512 value) const { store_part(row, output, value, true); }
+
+    // The results come in parts, which are added up where they go; the first brings the bias.
+    void store_part(int64_t row, int64_t output, __m512 value, bool is_first) const {
         const __mmask16 lanes = first_lanes(linear.outputs - output);
         float* to = y.data + row * y.stride + output;
-        if (linear.bias) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(lanes, linear.bias + output));
-        if (y.adds) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(lanes, to));
+        if (is_first && linear.bias) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(lanes, linear.bias + output));
+        if (!is_first || y.adds) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(lanes, to));
         _mm512_mask_storeu_ps(to, lanes, value);
     }
 };

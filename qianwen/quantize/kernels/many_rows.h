@@ -1,12 +1,12 @@
-// Many rows: weights become bytes once, 64 outputs at a time, and meet all rows in tiles of 6 × 64 results.
+// Many rows: weights become bytes once, 64 outputs at a time, and meet all rows in tiles of 6 × 64 results, or on AMX.
 //
 // A byte tile is a span of a panel whose codes are 128 + weight / scale, with one scale for the 128 inputs of an output.
 // `Int8` weights lie in memory as such tiles already, so they go this way whatever the number of rows.
 #pragma once
 
-#include "linear.h"
+#include "amx_bytes.h"
 
-constexpr int TILE_ROWS = 6, WIDE = 4, OUTPUTS = WIDE * LANES, ROW_BLOCK = 48, TILE_BYTES = SPAN * LANES;
+constexpr int VECTOR_ROWS = 6, WIDE = 4, OUTPUTS = WIDE * LANES, ROW_BLOCK = 48, BYTE_TILE = SPAN * LANES;
 
 static inline __m512i in_both_halves(__m512 x) {  // of each 32-bit lane, as a 16-bit integer
     const __m512i i = _mm512_cvtps_epi32(x);
@@ -105,38 +105,57 @@ inline void multiply(const Tiles& w, const Activations& x, int64_t span, int64_t
 }
 
 // The results of rows [first, last) × 64 outputs.
-static inline void row_block(const Job& job, const Tiles* tiles, int64_t output, int64_t first, int64_t last) {
-    alignas(64) float result[ROW_BLOCK * OUTPUTS];
+template <bool ON_AMX>
+void row_block(const Job& job, const Tiles* tiles, int64_t output, int64_t first, int64_t last) {
+    alignas(64) float result[AMX_ROW_BLOCK * OUTPUTS];
     std::memset(result, 0, (last - first) * OUTPUTS * sizeof(float));
-    for (int64_t span = 0; span < job.spans; span++)
-        in_tiles<TILE_ROWS>(last - first, [&](int64_t row, auto size) {
-            multiply<size()>(tiles[span], job.x, span, first + row, result + row * OUTPUTS);
-        });
+    for (int64_t span = 0; span < job.spans; span++) {
+        const Tiles& w = tiles[span];
+#if HAS_AMX
+        if constexpr (ON_AMX) multiply_span(w.codes, w.scales, job.x, span, first, last, result);
+#endif
+        if constexpr (!ON_AMX)
+            in_tiles<VECTOR_ROWS>(last - first, [&](int64_t row, auto size) {
+                multiply<size()>(w, job.x, span, first + row, result + row * OUTPUTS);
+            });
+    }
     for (int64_t row = first; row < last; row++)
         for (int p = 0; p < WIDE; p++)
             job.store(row, output + p * LANES, _mm512_load_ps(result + (row - first) * OUTPUTS + p * LANES));
 }
 
-template <class F> void by_tiles(const Job& job, Scratch& scratch) {
-    const int64_t stride = F::panel_bytes(job.spans * SPAN), columns = ceil_div(job.linear.outputs, OUTPUTS);
-    Tiles* tiles = scratch.get<Tiles>(job.spans + ceil_div(job.spans * WIDE * TILE_BYTES, sizeof(Tiles)));
+// One span of 64 outputs; weights that are byte tiles already are used where they lie.
+template <class F> void make_tiles(const Job& job, int64_t column, int64_t span, Tiles& to, uint8_t* memory) {
+    for (int p = 0; p < WIDE; p++) {
+        const int64_t panel = column * WIDE + p;
+        const Span<F> w(job.linear.packed + panel * F::panel_bytes(job.spans * SPAN), span, job.spans);
+        __m512 scales;
+        if constexpr (std::is_same_v<F, Int8>) {
+            to.codes[p] = w.codes;
+            scales = w.scales.scale(w.group, 0);
+        } else {
+            to.codes[p] = memory + p * BYTE_TILE;
+            scales = to_tile<F>(w, memory + p * BYTE_TILE);
+        }
+        _mm512_storeu_ps(to.scales + p * LANES, scales);
+    }
+}
+
+template <class F, bool ON_AMX> void by_byte_tiles(const Job& job, Scratch& scratch) {
+    constexpr int ROWS = ON_AMX ? AMX_ROW_BLOCK : ROW_BLOCK;
+#if HAS_AMX
+    [[maybe_unused]] std::optional<TileRegisters> registers;
+    if constexpr (ON_AMX) registers.emplace();
+#endif
+    const int64_t columns = ceil_div(job.linear.outputs, OUTPUTS);
+    Tiles* tiles = scratch.get<Tiles>(job.spans + ceil_div(job.spans * WIDE * BYTE_TILE, sizeof(Tiles)));
     uint8_t* memory = (uint8_t*)(((uintptr_t)(tiles + job.spans) + 63) / 64 * 64);
     const int64_t chunk = std::max<int64_t>(1, columns / (8 * omp_get_num_threads()));
 #pragma omp for schedule(dynamic, chunk)
     for (int64_t column = 0; column < columns; column++) {
         for (int64_t span = 0; span < job.spans; span++)
-            for (int p = 0; p < WIDE; p++) {
-                const Span<F> w(job.linear.packed + (column * WIDE + p) * stride, span, job.spans);
-                uint8_t* tile = memory + (span * WIDE + p) * TILE_BYTES;
-                if constexpr (std::is_same_v<F, Int8>) {
-                    tiles[span].codes[p] = w.codes;
-                    _mm512_storeu_ps(tiles[span].scales + p * LANES, w.scales.scale(w.group, 0));
-                } else {
-                    tiles[span].codes[p] = tile;
-                    _mm512_storeu_ps(tiles[span].scales + p * LANES, to_tile<F>(w, tile));
-                }
-            }
-        for (int64_t row = 0; row < job.rows; row += ROW_BLOCK)
-            row_block(job, tiles, column * OUTPUTS, row, std::min(row + ROW_BLOCK, job.rows));
+            make_tiles<F>(job, column, span, tiles[span], memory + span * WIDE * BYTE_TILE);
+        for (int64_t row = 0; row < job.rows; row += ROWS)
+            row_block<ON_AMX>(job, tiles, column * OUTPUTS, row, std::min(row + ROWS, job.rows));
     }
 }

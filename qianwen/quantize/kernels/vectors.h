@@ -7,6 +7,7 @@
 
 #include <immintrin.h>
 #include <omp.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <cmath>
@@ -14,6 +15,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <utility>
 
 constexpr int LANES = 16;
@@ -59,14 +61,19 @@ template <int MAX, class F> static inline void in_tiles(int64_t count, F f) {
         if (row < count) in_tiles<MAX - 1>(count - row, [&](int64_t r, auto size) { f(row + r, size); });
 }
 
-// Memory that a thread keeps between calls, grown on demand and aligned to cache lines.
+// Memory that a thread keeps between calls, grown on demand, in large pages where it is large and the system has them.
 class Scratch {
   public:
     template <class T> T* get(int64_t count) {
-        size_t bytes = ceil_div(count * sizeof(T), 64) * 64;
+        constexpr size_t LINE = 64, LARGE_PAGE = 2 << 20;
+        size_t bytes = count * sizeof(T);
         if (bytes > size_) {
-            data_.reset(static_cast<char*>(std::aligned_alloc(64, bytes)));
-            size_ = bytes;
+            const size_t unit = bytes >= LARGE_PAGE ? LARGE_PAGE : LINE;
+            size_ = ceil_div(bytes, unit) * unit;
+            data_.reset(static_cast<char*>(std::aligned_alloc(unit, size_)));
+#ifdef MADV_HUGEPAGE
+            if (unit == LARGE_PAGE) madvise(data_.get(), size_, MADV_HUGEPAGE);
+#endif
         }
         return reinterpret_cast<T*>(data_.get());
     }
