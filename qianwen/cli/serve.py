@@ -4,9 +4,10 @@ import importlib.util
 import logging
 import socket
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from rich.table import Table
@@ -34,6 +35,8 @@ class ServeOptions:
 
     models: tyro.conf.Positional[tuple[str, ...]]
     """Folders, GGUF files, runs or hub ids; NAME=MODEL serves one under a name of your choice."""
+    adapter: tuple[str, ...] = ()
+    """NAME=ADAPTER serves a LoRA adapter (folder, run or hub id) under a name, over the weights of the first model."""
     host: str = "127.0.0.1"
     """Address to listen on. Any other than loopback needs a key: `qianwen keys add NAME`."""
     port: int = 8000
@@ -43,6 +46,8 @@ class ServeOptions:
     """Longest prompt and answer together; 0: the model's own limit."""
     max_running: int = 16
     """Answers that run at once."""
+    kv_cache_dtype: Literal["auto", "bfloat16", "int8"] = "auto"
+    """Number format of the cache: auto is the weights', int8 halves the memory of bfloat16."""
     batch_invariant: bool = False
     """The same bits whatever runs beside a request; slower."""
     require_key: bool = False
@@ -77,7 +82,10 @@ def serve(argv: list[str]) -> int:
     from qianwen.serve.service import Service
 
     guard = load_guard(options.guard) if options.guard else None
-    models = [_load(entry, options) for entry in options.models]
+    models = _load(options.models[0], options, options.adapter)
+    models += [served for entry in options.models[1:] for served in _load(entry, options)]
+    if len({served.name for served in models}) < len(models):
+        raise ConfigError(tr("two models have the same name: give each its own with NAME=MODEL"))
     service = Service(models, Admission(options.limits, store), store, guard)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     url = f"http://{options.host}:{options.port}"
@@ -119,7 +127,8 @@ def door_for(options: ServeOptions, store: Store) -> Door:
     )
 
 
-def _load(entry: str, options: ServeOptions):  # noqa: ANN202  # Served, whose import loads torch
+def _load(entry: str, options: ServeOptions, adapters: Sequence[str] = ()) -> list:
+    """A model and the adapters that share its weights, as `Served`, whose import loads torch."""
     from qianwen.engine.llm import LLM
     from qianwen.engine.llm_engine import EngineConfig
     from qianwen.serve.bridge import Bridge
@@ -127,11 +136,25 @@ def _load(entry: str, options: ServeOptions):  # noqa: ANN202  # Served, whose i
 
     name, _, model = entry.rpartition("=")
     config = EngineConfig(
-        max_model_len=options.context, max_num_seqs=options.max_running, batch_invariant=options.batch_invariant
+        max_model_len=options.context,
+        max_num_seqs=options.max_running,
+        kv_cache_dtype=options.kv_cache_dtype,
+        batch_invariant=options.batch_invariant,
     )
     llm = LLM.load(model, bits=options.bits, config=config)
-    engine = llm.engine
-    return Served(name or llm.name, Bridge(engine), llm.tokenizer, engine.max_model_len, llm.defaults)
+    folders = dict(map(_named, adapters))
+    for adapter, folder in folders.items():
+        llm.add_adapter(adapter, folder)
+    name = name or llm.name
+    base = Served(name, Bridge(llm.engine), llm.tokenizer, llm.engine.max_model_len, llm.defaults)
+    return [base, *(replace(base, name=adapter, adapter=adapter, parent=name) for adapter in folders)]
+
+
+def _named(entry: str) -> tuple[str, str]:
+    name, _, folder = entry.partition("=")
+    if not name or not folder:
+        raise ConfigError(tr("--adapter {entry}: write NAME=FOLDER", entry=entry))
+    return name, folder
 
 
 def keys(argv: list[str]) -> int:

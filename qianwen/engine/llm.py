@@ -26,9 +26,10 @@ from qianwen.chat.model import Delta, FinishReason, Usage
 from qianwen.engine.llm_engine import EngineConfig, LLMEngine, Output
 from qianwen.engine.params import SamplingParams
 from qianwen.engine.sampling import TokenLogprob
+from qianwen.model.adapter import is_adapter
 from qianwen.model.transformer import Qwen
-from qianwen.quantize.load import Bits, load_model
-from qianwen.runtime.errors import RequestError
+from qianwen.quantize.load import Bits, find_model, load_model
+from qianwen.runtime.errors import ConfigError, RequestError
 from qianwen.runtime.language import tr
 from qianwen.tokenizer.tokenizer import Tokenizer
 
@@ -109,16 +110,26 @@ class LLM:
             name=loaded.name,
         )
 
+    def add_adapter(self, name: str, folder: str) -> None:
+        """Let requests name the adapter that `folder` (a folder, a run, a hub id) holds, over this model."""
+        path = find_model(folder)
+        if not is_adapter(path):
+            raise ConfigError(tr("{path} is no adapter: it has no adapter_config.json", path=path))
+        self.engine.add_adapter(name, path)
+
     def generate(
         self,
         prompts: Sequence[str] | Sequence[Sequence[int]],
         params: SamplingParams | Sequence[SamplingParams] | None = None,
         *,
         salt: str = "",
+        adapter: str = "",
     ) -> list[RequestOutput]:
         """Answer all prompts together, texts or token ids, in their order; `params` for all or one for each."""
         each = [params or self.defaults] * len(prompts) if not isinstance(params, Sequence) else params
-        streams = [self.stream(prompt, one, salt=salt) for prompt, one in zip(prompts, each, strict=True)]
+        streams = [
+            self.stream(prompt, one, salt=salt, adapter=adapter) for prompt, one in zip(prompts, each, strict=True)
+        ]
         return [stream.result() for stream in streams]
 
     def stream(
@@ -128,12 +139,13 @@ class LLM:
         *,
         salt: str = "",
         score_from: int | None = None,
+        adapter: str = "",
     ) -> Stream:
         """Start a request at once; iterate over its pieces, or ask for its `result`."""
         ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
         params = params or self.defaults
         with self._lock:
-            request_id = self.engine.add_request(ids, params, salt=salt, score_from=score_from)
+            request_id = self.engine.add_request(ids, params, salt=salt, score_from=score_from, adapter=adapter)
             self._queues[request_id] = deque()
         return Stream(self, request_id, ids, params.n)
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
+from collections.abc import Sequence as Ids
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from qianwen.chat.model import FinishReason, Usage
 from qianwen.engine.block_manager import BlockManager
@@ -26,6 +28,8 @@ from qianwen.engine.sampling import Sampler, TokenLogprob, token_logprob
 from qianwen.engine.scheduler import Chunk, Scheduler
 from qianwen.engine.sequence import Sequence, Status
 from qianwen.engine.speculate import DraftModel, PromptLookup, Speculator, can_guess, verify
+from qianwen.model.adapter_bank import AdapterBank
+from qianwen.model.int8_cache import Int8PagedCache, key_biases
 from qianwen.model.long_context import ntk_alpha
 from qianwen.model.paged_cache import AttentionKernel, PagedCache
 from qianwen.model.transformer import Qwen
@@ -37,7 +41,8 @@ from qianwen.runtime.language import tr
 from qianwen.tokenizer.tokenizer import Tokenizer
 
 END_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")  # a model that opens a turn has ended its own
-INVARIANT_TILE = 16  # rows of every forward in the batch-invariant mode
+CacheDtype = Literal["auto", "bfloat16", "int8"]
+INVARIANT_TILE = 16  # rows of every forward in the batch-invariant mode, where kernels look at their number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +54,7 @@ class EngineConfig:
     max_num_batched_tokens: int = 512  # tokens of a step: what a long prompt may delay those who are answering
     block_size: int = 32  # tokens
     num_blocks: int = 0  # 0: room for max_num_seqs times 2,048 tokens, or for one of full length if that is more
-    kv_cache_dtype: Literal["auto", "bfloat16"] = "auto"  # auto: the weights'
+    kv_cache_dtype: CacheDtype = "auto"  # auto: the weights'; int8: half the memory of bfloat16, and slower here
     fused_attention: bool = True  # the C++ kernel where it runs
     prefix_caching: bool = True
     batch_invariant: bool = False  # the same bits whatever runs beside a request; slower
@@ -76,12 +81,29 @@ def _attention_kernel(weight: Tensor) -> AttentionKernel | None:
     return kernels.paged_attention if is_fit and kernels.available() else None
 
 
+def _new_cache(model: Qwen, num_blocks: int, config: EngineConfig) -> PagedCache:
+    weight, is_invariant = model.model.norm.weight, config.batch_invariant
+    size, device = config.block_size, weight.device
+    if config.kv_cache_dtype == "int8":
+        biases = key_biases(model)
+        return Int8PagedCache(model.config, num_blocks, size, device, biases=biases, is_invariant=is_invariant)
+    dtype = torch.bfloat16 if config.kv_cache_dtype == "bfloat16" else weight.dtype
+    kernel = _attention_kernel(weight) if config.fused_attention else None
+    return PagedCache(model.config, num_blocks, size, device, dtype, kernel=kernel, is_invariant=is_invariant)
+
+
 def _prepare(model: Qwen, config: EngineConfig) -> None:
     """Let packed layers run whole, and in one way for any number of rows where the bits must not depend on it."""
     if any(isinstance(module, QuantLinear) for module in model.modules()):
         if config.batch_invariant:
             make_invariant(model)
         fuse(model)
+
+
+def _invariant_tile(model: Qwen, has_kernel: bool) -> int:
+    """Rows that every forward must have for bits that depend on a row alone; 0 where all kernels see to that."""
+    is_packed = not any(isinstance(module, nn.Linear) for module in model.modules())
+    return 0 if has_kernel and is_packed else INVARIANT_TILE
 
 
 class LLMEngine:
@@ -104,18 +126,10 @@ class LLMEngine:
         wanted = max(self.max_model_len, min(self.max_model_len, 2048) * self.config.max_num_seqs)
         num_blocks = self.config.num_blocks or -(-wanted // size)
         self.max_model_len = min(self.max_model_len, num_blocks * size)
-        weight = model.model.norm.weight
-        self.cache = PagedCache(
-            shape,
-            num_blocks,
-            size,
-            weight.device,
-            torch.bfloat16 if self.config.kv_cache_dtype == "bfloat16" else weight.dtype,
-            kernel=_attention_kernel(weight) if self.config.fused_attention else None,
-            is_invariant=self.config.batch_invariant,
-        )
+        self.cache = _new_cache(model, num_blocks, self.config)
         vocab_size = min(tokenizer.vocab_size, shape.vocab_size)
-        self.runner = ModelRunner(model, self.cache, vocab_size, INVARIANT_TILE if self.config.batch_invariant else 0)
+        tile = _invariant_tile(model, self.cache.kernel is not None) if self.config.batch_invariant else 0
+        self.runner = ModelRunner(model, self.cache, vocab_size, tile)
         self.blocks = BlockManager(num_blocks, size, self.config.prefix_caching)
         self.scheduler = Scheduler(self.blocks, self.config.max_num_seqs, self.config.max_num_batched_tokens)
         self.speculator = self._new_speculator(draft_model)
@@ -130,6 +144,13 @@ class LLMEngine:
     def has_work(self) -> bool:
         return self.scheduler.has_work
 
+    def add_adapter(self, name: str, folder: Path) -> None:
+        """Let requests name the adapter in `folder`, in PEFT's format. CheckpointError if it cannot share the model."""
+        if self.runner.bank is None:
+            self.runner.bank = AdapterBank(self.runner.model, is_invariant=self.config.batch_invariant)
+            self.runner.tile = INVARIANT_TILE if self.config.batch_invariant else 0
+        self.runner.bank.add(name, folder)
+
     def add_request(
         self,
         prompt_ids: Iterable[int],
@@ -138,14 +159,17 @@ class LLMEngine:
         request_id: str | None = None,
         salt: str = "",
         score_from: int | None = None,
+        adapter: str = "",
     ) -> str:
         """Queue a prompt and return its id.
 
-        Only requests with the same `salt` share cached prompts. With `score_from`, the log-probabilities of the
-        prompt's tokens from that one on are reported (the first has none). RequestError if it cannot be served.
+        Only requests with the same `salt` and `adapter` share cached prompts. With `score_from`, the log-probabilities
+        of the prompt's tokens from that one on are reported (the first has none). RequestError if it cannot be served.
         """
         ids = list(prompt_ids)
-        self._check(ids, params)
+        self.check(ids, params)
+        if adapter and (self.runner.bank is None or adapter not in self.runner.bank.names):
+            raise RequestError(tr("there is no adapter {name!r} over this model", name=adapter), param="adapter")
         request_id = request_id or f"request-{next(self._names)}"
         if request_id in self._requests:
             raise RequestError(tr("A request {id!r} is running already.", id=request_id))
@@ -159,7 +183,8 @@ class LLMEngine:
                 params=params,
                 sampler=Sampler(params, ids, index),
                 detokenizer=Detokenizer(self.tokenizer, self._hidden, stop),
-                root=f"{alpha}/{salt}".encode(),
+                root=f"{alpha}\0{adapter}\0{salt}".encode(),
+                adapter=adapter,
                 alpha=alpha,
                 score_from=score_from if index == 0 else None,
             )
@@ -168,6 +193,29 @@ class LLMEngine:
         self._requests[request_id], self._siblings[request_id] = seqs, seqs[1:]
         self.scheduler.add(seqs[0])
         return request_id
+
+    def check(self, ids: Ids[int], params: SamplingParams) -> None:
+        """RequestError if such a request cannot be served; may be asked from any thread."""
+        if not ids:
+            raise RequestError(tr("The prompt is empty: give at least one token."), param="prompt")
+        vocab_size = self.runner.vocab_size
+        known = {*params.logit_bias, *params.stop_token_ids, min(ids), max(ids)}
+        wrong = next((token for token in known if not 0 <= token < vocab_size), None)
+        if wrong is not None:
+            raise RequestError(
+                tr("Token id {id} is not in the vocabulary of {size} tokens.", id=wrong, size=vocab_size)
+            )
+        room = self.max_model_len - (params.max_tokens != 0)
+        if len(ids) > room:
+            raise RequestError(
+                tr(
+                    "The prompt has {count} tokens, and the context {size}: shorten it or leave out old turns.",
+                    count=len(ids),
+                    size=self.max_model_len,
+                ),
+                param="prompt",
+                code="context_length_exceeded",
+            )
 
     def abort(self, request_id: str) -> None:
         """Stop a request, if it is still known, and free all it holds at once."""
@@ -269,25 +317,3 @@ class LLMEngine:
         self.scheduler.finish(seq, reason)
         if self.speculator:
             self.speculator.forget(seq)
-
-    def _check(self, ids: list[int], params: SamplingParams) -> None:
-        if not ids:
-            raise RequestError(tr("The prompt is empty: give at least one token."), param="prompt")
-        vocab_size = self.runner.vocab_size
-        known = {*params.logit_bias, *params.stop_token_ids, min(ids), max(ids)}
-        wrong = next((token for token in known if not 0 <= token < vocab_size), None)
-        if wrong is not None:
-            raise RequestError(
-                tr("Token id {id} is not in the vocabulary of {size} tokens.", id=wrong, size=vocab_size)
-            )
-        room = self.max_model_len - (params.max_tokens != 0)
-        if len(ids) > room:
-            raise RequestError(
-                tr(
-                    "The prompt has {count} tokens, and the context {size}: shorten it or leave out old turns.",
-                    count=len(ids),
-                    size=self.max_model_len,
-                ),
-                param="prompt",
-                code="context_length_exceeded",
-            )

@@ -4,7 +4,8 @@ All tokens of a step are one row [1, T]: answers and pieces of prompts side by s
 hidden states that yield a token go through the head. Metadata is made once a step in NumPy; scores come back so too.
 
 With `tile` rows, the batch-invariant mode: matrix kernels choose their order of summation by the number of rows, so
-every forward has exactly `tile` of them, padded if need be, and a token's bits depend on its own text alone.
+every forward has exactly `tile` of them, padded if need be, and a token's bits depend on its own text alone. Kernels
+that never look at that number need no tiles.
 
 Shapes: T tokens, R rows of scores, H hidden_size, V vocabulary without the padding rows of the weights.
 """
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from qianwen.engine.sampling import token_logprob
 from qianwen.engine.scheduler import Chunk
+from qianwen.model.adapter_bank import AdapterBank
 from qianwen.model.paged_cache import PagedCache
 from qianwen.model.transformer import Qwen
 
@@ -33,6 +35,7 @@ class ModelRunner:
         self.model, self.cache, self.vocab_size, self.tile = model, cache, vocab_size, tile
         self.stretches = model.config.use_dynamic_ntk
         self.device = cache.device
+        self.bank: AdapterBank | None = None  # the adapters that requests may name
 
     def run(self, chunks: list[Chunk]) -> list[np.ndarray]:
         """For each chunk its scores [R, V]: one row for its last token and one for each guess behind it, or none."""
@@ -51,11 +54,13 @@ class ModelRunner:
             scores = self.scores(hidden)
         return np.split(scores, np.cumsum(counts)[:-1])
 
-    def read(self, texts: list[list[int]]) -> list[np.ndarray]:
+    def read(self, texts: list[list[int]], adapter: str = "") -> list[np.ndarray]:
         """Final hidden states [n, H] of whole texts, packed into one row, past the cache."""
         lengths = [len(text) for text in texts]
         ids = torch.tensor([[token for text in texts for token in text]], device=self.device)
         positions = torch.cat([torch.arange(length) for length in lengths]).unsqueeze(0).to(self.device)
+        if self.bank is not None:
+            self.bank.begin([adapter], [sum(lengths)])
         with torch.inference_mode(), _evaluating(self.model):
             hidden = self.model(ids, positions)[0].float().cpu()
         return [states.numpy() for states in hidden.split(lengths)]
@@ -100,6 +105,8 @@ class ModelRunner:
         context_lens = np.array([chunk.end for chunk in chunks] + [1] * padding)
         alphas = np.array([chunk.seq.alpha for chunk in chunks] + [1] * padding) if self.stretches else None
         positions = self.cache.begin(tables, context_lens, query_lens, alphas)
+        if self.bank is not None:
+            self.bank.begin([chunk.seq.adapter for chunk in chunks], [chunk.num_tokens for chunk in chunks])
         input_ids = torch.tensor(ids + [0] * padding).unsqueeze(0).to(self.device)
         return self.model(input_ids, torch.from_numpy(positions).unsqueeze(0).to(self.device), self.cache)[0]
 

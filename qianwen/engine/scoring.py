@@ -52,16 +52,18 @@ def loglikelihoods(llm: LLM, pairs: Sequence[tuple[Sequence[int], Sequence[int]]
     return likelihoods
 
 
-def embed(engine: LLMEngine, ids: Sequence[int], pooling: Pooling = "last") -> np.ndarray:
+def embed(engine: LLMEngine, ids: Sequence[int], pooling: Pooling = "last", adapter: str = "") -> np.ndarray:
     """The embedding [H] of one text of token ids."""
-    return embed_batch(engine, [ids], pooling)[0]
+    return embed_batch(engine, [ids], pooling, adapter)[0]
 
 
-def embed_batch(engine: LLMEngine, texts: Sequence[Sequence[int]], pooling: Pooling = "last") -> np.ndarray:
+def embed_batch(
+    engine: LLMEngine, texts: Sequence[Sequence[int]], pooling: Pooling = "last", adapter: str = ""
+) -> np.ndarray:
     """Embeddings [N, H] of texts of token ids, packed into as few forwards as keep memory small."""
     vectors = []
     for batch in _batches(engine, texts):
-        for states in engine.runner.read(batch):
+        for states in engine.runner.read(batch, adapter):
             vector = states[-1] if pooling == "last" else states.mean(axis=0)
             vectors.append(vector / max(float(np.linalg.norm(vector)), 1e-12))
     return np.stack(vectors)

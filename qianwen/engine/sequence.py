@@ -37,6 +37,7 @@ class Sequence:
     sampler: Sampler
     detokenizer: Detokenizer
     root: bytes = b""  # what its block hashes start from: the key's salt and all else that keys and values depend on
+    adapter: str = ""  # whose changes of the weights it is computed with; empty: none
     alpha: int = 1  # stretch of the rotary base, fixed by the prompt's length
     score_from: int | None = None  # report log-probabilities of the prompt's tokens from this one on
     num_computed_tokens: int = 0

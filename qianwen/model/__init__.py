@@ -9,6 +9,7 @@ Read in this order:
     long_context.py   reading beyond the trained length: NTK, LogN, windows as pure functions
     loss.py           cross-entropy without ever holding all logits
     account.py        parameters, FLOPs and bytes of a shape
+    lora.py           a low-rank change beside a frozen linear; adapter.py its files; adapter_bank.py many over one base
     weights.py        safetensors of every family, in and out; gguf.py for GGUF; hub.py for names of models
 
 This chapter knows tensors and files of weights. It does not know text, tokens' meaning, optimizers or requests.

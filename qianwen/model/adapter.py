@@ -6,19 +6,20 @@
 
 Adapters made for Qwen v1's own modules (`c_attn`, `w1`, …) load too: those who share a file's A each get a copy, and B
 is cut along its rows, as the weights are (`weights.py`). What changes more than a low rank does (DoRA, biases, ranks
-that differ by module) is refused by name. The base is not here: `quantize/load.py` joins the two.
+that differ by module) is refused by name. The base is not here: `quantize/load.py` joins the two, or `adapter_bank.py`
+many adapters with one.
 """
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from qianwen.model.lora import LINEARS, WHOLE_NAMES, LoraConfig, LoraLinear, adapted
+from qianwen.model.lora import LINEARS, WHOLE_NAMES, LoraConfig, LoraLinear, Whole, adapted
 from qianwen.model.safetensors_file import SafetensorsFile, write_safetensors
 from qianwen.model.transformer import Qwen, replace_module
 from qianwen.model.weights import PICKLES, V1_NAMES, pickle_error, read_json
@@ -82,8 +83,25 @@ def write_adapter(model: Qwen, folder: Path, config: LoraConfig, base: str) -> N
         json.dump(settings, file, indent=2, ensure_ascii=False)
 
 
-def load_adapter(model: Qwen, folder: Path) -> Qwen:
-    """Put the adapter of `folder` on the network it was made for. Returns it, in eval mode.
+@dataclass(frozen=True)
+class LowRank:
+    """What an adapter adds to one linear: scale · B A, with A [r, K] and B [N, r]."""
+
+    a: Tensor
+    b: Tensor
+    scale: float
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter's tensors, checked against a network: by linear, and what was trained whole."""
+
+    linears: dict[str, LowRank]
+    whole: dict[Whole, Tensor]
+
+
+def read_adapter(model: Qwen, folder: Path) -> Adapter:
+    """The adapter in `folder`, which was made for networks like `model`; that one stays as it is.
 
     Raises CheckpointError for broken files and for what does not fit the network.
     """
@@ -93,24 +111,32 @@ def load_adapter(model: Qwen, folder: Path) -> Qwen:
     entries = {name.removeprefix(PREFIX): entry.shape for name, entry in file.entries.items()}
     renaming = V1_NAMES if any(name.startswith("transformer.") for name in entries) else ()
     used: set[str] = set()
+    linears: dict[str, LowRank] = {}
     for file_name, names in _file_names(model, renaming).items():
         if file_name + A in entries:
             used |= {file_name + A, file_name + B}
-            linears = [model.get_submodule(name) for name in names]
-            rows = [int(linear.out_features) for linear in linears]  # type: ignore[arg-type]
-            shapes = (rank, linears[0].in_features), (sum(rows), rank)
+            targets = [model.get_submodule(name) for name in names]
+            rows = [int(linear.out_features) for linear in targets]  # type: ignore[arg-type]
+            shapes = (rank, targets[0].in_features), (sum(rows), rank)
             if (entries[file_name + A], entries.get(file_name + B)) != shapes:
                 message = "{path}: the adapter of {name} has other shapes than this network: is it made for another?"
                 raise CheckpointError(tr(message, path=folder, name=file_name))
             a, b = file.read(PREFIX + file_name + A), file.read(PREFIX + file_name + B)
-            for name, linear, part in zip(names, linears, b.split(rows), strict=True):
-                replace_module(model, name, _filled(linear, rank, scale, a, part))
+            linears |= {name: LowRank(a, part, scale) for name, part in zip(names, b.split(rows), strict=True)}
     whole = {module: _renamed(f"{name}.weight", renaming) for module, name in WHOLE_NAMES.items()}
     used |= {name for name in whole.values() if name in entries}
     if strays := entries.keys() - used:
         message = "{path}: tensor {name} has no place in this network: is the adapter made for another?"
         raise CheckpointError(tr(message, path=folder, name=min(strays)))
-    _load_whole(model, {m: file.read(PREFIX + name) for m, name in whole.items() if name in entries}, folder)
+    return Adapter(linears, {m: file.read(PREFIX + name) for m, name in whole.items() if name in entries})
+
+
+def load_adapter(model: Qwen, folder: Path) -> Qwen:
+    """Put the adapter of `folder` on the network it was made for. Returns it, in eval mode."""
+    adapter = read_adapter(model, folder)
+    for name, change in adapter.linears.items():
+        replace_module(model, name, _filled(model.get_submodule(name), change))
+    _load_whole(model, adapter.whole, folder)
     return model.requires_grad_(False).eval()
 
 
@@ -149,15 +175,20 @@ def _renamed(name: str, renaming: tuple[tuple[str, str], ...]) -> str:
     return name
 
 
-def _filled(linear: nn.Module, rank: int, scale: float, a: Tensor, b: Tensor) -> LoraLinear:
-    lora = LoraLinear(linear, rank, scale)
-    dtype = linear.weight.dtype if isinstance(linear, nn.Linear) else torch.float32
-    for parameter, values in ((lora.lora_A, a), (lora.lora_B, b)):
+def _filled(linear: nn.Module, change: LowRank) -> LoraLinear:
+    lora = LoraLinear(linear, len(change.a), change.scale)
+    dtype = adapter_dtype(linear)
+    for parameter, values in ((lora.lora_A, change.a), (lora.lora_B, change.b)):
         parameter.data = values.to(parameter.device, dtype, copy=True)
     return lora
 
 
-def _load_whole(model: Qwen, trained: dict[str, Tensor], folder: Path) -> None:
+def adapter_dtype(linear: nn.Module) -> torch.dtype:
+    """What an adapter computes in: its linear's type, or fp32 beside one of fewer bits."""
+    return linear.weight.dtype if isinstance(linear, nn.Linear) else torch.float32
+
+
+def _load_whole(model: Qwen, trained: dict[Whole, Tensor], folder: Path) -> None:
     """Take the modules trained whole. A tied head parts from its embedding where they were not trained as one."""
     if not trained:
         return

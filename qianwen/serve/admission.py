@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,20 +41,27 @@ class Admission:
         self._store = store
         self._lock = threading.Lock()
         self._recent: dict[str, deque[float]] = {}
+        self._promised: Counter[str] = Counter()  # tokens in flight of each key
 
     @contextmanager
     def admit(self, key: Key | None, num_tokens: int) -> Iterator[None]:
         """Hold room for a request of `num_tokens` (all prompts and the longest answers); raises `RequestError`."""
         with self._lock:
             self._check(key, num_tokens)
-            self.requests += 1
-            self.tokens += num_tokens
+            self._hold(key, 1, num_tokens)
         try:
             yield
         finally:
             with self._lock:
-                self.requests -= 1
-                self.tokens -= num_tokens
+                self._hold(key, -1, -num_tokens)
+
+    def _hold(self, key: Key | None, requests: int, tokens: int) -> None:
+        self.requests += requests
+        self.tokens += tokens
+        if key is not None:
+            self._promised[key.name] += tokens
+            if not self._promised[key.name]:
+                del self._promised[key.name]
 
     def _check(self, key: Key | None, num_tokens: int) -> None:
         if self.draining:
@@ -85,7 +92,7 @@ class Admission:
     def _check_quota(self, key: Key) -> None:
         if key.tokens_per_day is None or self._store is None:
             return
-        if self._store.tokens_today(key.name) >= key.tokens_per_day:
+        if self._store.tokens_today(key.name) + self._promised[key.name] >= key.tokens_per_day:
             message = tr("key {name} has used its {limit} tokens of today", name=key.name, limit=key.tokens_per_day)
             raise RequestError(message, status=429, code="insufficient_quota", retry_after=3600)
 

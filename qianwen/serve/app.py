@@ -11,13 +11,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+import h11
 import uvicorn
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -30,11 +30,12 @@ from qianwen.runtime.errors import QianwenError, RequestError
 from qianwen.serve.chat_routes import chat_routes
 from qianwen.serve.exchange import ClientGone
 from qianwen.serve.gate import Door, Gate
-from qianwen.serve.protocol import error_body
+from qianwen.serve.openapi import describe
+from qianwen.serve.protocol import BODIES, error_body
 from qianwen.serve.service import Service
 
 HEADER_SECONDS = 20.0  # for a client to send the head of its request
-log = logging.getLogger("qianwen.serve")
+MAX_CONNECTIONS = 2048  # open at once, idle ones too; beyond, a request is told 503
 
 
 def create_app(service: Service, door: Door, *, with_pages: bool = False, with_runs: bool = False) -> Gate:
@@ -48,6 +49,7 @@ def create_app(service: Service, door: Door, *, with_pages: bool = False, with_r
     app = FastAPI(title="qianwen", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.include_router(chat_routes(service))
     _add_state_routes(app, service)
+    app.openapi = lambda: describe(app, BODIES, list(service.models))  # type: ignore[method-assign]
     for kind, answer in ((RequestError, _refused), (QianwenError, _refused), (HTTPException, _no_such_thing)):
         app.add_exception_handler(kind, answer)
     app.add_exception_handler(ClientGone, _nobody_left)
@@ -77,17 +79,12 @@ def _add_state_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/models")
     async def models() -> Response:
-        cards = [
-            {"id": name, "object": "model", "created": 0, "owned_by": "qianwen", "max_model_len": served.context}
-            for name, served in service.models.items()
-        ]
+        cards = [served.card(service.started) for served in service.models.values()]
         return JSONResponse({"object": "list", "data": cards})
 
     @app.get("/v1/models/{name:path}")
     async def model(name: str) -> Response:
-        served = service.model(name)
-        card = {"id": served.name, "object": "model", "created": 0, "owned_by": "qianwen"}
-        return JSONResponse({**card, "max_model_len": served.context})
+        return JSONResponse(service.model(name).card(service.started))
 
 
 async def _refused(_: Request, error: Exception) -> Response:
@@ -110,26 +107,28 @@ async def _nobody_left(_: Request, __: Exception) -> Response:
 
 
 async def _our_fault(http: Request, error: Exception) -> Response:
-    """Something we did not foresee. The log has its kind and place, never its text, which may quote a prompt."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else "?"
-    log.error('{"id": "%s", "error": "%s", "at": "%s"}', http.scope.get("request_id"), type(error).__name__, place)
+    """Something we did not foresee; the gate puts it in the log."""
     message = f"internal error; the log knows it as {http.scope.get('request_id')}"
     return JSONResponse(error_body(message, kind="server_error"), 500)
 
 
 class PatientProtocol(H11Protocol):
-    """HTTP/1.1 that hangs up on a client who does not finish the head of its first request in time."""
+    """HTTP/1.1 that hangs up on a client who does not finish the head of a request in time.
+
+    The time runs from the connection, and again from the first byte of each further request.
+    """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._head_timer = self.loop.call_later(HEADER_SECONDS, self._give_up)
+        self._head_timer = self.loop.call_later(HEADER_SECONDS, transport.abort)
 
-    def _give_up(self) -> None:
-        if self.cycle is None and not self.transport.is_closing():
-            self.transport.close()
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        is_head = self.conn.their_state is h11.IDLE and bool(self.conn.trailing_data[0])
+        if not is_head:
+            self._head_timer.cancel()
+        elif self._head_timer.cancelled():
+            self._head_timer = self.loop.call_later(HEADER_SECONDS, self.transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_timer.cancel()
@@ -158,6 +157,7 @@ class Server(uvicorn.Server):
 
 def serve(app: Callable, service: Service, host: str, port: int, sockets: list[socket.socket] | None = None) -> None:
     """Run until a signal. Returns when everything has stopped."""
+    _allow_connections()
     config = uvicorn.Config(
         app,
         host=host,
@@ -167,8 +167,21 @@ def serve(app: Callable, service: Service, host: str, port: int, sockets: list[s
         access_log=False,
         log_level="warning",
         server_header=False,
-        limit_concurrency=2048,
+        limit_concurrency=MAX_CONNECTIONS,
         timeout_keep_alive=30,
-        timeout_graceful_shutdown=2,
+        timeout_graceful_shutdown=1,
     )
     Server(config, service).run(sockets)
+
+
+def _allow_connections() -> None:
+    """Raise the number of open files to what the connections need, as far as the system lets us."""
+    try:
+        import resource
+    except ImportError:  # no such limit on Windows
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * MAX_CONNECTIONS
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

@@ -4,7 +4,8 @@ The thread alone touches the engine: between two steps it takes new requests, ca
 inbox, and after each step it hands all outputs to the event loop in one call. Leaving `generate` early, for whatever
 reason, aborts the request, so its blocks are free within a step.
 
-An engine that fails is not asked again: everyone waiting is told, and `failure` turns `/health` red.
+An engine that fails is not asked again: everyone waiting is told, the log has the place, and `failure` turns `/health`
+red.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from qianwen.engine.llm_engine import LLMEngine, Output
 from qianwen.engine.params import SamplingParams
 from qianwen.runtime.errors import QianwenError, RequestError
 from qianwen.runtime.language import tr
+from qianwen.serve.fault import log_fault
 
 Result = TypeVar("Result")
 
@@ -49,7 +51,13 @@ class Bridge:
         self._thread.join()
 
     async def generate(
-        self, prompt_ids: Sequence[int], params: SamplingParams, *, salt: str = "", score_from: int | None = None
+        self,
+        prompt_ids: Sequence[int],
+        params: SamplingParams,
+        *,
+        salt: str = "",
+        score_from: int | None = None,
+        adapter: str = "",
     ) -> AsyncIterator[Output]:
         """The pieces of all `params.n` answers to a prompt, until each has its finish reason."""
         mailbox = _Mailbox(params.n)
@@ -57,7 +65,7 @@ class Bridge:
         def start() -> str:
             if self.failure is not None:
                 raise self._broken()
-            request_id = self.engine.add_request(prompt_ids, params, salt=salt, score_from=score_from)
+            request_id = self.engine.add_request(prompt_ids, params, salt=salt, score_from=score_from, adapter=adapter)
             self._mailboxes[request_id] = mailbox
             return request_id
 
@@ -113,6 +121,7 @@ class Bridge:
             while self._take_errands():
                 self._deliver(self.engine.step())
         except BaseException as error:  # of whatever kind: nobody may wait for a thread that is gone
+            log_fault(error)
             self.failure = error
         self.failure = self.failure or RuntimeError("closed")
         self._tell_everyone()

@@ -23,7 +23,7 @@ from starlette.responses import JSONResponse, Response
 from qianwen.chat.chatml import render
 from qianwen.chat.functions import call_reader, function_format, function_stop
 from qianwen.chat.messages import FunctionSpec, from_openai
-from qianwen.chat.model import FinishReason, Usage
+from qianwen.chat.model import Usage
 from qianwen.engine.constrain import Grammar, call_grammar, json_grammar
 from qianwen.engine.llm_engine import Output
 from qianwen.engine.params import SamplingParams
@@ -34,8 +34,10 @@ from qianwen.serve import protocol
 from qianwen.serve.admission import answer_limit
 from qianwen.serve.exchange import EventStream, read_body, while_present
 from qianwen.serve.guard import GuardedText, check_prompt
+from qianwen.serve.openapi import takes
 from qianwen.serve.reply import ChatChoice, Piece, TextChoice, fold_chat, fold_text
 from qianwen.serve.service import Served, Service
+from qianwen.serve.wire import Wire
 
 Choice = ChatChoice | TextChoice
 
@@ -116,7 +118,14 @@ def prepare_chat(request: protocol.ChatCompletionRequest, served: Served) -> Job
         )
         for index in range(request.n)
     ]
-    return Job(served, [prompt], [params], choices)
+    return _checked(Job(served, [prompt], [params], choices))
+
+
+def _checked(job: Job) -> Job:
+    """The job, if the engine will take it: what it would refuse must be known before a stream begins."""
+    for prompt, params in zip(job.prompts, job.params, strict=True):
+        job.served.bridge.engine.check(prompt, params)
+    return job
 
 
 def _grammar(request: protocol.ChatCompletionRequest, functions: list[FunctionSpec], served: Served) -> Grammar | None:
@@ -157,7 +166,7 @@ def prepare_completion(request: protocol.CompletionRequest, served: Served) -> J
         TextChoice(index, served.tokenizer, prompt if request.echo else None, request.logprobs)
         for index, prompt in enumerate(prompt for prompt in prompts for _ in range(request.n))
     ]
-    return Job(served, prompts, params, choices, 1 if request.echo and request.logprobs is not None else None)
+    return _checked(Job(served, prompts, params, choices, 1 if request.echo and request.logprobs is not None else None))
 
 
 async def run(job: Job, service: Service, salt: str) -> AsyncGenerator[Piece, None]:
@@ -169,7 +178,7 @@ async def run(job: Job, service: Service, salt: str) -> AsyncGenerator[Piece, No
         scored = job.score_from
         try:
             async for output in job.served.bridge.generate(
-                job.prompts[position], job.params[position], salt=salt, score_from=scored
+                job.prompts[position], job.params[position], salt=salt, score_from=scored, adapter=job.served.adapter
             ):
                 merged.put_nowait((position * n + output.index, output))
         except Exception as error:
@@ -188,22 +197,16 @@ async def run(job: Job, service: Service, salt: str) -> AsyncGenerator[Piece, No
                 service.metrics.observe("time_to_first_token_seconds", time.monotonic() - started)
             job.usages[index] = output.usage
             num_open -= output.finish_reason is not None
+            refusal = None
             if guards:
-                output = await _guarded(guards[index], output)
-            for piece in job.choices[index].feed(output):
+                output = await guards[index].feed(output)
+                refusal = guards[index].reason
+            for piece in job.choices[index].feed(output, refusal):
                 yield piece
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _guarded(guard: GuardedText, output: Output) -> Output:
-    text = await guard.feed(output.text, output.finish_reason is not None)
-    reason: FinishReason | None = output.finish_reason
-    if guard.reason and reason:
-        reason = "content_filter"
-    return replace(output, text=text, finish_reason=reason, logprobs=() if guard.reason else output.logprobs)
 
 
 class Answer:
@@ -219,9 +222,8 @@ class Answer:
     def whole(self, pieces: Sequence[Piece], usage: dict[str, Any]) -> dict[str, Any]:
         return {**self.head, "object": self.object, "choices": self.fold(pieces), "usage": usage}
 
-    def chunk(self, choices: Sequence[Piece], usage: dict[str, Any] | None = None) -> dict[str, Any]:
-        body = {**self.head, "object": self.chunk_object, "choices": list(choices)}
-        return body if usage is None else {**body, "usage": usage}
+    def chunk(self, choices: Sequence[Piece], **usage: dict[str, Any] | None) -> dict[str, Any]:
+        return {**self.head, "object": self.chunk_object, "choices": list(choices), **usage}
 
 
 async def respond(http: Request, job: Job, request: protocol.Sampling, answer: Answer, service: Service) -> Response:
@@ -229,7 +231,7 @@ async def respond(http: Request, job: Job, request: protocol.Sampling, answer: A
     key = http.scope["key"]
     stack = ExitStack()
     stack.enter_context(service.admission.admit(key, job.num_tokens))
-    stack.callback(lambda: service.book(key, job.usage()))
+    stack.callback(lambda: service.book(key, job.usage(), job.served.name))
     pieces = run(job, service, key.name)
     if request.stream:
         include_usage = request.stream_options is not None and request.stream_options.include_usage
@@ -244,14 +246,15 @@ async def _collect(pieces: AsyncIterator[Piece]) -> list[Piece]:
 
 
 async def _events(job: Job, pieces: AsyncIterator[Piece], answer: Answer, include_usage: bool) -> AsyncIterator[bytes]:
+    unknown = {"usage": None} if include_usage else {}  # OpenAI's sign that it comes at the end
     try:
         for choice in job.choices:
             if isinstance(choice, ChatChoice):
-                yield protocol.event(answer.chunk([choice.opening()]))
+                yield protocol.event(answer.chunk([choice.opening()], **unknown))
         async for piece in pieces:
-            yield protocol.event(answer.chunk([piece]))
+            yield protocol.event(answer.chunk([piece], **unknown))
         if include_usage:
-            yield protocol.event(answer.chunk([], job.usage()))
+            yield protocol.event(answer.chunk([], usage=job.usage()))
     except QianwenError as error:
         yield protocol.event(protocol.error_body(str(error), code=getattr(error, "code", None)))
     finally:
@@ -269,15 +272,16 @@ def chat_routes(service: Service) -> APIRouter:
     async def chat_completions(http: Request) -> Response:
         request = await parsed(http, protocol.ChatCompletionRequest)
         served = service.model(request.model)
-        await check_prompt(service.guard, "\n".join(m.text for m in request.messages if m.role != "assistant"))
+        await check_prompt(service.guard, "\n".join(message.text for message in request.messages))
         job = await asyncio.to_thread(prepare_chat, request, served)
         return await respond(http, job, request, Answer("chat", served.name, fold_chat), service)
 
     async def completions(http: Request) -> Response:
         request = await parsed(http, protocol.CompletionRequest)
         served = service.model(request.model)
-        await check_prompt(service.guard, "\n".join(p for p in request.prompts if isinstance(p, str)))
         job = await asyncio.to_thread(prepare_completion, request, served)
+        if service.guard is not None:
+            await check_prompt(service.guard, "\n".join(map(served.tokenizer.decode, job.prompts)))
         return await respond(http, job, request, Answer("text", served.name, fold_text), service)
 
     async def embeddings(http: Request) -> Response:
@@ -286,11 +290,12 @@ def chat_routes(service: Service) -> APIRouter:
         prompts = await asyncio.to_thread(lambda: [_ids(prompt, served) for prompt in request.inputs])
         for prompt in prompts:
             answer_limit(len(prompt), 0, served.context)
+            served.bridge.engine.check(prompt, SamplingParams(max_tokens=0))
         with service.admission.admit(http.scope["key"], sum(map(len, prompts))):
             vectors = await while_present(http, _embed(served, prompts, request.pooling))
         num_tokens = sum(map(len, prompts))
         usage = {"prompt_tokens": num_tokens, "total_tokens": num_tokens}
-        service.book(http.scope["key"], {**usage, "completion_tokens": 0})
+        service.book(http.scope["key"], {**usage, "completion_tokens": 0}, served.name)
         data = [
             {"object": "embedding", "index": index, "embedding": _written(vector, request.encoding_format)}
             for index, vector in enumerate(vectors)
@@ -307,24 +312,20 @@ def chat_routes(service: Service) -> APIRouter:
             ids = await asyncio.to_thread(served.tokenizer.encode, request.text or "")
         return JSONResponse({"count": len(ids), "max_model_len": served.context, "tokens": ids})
 
-    routes: list[tuple[str, Callable[[Request], Awaitable[Response]], type[protocol.Wire]]] = [
+    routes: list[tuple[str, Callable[[Request], Awaitable[Response]], type[Wire]]] = [
         ("/v1/chat/completions", chat_completions, protocol.ChatCompletionRequest),
         ("/v1/completions", completions, protocol.CompletionRequest),
         ("/v1/embeddings", embeddings, protocol.EmbeddingRequest),
         ("/tokenize", tokenize, protocol.TokenizeRequest),
     ]
     for path, endpoint, body in routes:
-        router.add_api_route(path, endpoint, methods=["POST"], openapi_extra=_documented(body))
+        router.add_api_route(path, endpoint, methods=["POST"], openapi_extra=takes(body))
     return router
 
 
-def _documented(body: type[protocol.Wire]) -> dict[str, Any]:
-    schema = body.model_json_schema(ref_template=f"#/components/schemas/{body.__name__}/$defs/{{model}}")
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
-
-
 async def _embed(served: Served, prompts: list[list[int]], pooling: Pooling) -> list[np.ndarray]:
-    return [await served.bridge.call(lambda ids=ids: embed(served.bridge.engine, ids, pooling)) for ids in prompts]
+    bridge = served.bridge
+    return [await bridge.call(lambda ids=ids: embed(bridge.engine, ids, pooling, served.adapter)) for ids in prompts]
 
 
 def _written(vector: np.ndarray, encoding: str) -> list[float] | str:

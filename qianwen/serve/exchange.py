@@ -2,7 +2,8 @@
 
     read_body       at most so many bytes (413) in so many seconds (408)
     while_present   an answer computed only as long as its client waits for it
-    EventStream     an answer sent piece by piece; comments keep a silent connection alive
+    EventStream     an answer sent piece by piece; comments keep a silent connection alive, and a client that does not
+                    take a piece in `SEND_SECONDS` is left
 
 In both answers, a client that hangs up cancels the work at once: the cancelled generator aborts its engine requests, so
 the slot and its blocks are free before anybody asks for them.
@@ -17,7 +18,7 @@ from typing import Any, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from qianwen.runtime.errors import RequestError
 from qianwen.runtime.language import tr
@@ -25,6 +26,7 @@ from qianwen.serve.admission import Limits
 
 Answer = TypeVar("Answer")
 PING_SECONDS = 10.0  # proxies close connections that say nothing for long
+SEND_SECONDS = 30.0  # for a client to take one piece, when all buffers on the way are full
 
 
 class ClientGone(Exception):
@@ -95,11 +97,16 @@ class EventStream(Response):
             try:
                 await asyncio.wait((sending, gone), return_when=asyncio.FIRST_COMPLETED)
                 if sending.done():
-                    sending.result()
+                    with suppress(TimeoutError):  # it does not read; closing the connection unfinished tells it
+                        sending.result()
             finally:
                 await _cancel(sending, gone)
 
-    async def _send(self, send: Send) -> None:
+    async def _send(self, send_now: Send) -> None:
+        async def send(message: Message) -> None:
+            async with asyncio.timeout(SEND_SECONDS):
+                await send_now(message)
+
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         pieces = self.pieces.__aiter__()
         upcoming = asyncio.ensure_future(anext(pieces))

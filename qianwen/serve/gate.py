@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.language import tr
+from qianwen.serve.fault import log_fault
 from qianwen.serve.metrics import Metrics
 from qianwen.serve.protocol import error_body
 from qianwen.serve.store import Key, Store
@@ -161,6 +162,8 @@ class Gate:
 
         try:
             await self._enter(scope, receive, respond, preflight=origin is not None)
+        except Exception as error:  # answered already, if that was possible; the server would print its text
+            log_fault(error, request_id)
         finally:
             self._note(scope, status, time.monotonic() - started)
 

@@ -1,8 +1,9 @@
 """An optional judge over what goes in and what comes out (`--guard module:function`).
 
 A guard is `text -> reason to refuse it, or None`. A refused prompt is a 400 with the reason; a refused answer ends with
-finish_reason "content_filter" before the refused text is sent. Answers are judged from their beginning, so streamed
-text is held back until the guard has seen it: in pieces of `PIECE` characters, and whole at the end.
+finish_reason "content_filter" before the refused text is sent, and a chat's message says the reason as its `refusal`.
+Answers are judged from their beginning, so streamed text is held back, with its log-probabilities, until the guard has
+seen it: in pieces of `PIECE` characters, and whole at the end.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ from __future__ import annotations
 import asyncio
 import importlib
 from collections.abc import Callable
+from dataclasses import replace
 
+from qianwen.engine.llm_engine import Output
+from qianwen.engine.sampling import TokenLogprob
 from qianwen.runtime.errors import ConfigError, RequestError
 from qianwen.runtime.language import tr
 
@@ -42,17 +46,19 @@ class GuardedText:
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
         self._text, self._num_sent = "", 0
+        self._logprobs: tuple[TokenLogprob, ...] = ()
         self.reason: str | None = None  # why the rest was withheld
 
-    async def feed(self, text: str, is_last: bool) -> str:
-        """Text that may be sent now; nothing more once the guard has refused."""
-        if self.reason is not None:
-            return ""
-        self._text += text
-        if not is_last and len(self._text) - self._num_sent < PIECE:
-            return ""
-        self.reason = await asyncio.to_thread(self._guard, self._text)
-        if self.reason is not None:
-            return ""
-        sent, self._num_sent = self._text[self._num_sent :], len(self._text)
-        return sent
+    async def feed(self, output: Output) -> Output:
+        """The output with the text that may be sent now; with nothing more once the guard has refused."""
+        is_last = output.finish_reason is not None
+        self._text += output.text
+        self._logprobs += output.logprobs
+        if self.reason is None and (is_last or len(self._text) - self._num_sent >= PIECE):
+            self.reason = await asyncio.to_thread(self._guard, self._text)
+            if self.reason is None:
+                sent, logprobs = self._text[self._num_sent :], self._logprobs
+                self._num_sent, self._logprobs = len(self._text), ()
+                return replace(output, text=sent, logprobs=logprobs)
+        reason = "content_filter" if self.reason is not None and is_last else output.finish_reason
+        return replace(output, text="", logprobs=(), finish_reason=reason)

@@ -31,8 +31,8 @@ class ChatChoice:
     def opening(self) -> Piece:
         return self._piece({"role": "assistant", "content": ""})
 
-    def feed(self, output: Output) -> list[Piece]:
-        """Pieces for a stream; the last has the finish reason."""
+    def feed(self, output: Output, refusal: str | None = None) -> list[Piece]:
+        """Pieces for a stream; the last has the finish reason, and `refusal` why the rest was withheld, if it was."""
         deltas = [Delta(text=output.text)] if output.text and self._reader is None else []
         if self._reader is not None:
             deltas = self._reader.feed(output.text)
@@ -45,7 +45,8 @@ class ChatChoice:
             entries = [chat_logprob(entry, self._tokenizer) for entry in output.logprobs]
             pieces[0]["logprobs"] = {"content": entries, "refusal": None}
         if output.finish_reason:
-            pieces.append(self._piece({}, self._reason(output.finish_reason)))
+            said = {"refusal": refusal} if refusal is not None else {}
+            pieces.append(self._piece(said, self._reason(output.finish_reason)))
         return pieces
 
     def _said(self, delta: Delta) -> list[Piece]:
@@ -83,6 +84,8 @@ def fold_chat(pieces: Iterable[Piece]) -> list[dict[str, Any]]:
         message, delta = choice["message"], piece["delta"]
         if delta.get("content"):
             message["content"] = (message["content"] or "") + delta["content"]
+        if "refusal" in delta:
+            message["refusal"] = delta["refusal"]
         if "function_call" in delta:
             message["function_call"] = delta["function_call"]
         for call in delta.get("tool_calls", ()):
@@ -121,8 +124,8 @@ class TextChoice:
         self._entries: list[TokenLogprob] = []
         self._offset = 0
 
-    def feed(self, output: Output) -> list[Piece]:
-        """At most one piece."""
+    def feed(self, output: Output, refusal: str | None = None) -> list[Piece]:
+        """At most one piece. This older form has no place for a refusal's reason."""
         self._text += output.text
         self._entries += output.logprobs
         if not output.finish_reason and (self._waits or not (self._text or self._entries)):

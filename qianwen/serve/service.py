@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +29,13 @@ class Served:
     tokenizer: Tokenizer
     context: int  # tokens of prompt and answer
     defaults: SamplingParams = field(default_factory=SamplingParams)
+    adapter: str = ""  # the engine's name of the adapter it answers through
+    parent: str | None = None  # the model under that adapter
+
+    def card(self, created: int) -> dict[str, Any]:
+        """The entry of `/v1/models`."""
+        card = {"id": self.name, "object": "model", "created": created, "owned_by": "qianwen"}
+        return {**card, "max_model_len": self.context, "parent": self.parent}
 
 
 class Service:
@@ -37,13 +45,17 @@ class Service:
         self, models: Sequence[Served], admission: Admission, store: Store | None = None, guard: Guard | None = None
     ) -> None:
         self.models = {served.name: served for served in models}
+        self.bridges = list({id(served.bridge): served.bridge for served in models}.values())  # adapters share one
         self.admission, self.store, self.guard = admission, store, guard
+        self.started = int(time.time())
         self.metrics = Metrics()
         self.metrics.gauge("requests_in_flight", lambda: admission.requests)
         self.metrics.gauge("tokens_in_flight", lambda: admission.tokens)
-        self.metrics.gauge("sequences_running", lambda: self._engine_sum("running"))
-        self.metrics.gauge("sequences_waiting", lambda: self._engine_sum("waiting"))
-        self.metrics.gauge("kv_blocks_used", lambda: sum(self._blocks_used(served) for served in models))
+        self.metrics.gauge("sequences_running", lambda: self._sum(lambda bridge: len(bridge.engine.scheduler.running)))
+        self.metrics.gauge("sequences_waiting", lambda: self._sum(lambda bridge: len(bridge.engine.scheduler.waiting)))
+        self.metrics.gauge("preemptions", lambda: self._sum(lambda bridge: bridge.engine.scheduler.num_preemptions))
+        self.metrics.gauge("kv_blocks", lambda: self._sum(lambda bridge: bridge.engine.blocks.num_blocks))
+        self.metrics.gauge("kv_blocks_used", lambda: self._sum(_blocks_used))
 
     def model(self, name: str | None) -> Served:
         """The model called `name`; without a name the only or first one. A 404 lists those there are."""
@@ -58,13 +70,15 @@ class Service:
 
     @property
     def is_healthy(self) -> bool:
-        return all(served.bridge.failure is None for served in self.models.values())
+        return all(bridge.failure is None for bridge in self.bridges)
 
-    def book(self, key: Key, usage: dict[str, Any]) -> None:
-        """Add what a request used to the metrics and to its key's account."""
+    def book(self, key: Key, usage: dict[str, Any], model: str = "") -> None:
+        """Add what a request to `model` used to the metrics and to its key's account."""
         prompt, completion = usage["prompt_tokens"], usage["completion_tokens"]
-        self.metrics.count("prompt_tokens_total", prompt)
-        self.metrics.count("completion_tokens_total", completion)
+        cached = usage.get("prompt_tokens_details", {}).get("cached_tokens", 0)
+        self.metrics.count("prompt_tokens_total", prompt, model=model)
+        self.metrics.count("prompt_tokens_cached_total", cached, model=model)
+        self.metrics.count("completion_tokens_total", completion, model=model)
         if self.store is not None and key is not ANONYMOUS:
             self.store.add_usage(key.name, prompt_tokens=prompt, completion_tokens=completion)
 
@@ -80,15 +94,14 @@ class Service:
 
     def close(self) -> None:
         """Stop the engines; who still waits gets an error."""
-        for served in self.models.values():
-            served.bridge.close()
+        for bridge in self.bridges:
+            bridge.close()
         if self.store is not None:
             self.store.close()
 
-    def _engine_sum(self, queue: str) -> int:
-        return sum(len(getattr(served.bridge.engine.scheduler, queue)) for served in self.models.values())
+    def _sum(self, read: Callable[[Bridge], int]) -> int:
+        return sum(map(read, self.bridges))
 
-    @staticmethod
-    def _blocks_used(served: Served) -> int:
-        blocks = served.bridge.engine.blocks
-        return blocks.num_blocks - blocks.num_free_blocks
+
+def _blocks_used(bridge: Bridge) -> int:
+    return bridge.engine.blocks.num_blocks - bridge.engine.blocks.num_free_blocks

@@ -16,3 +16,10 @@ def test_pages_are_there_with_gradio_and_asked_for_in_vain_without(monkeypatch, 
     assert "pip install 'qianwen[ui]'" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="pip install"):
         serve.has_pages(is_asked=True)
+
+
+@pytest.mark.parametrize("entry", ["folder", "=folder", "name="])
+def test_an_adapter_needs_a_name_and_a_folder(entry):
+    with pytest.raises(ConfigError, match="write NAME=FOLDER"):
+        serve._named(entry)
+    assert serve._named("service=runs/a=b") == ("service", "runs/a=b")

@@ -1,12 +1,16 @@
 """A random network that takes microseconds, over a vocabulary of bytes."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import settings
 
 from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import EngineConfig
+from qianwen.model.adapter import write_adapter
 from qianwen.model.config import QwenConfig
+from qianwen.model.lora import LoraConfig, attach
 from qianwen.model.transformer import Qwen
 from qianwen.tokenizer.tokenizer import Tokenizer
 from qianwen.tokenizer.vocab import Vocabulary
@@ -37,6 +41,22 @@ def tiny_model(seed: int = 0, **fields) -> Qwen:
         "initializer_range": 0.3,
     }
     return Qwen(QwenConfig(**(shape | fields))).init_weights(seed).eval()
+
+
+@pytest.fixture(scope="session")
+def adapter_folders(tmp_path_factory) -> dict[str, Path]:
+    """Two adapters for `tiny_model()`, large enough to change its answers."""
+    folders = {}
+    for seed, name in enumerate(("a", "b"), start=1):
+        lora = LoraConfig(rank=4, alpha=16)
+        adapted = attach(tiny_model(), lora)
+        generator = torch.Generator().manual_seed(seed)
+        for weight in adapted.parameters():
+            if weight.requires_grad:
+                weight.data.normal_(0, 0.3, generator=generator)
+        folders[name] = tmp_path_factory.mktemp(name)
+        write_adapter(adapted, folders[name], lora, "tiny")
+    return folders
 
 
 @pytest.fixture(scope="session")

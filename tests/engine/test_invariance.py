@@ -7,8 +7,13 @@ import pytest
 
 from qianwen.engine.llm_engine import EngineConfig, LLMEngine
 from qianwen.engine.params import SamplingParams
+from qianwen.model.transformer import Qwen
+from qianwen.quantize import kernels
+from qianwen.quantize.linear import quantize_model
 
 from .conftest import tiny_model
+
+needs_kernels = pytest.mark.skipif(not kernels.available(), reason="the kernels need AVX-512 VNNI and a C++ compiler")
 
 ASKED = SamplingParams(temperature=0, max_tokens=4, logprobs=3, ignore_eos=True)
 
@@ -22,28 +27,38 @@ def answer(engine: LLMEngine, name: str, outputs: tuple = ()) -> list[tuple]:
     return [(item.token, item.logprob, item.top) for o in mine for item in (*o.logprobs, *o.prompt_logprobs)]
 
 
-def trials(model, tokenizer, count: int, seed: int, **more) -> None:
+def trials(model, tokenizer, count: int, seed: int, adapters: dict | None = None, **more) -> None:
+    """Ask one of six prompts among strangers, `count` times, and compare with the prompt asked alone."""
     rng = random.Random(seed)
+    names = ["", *(adapters or {})]
+
+    def start(config: EngineConfig) -> LLMEngine:
+        engine = LLMEngine(model() if adapters else model, tokenizer, config)
+        for name, folder in (adapters or {}).items():
+            engine.add_adapter(name, folder)
+        return engine
+
     prompts = [[rng.randrange(256) for _ in range(rng.choice((1, 3, 17, 40, 90)))] for _ in range(6)]
     alone = {}
     for number in range(count):
         batch = {"max_num_batched_tokens": rng.randint(8, 128), "max_num_seqs": 32}
         config = EngineConfig(batch_invariant=True, block_size=8, **batch, **more)
         if number % 4 == 0:
-            engine = LLMEngine(model, tokenizer, config)  # else the prefix cache is warm
-        which = (rng.randrange(6), rng.choice((None, 0)))  # a scored prompt is never taken from the cache
+            engine = start(config)  # else the prefix cache is warm
+        which = (rng.randrange(6), rng.choice((None, 0)), rng.choice(names))  # a scored prompt is never cached
         if which not in alone:
-            lonely = LLMEngine(model, tokenizer, EngineConfig(batch_invariant=True, block_size=8, **more))
-            alone[which] = answer(lonely, lonely.add_request(prompts[which[0]], ASKED, score_from=which[1]))
+            lonely = start(EngineConfig(batch_invariant=True, block_size=8, **more))
+            asked = lonely.add_request(prompts[which[0]], ASKED, score_from=which[1], adapter=which[2])
+            alone[which] = answer(lonely, asked)
         size = rng.randint(2, 32)
         slot = rng.randrange(size)
         outputs = []
         for other in range(size):
             if other == slot:
-                name = engine.add_request(prompts[which[0]], ASKED, score_from=which[1])
+                name = engine.add_request(prompts[which[0]], ASKED, score_from=which[1], adapter=which[2])
             else:
                 busy = [rng.randrange(256) for _ in range(rng.randint(1, 60))]
-                engine.add_request(busy, SamplingParams(max_tokens=rng.randint(1, 4)))
+                engine.add_request(busy, SamplingParams(max_tokens=rng.randint(1, 4)), adapter=rng.choice(names))
             if rng.random() < 0.1:
                 outputs += engine.step()
         assert answer(engine, name, outputs) == alone[which]
@@ -55,11 +70,33 @@ def test_bits_are_those_of_being_alone(tokenizer, fields, fused):
     trials(tiny_model(**fields), tokenizer, 8, seed=0, fused_attention=fused)
 
 
+def test_bits_are_those_of_being_alone_over_an_int8_cache(tokenizer):
+    trials(tiny_model(), tokenizer, 6, seed=2, kv_cache_dtype="int8")
+
+
+def packed_model() -> Qwen:
+    return quantize_model(tiny_model(hidden_size=128, intermediate_size=192), 4)
+
+
+@needs_kernels
+def test_bits_of_packed_weights_are_those_of_being_alone(tokenizer):
+    trials(packed_model(), tokenizer, 8, seed=0)
+
+
+def test_bits_beside_other_adapters_are_those_of_being_alone(tokenizer, adapter_folders):
+    trials(tiny_model, tokenizer, 8, seed=0, adapters=adapter_folders)
+
+
 @pytest.mark.nightly
-@pytest.mark.timeout(1800)
-def test_bits_are_those_of_being_alone_500_times(tokenizer):
-    trials(tiny_model(), tokenizer, 250, seed=1)
-    trials(tiny_model(), tokenizer, 250, seed=1, fused_attention=False)
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kind", ["fused attention", "torch attention", "packed", "adapters"])
+def test_bits_are_those_of_being_alone_500_times(tokenizer, adapter_folders, kind):
+    if kind == "packed":
+        trials(packed_model(), tokenizer, 500, seed=1)
+    elif kind == "adapters":
+        trials(tiny_model, tokenizer, 500, seed=1, adapters=adapter_folders)
+    else:
+        trials(tiny_model(), tokenizer, 500, seed=1, fused_attention=kind == "fused attention")
 
 
 def test_the_fast_mode_stays_close(model, tokenizer):

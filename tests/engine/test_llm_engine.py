@@ -7,7 +7,12 @@ from hypothesis import strategies as st
 
 from qianwen.engine.llm_engine import EngineConfig, LLMEngine
 from qianwen.engine.params import SamplingParams
+from qianwen.engine.scoring import embed
+from qianwen.model.adapter import load_adapter
+from qianwen.quantize.linear import quantize_model
 from qianwen.runtime.errors import RequestError
+
+from .conftest import tiny_model
 
 GREEDY = SamplingParams(temperature=0, max_tokens=12, ignore_eos=True)
 PROMPTS = [list(b"hello world"), list(b"The quick brown fox " * 4), [120], list(b"abc" * 30), list(b"hello worms")]
@@ -191,3 +196,32 @@ def test_a_step_that_breaks_off_is_computed_again(model, tokenizer, greedy):
         engine.step()
     engine.runner.model = forward
     assert finish(engine)[name, 0] == greedy(PROMPTS[1], 12)
+
+
+@pytest.mark.parametrize("bits", [None, 8])
+def test_each_request_has_its_own_adapter_over_one_base(tokenizer, adapter_folders, bits):
+    """Base and adapters, in one batch and with prompts that begin alike, answer as each does alone."""
+
+    def network(name: str = ""):
+        model = tiny_model() if bits is None else quantize_model(tiny_model(), bits)
+        return load_adapter(model, adapter_folders[name]) if name else model
+
+    engine = LLMEngine(network(), tokenizer, EngineConfig(block_size=4))
+    for name, folder in adapter_folders.items():
+        engine.add_adapter(name, folder)
+    order = ["a", "", "b", "a", ""]
+    for _ in range(2):  # the second time all prompts are in the cache, each under its adapter
+        asked = [engine.add_request(PROMPTS[1], GREEDY, adapter=name) for name in order]
+        tokens = finish(engine)
+        answers = {name: tokens[request, 0] for name, request in zip(order, asked, strict=True)}
+        assert len(set(map(tuple, answers.values()))) == 3
+        for name in ("", "a", "b"):
+            alone = LLMEngine(network(name), tokenizer)
+            request = alone.add_request(PROMPTS[1], GREEDY)
+            assert finish(alone)[request, 0] == answers[name]
+    assert is_idle(engine)
+    vectors = [embed(engine, PROMPTS[1], adapter=name) for name in ("a", "")]
+    assert abs(vectors[0] - embed(LLMEngine(network("a"), tokenizer), PROMPTS[1])).max() < 1e-5
+    assert abs(vectors[0] - vectors[1]).max() > 1e-3
+    with pytest.raises(RequestError, match="there is no adapter 'c'"):
+        engine.add_request(PROMPTS[0], GREEDY, adapter="c")

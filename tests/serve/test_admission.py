@@ -48,6 +48,8 @@ def test_a_key_has_a_rate_and_a_daily_quota():
     with admission.admit(poor, 5):
         store.add_usage("poor", prompt_tokens=6, completion_tokens=4)
     assert refusal(admission, poor).code == "insufficient_quota"
+    with admission.admit(Key("other", tokens_per_day=10), 12):
+        assert refusal(admission, Key("other", tokens_per_day=10)).code == "insufficient_quota"
     with admission.admit(Key("other", tokens_per_day=10), 5):
         pass
     store.close()

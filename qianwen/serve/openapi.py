@@ -1,0 +1,68 @@
+"""The description of the API at `/openapi.json`, true enough to test the server against it.
+
+Bodies are the pydantic models that check them, with the names served here as the values of `model`; every route may
+also answer with OpenAI's error object, and a completion may come as a stream of events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from qianwen.serve.wire import Wire
+
+REFERENCE = "#/components/schemas/{model}"
+ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+            },
+        }
+    },
+}
+_OBJECT = {"schema": {"type": "object"}}
+_ERROR = {"schema": {"$ref": REFERENCE.format(model="Error")}}
+_FAILED = {"description": "an error", "content": {"application/json": _ERROR}}
+
+
+def takes(body: type[Wire]) -> dict[str, Any]:
+    """What FastAPI is told of a route whose body is parsed by hand."""
+    schema = {"$ref": REFERENCE.format(model=body.__name__)}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def describe(app: FastAPI, bodies: Sequence[type[Wire]], models: Sequence[str]) -> dict[str, Any]:
+    """The whole document. OpenAPI 3.1."""
+    document = get_openapi(title=app.title, version=app.version, routes=app.routes)
+    schemas: dict[str, Any] = {"Error": ERROR}
+    for body in bodies:
+        schema = body.model_json_schema(ref_template=REFERENCE)
+        schemas |= schema.pop("$defs", {})
+        schemas[body.__name__] = schema
+        names = {"type": "string", "enum": list(models)}
+        is_free = "model" not in schema.get("required", ())
+        schema["properties"]["model"] = {"anyOf": [names, {"type": "null"}]} if is_free else names
+    document["components"] = {"schemas": schemas}
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            content: dict[str, Any] = {"application/json": _OBJECT}
+            if path.endswith("/completions"):
+                content["text/event-stream"] = {"schema": {"type": "string"}}
+            elif path == "/metrics":
+                content = {"text/plain": {"schema": {"type": "string"}}}
+            done = {"description": "the answer", "content": content}
+            operation["responses"] = {"200": done, "4XX": _FAILED, "5XX": _FAILED}
+            if method == "get" and path in ("/health", "/ready"):
+                operation["responses"]["503"] = {"description": "not now", "content": {"application/json": _OBJECT}}
+    return document
