@@ -11,7 +11,7 @@ import tyro
 from rich.table import Table
 
 from qianwen.engine.llm import LLM
-from qianwen.engine.llm_engine import EngineConfig, LLMEngine
+from qianwen.engine.llm_engine import CacheDtype, EngineConfig, LLMEngine
 from qianwen.engine.params import SamplingParams
 from qianwen.quantize.load import Bits
 from qianwen.runtime.device import cpu_name, memory_in_use_bytes, peak_memory_bytes
@@ -35,6 +35,7 @@ class BenchOptions:
     repeats: int = 3
     """Medians are shown."""
     threads: int | None = None
+    kv_cache_dtype: CacheDtype = "auto"
     batch_invariant: bool = False
     json: Path | None = None
     """Also write the numbers, one line for each batch size."""
@@ -58,6 +59,7 @@ def bench(argv: list[str]) -> int:
         max_num_seqs=max(options.batches),
         num_blocks=max(options.batches) * (-(-length // 32) + 1),
         prefix_caching=False,
+        kv_cache_dtype=options.kv_cache_dtype,
         batch_invariant=options.batch_invariant,
     )
     begin = time.perf_counter()

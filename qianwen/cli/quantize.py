@@ -68,7 +68,8 @@ def quantize(argv: list[str]) -> int:
         act_order=options.act_order,
     )
     opened = open_model(options.model)
-    texts = [] if options.method == "rtn" else _texts(options, opened.tokenizer)
+    size = {"samples": options.samples, "seq_len": options.seq_len}
+    texts = [] if options.method == "rtn" else calibration_texts(options.data, opened.tokenizer, **size)
 
     def shown(layers: Iterable[int], count: int) -> Iterable[int]:
         return progress(layers, count, tr("quantising {name} to {bits} bits", name=opened.name, bits=options.bits))
@@ -88,24 +89,21 @@ def quantize(argv: list[str]) -> int:
     return 0
 
 
-def _texts(options: QuantizeOptions, tokenizer: "Tokenizer") -> list[list[int]]:
+def calibration_texts(data: Path | None, tokenizer: "Tokenizer", *, samples: int, seq_len: int) -> list[list[int]]:
     """Dialogues to calibrate on, laid out in ChatML as they would be to train on."""
     from qianwen.align.dialogues import read_dialogues
     from qianwen.chat.chatml import render
 
-    if options.data is None:
+    if data is None:
         console.print(tr("no --data: calibrating on Python's own documentation and code, in English"))
-        dialogues = _documentation()
-    else:
-        dialogues = read_dialogues(options.data)
-    chosen = itertools.islice(dialogues, options.samples)
+    chosen = itertools.islice(read_dialogues(data) if data else documentation(), samples)
     texts = [render(each.messages, tokenizer, functions=each.functions).ids for each in chosen]
-    count = sum(min(len(text), options.seq_len) for text in texts)
+    count = sum(min(len(text), seq_len) for text in texts)
     console.print(tr("calibrating on {texts} dialogues, {tokens:,} tokens", texts=len(texts), tokens=count))
     return texts
 
 
-def _documentation() -> Iterator["Dialogue"]:
+def documentation() -> Iterator["Dialogue"]:
     """What the running Python says of itself, as questions and answers: a page of its manual, a module, in turn."""
     from pydoc_data.topics import topics
 

@@ -14,7 +14,10 @@ grids chosen beforehand, so the result is laid out and as fast as any other.
 Shapes: N outputs, K inputs, G groups.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -63,12 +66,26 @@ class Hessian:
 
     def add(self, x: Tensor) -> None:
         """x [..., K] of any float type."""
+        has_few_digits = x.dtype == torch.bfloat16
         x = x.reshape(-1, x.size(-1)).float()
-        self.sum.addmm_(x.T, x)
+        with _bfloat16_factors() if has_few_digits else nullcontext():
+            self.sum.addmm_(x.T, x)
         self.count += len(x)
 
     def mean(self) -> Tensor:
         return self.sum / max(self.count, 1)
+
+
+@contextmanager
+def _bfloat16_factors() -> Iterator[None]:
+    """Round the factors of fp32 products to bfloat16, and the sums not at all: exact for factors that came from it."""
+    backends: Any = torch.backends
+    before = backends.mkldnn.matmul.fp32_precision
+    backends.mkldnn.matmul.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        backends.mkldnn.matmul.fp32_precision = before
 
 
 def nearest(weight: Tensor, config: GptqConfig) -> Groups:

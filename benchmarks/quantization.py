@@ -1,0 +1,207 @@
+"""What fewer bits cost on real weights: perplexity by language, agreement, memory and speed, in one table.
+
+    python benchmarks/quantization.py --model DIR_OR_GGUF --texts english=A.txt,chinese=B.txt,code=C.py
+        [--variants fp32,bf16,…] [--calibration DIALOGUES] [--keep FOLDER] [--markdown FILE]
+
+    fp32, bf16          the weights in floats; how often bf16's first choice is fp32's is the floor of every agreement
+    int8, int4, nf4     packed for the kernels; four bits in groups of 32 with a search; NF4 as adapters train over it
+    rtn, gptq           GPTQ's layout, four bits, symmetric, groups of 128: rounded to nearest, and by GPTQ
+    kv_int8, kv_plain   bf16 weights over a cache of eight bits, keys bare, or as they come
+
+Perplexity is over windows of 1,024 tokens, `--tokens` of each text. Top-1 agreement is with fp32. Memory is that of the
+weights and, in the rows of the cache, of a token in it. `--keep` holds what fp32 said and the quantised folders, for
+further calls with other variants.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import math
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from pairs import Report, arguments, console, machine
+from rich.table import Table
+from torch import Tensor
+
+from qianwen.engine.llm import LLM
+from qianwen.engine.llm_engine import EngineConfig
+from qianwen.engine.params import SamplingParams
+from qianwen.model.int8_cache import Int8PagedCache, key_biases
+from qianwen.model.paged_cache import PagedCache
+from qianwen.model.transformer import Qwen
+from qianwen.quantize.gptq import GptqConfig
+from qianwen.quantize.load import LoadedModel, load_model, open_model
+from qianwen.quantize.reduce import reduce_model
+
+WINDOW, HEAD_ROWS = 1024, 256
+Forward = Callable[[Qwen, Tensor], Tensor]  # ids [1, T] → hidden [T, H]
+
+
+class Said(NamedTuple):
+    """Of every token: its log-probability, and which token came first."""
+
+    logprobs: Tensor
+    first: Tensor
+
+
+def plain(model: Qwen, ids: Tensor) -> Tensor:
+    return model(ids)[0]
+
+
+def through_cache(model: Qwen, ids: Tensor, *, bare_keys: bool) -> Tensor:
+    """The same through a cache of eight bits, from which every key is read back."""
+    count = -(-ids.size(1) // 32)
+    cache = Int8PagedCache(model.config, count, 32, biases=key_biases(model), bare_keys=bare_keys)
+    length = np.array([ids.size(1)])
+    positions = cache.begin([list(range(count))], length, length)
+    return model(ids, torch.from_numpy(positions)[None], cache)[0]
+
+
+@torch.inference_mode()
+def read(model: Qwen, ids: list[int], forward: Forward) -> Said:
+    """What the model says of a text, window by window."""
+    logprobs, first = [], []
+    for start in range(0, len(ids) - 1, WINDOW):
+        window = torch.tensor([ids[start : start + WINDOW + 1]])
+        hidden, labels = forward(model, window[:, :-1]), window[0, 1:]
+        for rows, wanted in zip(hidden.split(HEAD_ROWS), labels.split(HEAD_ROWS), strict=True):
+            scores = model.logits(rows).float()
+            logprobs.append(scores.gather(1, wanted[:, None])[:, 0] - scores.logsumexp(-1))
+            first.append(scores.argmax(-1))
+    return Said(torch.cat(logprobs), torch.cat(first))
+
+
+def decode_speed(loaded: LoadedModel, config: EngineConfig) -> float:
+    """Tokens/s of one answer of 32 tokens."""
+    llm = LLM(loaded.model, loaded.tokenizer, config)
+    prompt = torch.randint(1000, 20000, (64,)).tolist()
+    llm.generate([prompt], SamplingParams(temperature=0, max_tokens=2, ignore_eos=True))
+    began = time.perf_counter()
+    llm.generate([prompt], SamplingParams(temperature=0, max_tokens=32, ignore_eos=True))
+    return 32 / (time.perf_counter() - began)
+
+
+def weight_bytes(model: Qwen) -> int:
+    tensors = {tensor.data_ptr(): tensor for tensor in (*model.parameters(), *model.buffers())}
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+
+def load(variant: str, options: Any, keep: Path) -> tuple[LoadedModel, Forward, EngineConfig]:
+    """The model of a row, how it reads, and how it answers."""
+    floats = functools.partial(load_model, options.model)
+    engine = EngineConfig(max_model_len=2048, max_num_seqs=1)
+    if variant in ("rtn", "gptq"):
+        return load_model(quantised(variant, options, keep), bits="stored"), plain, engine
+    if variant == "fp32":
+        return floats(dtype=torch.float32), plain, engine
+    if variant in ("int8", "int4", "nf4"):
+        bits: Any = variant if variant == "nf4" else int(variant[3:])
+        return floats(bits=bits, dtype=torch.bfloat16), plain, engine
+    forward = functools.partial(through_cache, bare_keys=variant == "kv_int8") if variant.startswith("kv") else plain
+    cache: Any = "int8" if variant == "kv_int8" else "auto"
+    return floats(dtype=torch.bfloat16), forward, EngineConfig(max_model_len=2048, max_num_seqs=1, kv_cache_dtype=cache)
+
+
+def quantised(variant: str, options: Any, keep: Path) -> Path:
+    """The folder in GPTQ's layout, made once."""
+    from qianwen.cli.quantize import calibration_texts
+
+    folder = keep / variant
+    if not folder.exists():
+        opened = open_model(options.model)
+        data = Path(options.calibration) if options.calibration else None
+        texts = calibration_texts(data, opened.tokenizer, samples=128, seq_len=512) if variant == "gptq" else []
+        began = time.perf_counter()
+        reduce_model(opened, folder, GptqConfig(), texts, seq_len=512)
+        console.print(f"{variant}: quantised in {time.perf_counter() - began:.0f} s")
+    return folder
+
+
+def texts_of(options: Any) -> dict[str, list[int]]:
+    tokenizer = open_model(options.model).tokenizer
+    pairs = (part.partition("=") for part in options.texts.split(","))
+    return {name: tokenizer.encode(Path(path).read_text("utf-8"))[: options.tokens + 1] for name, _, path in pairs}
+
+
+def measure(variant: str, options: Any, texts: dict[str, list[int]], keep: Path) -> dict[str, Any]:
+    """One row, and beside it what fp32 said, from this call or an earlier one."""
+    loaded, forward, engine = load(variant, options, keep)
+    row: dict[str, Any] = {"variant": variant, "GB": weight_bytes(loaded.model) / 1e9}
+    agreed, began = [], time.perf_counter()
+    for name, ids in texts.items():
+        said = read(loaded.model, ids, forward)
+        reference = keep / f"fp32-{name}.pt"
+        if variant == "fp32":
+            torch.save(tuple(said), reference)
+        if reference.exists():
+            agreed.append((said.first == torch.load(reference)[1]).double().mean().item())
+        row[name] = math.exp(-said.logprobs.double().mean())
+    row["read tok/s"] = sum(map(len, texts.values())) / (time.perf_counter() - began)
+    row["top-1"] = sum(agreed) / len(agreed) if agreed else math.nan
+    cache: type[PagedCache] = Int8PagedCache if variant.startswith("kv") else PagedCache
+    dtype = {} if variant.startswith("kv") else {"dtype": loaded.model.model.norm.weight.dtype}
+    row["KB a token"] = cache(loaded.config, 1, 32, **dtype).num_bytes / 64 / 1e3
+    row["decode tok/s"] = decode_speed(loaded, engine) if variant not in ("kv_plain", "nf4") else math.nan
+    return row
+
+
+def main() -> None:
+    every = "fp32,bf16,int8,int4,nf4,rtn,gptq,kv_int8,kv_plain"
+    options = arguments(__doc__, model="", texts="", variants=every, calibration="", keep="", markdown="", tokens=8192)
+    if not options.model or not options.texts:
+        raise SystemExit("--model names a folder or a GGUF file, --texts at least one NAME=FILE")
+    options.tokens = 2048 if options.quick else options.tokens
+    rows = []
+    with tempfile.TemporaryDirectory() as temporary:
+        keep = Path(options.keep or temporary)
+        keep.mkdir(parents=True, exist_ok=True)
+        texts = texts_of(options)
+        for variant in options.variants.split(","):
+            rows.append(measure(variant, options, texts, keep))
+            console.print(rows[-1], highlight=False)
+            gc.collect()
+    show(rows, list(texts), options)
+
+
+def show(rows: list[dict[str, Any]], texts: list[str], options: Any) -> None:
+    """The table, on the terminal and as Markdown; changes of perplexity are against bf16."""
+    base = next((row for row in rows if row["variant"] == "bf16"), rows[0])
+    columns = ["", *texts, "top-1 as fp32", "weights GB", "cache KB a token", "read tok/s", "decode tok/s"]
+    lines = []
+    for row in rows:
+        changes = [f"{row[name]:.3f} ({100 * (row[name] / base[name] - 1):+.2f} %)" for name in texts]
+        numbers = [
+            f"{row['GB']:.2f}",
+            f"{row['KB a token']:.1f}",
+            f"{row['read tok/s']:.0f}",
+            f"{row['decode tok/s']:.1f}",
+        ]
+        lines.append([row["variant"], *changes, f"{100 * row['top-1']:.1f} %", *numbers])
+    table = Table(*columns, box=None, header_style="dim")
+    for line in lines:
+        table.add_row(*line)
+    console.print(table)
+    if options.markdown:
+        written = ["| " + " | ".join(line) + " |" for line in (columns, ["---"] * len(columns), *lines)]
+        where = machine()
+        Path(options.markdown).write_text("\n".join([*written, "", f"{where['cpu']}, {where['date']}", ""]))
+    report = Report("quantisation", "")
+    report.note("rows", rows)
+    found = {row["variant"]: row for row in rows}
+    ratios = {}
+    if {"bf16", "rtn", "gptq"} <= found.keys():
+        for name in texts:
+            lost = {v: math.log(found[v][name] / found["bf16"][name]) for v in ("rtn", "gptq")}
+            ratios[f"gptq_closes_{name}"] = 1 - lost["gptq"] / lost["rtn"]
+    report.finish(ratios, options.json)
+
+
+if __name__ == "__main__":
+    main()
