@@ -50,6 +50,16 @@ class Bridge:
         self._inbox.put(None)
         self._thread.join()
 
+    def cut_off(self, reason: QianwenError) -> None:
+        """Abort all that runs and waits; whoever asked for it gets `reason`."""
+
+        def stop() -> None:
+            for request_id in self._mailboxes:
+                self.engine.abort(request_id)
+            self._tell_everyone(reason)
+
+        self._inbox.put(stop)
+
     async def generate(
         self,
         prompt_ids: Sequence[int],
@@ -124,7 +134,10 @@ class Bridge:
             log_fault(error)
             self.failure = error
         self.failure = self.failure or RuntimeError("closed")
-        self._tell_everyone()
+        self._tell_everyone(self._broken())
+        while not self._inbox.empty():
+            if (errand := self._inbox.get_nowait()) is not None:
+                errand()
 
     def _take_errands(self) -> bool:
         """Empty the inbox, waiting for an errand while there is nothing to compute; False when asked to stop."""
@@ -150,13 +163,10 @@ class Bridge:
         for loop, items in by_loop.items():
             loop.call_soon_threadsafe(_put_all, items)
 
-    def _tell_everyone(self) -> None:
+    def _tell_everyone(self, reason: QianwenError) -> None:
         for mailbox in self._mailboxes.values():
-            mailbox.loop.call_soon_threadsafe(mailbox.items.put_nowait, self._broken())
+            mailbox.loop.call_soon_threadsafe(mailbox.items.put_nowait, reason)
         self._mailboxes.clear()
-        while not self._inbox.empty():
-            if (errand := self._inbox.get_nowait()) is not None:
-                errand()
 
     def _broken(self) -> QianwenError:
         return RequestError(tr("the engine has stopped; restart the server"), status=503, code="engine_stopped")

@@ -32,6 +32,7 @@ ERROR = {
     },
 }
 _OBJECT = {"schema": {"type": "object"}}
+_EVENT = {"schema": {"type": "object", "required": ["data"], "properties": {"data": {"type": "string"}}}}
 _ERROR = {"schema": {"$ref": REFERENCE.format(model="Error")}}
 _FAILED = {"description": "an error", "content": {"application/json": _ERROR}}
 
@@ -46,11 +47,11 @@ def describe(app: FastAPI, bodies: Sequence[type[Wire]], models: Sequence[str]) 
     """The whole document. OpenAPI 3.1."""
     document = get_openapi(title=app.title, version=app.version, routes=app.routes)
     schemas: dict[str, Any] = {"Error": ERROR}
+    names = {"type": "string", "enum": list(models)}
     for body in bodies:
         schema = body.model_json_schema(ref_template=REFERENCE)
         schemas |= schema.pop("$defs", {})
         schemas[body.__name__] = schema
-        names = {"type": "string", "enum": list(models)}
         is_free = "model" not in schema.get("required", ())
         schema["properties"]["model"] = {"anyOf": [names, {"type": "null"}]} if is_free else names
     document["components"] = {"schemas": schemas}
@@ -58,10 +59,12 @@ def describe(app: FastAPI, bodies: Sequence[type[Wire]], models: Sequence[str]) 
         for method, operation in item.items():
             content: dict[str, Any] = {"application/json": _OBJECT}
             if path.endswith("/completions"):
-                content["text/event-stream"] = {"schema": {"type": "string"}}
+                content["text/event-stream"] = _EVENT
             elif path == "/metrics":
                 content = {"text/plain": {"schema": {"type": "string"}}}
             done = {"description": "the answer", "content": content}
+            for parameter in operation.get("parameters", ()):  # the one there is: a model's name
+                parameter["schema"] = names
             operation["responses"] = {"200": done, "4XX": _FAILED, "5XX": _FAILED}
             if method == "get" and path in ("/health", "/ready"):
                 operation["responses"]["503"] = {"description": "not now", "content": {"application/json": _OBJECT}}

@@ -19,6 +19,8 @@ from qianwen.serve.metrics import Metrics
 from qianwen.serve.store import Key, Store
 from qianwen.tokenizer.tokenizer import Tokenizer
 
+CUT_OFF_SECONDS = 0.5  # for the last words to reach those whose answers were cut off
+
 
 @dataclass(frozen=True)
 class Served:
@@ -83,14 +85,20 @@ class Service:
             self.store.add_usage(key.name, prompt_tokens=prompt, completion_tokens=completion)
 
     async def drain(self) -> None:
-        """Take nobody in, and wait for those inside as long as the limits allow."""
+        """Take nobody in, wait for those inside as long as the limits allow, and cut the rest off with a 503."""
         self.admission.draining = True
-        try:
-            async with asyncio.timeout(self.admission.limits.drain_seconds):
-                while self.admission.requests:
-                    await asyncio.sleep(0.05)
-        except TimeoutError:
-            self.metrics.count("requests_cut_off_total", self.admission.requests)
+        if await self._is_empty_within(self.admission.limits.drain_seconds):
+            return
+        reason = RequestError(tr("the server is shutting down"), status=503, code="draining")
+        for bridge in self.bridges:
+            bridge.cut_off(reason)
+        await self._is_empty_within(CUT_OFF_SECONDS)
+
+    async def _is_empty_within(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while self.admission.requests and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        return not self.admission.requests
 
     def close(self) -> None:
         """Stop the engines; who still waits gets an error."""

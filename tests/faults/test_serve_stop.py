@@ -116,7 +116,7 @@ def stop(process: Process) -> float:
             assert process.ask() == 503
         assert process.popen.wait(30) == 0
         took = time.monotonic() - started
-    assert process.ends.count("length") >= 2
+    assert process.ends.count("length") >= 2 and {*process.ends} <= {"length", "draining"}
     assert not [child for child in children if child.is_running()]
     return took
 
