@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from qianwen.model.low_rank import low_rank
 from qianwen.model.transformer import Qwen, replace_module
 from qianwen.runtime.errors import CheckpointError, ConfigError
 from qianwen.runtime.language import tr
@@ -59,7 +60,9 @@ class LoraLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.base(x)
-        low = F.linear(F.dropout(x, self.dropout, self.training).to(self.lora_A.dtype), self.lora_A)
+        if torch.is_grad_enabled():
+            return low_rank(out, x, (self.lora_A, self.lora_B), self.scale, self.dropout if self.training else 0.0)
+        low = F.linear(x.to(self.lora_A.dtype), self.lora_A)
         return out + (F.linear(low, self.lora_B) * self.scale).to(out.dtype)
 
     @torch.no_grad()

@@ -1,0 +1,67 @@
+"""The low-rank product beside a linear, forward and backward by hand: out + s · B A drop(x).
+
+Autograd would keep a dropped copy of x for every linear that reads it, and PyTorch's dropout draws a number of 32 bits
+for each value: on a CPU that takes longer than the linear itself. Here a value is dropped when its random byte is below
+a threshold, eight of them to a draw, and only which ones is kept, a byte each. Linears that read the same x share it.
+
+The chance is rounded to a multiple of 1/256, and what stays is scaled by the rounded one, so the mean is exact.
+Shapes: T rows, K inputs, N outputs, r the rank.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+LEVELS = 256  # of a random byte
+
+
+def low_rank(out: Tensor, x: Tensor, pair: tuple[Tensor, Tensor], scale: float, dropout: float) -> Tensor:
+    """out [..., N] (overwritten) + scale · B A drop(x), for x [..., K] and the pair A [r, K], B [N, r]."""
+    result: Tensor = _LowRank.apply(out, x, *pair, scale, dropout)
+    return result
+
+
+class _LowRank(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, out: Tensor, x: Tensor, a: Tensor, b: Tensor, scale: float, dropout: float) -> Tensor:
+        rows = x.reshape(-1, x.size(-1)).to(a.dtype)
+        dropped, chance = which_dropped(rows, dropout)
+        low = _without(rows, dropped) @ a.T
+        ctx.scale = scale / (1 - chance)
+        ctx.save_for_backward(rows, dropped, low, a, b)
+        ctx.mark_dirty(out)
+        flat = out.view(-1, out.size(-1))
+        if flat.dtype == a.dtype:
+            flat.addmm_(low, b.T, alpha=ctx.scale)
+        else:
+            flat += (low @ b.T * ctx.scale).to(flat.dtype)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        rows, dropped, low, a, b = ctx.saved_tensors
+        grad = grads[0].reshape(-1, len(b)).to(a.dtype)
+        grad_low = grad @ b * ctx.scale
+        grad_b = (grad.T @ low).mul_(ctx.scale)
+        grad_a = grad_low.T @ _without(rows, dropped)
+        grad_x = None
+        if ctx.needs_input_grad[1]:
+            grad_x = grad_low @ a
+            grad_x = grad_x if dropped is None else grad_x.masked_fill_(dropped, 0)
+            grad_x = grad_x.view(*grads[0].shape[:-1], -1)
+        return grads[0], grad_x, grad_a, grad_b, None, None
+
+
+def which_dropped(rows: Tensor, dropout: float) -> tuple[Tensor | None, float]:
+    """Which values of [T, K] are dropped, and how likely that was."""
+    threshold = max(round(dropout * LEVELS), 1) if dropout else 0
+    if not threshold:
+        return None, 0.0
+    count = rows.numel()
+    words = torch.empty(-(-count // 8), dtype=torch.int64, device=rows.device).random_(-(2**63), None)
+    return words.view(torch.uint8)[:count].view(rows.shape) < threshold, threshold / LEVELS
+
+
+def _without(rows: Tensor, dropped: Tensor | None) -> Tensor:
+    return rows if dropped is None else rows.masked_fill(dropped, 0)
