@@ -57,7 +57,8 @@ class ServeOptions:
     allow_origin: tuple[str, ...] = ()
     """Web pages of other sites that may call it, as https://NAME."""
     guard: str = ""
-    """MODULE:FUNCTION that refuses prompts and answers: text in, a reason or None out."""
+    """MODULE:FUNCTION that refuses prompts and answers: text in, a reason or None out; or a folder of `qianwen data
+    train-filter`, whose safety classifier then does."""
     ui: bool = True
     """Pages at /: chat, and the runs of this machine. They need `pip install 'qianwen[ui]'`."""
     show_runs: bool = False

@@ -1,6 +1,7 @@
-"""An optional judge over what goes in and what comes out (`--guard module:function`).
+"""An optional judge over what goes in and what comes out (`--guard module:function`, or `--guard FOLDER`).
 
-A guard is `text -> reason to refuse it, or None`. A refused prompt is a 400 with the reason; a refused answer ends with
+A guard is `text -> reason to refuse it, or None`; a folder that `qianwen data train-filter` wrote is one by its safety
+classifier. A refused prompt is a 400 with the reason; a refused answer ends with
 finish_reason "content_filter" before the refused text is sent, and a chat's message says the reason as its `refusal`.
 Answers are judged from their beginning, so streamed text is held back, with its log-probabilities, until the guard has
 seen it: in pieces of `PIECE` characters, and whole at the end.
@@ -12,7 +13,9 @@ import asyncio
 import importlib
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
+from qianwen.data.scorers import safety
 from qianwen.engine.llm_engine import Output
 from qianwen.engine.sampling import TokenLogprob
 from qianwen.runtime.errors import ConfigError, RequestError
@@ -20,10 +23,13 @@ from qianwen.runtime.language import tr
 
 Guard = Callable[[str], str | None]
 PIECE = 160  # characters that may wait for a verdict
+LEAST_SAFE = 0.5  # of the safety classifier
 
 
 def load_guard(name: str) -> Guard:
-    """The function that `module:function` names."""
+    """The function that `module:function` names, or the safety classifier in a folder."""
+    if Path(name).is_dir():
+        return safety_guard(name)
     module, _, function = name.partition(":")
     try:
         guard = getattr(importlib.import_module(module), function)
@@ -32,6 +38,17 @@ def load_guard(name: str) -> Guard:
     if not callable(guard):
         raise ConfigError(tr("--guard {name} is not a function", name=name))
     return guard
+
+
+def safety_guard(folder: str) -> Guard:
+    """Refuse what the classifier thinks is rather not fit to be learned from. ConfigError for a folder without one."""
+    score = safety(folder)
+
+    def judge(text: str) -> str | None:
+        [worth] = score([text])
+        return tr("the safety classifier gives it {worth:.2f} of 1", worth=worth) if worth < LEAST_SAFE else None
+
+    return judge
 
 
 async def check_prompt(guard: Guard | None, text: str) -> None:

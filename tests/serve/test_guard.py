@@ -1,0 +1,67 @@
+"""A judge by name: a function, or the safety classifier that a folder holds."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from qianwen.chat.model import Usage
+from qianwen.data.scorers import train
+from qianwen.engine.llm_engine import Output
+from qianwen.engine.sampling import TokenLogprob
+from qianwen.runtime.errors import ConfigError
+from qianwen.serve.guard import PIECE, GuardedText, load_guard
+
+PROSE = ["the", "river", "rises", "in", "hills", "and", "flows", "through", "several", "towns", "before", "it", "meets"]
+CHATTER = ["lol", "omg", "buy", "now", "cheap", "click", "here", "win", "free", "follow", "me", "haha", "ok"]
+
+
+def judge(text: str) -> str | None:
+    return "too loud" if "!" in text else None
+
+
+def test_a_guard_is_a_function_by_name(monkeypatch):
+    monkeypatch.setattr("qianwen.serve.guard.judge", judge, raising=False)
+    assert load_guard("qianwen.serve.guard:judge")("hush") is None
+    for wrong in ("qianwen.serve.guard:nothing", "no_such_module:judge", "judge", "qianwen.serve.guard:PIECE"):
+        with pytest.raises(ConfigError):
+            load_guard(wrong)
+
+
+def test_a_folder_is_a_guard_by_its_safety_classifier(tmp_path):
+    generator = np.random.default_rng(0)
+
+    def written(words: list[str], end: str) -> str:
+        return " ".join(generator.choice(words, 30)) + end
+
+    texts, labels = [], []
+    for number in range(60):
+        texts += [
+            written(PROSE, f" {number}."),
+            written(CHATTER, f" {number}"),
+            written(PROSE, f" {number} rotten villain"),
+        ]
+        labels += ["good", "low", "unfit"]
+    train(texts, labels, ["en"] * len(texts)).save(tmp_path / "filter")
+    guard = load_guard(str(tmp_path / "filter"))
+    assert guard("the river flows through the towns") is None
+    assert "safety classifier" in guard("the river flows through the rotten villain")
+    with pytest.raises(ConfigError, match="train-filter"):
+        load_guard(str(tmp_path))
+
+
+def test_text_and_log_probabilities_wait_for_the_verdict():
+    async def feed(guarded: GuardedText, *pieces: str) -> list[Output]:
+        outputs = []
+        for index, text in enumerate(pieces):
+            reason = "stop" if index == len(pieces) - 1 else None
+            entry = TokenLogprob(index, -1.0)
+            outputs.append(await guarded.feed(Output("r", 0, text, (index,), Usage(1, 1), (entry,), reason)))
+        return outputs
+
+    kept = asyncio.run(feed(GuardedText(judge), "a", "b" * PIECE, "c"))
+    assert [output.text for output in kept] == ["", "a" + "b" * PIECE, "c"]
+    assert [len(output.logprobs) for output in kept] == [0, 2, 1] and kept[-1].finish_reason == "stop"
+    refused = asyncio.run(feed(GuardedText(judge), "a" * PIECE, "!", "quiet again"))
+    assert [output.text for output in refused] == ["a" * PIECE, "", ""]
+    assert not refused[-1].logprobs and refused[-1].finish_reason == "content_filter"
