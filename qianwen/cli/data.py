@@ -20,7 +20,8 @@ class Fetch:
     """Fetch a named corpus and write it as JSON lines, with the licence, size and hash of each source."""
 
     name: tyro.conf.Positional[str] = "quickstart"
-    """quickstart, or one source: python-stdlib, wikipedia-en, wikipedia-fr, wikipedia-es, many-languages."""
+    """quickstart, open (all of them), or one source: python-stdlib, wikipedia-en, wikipedia-fr, wikipedia-es,
+    many-languages, state-of-the-union, moby-dick, chinese-poetry."""
     out: str = ""
     """Folder to write to; by default data/NAME."""
     allow_licence: tuple[str, ...] = ()

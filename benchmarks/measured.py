@@ -1,0 +1,64 @@
+"""A command's seconds, as it says them itself, and the most memory that it and its children held together."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+
+class Measured(NamedTuple):
+    """`megabytes` is the largest sum of resident memory over the processes of the command, seen every 0.1 s."""
+
+    seconds: float
+    megabytes: float
+    said: dict
+
+
+def measured(command: list[str], **options: object) -> Measured:
+    """Run a command whose last line is a JSON object with `seconds`."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options) as child:
+        most = [0.0]
+        done = threading.Event()
+        watcher = threading.Thread(target=_watch, args=(child.pid, most, done))
+        watcher.start()
+        out, errors = child.communicate()
+        done.set()
+        watcher.join()
+    if child.returncode:
+        sys.exit(f"{' '.join(map(str, command))} failed:\n{errors[-3000:]}")
+    said = json.loads(out.strip().splitlines()[-1])
+    return Measured(said["seconds"], most[0] / 1e6, said)
+
+
+def _watch(pid: int, most: list[float], done: threading.Event) -> None:
+    while not done.wait(0.1):
+        total = 0
+        try:
+            root = psutil.Process(pid)
+            for process in [root, *root.children(recursive=True)]:
+                try:
+                    total += process.memory_info().rss
+                except psutil.Error:
+                    continue
+        except psutil.Error:
+            continue
+        most[0] = max(most[0], float(total))
+
+
+def peer_python(name: str) -> str:
+    """The Python of a peer's environment, installed on first use."""
+    script = Path(__file__).parent / "peers.sh"
+    done = subprocess.run(["bash", str(script), name], check=True, capture_output=True, text=True)
+    return done.stdout.strip().splitlines()[-1]
+
+
+def seconds_of(began: float) -> str:
+    """What `measured` reads."""
+    return json.dumps({"seconds": time.perf_counter() - began})
