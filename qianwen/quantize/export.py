@@ -76,8 +76,7 @@ def export_model(
     source = load_model(model, dtype=working)
     device = next(source.model.parameters()).device
     expected = next_token_logprobs(source.model, source.tokenizer)
-    if any(adapted(source.model)):
-        merge(source.model, probe_ids(source.tokenizer))
+    moved = merge(source.model, probe_ids(source.tokenizer)) if any(adapted(source.model)) else None
     with atomic_folder(target) as inside:
         if format in ("gguf", "ollama"):
             written, command = _write_gguf(source, inside, target, gguf_type, format == "ollama")
@@ -88,7 +87,7 @@ def export_model(
         copy = _read_back(written, working, device)
         parity = compare(expected, next_token_logprobs(copy, source.tokenizer))
         shown = f"GGUF {gguf_type}" if written.is_file() else format
-        card = model_card(source, origin or Origin(model), parity, format=shown, command=command)
+        card = model_card(source, origin or Origin(model), parity, format=shown, command=command, merge_error=moved)
         _write_text(inside / "README.md", card)
     return Exported(target, parity, command)
 

@@ -39,7 +39,7 @@ as {format}.
 ## Checked
 
 The files in this folder were read back and compared with the source on {num_prompts} short prompts: {parity}.
-This shows that the conversion is sound. It says nothing about how good the model is.
+{merged}This shows that the conversion is sound. It says nothing about how good the model is.
 
 ## Limits
 
@@ -47,6 +47,11 @@ This shows that the conversion is sound. It says nothing about how good the mode
 
 The model can be wrong, biased or offensive, and it may repeat what it read. Whoever deploys it must test it for the
 purpose at hand, and is responsible for what it is used for.
+"""
+
+
+MERGED = """\
+An adapter was added to its base, in fp32; the logits moved by {error:.1e} of their size, within what rounding does.
 """
 
 
@@ -59,8 +64,19 @@ class Origin:
     data: str = ""
 
 
-def model_card(model: LoadedModel, origin: Origin, parity: Parity, *, format: str, command: str) -> str:
-    """The text of the card; of `model` only the name, config and kind are read."""
+def model_card(
+    model: LoadedModel,
+    origin: Origin,
+    parity: Parity,
+    *,
+    format: str,
+    command: str,
+    merge_error: float | None = None,
+) -> str:
+    """The text of the card; of `model` only the name, config and kind are read.
+
+    `merge_error` is how far the logits moved, relative to their size, when an adapter was added to its base.
+    """
     config = model.config
     return CARD.format(
         name=model.name,
@@ -78,6 +94,7 @@ def model_card(model: LoadedModel, origin: Origin, parity: Parity, *, format: st
         command=command,
         num_prompts=parity.num_prompts,
         parity=parity,
+        merged="" if merge_error is None else MERGED.format(error=merge_error),
         limits=_limits(config, format),
     )
 

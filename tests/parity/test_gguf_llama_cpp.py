@@ -16,10 +16,17 @@ from typing import Any
 import pytest
 import torch
 
+from qianwen.model.adapter import write_adapter
 from qianwen.model.config import QwenConfig
 from qianwen.model.gguf import GgufModel, write_model
+from qianwen.model.lora import LoraConfig, adapted, attach
 from qianwen.model.transformer import Qwen
-from qianwen.quantize.load import load_model
+from qianwen.quantize.export import export_model
+from qianwen.quantize.folder import write_folder
+from qianwen.quantize.gptq import GptqConfig
+from qianwen.quantize.load import load_model, open_model
+from qianwen.quantize.reduce import reduce_model
+from qianwen.runtime.files import atomic_folder
 from qianwen.tokenizer.tokenizer import Tokenizer
 from qianwen.tokenizer.vocab import Vocabulary, qwen_special_tokens
 
@@ -89,6 +96,33 @@ def test_llama_cpp_reads_and_continues_as_we_do(tmp_path: Path, llama_cpp: Run, 
     for text, answer in zip(TEXTS, llama_cpp(file, TEXTS, 12), strict=True):
         assert answer["ids"] == tokenizer.encode(text)
         assert len(answer["next"]) == 12 and regret(again, answer) < 0.05
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(("type", "allowed"), [("F16", 0.05), ("Q8_0", 0.3), ("Q4_0", 0.3)])
+def test_a_merged_adapter_answers_alike(tmp_path: Path, llama_cpp: Run, type: str, allowed: float) -> None:
+    """An adapter over GPTQ codes, added to its base and exported: llama.cpp continues as base and adapter apart do.
+
+    In fewer bits as our own reading of the file does; there llama.cpp rounds activations too.
+    """
+    model = (
+        Qwen(replace(SHAPES["qwen2"], hidden_size=128, head_dim=32, intermediate_size=128)).init_weights(seed=1).eval()
+    )
+    for parameter in model.parameters():
+        parameter.data *= 2
+    with atomic_folder(tmp_path / "source") as folder:
+        write_folder(model, Tokenizer(small_vocabulary()), folder, chat=True)
+    reduce_model(open_model(str(tmp_path / "source")), tmp_path / "int4", GptqConfig(group_size=32))
+    apart = attach(load_model(tmp_path / "int4", bits="nf4", dtype=torch.float32).model, LoraConfig(rank=4))
+    for _, lora in adapted(apart):
+        torch.nn.init.normal_(lora.lora_B, std=0.1)
+    (tmp_path / "adapter").mkdir()
+    write_adapter(apart, tmp_path / "adapter", LoraConfig(rank=4), str(tmp_path / "int4"))
+    export_model(str(tmp_path / "adapter"), tmp_path / "out", "ollama", gguf_type=type)  # type: ignore[arg-type]
+    (file,) = (tmp_path / "out").glob("*.gguf")
+    expected = apart.eval() if type == "F16" else GgufModel(file).load()
+    for answer in llama_cpp(file, TEXTS, 12):
+        assert regret(expected, answer) < allowed
 
 
 @torch.inference_mode()

@@ -216,6 +216,7 @@ def test_an_adapter_is_merged_on_the_way(source: Qwen) -> None:
     write_adapter(model, Path("adapter"), LoraConfig(rank=4), "source")
     done = export_model("adapter", "merged")
     assert done.parity.top1_agreement == 1 and done.parity.max_kl < 1e-5
+    assert "An adapter was added to its base" in Path("merged/README.md").read_text()
     merged = load_model("merged", dtype=torch.float32)
     assert not any(adapted(merged.model)) and merged.chat
     expected, got = (next_token_logprobs(one.eval(), tokenizer()) for one in (model, merged.model))
