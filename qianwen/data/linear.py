@@ -21,8 +21,8 @@ import numpy as np
 from qianwen.data.words import ALONE, LETTER, Texts, by_size, mixed, rolling
 
 BITS = 20
+STEPS = 60  # of a fit; more change the weights, not what they tell apart
 CHARACTERS = 4  # of a run inside a word
-KINDS = mixed(np.arange(1, 5, dtype=np.uint64))  # so that one kind of n-gram is not another
 
 
 class Grams(NamedTuple):
@@ -40,9 +40,9 @@ class Linear:
     bias: float
     window: int = 0  # words; 0: a text is scored whole
 
-    def scores(self, texts: Texts) -> np.ndarray:
-        """Log-odds of each text [D]; the bias alone for one without a word."""
-        found = grams(texts)
+    def scores(self, texts: Texts, found: list[Grams] | None = None) -> np.ndarray:
+        """Log-odds of each text [D]; the bias alone for one without a word. `found` are its n-grams, if known."""
+        found = found or grams(texts)
         starts, document = spans(texts, self.window)
         summed, count = np.zeros(len(document)), np.zeros(len(document))
         for one in found:
@@ -62,17 +62,18 @@ def grams(texts: Texts) -> list[Grams]:
     """All n-grams of some texts, kind by kind."""
     start = texts.word_start
     kinds = texts.kinds[start]
-    found = [Grams(_binned(texts.word_hash, 0), start)]
+    found = [Grams(_binned(mixed(texts.word_hash)), start)]
     for size in (2, 3):
-        hashes, begin = texts.ngrams(size)
+        begin = np.flatnonzero(np.arange(size, len(start) + size) <= texts.word_limit)
         if size == 3:  # three words say little more than two; three characters do
-            alone = np.flatnonzero(kinds[begin] == ALONE)
-            hashes, begin = hashes[alone], begin[alone]
-        found.append(Grams(_binned(hashes, size - 1), start[begin]))
+            begin = begin[kinds[begin] == ALONE]
+        found.append(Grams(_binned(mixed(texts.runs(begin, begin + size))), start[begin]))
     hashes = rolling(texts, CHARACTERS)
-    begin = np.flatnonzero(texts.kinds[: len(hashes)] == LETTER)
-    begin = begin[begin + CHARACTERS <= texts.first_char[1:][np.searchsorted(texts.first_char, begin, "right") - 1]]
-    found.append(Grams(_binned(hashes[begin], 3), begin))
+    inside = texts.kinds == LETTER
+    for before in range(1, CHARACTERS - 1):  # those that would reach into the next text
+        inside[np.maximum(texts.first_char[1:] - 1 - before, 0)] = False
+    begin = np.flatnonzero(inside[: len(hashes)])
+    found.append(Grams(_binned(mixed(hashes[begin])), begin))
     return found
 
 
@@ -89,8 +90,8 @@ def spans(texts: Texts, window: int) -> tuple[np.ndarray, np.ndarray]:
     return np.append(begin, texts.first_char[-1]), document
 
 
-def _binned(hashes: np.ndarray, kind: int) -> np.ndarray:
-    return (mixed(hashes + KINDS[kind]) >> np.uint64(64 - BITS)).astype(np.int64)
+def _binned(hashes: np.ndarray) -> np.ndarray:
+    return (hashes >> np.uint64(64 - BITS)).astype(np.int64)
 
 
 # ---- fitting -----------------------------------------------------------------------------------------------------
@@ -98,7 +99,7 @@ def _binned(hashes: np.ndarray, kind: int) -> np.ndarray:
 
 def fit(texts: Iterable[str], labels: Sequence[bool] | np.ndarray, *, decay: float = 1e-5, window: int = 0) -> Linear:
     """The classifier that tells texts of label True; both labels weigh alike, however many there are of each."""
-    parts, counts, number = [], [], 0
+    parts, number = [], 0
     for batch in by_size(texts):
         arrays = Texts(batch)
         for one in grams(arrays):
@@ -106,9 +107,10 @@ def fit(texts: Iterable[str], labels: Sequence[bool] | np.ndarray, *, decay: flo
             parts.append((one.bins.astype(np.int32), (document + number).astype(np.int32)))
         number += len(batch)
     bins, document = (np.concatenate([part[side] for part in parts]) for side in (0, 1))
-    used, bins = np.unique(bins, return_inverse=True)  # of the others nothing can be learned
-    counts = np.bincount(document, minlength=number)
-    scale = 1 / np.sqrt(np.maximum(counts, 1))
+    scale = 1 / np.sqrt(np.maximum(np.bincount(document, minlength=number), 1))
+    is_used = np.bincount(bins, minlength=1 << BITS) > 1  # of what is there once nothing can be learned
+    document, bins = document[is_used[bins]], (np.cumsum(is_used) - 1)[bins[is_used[bins]]]
+    used = np.flatnonzero(is_used)
     sign = np.where(np.asarray(labels), 1.0, -1.0)
     weight = np.where(sign > 0, 0.5 / max((sign > 0).sum(), 1), 0.5 / max((sign < 0).sum(), 1))
 
@@ -120,7 +122,7 @@ def fit(texts: Iterable[str], labels: Sequence[bool] | np.ndarray, *, decay: flo
         value = float((weight * np.logaddexp(0, -margin)).sum() + 0.5 * decay * weights @ weights)
         return value, np.append(gradient, slope.sum())
 
-    point = minimise(loss, np.zeros(len(used) + 1))
+    point = minimise(loss, np.zeros(len(used) + 1), steps=STEPS)
     weights = np.zeros(1 << BITS, dtype=np.float32)
     weights[used] = point[:-1]
     return Linear(weights, float(point[-1]), window)

@@ -3,6 +3,8 @@
     S(w | u v) = c(u v w) / c(u v)   where the three words were seen together,
     0.4 · S(w | v)                   else, and so on down to c(w) / N and, for a word never seen, 0.16 · ½ / N
 
+Counts are kept as one byte each, as logarithms (a step is 8 %): three tables that stay in a core's cache.
+
 A word is a Chinese or Thai character, or a run of letters (`words.py`), so one model serves several languages. Counts
 lie in tables of 2^BITS cells addressed by hash: now and then two n-grams share one, which makes both look a little more
 usual. What a text scores is its mean surprise, −log S, in nats a word. It is no probability, for nothing sums to one,
@@ -17,57 +19,58 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qianwen.data.words import Texts, by_size, mixed
+from qianwen.data.words import Texts, by_size
 
-ORDER, BITS, BACKOFF = 3, 21, 0.4
+ORDER, BITS, BACKOFF = 3, 20, 0.4
+STEP = 0.08  # of the logarithm of a count
 
 
 @dataclass(frozen=True)
 class NgramModel:
-    """`counts[n − 1]` [2^BITS] uint32 are those of runs of n words."""
+    """`counts[n − 1]` [2^BITS] uint8 are those of runs of n words, 0 for none, else 1 + log(count) / STEP."""
 
     counts: tuple[np.ndarray, ...]
     total: int
 
     def surprise(self, texts: Texts) -> np.ndarray:
         """Mean −log S of the words of each text, in nats [D]; that of a word never seen for a text without words."""
-        unseen = -np.log(BACKOFF ** (ORDER - 1) * 0.5 / self.total)
+        floor = 2 * np.log(BACKOFF) - np.log(self.total)
+        unseen = np.log(0.5) + floor
         if not len(texts.word_start):
-            return np.full(len(texts), unseen)
+            return np.full(len(texts), -unseen)
         known = [self._seen(texts, size) for size in range(1, ORDER + 1)]
-        place = np.arange(len(texts.word_start))
-        inside = place - np.repeat(texts.first_word[:-1], texts.num_words)  # words before it in its text
-        score = BACKOFF ** (ORDER - 1) * np.maximum(known[0], 0.5) / self.total
+        score = np.where(known[0] > 0, STEP * (known[0] - 1) + floor, unseen).astype(np.float32)
+        left = np.arange(len(score)) - np.repeat(texts.first_word[:-1], texts.num_words)  # words before it in its text
         for size in range(2, ORDER + 1):
-            begin = np.maximum(place - size + 1, 0)
-            seen, context = known[size - 1][begin], known[size - 2][begin]
-            usable = (inside >= size - 1) & (seen > 0) & (context > 0)
-            score = np.where(usable, BACKOFF ** (ORDER - size) * seen / np.maximum(np.maximum(context, seen), 1), score)
-        sums = np.bincount(texts.word_document, weights=-np.log(score), minlength=len(texts))
-        return np.where(texts.num_words > 0, sums / np.maximum(texts.num_words, 1), unseen)
+            seen, context = known[size - 1][: -size + 1], known[size - 2][: -size + 1]
+            better = np.flatnonzero((seen > 0) & (left[size - 1 :] >= size - 1))
+            likely = STEP * np.minimum(seen[better] - context[better], 0) + (ORDER - size) * np.log(BACKOFF)
+            score[better + size - 1] = likely
+        sums = np.bincount(texts.word_document, weights=score, minlength=len(texts))
+        return -np.where(texts.num_words > 0, sums / np.maximum(texts.num_words, 1), unseen)
 
     def _seen(self, texts: Texts, size: int) -> np.ndarray:
-        """How often the run of `size` words that begins with each word was seen [W]; 0 where the text ends first."""
+        """The byte of the run of `size` words that begins with each word [W]; 0 where the text ends first."""
         cells, begin = _cells(texts, size)
-        found = np.zeros(len(texts.word_start), dtype=np.float64)
+        found = np.zeros(len(texts.word_start), dtype=np.int16)
         found[begin] = self.counts[size - 1].take(cells)
         return found
 
 
 def fit_ngrams(texts: Iterable[str]) -> NgramModel:
     """Count the runs of one to ORDER words."""
-    counts = [np.zeros(1 << BITS, dtype=np.uint32) for _ in range(ORDER)]
+    counts = [np.zeros(1 << BITS, dtype=np.int64) for _ in range(ORDER)]
     total = 0
-    for batch in by_size(texts):
+    for batch in by_size(texts, 1 << 20):
         arrays = Texts(batch)
         total += len(arrays.word_start)
         for size in range(1, ORDER + 1):
-            cells, often = np.unique(_cells(arrays, size)[0], return_counts=True)
-            counts[size - 1][cells] += often.astype(np.uint32)
-    return NgramModel(tuple(counts), max(total, 1))
+            counts[size - 1] += np.bincount(_cells(arrays, size)[0], minlength=1 << BITS)
+    bytes_ = [np.where(n > 0, 1 + np.rint(np.log(np.maximum(n, 1)) / STEP), 0).astype(np.uint8) for n in counts]
+    return NgramModel(tuple(bytes_), max(total, 1))
 
 
 def _cells(texts: Texts, size: int) -> tuple[np.ndarray, np.ndarray]:
     """The cell of each run of `size` words, and the word it begins with."""
     hashes, begin = texts.ngrams(size)
-    return (mixed(hashes) >> np.uint64(64 - BITS)).astype(np.int64), begin
+    return (hashes >> np.uint64(64 - BITS)).astype(np.int64), begin

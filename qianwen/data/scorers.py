@@ -23,7 +23,7 @@ import numpy as np
 
 from qianwen.data.calibrate import Platt, Vote, fit_platt, fit_vote, script_of
 from qianwen.data.counts import Batch
-from qianwen.data.linear import Linear, fit, fit_dense
+from qianwen.data.linear import Linear, fit, fit_dense, grams
 from qianwen.data.perplexity import NgramModel, fit_ngrams
 from qianwen.data.pipeline import chance
 from qianwen.data.scoring import Scorer
@@ -70,7 +70,9 @@ class Ensemble:
         batch = _batch(texts)
         usual = np.asarray(self.perplexity(texts), dtype=float) if self.perplexity else self.ngrams.surprise(batch)
         rules = traits(batch) @ self.rules[:-1] + self.rules[-1]
-        return np.stack([rules, self.quality.scores(batch), self.safety.scores(batch), usual], axis=1), script_of(batch)
+        found = grams(batch)
+        scores = [rules, self.quality.scores(batch, found), self.safety.scores(batch, found), usual]
+        return np.stack(scores, axis=1), script_of(batch)
 
     def save(self, folder: Path) -> None:
         """Write the folder. Weights are kept to 16 bits: their rounding is far below what labels say."""

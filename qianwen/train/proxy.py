@@ -56,7 +56,7 @@ class AblationConfig:
     without: tuple[str, ...] = ()  # domains whose worth is asked for: the proposal is also trained without each
     importance: dict[str, float] = field(default_factory=dict)  # of the held-out losses; none named: all alike
     held_out: float = 0.05  # share of the documents nothing learns from
-    held_out_tokens: int = 8192  # of each domain, at most
+    held_out_tokens: int = 4096  # of each domain, at most
     run_tokens: int = 0  # of the run the mixture is for; with it no domain is repeated more than `max_epochs` times
     max_epochs: float = 4.0
     seed: int = 0
