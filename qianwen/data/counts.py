@@ -12,14 +12,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from qianwen.data.markup import KINDS
 from qianwen.data.words import LETTER, SEPARATOR, STEP, TABLE, Texts, mixed, tables
 
 UNSPACED = frozenset({"zh", "zh-Hant", "wuu", "yue", "ja", "th", "lo", "km", "my"})
+UNMARKED = frozenset({"th", "lo"})  # languages that end sentences with a space alone
 CHINESE = frozenset({"zh", "zh-Hant", "wuu", "yue"})
 CLASSES = {
     "bullet": "•‣▪▫◦●○■□∙·*-–—",
-    "sentence": ".!?。！？؟।",
-    "terminal": ".!?\"'”’。！？…」』）．؟।។៕",
+    "sentence": ".!?。．｡！？؟।۔։።။។༎",
+    "terminal": ".!?\"'”’“»。｡！？…」』）．؟।۔։።။។៕༎",
     "quote": "\"'”’)",
     "curly": "{}",
     "digit": "0123456789",
@@ -35,11 +37,12 @@ class Batch(Texts):
     def __init__(self, texts: Sequence[str], langs: Sequence[str], kinds: Sequence[str]) -> None:
         super().__init__(texts)
         self.langs, self.is_code = langs, np.array([kind == "code" for kind in kinds], dtype=bool)
-        self.is_math = np.array([kind == "math" for kind in kinds], dtype=bool)
+        self.is_markup = np.array([kind in KINDS for kind in kinds], dtype=bool)
         self.is_chinese = np.array([lang in CHINESE for lang in langs], dtype=bool) & ~self.is_code
         self.is_spaced = np.array([lang not in UNSPACED for lang in langs], dtype=bool) & ~self.is_code
         self.is_english = np.array([lang == "en" for lang in langs], dtype=bool) & ~self.is_code
         self.is_prose = ~self.is_code
+        self.is_marked = np.array([lang not in UNMARKED for lang in langs], dtype=bool) & ~self.is_code
 
     def share(self, counts: np.ndarray, of: np.ndarray) -> np.ndarray:
         """counts / of, 0 where there is nothing."""

@@ -124,11 +124,11 @@ def gopher_repeated_ngrams(batch: Batch) -> np.ndarray:
 
 
 def c4_sentences(batch: Batch) -> np.ndarray:
-    """Fewer than three sentences."""
+    """Fewer than three sentences, in languages that mark their end."""
     ends = batch.are("sentence")
     followed = np.concatenate([~ends[1:], [True]])  # three dots end one sentence
     at_space = np.concatenate([batch.spaces[1:] | batch.are("quote")[1:], [True]]) | (batch.codes > 0x2FFF)
-    return batch.is_prose & (batch.per_document(ends & followed & at_space) < 3)
+    return batch.is_marked & (batch.per_document(ends & followed & at_space) < 3)
 
 
 def c4_lorem_ipsum(batch: Batch) -> np.ndarray:
@@ -137,8 +137,8 @@ def c4_lorem_ipsum(batch: Batch) -> np.ndarray:
 
 
 def c4_curly_bracket(batch: Batch) -> np.ndarray:
-    """A curly bracket: program text among prose. (LaTeX has them too: mathematics is of kind `math`, and passes.)"""
-    return batch.is_prose & ~batch.is_math & (batch.per_document(batch.are("curly")) > 0)
+    """A curly bracket: program text among prose. (Documents in a markup pass: they have them for what they are.)"""
+    return batch.is_prose & ~batch.is_markup & (batch.per_document(batch.are("curly")) > 0)
 
 
 POLICY = (
@@ -163,9 +163,9 @@ def _speaks_of_policy(text: str) -> bool:
 
 
 def fineweb_line_ends(batch: Batch) -> np.ndarray:
-    """At most 12 % of the lines end with a mark that ends a sentence."""
+    """At most 12 % of the lines end with a mark that ends a sentence (not of Thai and Lao, which have none)."""
     ends = batch.are("terminal")[batch.line_end - 1]
-    return batch.is_prose & (batch.share(batch.by_line(ends), batch.num_lines) <= 0.12)
+    return batch.is_marked & (batch.share(batch.by_line(ends), batch.num_lines) <= 0.12)
 
 
 def fineweb_repeated_characters(batch: Batch) -> np.ndarray:

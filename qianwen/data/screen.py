@@ -23,6 +23,8 @@ from qianwen.data.counts import Batch
 from qianwen.data.dedup import fingerprint
 from qianwen.data.extract import is_blocked, repair, url_key
 from qianwen.data.language import code_language, languages
+from qianwen.data.markup import KINDS as MARKUP
+from qianwen.data.markup import prose_of
 from qianwen.data.minhash import MinHashConfig, bands, signatures
 from qianwen.data.parts import Slice, read_part
 from qianwen.data.pii import scrub
@@ -34,6 +36,7 @@ from qianwen.runtime.files import write_jsonl
 from qianwen.runtime.language import tr
 
 ROW_GROUP = 1 << 24  # characters in a row group of a shard
+PAGES = ("web", "text")  # kinds whose lines may speak of cookies and scripts to the visitor
 HEAD = 400  # characters of a dropped document that are kept to be read
 TEXT_COLUMNS = ("text", "source", "url", "lang", "licence", "kind")
 DIMENSIONS = ("lang", "corpus", "length", "licence")  # by which documents are counted
@@ -144,10 +147,10 @@ def _batches(
             tally.drop("read", document.reason, where, detail=document.detail)
             continue
         if reason := _not_wanted(document, config, blocked):
-            tally.drop("read", reason, document["source"], document["text"])
+            tally.drop("read", reason, document["source"])  # and nothing of its text: it may not be kept at all
             continue
         document["text"] = repair(document["text"])
-        if document["kind"] != "code" and "c4" in config.rules:
+        if document["kind"] in PAGES and "c4" in config.rules:
             document["text"] = c4_lines(document["text"])
         if not document["text"].strip():
             tally.drop("read", tr("empty"), document["source"])
@@ -174,42 +177,46 @@ def _not_wanted(document: Document, config: CurateConfig, blocked: Collection[st
 
 def _tables(batches: Iterable[list[Document]], config: CurateConfig, tally: Tally) -> Iterator[pa.Table]:
     for batch in batches:
-        probabilities = _identify(batch, config)
         if config.scrub:
             for document in batch:
                 document["text"], found = scrub(document["text"])
                 tally.personal += found
-        kept = _kept(batch, probabilities, config, tally)
+        prose = [prose_of(document["text"]) if document["kind"] in MARKUP else document["text"] for document in batch]
+        is_code = np.array([d["kind"] == "code" or not text for d, text in zip(batch, prose, strict=True)], dtype=bool)
+        probabilities = _identify(batch, prose, is_code, config)
+        kept = _kept(batch, prose, is_code, probabilities, config, tally)
         if kept.any():
             chosen = [document for document, keep in zip(batch, kept, strict=True) if keep]
             yield _table(chosen, probabilities[kept], config)
 
 
-def _identify(batch: list[Document], config: CurateConfig) -> np.ndarray:
-    """Put the language into each document; how sure it is, 1 for code [D]."""
+def _identify(batch: list[Document], prose: list[str], is_code: np.ndarray, config: CurateConfig) -> np.ndarray:
+    """Put the language into each document; how sure it is, 1 for program text [D]."""
     if not config.identify:
         return np.ones(len(batch), dtype=np.float32)
-    spoken = languages([document["text"] if document["kind"] != "code" else "" for document in batch])
-    for document, language in zip(batch, spoken, strict=True):
-        if document["kind"] != "code":
-            document["lang"] = language.code
-        else:
-            document["lang"] = code_language(document["source"], document["text"]) or UNKNOWN
-    return np.array(
-        [1.0 if d["kind"] == "code" else found.probability for d, found in zip(batch, spoken, strict=True)],
-        dtype=np.float32,
-    )
+    spoken = languages(["" if code else text for text, code in zip(prose, is_code, strict=True)])
+    for document, language, code in zip(batch, spoken, is_code, strict=True):
+        told = code_language(document["source"], document["text"]) if code else language.code
+        document["lang"] = told or UNKNOWN
+    found = [1.0 if code else language.probability for language, code in zip(spoken, is_code, strict=True)]
+    return np.array(found, dtype=np.float32)
 
 
-def _kept(batch: list[Document], probabilities: np.ndarray, config: CurateConfig, tally: Tally) -> np.ndarray:
+def _kept(
+    batch: list[Document],
+    prose: list[str],
+    is_code: np.ndarray,
+    probabilities: np.ndarray,
+    config: CurateConfig,
+    tally: Tally,
+) -> np.ndarray:
     """Which documents pass language and rules [D]; the others are in the tally with their first reason."""
-    found = reasons(
-        Batch([d["text"] for d in batch], [d["lang"] for d in batch], [d["kind"] for d in batch]), config.rules
-    )
+    seen = [text or document["text"] for document, text in zip(batch, prose, strict=True)]
+    kinds = ["code" if code else document["kind"] for document, code in zip(batch, is_code, strict=True)]
+    found = reasons(Batch(seen, [document["lang"] for document in batch], kinds), config.rules)
     kept = np.ones(len(batch), dtype=bool)
     for number, document in enumerate(batch):
-        is_code = document["kind"] == "code"
-        why = _language_reason(document["lang"], float(probabilities[number]), config) if not is_code else ""
+        why = "" if is_code[number] else _language_reason(document["lang"], float(probabilities[number]), config)
         rule = "" if why else next((name for name, drop in found.items() if drop[number]), "")
         kept[number] = not (why or rule)
         tally.add(document, kept=bool(kept[number]))

@@ -8,7 +8,7 @@ import pytest
 
 from qianwen.data import rules
 from qianwen.data.counts import covered_share, top_share
-from qianwen.data.rules import RULES, Batch, c4_lines, reasons
+from qianwen.data.rules import RULES, Batch, c4_curly_bracket, c4_lines, c4_sentences, fineweb_line_ends, reasons
 
 TEXT = "the river ran past mill and farm to a wide grey sea that men have crossed with boats since old days"
 WORDS = TEXT.split()
@@ -165,3 +165,18 @@ def test_random_text_never_breaks_a_rule() -> None:
             Batch(texts, ["en", "zh", "ja", "python", "unknown"], ["web"] * 3 + ["code", "web"]), list(RULES)
         ).values():
             assert drop.dtype == np.bool_ and drop.shape == (5,)
+
+
+THAI = "วันนี้อากาศดีมาก เราเดินไปตามแม่น้ำจนถึงสะพานเก่า ที่นั่นมีตลาดเล็กๆ ซึ่งขายผลไม้และปลาสด ผู้คนยิ้มแย้มแจ่มใส"
+KHMER = "ថ្ងៃនេះអាកាសធាតុល្អ ។ យើងដើរតាមទន្លេ ។ នៅទីនោះមានផ្សារតូចមួយ ។"
+
+
+def test_languages_with_other_marks_or_none_are_read_by_their_own() -> None:
+    batch = Batch([THAI * 3, KHMER * 3, THAI * 3], ["th", "km", "en"], ["web"] * 3)
+    for rule in (c4_sentences, fineweb_line_ends):
+        assert rule(batch).tolist() == [False, False, True], rule.__name__
+
+
+def test_curly_brackets_are_no_fault_of_documents_in_a_markup() -> None:
+    text = "Write `{name}` and it is filled in."
+    assert c4_curly_bracket(Batch([text] * 3, ["en"] * 3, ["web", "docs", "math"])).tolist() == [True, False, False]
