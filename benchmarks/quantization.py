@@ -5,7 +5,8 @@
 
     fp32, bf16          the weights in floats; how often bf16's first choice is fp32's is the floor of every agreement
     int8, int4, nf4     packed for the kernels; four bits in groups of 32 with a search; NF4 as adapters train over it
-    rtn, gptq           GPTQ's layout, four bits, symmetric, groups of 128: rounded to nearest, and by GPTQ
+    rtn, gptq           GPTQ's layout, four bits, symmetric, groups of 128: rounded to nearest, and by GPTQ;
+                        read in bf16, answered and weighed packed
     kv_int8, kv_plain   bf16 weights over a cache of eight bits, keys bare, or as they come
 
 Perplexity is over windows of 1,024 tokens, `--tokens` of each text. Top-1 agreement is with fp32. Memory is that of the
@@ -81,7 +82,7 @@ def read(model: Qwen, ids: list[int], forward: Forward) -> Said:
 def decode_speed(loaded: LoadedModel, config: EngineConfig) -> float:
     """Tokens/s of one answer of 32 tokens."""
     llm = LLM(loaded.model, loaded.tokenizer, config)
-    prompt = torch.randint(1000, 20000, (64,)).tolist()
+    prompt = torch.randint(100, min(20_000, loaded.tokenizer.vocab_size), (64,)).tolist()
     llm.generate([prompt], SamplingParams(temperature=0, max_tokens=2, ignore_eos=True))
     began = time.perf_counter()
     llm.generate([prompt], SamplingParams(temperature=0, max_tokens=32, ignore_eos=True))
@@ -97,8 +98,8 @@ def load(variant: str, options: Any, keep: Path) -> tuple[LoadedModel, Forward, 
     """The model of a row, how it reads, and how it answers."""
     floats = functools.partial(load_model, options.model)
     engine = EngineConfig(max_model_len=2048, max_num_seqs=1)
-    if variant in ("rtn", "gptq"):
-        return load_model(quantised(variant, options, keep), bits="stored"), plain, engine
+    if variant in ("rtn", "gptq"):  # read in floats, so that nothing but the weights is rounded
+        return load_model(quantised(variant, options, keep), dtype=torch.bfloat16), plain, engine
     if variant == "fp32":
         return floats(dtype=torch.float32), plain, engine
     if variant in ("int8", "int4", "nf4"):
@@ -148,6 +149,9 @@ def measure(variant: str, options: Any, texts: dict[str, list[int]], keep: Path)
     cache: type[PagedCache] = Int8PagedCache if variant.startswith("kv") else PagedCache
     dtype = {} if variant.startswith("kv") else {"dtype": loaded.model.model.norm.weight.dtype}
     row["KB a token"] = cache(loaded.config, 1, 32, **dtype).num_bytes / 64 / 1e3
+    if variant in ("rtn", "gptq"):
+        loaded = load_model(keep / variant, bits="stored")
+        row["GB"] = weight_bytes(loaded.model) / 1e9
     row["decode tok/s"] = decode_speed(loaded, engine) if variant not in ("kv_plain", "nf4") else math.nan
     return row
 
