@@ -96,3 +96,49 @@ def test_order_changes_nothing(in_memory: int) -> None:
         found = found_in(texts, in_memory=in_memory)
         kept.append({texts[number] for number in np.flatnonzero(found.how == 0)})
     assert kept[0] == kept[1] == kept[2] and 40 <= len(kept[0]) < 80
+
+
+def edited(words: list[str], likeness: float, draw: random.Random) -> list[str]:
+    """Words of which so many were changed, all over, that about this share of the shingles of both is left."""
+    changes = round(len(words) * (1 - (2 * likeness / (1 + likeness)) ** 0.2) * 1.02)
+    out = list(words)
+    for place in draw.sample(range(len(words)), changes):
+        out[place] = f"edit{draw.randrange(10**6)}"
+    return out
+
+
+def jaccard(one: list[str], other: list[str]) -> float:
+    a, b = ({tuple(words[start : start + 5]) for start in range(len(words) - 4)} for words in (one, other))
+    return len(a & b) / len(a | b)
+
+
+@pytest.fixture(scope="module")
+def planted() -> tuple[list[str], list[float]]:
+    """Ten thousand documents: 2k is an original, 2k + 1 an edit of it, of a likeness from one half to one."""
+    draw = random.Random(17)
+    vocabulary = ["".join(draw.choices("abcdefghijklmnoprstu", k=draw.randint(3, 8))) for _ in range(20_000)]
+    texts, likenesses = [], []
+    for number in range(5000):
+        words = draw.choices(vocabulary, k=draw.randint(60, 160))
+        other = edited(words, 0.5 + 0.5 * (number % 100) / 99, draw)
+        texts += [" ".join(words), " ".join(other)]
+        likenesses.append(jaccard(words, other))
+    return texts, likenesses
+
+
+@pytest.mark.slow
+def test_planted_near_duplicates_are_found_and_no_others(planted: tuple[list[str], list[float]]) -> None:
+    """R17: recall of pairs of likeness 0.8 or more, precision of what was dropped, against the exact likeness."""
+    texts, likenesses = planted
+    dropped = found_in(texts).how.reshape(-1, 2).any(axis=1)
+    alike = np.array(likenesses) >= CONFIG.threshold
+    assert 1500 < alike.sum() < 3500
+    assert dropped[alike].mean() >= 0.95 and alike[dropped].mean() >= 0.99
+
+
+@pytest.mark.slow
+def test_joins_find_what_memory_finds(planted: tuple[list[str], list[float]]) -> None:
+    pytest.importorskip("daft", reason="Daft comes with the extra `data`")
+    some = planted[0][:1000]
+    joined, held = found_in(some, in_memory=0), found_in(some)
+    assert (joined.stays == held.stays).all() and (joined.how == held.how).all() and held.how.any()
