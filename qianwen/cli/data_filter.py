@@ -42,7 +42,7 @@ def train_filter(asked: TrainFilter) -> int:
     if not unseen or (both := {row["source"] for row in rows} & {row["source"] for row in unseen}):
         shared = ", ".join(sorted(both)) if unseen else tr("no row at all")
         raise DataError(tr("{path} must hold other sources: it has {shared}", path=asked.test, shared=shared))
-    ensemble = train([row["text"] for row in rows], [row["label"] for row in rows], [row["lang"] for row in rows])
+    ensemble = train(rows)
     folder = Path(asked.output)
     ensemble.save(folder / "filter")
     measured = write_report(folder, Judged(ensemble, unseen))

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from qianwen.data.calibrate import auc, false_positives
+from qianwen.data.members import GOOD, LOW, MEMBERS, UNFIT
 from qianwen.data.pipeline import chance
-from qianwen.data.scorers import GOOD, LOW, MEMBERS, UNFIT, Ensemble
+from qianwen.data.scorers import Ensemble
 from qianwen.runtime.files import write_jsonl
 from qianwen.runtime.language import tr
 from qianwen.runtime.page import Page, new_axes

@@ -1,16 +1,14 @@
-"""The ensemble that decides what is worth learning from: four filters that read, and their vote (Qwen report, 2.1).
+"""The ensemble that decides what is worth learning from: filters that read, and their vote (Qwen report, section 2.1).
 
-    rules         what the published rules count, weighed instead of cut off (`traits`)
-    quality       hashed n-grams: edited prose against chatter, spam, boilerplate, noise      (`linear.py`)
-    safety        hashed n-grams, the worst window of a text: abuse and obscenity against the rest
-    perplexity    an n-gram model of edited text; or a transformer's, handed in as a function  (`perplexity.py`)
+Its members (`members.py`) are calibrated and weighed (`calibrate.py`) on texts of sources they did not see: half of the
+sources teach members that score the other half, and the other way round; the members that are kept learn from all. So a
+member that is sure only of what it knows gets little weight. The vote is the sum of weighted log-odds that a text is to
+be dropped.
 
-Each is fitted to labelled texts, `good`, `low` (not worth it) or `unfit` (not fit for it), then calibrated and weighed
-on a fifth of them that it did not see (`calibrate.py`). The vote is the sum of weighted log-odds that a text is to be
-dropped. A folder holds the whole:  `load` is the vote, `quality` and `safety` two of its members, as a curation wants
-them (`scoring.py`): texts → numbers in [0, 1], 1 for what is surely worth keeping.
+A folder holds the whole:  `load` is the vote, `quality` and `safety` two of its members, as a curation wants them
+(`scoring.py`): texts → numbers in [0, 1], 1 for what is surely worth keeping. Every number depends on its text alone.
 
-Every number depends on its text alone. D texts, M members.
+D texts, M members.
 """
 
 import json
@@ -21,152 +19,59 @@ from typing import Any
 
 import numpy as np
 
-from qianwen.data.calibrate import Platt, Vote, fit_platt, fit_vote, script_of
-from qianwen.data.counts import Batch
-from qianwen.data.linear import Linear, fit, fit_dense, grams
-from qianwen.data.perplexity import NgramModel, fit_ngrams
+from qianwen.data.calibrate import Platt, Vote, fit_platt, fit_vote
+from qianwen.data.linear import Linear
+from qianwen.data.members import GOOD, LABELS, LOW, MEMBERS, UNFIT, Members, Perplexity, fit_members
+from qianwen.data.perplexity import NgramModel
 from qianwen.data.pipeline import chance
 from qianwen.data.scoring import Scorer
-from qianwen.data.words import by_size
 from qianwen.runtime.atomic import atomic_folder, verify_folder
 from qianwen.runtime.errors import ConfigError, DataError
 from qianwen.runtime.language import tr
 
-GOOD, LOW, UNFIT = "good", "low", "unfit"
-MEMBERS = ("rules", "quality", "safety", "perplexity")
-CALIBRATION = 0.2  # share of the labelled texts
-WINDOW = 64  # words; the safety of a text is that of its worst window
 FILTER = "filter.json"
-Perplexity = Callable[[list[str]], Sequence[float]]
-"""Nats a word, or a token, of each text: what takes the place of the n-gram model."""
+LEAST = 20  # texts of a label, below which nothing is learned
+FOLD = 16_000  # texts that teach the members of a fold, at most
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """The members and their vote. `perplexity` replaces the n-gram model where it is given."""
+    """The members, what their scores mean, and their vote."""
 
-    rules: np.ndarray
-    quality: Linear
-    safety: Linear
-    ngrams: NgramModel
+    members: Members
     platt: tuple[Platt, ...]
     vote: Vote
     languages: tuple[str, ...]
-    perplexity: Perplexity | None = None
 
     def logits(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """Log-odds that each text is to be dropped, of each member [D, M] and of the vote [D]."""
-        each, group = self._scores(texts)
-        calibrated = np.stack([one.logits(each[:, m], group) for m, one in enumerate(self.platt)], axis=1)
-        return calibrated, self.vote.logits(calibrated, group)
-
-    def _scores(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        parts = [self._batch_scores(batch) for batch in by_size(texts)]
-        if not parts:
-            return np.zeros((0, len(MEMBERS))), np.zeros(0, dtype=np.int64)
-        return np.concatenate([scores for scores, _ in parts]), np.concatenate([group for _, group in parts])
-
-    def _batch_scores(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        batch = _batch(texts)
-        usual = np.asarray(self.perplexity(texts), dtype=float) if self.perplexity else self.ngrams.surprise(batch)
-        rules = traits(batch) @ self.rules[:-1] + self.rules[-1]
-        found = grams(batch)
-        scores = [rules, self.quality.scores(batch, found), self.safety.scores(batch, found), usual]
-        return np.stack(scores, axis=1), script_of(batch)
+        scores, script = self.members.scores(texts)
+        each = np.stack([one.logits(scores[:, number], script) for number, one in enumerate(self.platt)], axis=1)
+        return each, self.vote.logits(each, script)
 
     def save(self, folder: Path) -> None:
         """Write the folder. Weights are kept to 16 bits: their rounding is far below what labels say."""
+        members = self.members
+        arrays = {
+            "rules": members.rules,
+            "quality": members.quality.weights.astype(np.float16),
+            "safety": members.safety.weights.astype(np.float16),
+            "platt": np.stack([one.lines for one in self.platt]),
+            "vote": self.vote.weights,
+            "vote_bias": self.vote.bias,
+        } | {f"counts_{n}": counts for n, counts in enumerate(members.ngrams.counts)}
+        facts = {
+            "members": MEMBERS,
+            "languages": self.languages,
+            "quality_bias": members.quality.bias,
+            "safety_bias": members.safety.bias,
+            "window": members.safety.window,
+            "total": members.ngrams.total,
+        }
         with atomic_folder(folder) as temporary:
-            arrays = {
-                "rules": self.rules,
-                "quality": self.quality.weights.astype(np.float16),
-                "safety": self.safety.weights.astype(np.float16),
-                "platt": np.stack([one.lines for one in self.platt]),
-                "vote": self.vote.weights,
-                "vote_bias": self.vote.bias,
-            } | {f"counts_{n}": counts for n, counts in enumerate(self.ngrams.counts)}
             for name, array in arrays.items():
                 np.save(temporary / f"{name}.npy", array)
-            facts = {
-                "members": MEMBERS, "languages": self.languages, "quality_bias": self.quality.bias,
-                "safety_bias": self.safety.bias, "window": self.safety.window, "total": self.ngrams.total,
-            }  # fmt: skip
             (temporary / FILTER).write_text(json.dumps(facts, indent=1), encoding="utf-8")
-
-
-def traits(batch: Batch) -> np.ndarray:
-    """What the published rules count, as shares and logarithms [D, 2F]; the second half is of scripts without spaces.
-
-    Length stays out: the shortest texts are not the worst, they are those of which least is known.
-    """
-    ink, words, lines = batch.num_ink, batch.num_words, batch.num_lines
-    by_line = batch.by_line
-    ends = batch.are("terminal")[batch.line_end - 1]
-    repeated = by_line(batch.line_length * batch.repeated_lines)
-    columns = [
-        np.log1p(batch.share(batch.num_letters, words)),
-        batch.share(batch.per_document(batch.are("letter")), ink),
-        batch.share(batch.per_document(batch.are("digit")), ink),
-        batch.share(batch.per_document(batch.are("curly")), ink),
-        np.log1p(100 * batch.share(batch.per_document(batch.codes == ord("#")), ink)),
-        np.log1p(100 * batch.share(batch.per_document(batch.are("sentence")), ink)),
-        np.log1p(100 * batch.share(batch.per_document(batch.are("chinese mark")), ink)),
-        batch.share(batch.per_document(batch.are("chinese stop")), np.maximum(words, 1)),
-        batch.share(by_line(ends), lines),
-        batch.share(by_line(batch.are("bullet")[batch.line_start]), lines),
-        np.log1p(batch.share(by_line(batch.line_length), lines)),
-        batch.share(repeated, by_line(batch.line_length)),
-        batch.share(by_line(batch.line_length < 30), lines),
-        np.log1p(100 * batch.share(batch.per_document(batch.codes == 0xFFFD), ink)),
-    ]
-    found = np.stack(columns, axis=1).astype(np.float64)
-    unspaced = script_of(batch)[:, None] == 1
-    return np.concatenate([np.where(unspaced, 0, found), np.where(unspaced, found, 0), unspaced], axis=1)
-
-
-def train(
-    texts: list[str], labels: Sequence[str], languages: Sequence[str], perplexity: Perplexity | None = None
-) -> Ensemble:
-    """Fit members, calibration and vote. Raises DataError for an unknown label, or one of which there are too few."""
-    label = np.array(labels)
-    for name in (GOOD, LOW, UNFIT):
-        if (label == name).sum() < 20:
-            raise DataError(
-                tr("{count} texts are labelled {name}: a filter needs 20", count=(label == name).sum(), name=name)
-            )
-    if strange := set(labels) - {GOOD, LOW, UNFIT}:
-        raise DataError(tr("{label} is no label: there are good, low and unfit", label=min(strange)))
-    apart = np.array([chance(text, "calibrate") < CALIBRATION for text in texts])
-
-    def some(chosen: np.ndarray) -> list[str]:
-        return [texts[number] for number in np.flatnonzero(chosen)]
-
-    judged = ~apart & (label != UNFIT)  # unfit prose may be well written
-    quality = fit(some(judged), label[judged] == LOW)
-    safety = fit(some(~apart), label[~apart] == UNFIT, window=WINDOW)
-    dense = np.concatenate([traits(_batch(batch)) for batch in by_size(some(judged))])
-    ensemble = Ensemble(
-        rules=fit_dense(dense, label[judged] == LOW), quality=quality, safety=safety,
-        ngrams=fit_ngrams(some(~apart & (label == GOOD))), platt=(), vote=Vote(np.zeros((2, 4)), np.zeros(2)),
-        languages=tuple(sorted(set(languages))), perplexity=perplexity,
-    )  # fmt: skip
-    return _calibrated(ensemble, some(apart), label[apart])
-
-
-def _calibrated(ensemble: Ensemble, texts: list[str], label: np.ndarray) -> Ensemble:
-    """The ensemble with calibration and vote fitted to texts its members did not see."""
-    scores, group = ensemble._scores(texts)
-    platt, each = [], []
-    for number, name in enumerate(MEMBERS):
-        judged = label != UNFIT if name != "safety" else np.ones(len(label), dtype=bool)
-        wanted = label == UNFIT if name == "safety" else label == LOW
-        platt.append(fit_platt(scores[judged, number], wanted[judged], group[judged]))
-        each.append(platt[-1].logits(scores[:, number], group))
-    vote = fit_vote(np.stack(each, axis=1), label != GOOD, group)
-    fields = {
-        name: getattr(ensemble, name) for name in ("rules", "quality", "safety", "ngrams", "languages", "perplexity")
-    }
-    return Ensemble(**fields, platt=tuple(platt), vote=vote)
 
 
 def open_ensemble(folder: str | Path, perplexity: Perplexity | None = None) -> Ensemble:
@@ -177,20 +82,80 @@ def open_ensemble(folder: str | Path, perplexity: Perplexity | None = None) -> E
     verify_folder(path)
     facts: dict[str, Any] = json.loads((path / FILTER).read_text(encoding="utf-8"))
     array = {file.stem: np.load(file) for file in path.glob("*.npy")}
-    return Ensemble(
+    members = Members(
         rules=array["rules"],
         quality=Linear(array["quality"].astype(np.float32), facts["quality_bias"]),
         safety=Linear(array["safety"].astype(np.float32), facts["safety_bias"], facts["window"]),
         ngrams=NgramModel(tuple(array[f"counts_{n}"] for n in range(3)), facts["total"]),
-        platt=tuple(Platt(lines) for lines in array["platt"]),
-        vote=Vote(array["vote"], array["vote_bias"]),
-        languages=tuple(facts["languages"]),
         perplexity=perplexity,
     )
+    platt = tuple(Platt(lines) for lines in array["platt"])
+    return Ensemble(members, platt, Vote(array["vote"], array["vote_bias"]), tuple(facts["languages"]))
+
+
+# ---- fitting -----------------------------------------------------------------------------------------------------
+
+
+def train(rows: Sequence[dict[str, str]], perplexity: Perplexity | None = None) -> Ensemble:
+    """Fit members, calibration and vote to rows of {"text", "label", "lang", "source"}.
+
+    Raises DataError for an unknown label, or one of which there are too few.
+    """
+    texts, label = [row["text"] for row in rows], np.array([row["label"] for row in rows])
+    for name in LABELS:
+        if (count := int((label == name).sum())) < LEAST:
+            raise DataError(
+                tr("{count} texts are labelled {name}: a filter needs {least}", count=count, name=name, least=LEAST)
+            )
+    if strange := set(label) - set(LABELS):
+        raise DataError(tr("{label} is no label: there are good, low and unfit", label=min(strange)))
+    fold = _folds(rows, label)
+    scores, script = np.zeros((len(rows), len(MEMBERS))), np.zeros(len(rows), dtype=np.int64)
+    for number in (0, 1):
+        teach, judge = _thinned(np.flatnonzero(fold != number), texts), np.flatnonzero(fold == number)
+        members = fit_members([texts[one] for one in teach], label[teach], perplexity)
+        scores[judge], script[judge] = members.scores([texts[one] for one in judge])
+    languages = tuple(sorted({row["lang"] for row in rows}))
+    return _weighed(fit_members(texts, label, perplexity), scores, script, label, languages)
+
+
+def _folds(rows: Sequence[dict[str, str]], label: np.ndarray) -> np.ndarray:
+    """0 or 1 for each text: by source, half of those of each language and label; by text where one has too few [D]."""
+    keys = sorted({(row["lang"], row["label"], row["source"]) for row in rows})
+    side: dict[tuple[str, str], int] = {}
+    for lang, name, source in keys:
+        there = [side[one[0], one[2]] for one in keys if one[:2] == (lang, name) and (one[0], one[2]) in side]
+        side.setdefault((lang, source), int(2 * sum(there) < len(there)))
+    fold = np.array([side[row["lang"], row["source"]] for row in rows])
+    if all((label[fold == half] == name).sum() >= LEAST for half in (0, 1) for name in LABELS):
+        return fold
+    return np.array([int(chance(row["text"], "fold") < 0.5) for row in rows])
+
+
+def _thinned(chosen: np.ndarray, texts: Sequence[str]) -> np.ndarray:
+    """At most about FOLD of the texts, chosen by hash."""
+    share = FOLD / max(len(chosen), 1)
+    return chosen if share >= 1 else np.array([one for one in chosen if chance(texts[one], "teach") < share])
+
+
+def _weighed(
+    members: Members, scores: np.ndarray, script: np.ndarray, label: np.ndarray, languages: tuple[str, ...]
+) -> Ensemble:
+    """The members with calibration and vote, fitted to scores of texts whose sources the scorers did not see."""
+    platt, each = [], []
+    for number, name in enumerate(MEMBERS):
+        judged = label != UNFIT if name != "safety" else np.ones(len(label), dtype=bool)
+        wanted = label == (UNFIT if name == "safety" else LOW)
+        platt.append(fit_platt(scores[judged, number], wanted[judged], script[judged]))
+        each.append(platt[-1].logits(scores[:, number], script))
+    return Ensemble(members, tuple(platt), fit_vote(np.stack(each, axis=1), label != GOOD, script), languages)
+
+
+# ---- as a curation wants them ------------------------------------------------------------------------------------
 
 
 def load(folder: str) -> Callable[[list[str]], list[float]]:
-    """The vote, as a curation wants it."""
+    """The vote."""
     ensemble = open_ensemble(folder)
     return lambda texts: _worth(ensemble.logits(texts)[1])
 
@@ -223,8 +188,3 @@ def _member(folder: str, name: str) -> Callable[[list[str]], list[float]]:
 
 def _worth(logits: np.ndarray) -> list[float]:
     return (1 / (1 + np.exp(np.clip(logits, -30, 30)))).tolist()
-
-
-def _batch(texts: list[str]) -> Batch:
-    """Without language and kind, which only rules ask for."""
-    return Batch(texts, ["und"] * len(texts), ["text"] * len(texts))

@@ -7,7 +7,8 @@ import pytest
 
 from qianwen.data import scorers
 from qianwen.data.filter_report import Judged, write_report
-from qianwen.data.scorers import MEMBERS, as_scorer, load, open_ensemble, quality, safety, train
+from qianwen.data.members import MEMBERS
+from qianwen.data.scorers import as_scorer, load, open_ensemble, quality, safety, train
 from qianwen.runtime.errors import CheckpointError, ConfigError, DataError
 
 GENERATOR = np.random.default_rng(0)
@@ -39,8 +40,7 @@ def rows(count: int, source: str) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def ensemble() -> scorers.Ensemble:
-    learned = rows(80, "learned")
-    return train(*([row[key] for row in learned] for key in ("text", "label", "lang")))
+    return train(rows(80, "learned"))
 
 
 UNSEEN = rows(40, "unseen")
@@ -97,7 +97,7 @@ def test_a_transformers_perplexity_takes_the_ngrams_place() -> None:
         asked.append(len(texts))
         return [float("lol" in text) for text in texts]
 
-    found = train(*([row[key] for row in learned] for key in ("text", "label", "lang")), perplexity=nats)
+    found = train(learned, perplexity=nats)
     before = sum(asked)
     found.logits([row["text"] for row in UNSEEN[:6]])
     assert sum(asked) == before + 6
@@ -105,11 +105,10 @@ def test_a_transformers_perplexity_takes_the_ngrams_place() -> None:
 
 def test_labels_are_checked() -> None:
     learned = rows(40, "x")
-    texts, langs = [row["text"] for row in learned], [row["lang"] for row in learned]
     with pytest.raises(DataError, match="nice is no label"):
-        train(texts, ["nice", *[row["label"] for row in learned][1:]], langs)
+        train([{**learned[0], "label": "nice"}, *learned[1:]])
     with pytest.raises(DataError, match="0 texts are labelled unfit"):
-        train(texts, ["low" if row["label"] == "unfit" else row["label"] for row in learned], langs)
+        train([{**row, "label": "low"} if row["label"] == "unfit" else row for row in learned])
 
 
 def test_the_report_shows_what_each_drops(ensemble: scorers.Ensemble, tmp_path: Path) -> None:
