@@ -35,7 +35,7 @@ from qianwen.data.pipeline import folder_hash, stage
 from qianwen.data.scoring import Scorer
 from qianwen.data.screen import KEY_COLUMNS, CurateConfig, screen_part
 from qianwen.data.words import Texts, by_size
-from qianwen.runtime.errors import DataError
+from qianwen.runtime.errors import ConfigError, DataError
 from qianwen.runtime.files import atomic_file, atomic_folder, lock
 from qianwen.runtime.language import tr
 from qianwen.runtime.log import progress
@@ -52,8 +52,10 @@ def curate(
     workers: int | None = None,
 ) -> dict[str, Any]:
     """Fill `output` and return the counts. Raises DataError when nothing can be read, or nothing is left."""
+    _check_apart(inputs, output)
+    texts = list(benchmark_texts(benchmarks))
     for scorer in scorers:
-        scorer.load()  # what is wrong with it is said before hours of reading
+        scorer.load()  # as with benchmarks, what is wrong is said before hours of reading
     work = output / "work"
     with lock(work):
         parts = plan(list(inputs))
@@ -63,7 +65,6 @@ def curate(
         settings = {"screened": hashes, "near": dataclasses.asdict(config.near)}
         stage(marks, settings, lambda folder: _find_duplicates(screened, folder, config.near, workers))
         tests = work / "benchmarks"
-        texts = list(benchmark_texts(benchmarks))
         stage(tests, {"texts": _texts_hash(texts)}, lambda folder: _index(texts, folder))
         passed = _filters(config, scorers, texts)
         settings = {"passed": passed, "scorers": [dataclasses.asdict(scorer) for scorer in scorers]}
@@ -75,6 +76,16 @@ def curate(
     if not counts["kept"]["documents"]:
         raise DataError(tr("{output}: nothing is left; see counts.json for the reasons", output=output))
     return counts
+
+
+def _check_apart(inputs: Sequence[str], output: Path) -> None:
+    """Raises ConfigError when the result would be read as input by the next run."""
+    for path in inputs:
+        if not engine.is_remote(path) and output.resolve().is_relative_to(Path(path).resolve()):
+            message = tr(
+                "{output} lies inside {path}, which is read: name a folder elsewhere", output=output, path=path
+            )
+            raise ConfigError(message)
 
 
 def _screened(parts: list, work: Path, config: CurateConfig, blocked: list[str], workers: int | None) -> list[Path]:

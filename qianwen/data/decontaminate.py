@@ -13,6 +13,7 @@ Not here: paraphrases and translations.
 
 import csv
 import io
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +99,7 @@ def benchmark_texts(paths: Sequence[str]) -> Iterator[tuple[str, str, str]]:
     """
     for path in paths:
         for found in engine.listing(path):
-            with engine.local_copy(found.path, Path(".")) as file:
+            with engine.local_copy(found.path, Path(tempfile.gettempdir())) as file:
                 for number, text in _texts_of(file):
                     yield found.name, f"{found.name}:{number}", text
 

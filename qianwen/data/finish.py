@@ -61,8 +61,7 @@ class _LastPass:
         first = np.load(marks / "first.npy")
         here = slice(first[task["number"]], first[task["number"] + 1])
         self.how, self.stays = (np.load(marks / f"{name}.npy", mmap_mode="r")[here] for name in ("how", "stays"))
-        sources = parquet.read_table(marks / "sources.parquet").to_pydict()
-        self.source_of = dict(zip(sources["document"], sources["source"], strict=True))
+        self.source_of = _sources(marks, np.unique(self.stays[self.how != 0]))
         self.benchmarks = Benchmarks.load(tests)
         self.names = json.loads((tests / "names.json").read_text(encoding="utf-8"))
         self.passed = task["settings"]["passed"]
@@ -118,6 +117,13 @@ class _LastPass:
         reasons = Counter(f"{row['stage']} {row['reason']}" for row in self.dropped)
         found = {"hits": sorted(self.hits.items()), "dropped": dict(sorted(reasons.items())), "left": self.left_by}
         return found | {"scorers": self.seen}
+
+
+def _sources(marks: Path, documents: np.ndarray) -> dict[int, str]:
+    """The source of some documents that were kept for others, by their number; they are sorted, as the file is."""
+    table = parquet.read_table(marks / "sources.parquet")
+    rows = np.searchsorted(table["document"].to_numpy(), documents)
+    return dict(zip(documents.tolist(), table["source"].take(pa.array(rows)).to_pylist(), strict=True))
 
 
 def _hits(table: pa.Table, benchmarks: Benchmarks) -> np.ndarray:

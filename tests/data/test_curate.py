@@ -188,6 +188,17 @@ def test_licences_and_the_blocklist_hold_for_every_record(tmp_path: Path) -> Non
     assert 'license: ["CC0-1.0"]' in card and "on the blocklist" in card and "duplicates 0.8" in card
 
 
+def test_what_is_wrong_is_said_before_anything_is_read(inputs: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="lies inside"):
+        curate([str(inputs)], inputs / "out", CurateConfig(), workers=1)
+    with pytest.raises(DataError, match="no such file"):
+        curate([str(inputs)], tmp_path / "out", CurateConfig(), benchmarks=["none.jsonl"], workers=1)
+    wrong = Scorer(name="none", function="no_such_module:f")
+    with pytest.raises(ConfigError, match="no_such_module"):
+        curate([str(inputs)], tmp_path / "out", CurateConfig(), scorers=[wrong], workers=1)
+    assert not (tmp_path / "out").exists() and not (inputs / "out").exists()
+
+
 def mentions_of(word: str):
     """A scorer: 0.1 for texts that hold the word, 0.9 for the others."""
     return lambda given: [0.1 if word in text else 0.9 for text in given]
