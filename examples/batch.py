@@ -7,7 +7,7 @@ import sys
 
 from qianwen.engine.llm import LLM
 from qianwen.engine.params import SamplingParams
-from qianwen.engine.scoring import embed_batch, loglikelihoods
+from qianwen.engine.scoring import embed, loglikelihoods
 
 llm = LLM.load(sys.argv[1] if len(sys.argv) > 1 else "runs/demo")
 
@@ -31,5 +31,5 @@ for choice, score in zip(choices, loglikelihoods(llm, [(question, encode(c)) for
     print(f"{choice!r}: log p = {score.total:.2f}")
 
 # Texts as vectors of length 1; their product is their likeness.
-vectors = embed_batch(llm.engine, [encode(text) for text in ("a small dog", "a little dog", "x = 3")], "mean")
+vectors = embed(llm, [encode(text) for text in ("a small dog", "a little dog", "x = 3")], "mean")
 print((vectors @ vectors.T).round(2))

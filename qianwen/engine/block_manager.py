@@ -41,7 +41,7 @@ class BlockManager:
 
     def match_prefix(self, seq: Sequence) -> list[int]:
         """Blocks that already hold the beginning of `seq`; its last token is always left to compute."""
-        if not self.prefix_caching:
+        if not self.prefix_caching or seq.pooling == "mean":  # which needs the states of all tokens
             return []
         limit = seq.num_tokens - 1 if seq.score_from is None else min(seq.num_tokens, max(seq.score_from, 1)) - 1
         self._extend_hashes(seq, seq.num_tokens)

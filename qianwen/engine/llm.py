@@ -19,6 +19,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from qianwen.chat.chatml import render
 from qianwen.chat.functions import ReActCallReader, ToolCallReader, call_reader, function_format, function_stop
 from qianwen.chat.messages import FunctionSpec, Message
@@ -26,6 +28,7 @@ from qianwen.chat.model import Delta, FinishReason, Usage
 from qianwen.engine.llm_engine import EngineConfig, LLMEngine, Output
 from qianwen.engine.params import SamplingParams
 from qianwen.engine.sampling import TokenLogprob
+from qianwen.engine.sequence import Pooling
 from qianwen.model.adapter import is_adapter
 from qianwen.model.transformer import Qwen
 from qianwen.quantize.load import Bits, find_model, load_model
@@ -53,6 +56,7 @@ class RequestOutput:
     outputs: list[CompletionOutput]
     usage: Usage
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
+    embedding: np.ndarray | None = None
 
     @property
     def text(self) -> str:
@@ -67,6 +71,7 @@ class RequestOutput:
         answer.logprobs += output.logprobs
         answer.finish_reason = output.finish_reason
         self.prompt_logprobs += output.prompt_logprobs
+        self.embedding = output.embedding if self.embedding is None else self.embedding
         completion = sum(len(other.token_ids) for other in self.outputs)
         self.usage = Usage(output.usage.prompt_tokens, completion, output.usage.cached_tokens)
 
@@ -140,12 +145,15 @@ class LLM:
         salt: str = "",
         score_from: int | None = None,
         adapter: str = "",
+        pooling: Pooling | None = None,
     ) -> Stream:
         """Start a request at once; iterate over its pieces, or ask for its `result`."""
         ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
         params = params or self.defaults
         with self._lock:
-            request_id = self.engine.add_request(ids, params, salt=salt, score_from=score_from, adapter=adapter)
+            request_id = self.engine.add_request(
+                ids, params, salt=salt, score_from=score_from, adapter=adapter, pooling=pooling
+            )
             self._queues[request_id] = deque()
         return Stream(self, request_id, ids, params.n)
 

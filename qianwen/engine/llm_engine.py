@@ -26,7 +26,7 @@ from qianwen.engine.model_runner import ModelRunner
 from qianwen.engine.params import SamplingParams
 from qianwen.engine.sampling import Sampler, TokenLogprob, token_logprob
 from qianwen.engine.scheduler import Chunk, Scheduler
-from qianwen.engine.sequence import Sequence, Status
+from qianwen.engine.sequence import Pooling, Sequence, Status
 from qianwen.engine.speculate import DraftModel, PromptLookup, Speculator, can_guess, verify
 from qianwen.model.adapter_bank import AdapterBank
 from qianwen.model.int8_cache import Int8PagedCache, key_biases
@@ -73,6 +73,7 @@ class Output:
     logprobs: tuple[TokenLogprob, ...] = ()
     finish_reason: FinishReason | None = None
     prompt_logprobs: tuple[TokenLogprob, ...] = ()
+    embedding: np.ndarray | None = None  # [H], of length 1
 
 
 def _attention_kernel(weight: Tensor) -> AttentionKernel | None:
@@ -104,6 +105,10 @@ def _invariant_tile(model: Qwen, has_kernel: bool) -> int:
     """Rows that every forward must have for bits that depend on a row alone; 0 where all kernels see to that."""
     is_packed = not any(isinstance(module, nn.Linear) for module in model.modules())
     return 0 if has_kernel and is_packed else INVARIANT_TILE
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return (vector / max(float(np.linalg.norm(vector)), 1e-12)).astype(np.float32)
 
 
 class LLMEngine:
@@ -160,11 +165,13 @@ class LLMEngine:
         salt: str = "",
         score_from: int | None = None,
         adapter: str = "",
+        pooling: Pooling | None = None,
     ) -> str:
         """Queue a prompt and return its id.
 
         Only requests with the same `salt` and `adapter` share cached prompts. With `score_from`, the log-probabilities
-        of the prompt's tokens from that one on are reported (the first has none). RequestError if it cannot be served.
+        of the prompt's tokens from that one on are reported (the first has none); with `pooling`, its embedding.
+        RequestError if it cannot be served.
         """
         ids = list(prompt_ids)
         self.check(ids, params)
@@ -187,6 +194,7 @@ class LLMEngine:
                 adapter=adapter,
                 alpha=alpha,
                 score_from=score_from if index == 0 else None,
+                pooling=pooling if index == 0 else None,
             )
             for index in range(params.n)
         ]
@@ -270,7 +278,8 @@ class LLMEngine:
             self._finish(seq, reason)
         usage = Usage(seq.num_prompt_tokens, seq.num_output_tokens, seq.num_cached_tokens)
         scored = tuple(seq.prompt_logprobs) if reason else ()
-        return Output(seq.request_id, seq.index, text, tuple(tokens), usage, tuple(logprobs), reason, scored)
+        vector = _unit(seq.pooled) if reason and seq.pooled is not None else None
+        return Output(seq.request_id, seq.index, text, tuple(tokens), usage, tuple(logprobs), reason, scored, vector)
 
     def _choose(self, seq: Sequence, rows: np.ndarray) -> list[tuple[int, np.ndarray]]:
         """Each next token with the scores it was chosen from; none for a request that only wants its prompt scored."""

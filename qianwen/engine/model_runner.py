@@ -45,6 +45,8 @@ class ModelRunner:
             for chunk, end in zip(chunks, ends, strict=True):
                 if chunk.seq.score_from is not None:
                     self._score_prompt(chunk, hidden[end - chunk.num_tokens : end])
+                if chunk.seq.pooling is not None:
+                    _pool(chunk, hidden[end - chunk.num_tokens : end].float().cpu().numpy())
             counts = [chunk.num_rows for chunk in chunks]
             rows = np.concatenate([np.arange(end - count, end) for end, count in zip(ends, counts, strict=True)])
             if not len(rows):
@@ -53,17 +55,6 @@ class ModelRunner:
                 hidden = hidden[torch.from_numpy(rows).to(self.device)]
             scores = self.scores(hidden)
         return np.split(scores, np.cumsum(counts)[:-1])
-
-    def read(self, texts: list[list[int]], adapter: str = "") -> list[np.ndarray]:
-        """Final hidden states [n, H] of whole texts, packed into one row, past the cache."""
-        lengths = [len(text) for text in texts]
-        ids = torch.tensor([[token for text in texts for token in text]], device=self.device)
-        positions = torch.cat([torch.arange(length) for length in lengths]).unsqueeze(0).to(self.device)
-        if self.bank is not None:
-            self.bank.begin([adapter], [sum(lengths)])
-        with torch.inference_mode(), _evaluating(self.model):
-            hidden = self.model(ids, positions)[0].float().cpu()
-        return [states.numpy() for states in hidden.split(lengths)]
 
     def scores(self, hidden: Tensor) -> np.ndarray:
         """hidden [R, H] → scores [R, V] in fp32."""
@@ -109,6 +100,16 @@ class ModelRunner:
             self.bank.begin([chunk.seq.adapter for chunk in chunks], [chunk.num_tokens for chunk in chunks])
         input_ids = torch.tensor(ids + [0] * padding).unsqueeze(0).to(self.device)
         return self.model(input_ids, torch.from_numpy(positions).unsqueeze(0).to(self.device), self.cache)[0]
+
+
+def _pool(chunk: Chunk, states: np.ndarray) -> None:
+    """Take the states [T, H] of a prompt's tokens into its embedding; one that gave way begins anew."""
+    seq = chunk.seq
+    if seq.pooling == "last":
+        seq.pooled = states[-1]
+    else:
+        total = states.sum(axis=0, dtype=np.float64)
+        seq.pooled = total if chunk.start == 0 or seq.pooled is None else seq.pooled + total
 
 
 @contextmanager

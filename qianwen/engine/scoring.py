@@ -2,27 +2,21 @@
 
     log p(continuation | context) = Σ log p(token | all before it)
 
-Likelihoods run through the engine like any request: questions that share a few-shot prompt share its blocks, and only
-the states that foretell the continuation go through the head. An embedding is the last token's hidden state or the
-mean of all, of length 1.
+Both run through the engine like any request: questions that share a few-shot prompt share its blocks, and only the
+states that foretell the continuation go through the head. An embedding is the last token's hidden state or the mean of
+all, of length 1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from qianwen.engine.llm import LLM
-from qianwen.engine.llm_engine import LLMEngine
 from qianwen.engine.params import SamplingParams
-from qianwen.runtime.errors import RequestError
-from qianwen.runtime.language import tr
-
-Pooling = Literal["last", "mean"]
-PACKED_TOKENS = 2048  # of several texts in one forward
+from qianwen.engine.sequence import Pooling
 
 
 @dataclass(frozen=True)
@@ -52,35 +46,8 @@ def loglikelihoods(llm: LLM, pairs: Sequence[tuple[Sequence[int], Sequence[int]]
     return likelihoods
 
 
-def embed(engine: LLMEngine, ids: Sequence[int], pooling: Pooling = "last", adapter: str = "") -> np.ndarray:
-    """The embedding [H] of one text of token ids."""
-    return embed_batch(engine, [ids], pooling, adapter)[0]
-
-
-def embed_batch(
-    engine: LLMEngine, texts: Sequence[Sequence[int]], pooling: Pooling = "last", adapter: str = ""
-) -> np.ndarray:
-    """Embeddings [N, H] of texts of token ids, packed into as few forwards as keep memory small."""
-    vectors = []
-    for batch in _batches(engine, texts):
-        for states in engine.runner.read(batch, adapter):
-            vector = states[-1] if pooling == "last" else states.mean(axis=0)
-            vectors.append(vector / max(float(np.linalg.norm(vector)), 1e-12))
-    return np.stack(vectors)
-
-
-def _batches(engine: LLMEngine, texts: Sequence[Sequence[int]]) -> Iterator[list[list[int]]]:
-    batch: list[list[int]] = []
-    for text in texts:
-        if not 0 < len(text) <= engine.max_model_len:
-            raise RequestError(
-                tr("A text to embed has {count} tokens; 1 to {size} fit.", count=len(text), size=engine.max_model_len),
-                param="input",
-                code="context_length_exceeded" if text else None,
-            )
-        if batch and sum(map(len, batch)) + len(text) > PACKED_TOKENS:
-            yield batch
-            batch = []
-        batch.append(list(text))
-    if batch:
-        yield batch
+def embed(llm: LLM, texts: Sequence[Sequence[int]], pooling: Pooling = "last", *, adapter: str = "") -> np.ndarray:
+    """Embeddings [N, H] of texts of token ids, each of length 1."""
+    params = SamplingParams(max_tokens=0)
+    streams = [llm.stream(text, params, adapter=adapter, pooling=pooling) for text in texts]
+    return np.stack([stream.result().embedding for stream in streams])  # type: ignore[misc]  # pooling was asked for

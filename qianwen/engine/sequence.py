@@ -11,11 +11,16 @@ from __future__ import annotations
 from collections.abc import Sequence as Ids
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import Literal
+
+import numpy as np
 
 from qianwen.chat.model import FinishReason
 from qianwen.engine.detokenize import Detokenizer
 from qianwen.engine.params import SamplingParams
 from qianwen.engine.sampling import Distribution, Sampler, TokenLogprob
+
+Pooling = Literal["last", "mean"]
 
 
 class Status(Enum):
@@ -40,6 +45,7 @@ class Sequence:
     adapter: str = ""  # whose changes of the weights it is computed with; empty: none
     alpha: int = 1  # stretch of the rotary base, fixed by the prompt's length
     score_from: int | None = None  # report log-probabilities of the prompt's tokens from this one on
+    pooling: Pooling | None = None  # report one state of the prompt: its last token's, or the mean
     num_computed_tokens: int = 0
     num_cached_tokens: int = 0  # of the prompt, found in the cache when it first ran
     block_table: list[int] = field(default_factory=list)
@@ -49,6 +55,7 @@ class Sequence:
     status: Status = Status.WAITING
     finish_reason: FinishReason | None = None
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
+    pooled: np.ndarray | None = None  # [H], the last state or the sum so far
 
     def __post_init__(self) -> None:
         self.num_prompt_tokens = len(self.token_ids)

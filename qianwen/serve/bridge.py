@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from qianwen.engine.llm_engine import LLMEngine, Output
 from qianwen.engine.params import SamplingParams
+from qianwen.engine.sequence import Pooling
 from qianwen.runtime.errors import QianwenError, RequestError
 from qianwen.runtime.language import tr
 from qianwen.serve.fault import log_fault
@@ -68,6 +69,7 @@ class Bridge:
         salt: str = "",
         score_from: int | None = None,
         adapter: str = "",
+        pooling: Pooling | None = None,
     ) -> AsyncIterator[Output]:
         """The pieces of all `params.n` answers to a prompt, until each has its finish reason."""
         mailbox = _Mailbox(params.n)
@@ -75,7 +77,9 @@ class Bridge:
         def start() -> str:
             if self.failure is not None:
                 raise self._broken()
-            request_id = self.engine.add_request(prompt_ids, params, salt=salt, score_from=score_from, adapter=adapter)
+            request_id = self.engine.add_request(
+                prompt_ids, params, salt=salt, score_from=score_from, adapter=adapter, pooling=pooling
+            )
             self._mailboxes[request_id] = mailbox
             return request_id
 

@@ -27,7 +27,7 @@ from qianwen.chat.model import Usage
 from qianwen.engine.constrain import Grammar, call_grammar, json_grammar
 from qianwen.engine.llm_engine import Output
 from qianwen.engine.params import SamplingParams
-from qianwen.engine.scoring import Pooling, embed
+from qianwen.engine.sequence import Pooling
 from qianwen.runtime.errors import QianwenError, RequestError
 from qianwen.runtime.language import tr
 from qianwen.serve import protocol
@@ -292,7 +292,7 @@ def chat_routes(service: Service) -> APIRouter:
             answer_limit(len(prompt), 0, served.context)
             served.bridge.engine.check(prompt, SamplingParams(max_tokens=0))
         with service.admission.admit(http.scope["key"], sum(map(len, prompts))):
-            vectors = await while_present(http, _embed(served, prompts, request.pooling))
+            vectors = await while_present(http, _embed(served, prompts, request.pooling, http.scope["key"].name))
         num_tokens = sum(map(len, prompts))
         usage = {"prompt_tokens": num_tokens, "total_tokens": num_tokens}
         service.book(http.scope["key"], {**usage, "completion_tokens": 0}, served.name)
@@ -323,9 +323,17 @@ def chat_routes(service: Service) -> APIRouter:
     return router
 
 
-async def _embed(served: Served, prompts: list[list[int]], pooling: Pooling) -> list[np.ndarray]:
-    bridge = served.bridge
-    return [await bridge.call(lambda ids=ids: embed(bridge.engine, ids, pooling, served.adapter)) for ids in prompts]
+async def _embed(served: Served, prompts: list[list[int]], pooling: Pooling, salt: str) -> list[np.ndarray]:
+    """Like any prompt, in pieces between the steps of others' answers."""
+    params = SamplingParams(max_tokens=0)
+
+    async def one(ids: list[int]) -> np.ndarray:
+        request = served.bridge.generate(ids, params, salt=salt, adapter=served.adapter, pooling=pooling)
+        [output] = [output async for output in request]
+        assert output.embedding is not None
+        return output.embedding
+
+    return await asyncio.gather(*map(one, prompts))
 
 
 def _written(vector: np.ndarray, encoding: str) -> list[float] | str:

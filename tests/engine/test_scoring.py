@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from qianwen.engine.scoring import embed, embed_batch, loglikelihoods
+from qianwen.engine.params import SamplingParams
+from qianwen.engine.scoring import embed, loglikelihoods
 from qianwen.runtime.errors import RequestError
 
 
@@ -22,21 +23,33 @@ def test_likelihoods_are_those_of_the_full_forward(make_llm, model, tokenizer, g
     assert [likelihood.is_greedy for likelihood in got][:3] == [False, False, True]
 
 
-def test_embeddings_do_not_depend_on_their_neighbours(llm, model):
-    texts = [list(b"hello"), list(b"a longer text than that"), [7]]
-    for pooling in ("last", "mean"):
-        together = embed_batch(llm.engine, texts, pooling)
-        assert together.shape == (3, 64)
-        np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-6)
-        for text, vector in zip(texts, together, strict=True):
-            np.testing.assert_allclose(embed(llm.engine, text, pooling), vector, atol=1e-5)
+@pytest.mark.parametrize("pooling", ["last", "mean"])
+@pytest.mark.parametrize("config", [{}, {"block_size": 4, "max_num_batched_tokens": 7}])
+def test_embeddings_depend_neither_on_neighbours_nor_on_chunks_nor_on_the_cache(make_llm, model, pooling, config):
+    llm = make_llm(**config)
+    texts = [list(b"hello"), list(b"a longer text than that"), [7], list(b"a longer text than this")]
+    for _ in range(2):  # the second time they are in the cache
+        vectors = embed(llm, texts, pooling)
+        for text, vector in zip(texts, vectors, strict=True):
+            with torch.inference_mode():
+                states = model(torch.tensor([text]))[0]
+            want = states.mean(0) if pooling == "mean" else states[-1]
+            np.testing.assert_allclose(vector, (want / want.norm()).numpy(), atol=1e-5)
+
+
+def test_an_embedding_survives_giving_way(make_llm, model):
+    llm = make_llm(block_size=4, num_blocks=40, max_model_len=128, max_num_batched_tokens=8)
+    others = [llm.stream([value], SamplingParams(temperature=0, max_tokens=60, ignore_eos=True)) for value in range(4)]
+    text = list(b"a text that is read while others write, and stopped")
+    [vector] = embed(llm, [text], "mean")
+    for other in others:
+        other.result()
     with torch.inference_mode():
-        states = model(torch.tensor([texts[1]]))[0]
-    want = states.mean(0) / states.mean(0).norm()
-    np.testing.assert_allclose(embed(llm.engine, texts[1], "mean"), want.numpy(), atol=1e-5)
+        want = model(torch.tensor([text]))[0].mean(0)
+    np.testing.assert_allclose(vector, (want / want.norm()).numpy(), atol=1e-5)
 
 
-@pytest.mark.parametrize("text", [[], [1] * 257])
+@pytest.mark.parametrize("text", [[], [1] * 257, [999]])
 def test_what_cannot_be_embedded(llm, text):
-    with pytest.raises(RequestError, match=str(len(text))):
-        embed(llm.engine, text)
+    with pytest.raises(RequestError):
+        embed(llm, [text])

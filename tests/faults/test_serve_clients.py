@@ -180,7 +180,7 @@ def chats(count: int) -> list[dict]:
     ]
 
 
-@pytest.mark.parametrize("count", [16, full(400)])
+@pytest.mark.parametrize("count", [16, full(200)])
 def test_a_stream_spells_what_the_whole_answer_says(server, count, report):
     """R39: text, calls, reasons, usage, in whatever way the request was made."""
     pytest.importorskip("llguidance", reason="constrained output needs llguidance")
