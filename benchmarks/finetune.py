@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pairs import Pairs, Report, alternate, arguments
+from pairs import Pairs, Report, alternate, arguments, console
 
 RANK, ALPHA, DROPOUT = 64, 16.0, 0.05
-STEPS = 3  # of a measurement
+STEPS = 2  # of a measurement
 Step = Callable[[], None]
 
 
@@ -183,6 +183,7 @@ def main() -> None:
                 report.note("qlora", "not compared: the peer has no bitsandbytes")
                 continue
             speeds, peaks = measured(method, options, where)
+            console.print(f"{method}: {speeds.ratio:.2f} × the speed, {peaks.ratio:.2f} × the memory", highlight=False)
             report.add(f"{method}, tokens/s", speeds)
             report.add(f"{method}, peak GB", peaks)
             ratios |= {f"{method}_speed": speeds.ratio, f"{method}_memory": 1 / peaks.ratio}
