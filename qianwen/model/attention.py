@@ -8,6 +8,9 @@ Square causal attention and single tokens run without a mask, so the flash kerne
 queries, each with a mask of its own: memory grows with block × keys, never with T × S. Short documents share a block.
 All of it works backward.
 
+A CPU's 16-bit kernels are compiled for each size they meet, which takes several times as long as running them once. So
+what is packed is padded there to a few sizes; padding comes last, where causal attention never looks.
+
 Shapes: B rows, T queries, S keys, h query heads, g key/value heads, d head_dim.
 """
 
@@ -19,6 +22,7 @@ from qianwen.model.config import QwenConfig
 from qianwen.model.long_context import stretch_factor
 
 BLOCK = 256  # queries that share one mask
+GRAIN = 64  # tokens to a multiple of which packed documents are padded on a CPU
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, window: int = 0) -> Tensor:
@@ -91,11 +95,16 @@ class DocumentAttention:
         return torch.cat(seen, dim=1).view_as(q)
 
     def _attend_span(self, span: int, window: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        if len(self._spans[span]) == 1:
-            return attend(q, k, v, window=window)
+        lengths, num_tokens = self._spans[span], q.size(1)
+        padding = -num_tokens % GRAIN if q.device.type == "cpu" else 0
+        if padding:
+            q, k, v = (F.pad(x, (0, 0, 0, 0, 0, padding)) for x in (q, k, v))
+        if len(lengths) == 1:
+            return attend(q, k, v, window=window)[:, :num_tokens]
         if (span, window) not in self._masks:
-            self._masks[span, window] = _documents_mask(self._spans[span], window, q.device)
-        return _sdpa(q, k, v, self._masks[span, window])
+            padded = [*lengths, padding] if padding else lengths
+            self._masks[span, window] = _documents_mask(padded, window, q.device)
+        return _sdpa(q, k, v, self._masks[span, window])[:, :num_tokens]
 
     def _alpha(self, positions: Tensor | None) -> int | Tensor:
         alphas = [stretch_factor(self.config, length) for length in self.lengths]

@@ -6,7 +6,8 @@ are taken `chunk_size` at a time instead: logits, log-softmax in fp32, loss, and
     d loss / d logits = softmax(logits) - onehot(label)
 
 needs nothing from later. Only the gradients of the hidden states and of the head survive a chunk; the backward pass
-scales them by what arrives from above. Rows without a label are never multiplied at all.
+scales them by what arrives from above. Rows without a label are left out, but for the few that fill up the last grain:
+a CPU compiles its 16-bit products for each number of rows it meets.
 """
 
 from typing import Any
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 IGNORE = -100  # label of a token that is not predicted
+GRAIN = 64  # rows to a multiple of which those with a label are filled up
 
 
 def chunked_cross_entropy(
@@ -33,10 +35,16 @@ def chunked_cross_entropy(
     num_tokens = valid.sum()
     hidden = hidden.flatten(0, -2)
     if num_tokens < labels.numel():
-        hidden, labels = hidden[valid], labels[valid]
+        rows = _kept(valid, int(num_tokens))
+        hidden, labels = hidden[rows], labels[rows]
     with torch.autocast(kind, enabled=False):
         loss = _CrossEntropy.apply(hidden.to(dtype), weight.to(dtype), labels, chunk_size, torch.is_grad_enabled())
     return loss, num_tokens
+
+
+def _kept(valid: Tensor, num_valid: int) -> Tensor:
+    """The rows with a label, then as many without as make their number a multiple of GRAIN, where there are any."""
+    return valid.logical_not().byte().argsort(stable=True)[: -(-num_valid // GRAIN) * GRAIN]
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -49,11 +57,15 @@ class _CrossEntropy(torch.autograd.Function):
         grad_weight = torch.zeros_like(weight, dtype=wide) if wants_weight else None
         for start in range(0, len(labels), chunk_size):
             rows, targets = hidden[start : start + chunk_size], labels[start : start + chunk_size, None]
+            has_label = targets != IGNORE
+            targets = targets.where(has_label, 0)
             scores = F.log_softmax(rows @ weight.T, dim=-1, dtype=wide)
-            loss -= scores.gather(1, targets).sum()
+            loss -= scores.gather(1, targets).where(has_label, 0).sum()
             if not (wants_hidden or wants_weight):
                 continue
             grad = scores.exp_().scatter_add_(1, targets, scores.new_full(targets.shape, -1.0)).to(weight.dtype)
+            if not has_label.all():
+                grad[~has_label[:, 0]] = 0
             if grad_hidden is not None:
                 torch.mm(grad, weight, out=grad_hidden[start : start + chunk_size])
             if grad_weight is not None:

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from qianwen.model import attention
-from qianwen.model.attention import attend
+from qianwen.model.attention import GRAIN, DocumentAttention, attend
+from qianwen.model.config import QwenConfig
 
 
 def tensors(num_queries, num_keys, rows=2, heads=4, kv_heads=2, dim=8):
@@ -78,3 +79,33 @@ def test_the_past_of_a_window_does_not_matter():
     changed = k.detach().clone()
     changed[:, :20] = 1e3
     assert torch.equal(attend(q, k, v, 5)[:, -1], attend(q, changed, v, 5)[:, -1])
+
+
+class Kernels(TorchDispatchMode):
+    """How many queries and keys each attention kernel takes."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if "scaled_dot_product" in str(func):
+            self.found |= {args[0].size(2), args[1].size(2)}
+        return func(*args, **(kwargs or {}))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(1, 400), min_size=2, max_size=12), st.sampled_from([0, 3, 70]))
+def test_packed_documents_take_few_sizes_and_never_meet(lengths, window):
+    config = QwenConfig(
+        vocab_size=8, hidden_size=16, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2,
+        layer_windows=(window,),
+    )  # fmt: skip
+    q, k, v = (torch.randn(1, sum(lengths), 2, 8) for _ in range(3))
+    positions = torch.cat([torch.arange(length) for length in lengths])[None]
+    with Kernels() as kernels:
+        out = DocumentAttention(config, sum(lengths), positions, stretch=False).attend(0, q, k, v)
+    if len(set(lengths)) > 1 and not window:
+        assert all(size % GRAIN == 0 for size in kernels.found)
+    alone = [attend(*parts, window=window) for parts in zip(*(x.split(lengths, 1) for x in (q, k, v)), strict=True)]
+    torch.testing.assert_close(out, torch.cat(alone, 1))
