@@ -151,7 +151,8 @@ class Server(uvicorn.Server):
             self._draining = asyncio.get_running_loop().create_task(self._drain())
 
     async def _drain(self) -> None:
-        await self.service.drain()
+        if not await self.service.drain():
+            self.config.timeout_graceful_shutdown = 0  # they had their time
         self.should_exit = True
 
 

@@ -84,15 +84,18 @@ class Service:
         if self.store is not None and key is not ANONYMOUS:
             self.store.add_usage(key.name, prompt_tokens=prompt, completion_tokens=completion)
 
-    async def drain(self) -> None:
-        """Take nobody in, wait for those inside as long as the limits allow, and cut the rest off with a 503."""
+    async def drain(self) -> bool:
+        """Take nobody in, wait for those inside as long as the limits allow, and cut the rest off with a 503.
+
+        False if some do not even take that.
+        """
         self.admission.draining = True
         if await self._is_empty_within(self.admission.limits.drain_seconds):
-            return
+            return True
         reason = RequestError(tr("the server is shutting down"), status=503, code="draining")
         for bridge in self.bridges:
             bridge.cut_off(reason)
-        await self._is_empty_within(CUT_OFF_SECONDS)
+        return await self._is_empty_within(CUT_OFF_SECONDS)
 
     async def _is_empty_within(self, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
