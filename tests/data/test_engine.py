@@ -13,6 +13,7 @@ import pytest
 
 pytest.importorskip("daft", reason="Daft comes with the extra `data`")
 from qianwen.data import engine
+from qianwen.data.parts import plan, read_part
 from qianwen.data.readers import cut
 from qianwen.runtime.errors import DataError
 
@@ -136,3 +137,9 @@ def test_a_bucket_is_listed_and_read(bucket: str, tmp_path: Path) -> None:
 def test_a_bucket_that_is_not_there_is_one_clear_line(bucket: str) -> None:
     with pytest.raises(DataError, match="s3://bucket/none"):
         engine.listing(f"{bucket}/none")
+
+
+def test_a_bucket_is_read_as_a_folder_is(bucket: str, tmp_path: Path) -> None:
+    found = [one for part in plan([f"{bucket}/web"]) for one in read_part(part, tmp_path / "scratch", ())]
+    assert {one["source"]: one["text"] for one in found} == {"a.txt": "first", "deep/b.txt": "second"}
+    assert not list((tmp_path / "scratch").iterdir()), "copies are gone when they are read"
