@@ -1,6 +1,7 @@
 """One stream beside llama.cpp on the same GGUF file: reading, writing, writing with speculation, and what it costs.
 
     python benchmarks/inference_vs_llama_cpp.py --model FILE.gguf [--grids stored,4] [--texts FOLDER] [--quick]
+                                                [--measure speed,speculation,quality]
 
 llama.cpp answers through `node-llama-cpp`, in turns with us, on the same two threads and token ids. Prompts are real
 text. Speculation runs on code edits and answers out of a given text, greedy; it is told how far its tokens are those of
@@ -14,7 +15,7 @@ on the same ones stands beside it. Grids: `stored` keeps the file's blocks, a nu
 
 from __future__ import annotations
 
-import gc
+import dataclasses
 import json
 import math
 import subprocess
@@ -31,6 +32,7 @@ from qianwen.chat.messages import Message
 from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import EngineConfig
 from qianwen.engine.params import SamplingParams
+from qianwen.model.gguf import GgufModel
 from qianwen.model.transformer import Qwen
 from qianwen.quantize.linear import QuantLinear, make_invariant
 from qianwen.quantize.load import load_model
@@ -193,38 +195,45 @@ def measure_quality(
         report.note(f"{path.stem}: the first {len(few)} tokens", ", ".join(f"{k} {v:+.2%}" for k, v in told.items()))
 
 
+PARTS = ("speed", "speculation", "quality")
+
+
+def load(model: str, grid: str) -> Qwen:
+    """The network in one grid of `--grids`."""
+    return load_model(model, bits="stored" if grid == "stored" else int(grid), device="cpu").model  # type: ignore[arg-type]
+
+
 def main() -> None:
-    options = arguments(__doc__, model="", grids="stored,4", texts="", node="")
-    if not options.model:
-        raise SystemExit("--model names a GGUF file")
+    options = arguments(__doc__, model="", grids="stored,4", texts="", node="", measure="speed,speculation,quality")
+    parts = options.measure.split(",")
+    if not options.model or not set(parts) <= set(PARTS):
+        raise SystemExit(f"--model names a GGUF file, --measure some of {', '.join(PARTS)}")
     num_pairs = 2 if options.quick else options.pairs
     peer = LlamaCpp(options.model, options.node)
     report, ratios = Report(f"{Path(options.model).name} beside llama.cpp", "tokens/s"), {}
     report.note("llama.cpp", peer.about)
-    models: dict[str, Qwen] = {}
+    tokenizer = Tokenizer(GgufModel(Path(options.model)).vocabulary)
     config = EngineConfig(max_model_len=2048, max_num_seqs=2, prefix_caching=False)
-    guessing = EngineConfig(
-        max_model_len=2048, max_num_seqs=2, prefix_caching=False, num_speculative_tokens=GUESSES
-    )  # fmt: skip
-    for grid in options.grids.split(","):
-        console.print(f"measuring {grid}")
-        loaded = load_model(options.model, bits="stored" if grid == "stored" else int(grid), device="cpu")  # type: ignore[arg-type]
-        llm = LLM(loaded.model, loaded.tokenizer, config)
-        name = "as stored" if grid == "stored" else f"int{grid}"
-        report.note(f"{name}: bits per weight of the linears", round(bits_per_weight(loaded.model), 2))
-        found = measure_speed(report, name, llm, peer, num_pairs, options.quick)
-        if not options.quick:
-            speculative = LLM(loaded.model, loaded.tokenizer, guessing)
+    guessing = dataclasses.replace(config, num_speculative_tokens=GUESSES)
+    models = {
+        "as stored" if grid == "stored" else f"int{grid}": load(options.model, grid)
+        for grid in options.grids.split(",")
+    }
+    for number, (name, model) in enumerate(models.items()):
+        console.print(f"measuring {name}")
+        report.note(f"{name}: bits per weight of the linears", round(bits_per_weight(model), 2))
+        llm, found = LLM(model, tokenizer, config), {}
+        if "speed" in parts:
+            found |= measure_speed(report, name, llm, peer, num_pairs, options.quick)
+        if "speculation" in parts and not options.quick:
+            speculative = LLM(model, tokenizer, guessing)
             found["decode_speculative"] = measure_speculation(
                 report, name, speculative, llm, peer, max(2, num_pairs // 2)
             )
-        suffix = "" if grid == options.grids.split(",")[0] else f"_{name}"
-        ratios |= {f"{key}{suffix}": value for key, value in found.items()}
-        models[name] = loaded.model
-    if options.texts:
-        gc.collect()
-        floats = load_model(options.model, bits=None, dtype=torch.float32, device="cpu")
-        measure_quality(report, models, floats.model, floats.tokenizer, peer, Path(options.texts))
+        ratios |= {f"{key}_{name.replace(' ', '_')}" if number else key: value for key, value in found.items()}
+    if "quality" in parts and options.texts:
+        floats = load_model(options.model, bits=None, dtype=torch.float32, device="cpu").model
+        measure_quality(report, models, floats, tokenizer, peer, Path(options.texts))
     report.finish(ratios, options.json)
 
 

@@ -11,7 +11,7 @@ const llama = await getLlama({ gpu: false, build: "never", logLevel: LlamaLogLev
 const model = await llama.loadModel({ modelPath });
 const sequences = Number(rows);
 const context = await model.createContext({
-  contextSize: 512 * sequences, batchSize: 512, sequences, threads: { ideal: 2, min: 2 },
+  contextSize: 1024 * sequences, batchSize: 512, sequences, threads: { ideal: 2, min: 2 },
 });
 const free = Array.from({ length: sequences }, () => context.getSequence());
 const waiting = [];
@@ -25,9 +25,11 @@ async function complete(request, response) {
   const sequence = await take();
   try {
     response.writeHead(200, { "content-type": "text/event-stream" });
-    await sequence.clearHistory();
+    const tokens = model.tokenize(prompt);
+    await sequence.adaptStateToTokens(tokens.slice(0, -1), false); // what it holds of this prompt stays
     let produced = 0;
-    for await (const token of sequence.evaluate(model.tokenize(prompt), { temperature: 0, yieldEogToken: true })) {
+    const rest = tokens.slice(sequence.nextTokenIndex);
+    for await (const token of sequence.evaluate(rest, { temperature: 0, yieldEogToken: true })) {
       if (response.destroyed) break;
       const text = model.detokenize([token]);
       response.write(`data: ${JSON.stringify({ choices: [{ index: 0, text }] })}\n\n`);

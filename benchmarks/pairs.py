@@ -106,7 +106,7 @@ class Report:
         self.values[name] = value
 
     def finish(self, ratios: dict[str, float], json_path: Path | None) -> None:
-        """Print everything and write the file."""
+        """Print everything and write the file; what another part of this benchmark wrote there the same day stays."""
         table = Table(title=self.title, box=None, header_style="dim")
         table.add_column("")
         for heading in (f"ours, {self.unit}", f"peer, {self.unit}", "ratio", "least", "largest"):
@@ -124,5 +124,9 @@ class Report:
             print(f"ratio {name} {value:.3f}")
         if json_path:
             rows = {name: vars(pairs) | {"ratio": pairs.ratio} for name, pairs in self.rows.items()}
-            body = {"title": self.title, "unit": self.unit, "machine": where, "rows": rows}
-            json_path.write_text(json.dumps(body | {"values": self.values, "ratios": ratios}, indent=1, default=str))
+            body = {"title": self.title, "unit": self.unit, "machine": where}
+            parts = {"rows": rows, "values": self.values, "ratios": ratios}
+            before = json.loads(json_path.read_text()) if json_path.exists() else {}
+            if [before.get("title"), before.get("machine", {}).get("date")] == [self.title, where["date"]]:
+                parts = {name: before[name] | part for name, part in parts.items()}
+            json_path.write_text(json.dumps(body | parts, indent=1, default=str))

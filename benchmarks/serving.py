@@ -1,11 +1,12 @@
 """A server under 1, 4, 16 and 64 clients beside llama.cpp's, same prompts, closed loop.
 
-    python benchmarks/serving.py --model FILE.gguf [--bits 4] [--quick]
+    python benchmarks/serving.py --model FILE.gguf [--bits 4] [--clients 1,4,16,64] [--traffic own,shared] [--quick]
 
 Every client sends a prompt of 128 tokens of real text, takes exactly 128 new tokens, and sends the next one. After a
 warm-up the events of a minute are counted, one a token (we hold some back until a character is whole, so we are counted
-a little low). llama.cpp answers through `node-llama-cpp` with 16 sequences behind a small HTTP server
-(`llama_server.mjs`). Both servers run at once but only one is asked at a time.
+a little low). With `shared` traffic the same 384 tokens stand before every prompt, as an assistant's instructions do.
+llama.cpp answers through `node-llama-cpp` with 16 sequences behind a small HTTP server (`llama_server.mjs`); a sequence
+keeps what its next prompt begins with. Both servers run at once but only one is asked at a time.
 """
 
 from __future__ import annotations
@@ -25,8 +26,12 @@ import httpx
 import psutil
 from pairs import Pairs, Report, arguments
 
+from qianwen.model.gguf import GgufModel
+from qianwen.tokenizer.tokenizer import Tokenizer
+
 HERE = Path(__file__).parent
-PROMPT, NEW = 128, 128
+PROMPT, NEW, SHARED, PROMPTS = 128, 128, 384, 400  # tokens; different prompts
+QUANTILES = (0.5, 0.99)
 
 
 @dataclass
@@ -35,19 +40,23 @@ class Load:
 
     tokens: int = 0
     first: list[float] = field(default_factory=list)  # seconds to the first token
-    between: list[float] = field(default_factory=list)  # seconds between tokens, mean of a request
-
-    def quantile(self, values: list[float], share: float) -> float:
-        return sorted(values)[min(int(share * len(values)), len(values) - 1)] if values else float("nan")
+    between: list[float] = field(default_factory=list)  # seconds between two tokens
 
 
-def texts(count: int) -> list[str]:
-    """Real English text of about 128 tokens each: docstrings and comments of Python's own library."""
+def quantiles(values: list[float]) -> list[float]:
+    """Seconds at p50 and p99."""
+    ordered = sorted(values) or [float("nan")]
+    return [round(ordered[min(int(share * len(ordered)), len(ordered) - 1)], 4) for share in QUANTILES]
+
+
+def texts(tokenizer: Tokenizer, is_shared: bool) -> list[str]:
+    """Real English text of 128 tokens each: docstrings and comments of Python's own library."""
     library = Path(sysconfig.get_paths()["stdlib"])
     prose = " ".join(path.read_text("utf-8", "replace") for path in sorted(library.glob("*.py"))[:120])
-    words = re.sub(r"\s+", " ", prose).split(" ")
-    starts = random.Random(0).sample(range(len(words) - 200), count)
-    return [" ".join(words[start : start + 90]) for start in starts]
+    ids = tokenizer.encode(re.sub(r"\s+", " ", prose))
+    starts = random.Random(0).sample(range(SHARED, len(ids) - PROMPT), PROMPTS)
+    before = tokenizer.decode(ids[:SHARED]) if is_shared else ""
+    return [before + tokenizer.decode(ids[start : start + PROMPT]) for start in starts]
 
 
 async def client(http: httpx.AsyncClient, url: str, prompts: list[str], load: Load, counting: list[bool]) -> None:
@@ -55,16 +64,16 @@ async def client(http: httpx.AsyncClient, url: str, prompts: list[str], load: Lo
     while True:
         body = {"model": "bench", "prompt": random.choice(prompts), "max_tokens": NEW, "temperature": 0}
         body |= {"ignore_eos": True, "stream": True}
-        began, first, count = time.perf_counter(), 0.0, 0
+        last, is_first = time.perf_counter(), True
         async with http.stream("POST", f"{url}/v1/completions", json=body) as response:
             async for line in response.aiter_lines():
-                if line.startswith("data: {"):
-                    count += 1
-                    first = first or time.perf_counter()
-                    load.tokens += counting[0]
-        if counting[0] and count > 1:
-            load.first.append(first - began)
-            load.between.append((time.perf_counter() - first) / (count - 1))
+                if not line.startswith("data: {"):
+                    continue
+                now = time.perf_counter()
+                if counting[0]:
+                    load.tokens += 1
+                    (load.first if is_first else load.between).append(now - last)
+                last, is_first = now, False
 
 
 async def ask(url: str, num_clients: int, prompts: list[str], warm_up: float, seconds: float) -> Load:
@@ -98,42 +107,52 @@ def start(command: list[str]) -> tuple[subprocess.Popen, str]:
     raise SystemExit(f"{command[0]} did not start")
 
 
+def measure(
+    report: Report, name: str, urls: dict[str, str], prompts: list[str], num_clients: int, times: tuple
+) -> float:
+    """The ratio of generated tokens/s; `times` are the pairs, and seconds of warm-up and of counting."""
+    num_pairs, warm_up, seconds = times
+    pairs, loads = Pairs(), {side: Load() for side in urls}
+    for number in range(num_pairs):
+        for side in ("ours", "peer") if number % 2 == 0 else ("peer", "ours"):
+            load = asyncio.run(ask(urls[side], num_clients, prompts, warm_up, seconds))
+            getattr(pairs, side).append(load.tokens / seconds)
+            loads[side].first += load.first
+            loads[side].between += load.between
+    report.add(name, pairs)
+    for side, load in loads.items():
+        report.note(f"{name}, {side}: seconds to the first token, p50 and p99", quantiles(load.first))
+        report.note(f"{name}, {side}: seconds between tokens, p50 and p99", quantiles(load.between))
+    return pairs.ratio
+
+
 def main() -> None:
-    options = arguments(__doc__, model="", bits="4", node="")
+    options = arguments(__doc__, model="", bits="4", node="", clients="1,4,16,64", traffic="own,shared", seconds=60.0)
     if not options.model:
         raise SystemExit("--model names a GGUF file")
     home = options.node or subprocess.run(
         [HERE / "peers.sh", "node-llama-cpp"], check=True, capture_output=True, text=True
     ).stdout.strip().splitlines()[-1]  # fmt: skip
-    bits = ["--bits", options.bits] if options.bits else []
     qianwen = [sys.executable, "-m", "qianwen", "serve", f"bench={options.model}", "--port", "PORT"]
-    ours, our_url = start([*qianwen, "--context", "512", *bits])
+    ours, our_url = start([*qianwen, "--context", "1024", "--bits", options.bits])
     peer, peer_url = start(["node", str(HERE / "llama_server.mjs"), home, options.model, "16", "PORT"])
-    report, ratios = (
-        Report(f"serving beside llama.cpp, ours int{options.bits or '?'}, theirs as in the file", "tokens/s"),
-        {},
-    )
-    prompts, warm_up, seconds = texts(400), *((2.0, 6.0) if options.quick else (10.0, 60.0))
+    report, ratios = Report(f"serving {Path(options.model).name} beside llama.cpp", "tokens/s"), {}
+    report.note("weights", f"ours {options.bits} bits, theirs as in the file")
+    tokenizer = Tokenizer(GgufModel(Path(options.model)).vocabulary)
+    times = (1, 2.0, 6.0) if options.quick else (options.pairs, 10.0, options.seconds)
+    urls = {"ours": our_url, "peer": peer_url}
     try:
-        for num_clients in (1, 16) if options.quick else (1, 4, 16, 64):
-            pairs = Pairs()
-            for number in range(1 if options.quick else options.pairs):
-                loads = {}
-                for name in ("ours", "peer") if number % 2 == 0 else ("peer", "ours"):
-                    url = our_url if name == "ours" else peer_url
-                    loads[name] = asyncio.run(ask(url, num_clients, prompts, warm_up, seconds))
-                pairs.ours.append(loads["ours"].tokens / seconds)
-                pairs.peer.append(loads["peer"].tokens / seconds)
-            report.add(f"{num_clients} clients", pairs)
-            ratios[f"clients_{num_clients}"] = pairs.ratio
-            for name, load in loads.items():
-                shown = [load.quantile(values, share) for values in (load.first, load.between) for share in (0.5, 0.99)]
-                report.note(
-                    f"{num_clients} clients, {name}: first token p50/p99, between tokens p50/p99 (s)",
-                    [round(value, 4) for value in shown],
-                )
-        for name, process in (("ours", ours), ("peer", peer)):
-            report.note(f"memory of {name} (MB)", psutil.Process(process.pid).memory_info().rss // 2**20)
+        for traffic in options.traffic.split(","):
+            is_shared = traffic == "shared"
+            prompts = texts(tokenizer, is_shared)
+            for num_clients in map(int, options.clients.split(",")):
+                if (options.quick or is_shared) and num_clients not in (1, 16):
+                    continue
+                name = f"{num_clients} clients" + is_shared * ", one beginning"
+                key = f"clients_{num_clients}" + is_shared * "_shared"
+                ratios[key] = measure(report, name, urls, prompts, num_clients, times)
+        for side, process in (("ours", ours), ("peer", peer)):
+            report.note(f"memory of {side} (MB)", psutil.Process(process.pid).memory_info().rss // 2**20)
     finally:
         for process in (ours, peer):
             process.terminate()
