@@ -79,6 +79,9 @@ class FusedLayers:
         if rotate is not self._rotation:  # the first layer of a step
             x = x.contiguous()
             self._begin(x, rotate, cache)
+        elif x.data_ptr() != self._step.x:  # behind a layer that is not ours
+            x = x.contiguous()
+            self._step.x, self._kept = x.data_ptr(), (x, *self._kept[1:])
         index = fused.index
         k_pages, v_pages = cache.pages[index]
         self._step.cache.k, self._step.cache.v = k_pages.data_ptr(), v_pages.data_ptr()

@@ -92,6 +92,15 @@ def test_fused_layers_compute_in_any_way(bits: int, limits: Limits) -> None:
         assert (got - want).norm() <= 0.06 * want.norm()
 
 
+def test_a_layer_that_is_not_packed_stands_between_two_that_are() -> None:
+    model, some = make_invariant(build("plain", 16)), texts(2)
+    model.model.layers[1] = Qwen(model.config).init_weights(1).model.layers[1].requires_grad_(False)
+    steps = [[30, 1, 1, 8], [20, 19, 1, 0]]
+    expected = run(model, some, steps)
+    for got, want in zip(run(fuse(model), some, steps), expected, strict=True):
+        assert (got - want).norm() <= 1e-4 * want.norm()
+
+
 def test_other_caches_use_the_ordinary_layers() -> None:
     model, ids = build("plain", 16), torch.tensor(texts(1))
     expected = model(ids)
