@@ -58,7 +58,7 @@ def fit_members(texts: Sequence[str], label: np.ndarray, perplexity: Perplexity 
     """Fit each to the texts that teach it. Unfit prose may be well written, so quality does not learn from it."""
 
     def some(chosen: np.ndarray) -> list[str]:
-        return [texts[number] for number in np.flatnonzero(chosen)]
+        return [texts[number] for number in np.flatnonzero(chosen).tolist()]
 
     judged = label != UNFIT
     dense = np.concatenate([traits(_batch(batch)) for batch in by_size(some(judged))])

@@ -67,6 +67,10 @@ class Calls:
     def streamed(self, **fields: Any) -> list[Any]:
         return list(self.chat(stream=True, **fields))
 
+    def first_piece(self) -> Any:
+        with self.chat(stream=True) as pieces:
+            return next(iter(pieces))
+
     def told(self, **fields: Any) -> str:
         return "".join(c.choices[0].delta.content or "" for c in self.streamed(**fields) if c.choices)
 
@@ -155,7 +159,7 @@ CALLS: dict[str, Callable[[Calls], Any]] = {
     "stream n": lambda c: {x.choices[0].index for x in c.streamed(n=2)} == {0, 1},
     "stream logprobs": lambda c: any(x.choices[0].logprobs for x in c.streamed(logprobs=True)),
     "stream helper": lambda c: c.helper(stop="a", logit_bias={"97": 100}).message.content == "",
-    "stream left early": lambda c: next(iter(c.chat(stream=True))).choices[0].delta.role == "assistant",
+    "stream left early": lambda c: c.first_piece().choices[0].delta.role == "assistant",
     "tools required": lambda c: is_call(c.called(tool_choice="required")),
     "tools named": lambda c: is_call(c.called(tool_choice=NAMED)),
     "tools none": lambda c: c.called(tool_choice="none", max_tokens=5).message.tool_calls is None,

@@ -34,15 +34,16 @@ def test_a_folder_is_a_guard_by_its_safety_classifier(tmp_path):
     def written(words: list[str], end: str) -> str:
         return " ".join(generator.choice(words, 30)) + end
 
-    texts, labels = [], []
+    rows = []
     for number in range(60):
-        texts += [
-            written(PROSE, f" {number}."),
-            written(CHATTER, f" {number}"),
-            written(PROSE, f" {number} rotten villain"),
-        ]
-        labels += ["good", "low", "unfit"]
-    train(texts, labels, ["en"] * len(texts)).save(tmp_path / "filter")
+        said = {
+            "good": written(PROSE, f" {number}."),
+            "low": written(CHATTER, f" {number}"),
+            "unfit": written(PROSE, f" {number} rotten villain"),
+        }
+        for label, text in said.items():
+            rows.append({"text": text, "label": label, "lang": "en", "source": f"{label} {number % 4}"})
+    train(rows).save(tmp_path / "filter")
     guard = load_guard(str(tmp_path / "filter"))
     assert guard("the river flows through the towns") is None
     assert "safety classifier" in guard("the river flows through the rotten villain")
