@@ -24,7 +24,7 @@ from qianwen.serve.ui.conversation import Desk, Frame, Settings, asked, asked_ag
 from qianwen.serve.ui.conversation import open_conversation as opened
 from qianwen.serve.ui.login import LOGIN
 from qianwen.serve.ui.panel import Panel
-from qianwen.serve.ui.text import meant, shown
+from qianwen.serve.ui.text import meant, shown, shown_answer
 
 Update = dict[Any, Any]
 Change = Callable[[Conversation, Settings], Conversation]
@@ -48,21 +48,26 @@ def visitor(request: gr.Request) -> Key:
     return request.request.scope["key"]  # type: ignore[union-attr]
 
 
-def meter(used: int, context: int) -> str:
-    """How full the context is, as a bar and in words."""
+def meter(used: int, context: int, speed: float = 0.0, ended: str = "") -> str:
+    """How full the context is, as a bar and in words; how fast the last answer came, and what ended it early."""
     state = "full" if used >= context else "high" if used >= FULL * context else "low"
     said = tr("{used:,} of {context:,} tokens", used=used, context=context)
     if state == "full":
         said = tr("{said}: more than this model can read. Shorten the question or begin a new conversation", said=said)
     elif state == "high":
         said = tr("{said}: nearly full, begin a new conversation soon", said=said)
+    if speed:
+        said = tr("{said} · {speed:.1f} tokens a second", said=said, speed=speed)
+    if ended:
+        said = f"{said} · {ended}"
     bar = f'<meter class="{state}" min="0" max="{context}" value="{min(used, context)}"></meter>'
     return f'<label class="{state}">{bar} <span>{html.escape(said)}</span></label>'
 
 
 def messages_shown(conversation: Conversation) -> list[dict[str, str]]:
     """What the chat component is given."""
-    return [{"role": m["role"], "content": shown(m["content"])} for m in conversation.messages]
+    show = {"user": shown, "assistant": shown_answer}
+    return [{"role": m["role"], "content": show[m["role"]](m["content"])} for m in conversation.messages]
 
 
 class ChatPage:
@@ -73,16 +78,17 @@ class ChatPage:
         self.open_id = gr.State(None)
         gr.Navbar(visible=False)
         with gr.Sidebar(elem_id="left", width=280):
-            gr.Markdown("# qianwen", elem_id="brand", container=False)
+            with gr.Row(elem_id="top"):
+                gr.Markdown("# qianwen", elem_id="brand", container=False)
+                if with_runs:
+                    gr.Button(tr("Runs"), link="/runs", link_target="_self", size="sm", scale=0, elem_id="to-runs")
+                if with_login:
+                    gr.Button(tr("API key"), link=LOGIN, link_target="_self", size="sm", scale=0, elem_id="to-login")
             self.new = gr.Button(tr("New conversation"), variant="primary", elem_id="new")
             self.search = gr.Textbox(
                 show_label=False, label=tr("Search"), placeholder=tr("Search"), container=False, elem_id="search"
             )
             self.kept = gr.Radio([], label=tr("Conversations"), elem_id="kept")
-            if with_runs:
-                gr.Button(tr("Runs"), link="/runs", size="sm", elem_id="to-runs")
-            if with_login:
-                gr.Button(tr("API key"), link=LOGIN, size="sm", elem_id="to-login")
         with gr.Column(elem_id="middle"):
             with gr.Row(elem_id="head"):
                 self.title = gr.Textbox(
@@ -113,23 +119,34 @@ class ChatPage:
         showing = [*answering, *self.panel.components]
         state = [self.open_id, self.search, *self.panel.components]
         pages.load(self.arrive, None, showing, **silent)
-        self.new.click(self.begin, None, showing, **silent)
-        self.kept.input(self.open, [self.kept], showing, **silent)
-        self.search.input(self.find, [self.search, self.open_id], [self.kept], trigger_mode="always_last", **silent)
-        self.question.submit(self.ask, [self.question, *state], answering, **silent)
-        self.question.stop(self.stop, None, None, **silent)
-        self.chat.retry(self.ask_again, state, answering, **silent)
-        self.chat.edit(self.edit, state, answering, **silent)
-        self.chat.example_select(self.example, state, answering, **silent)
+        # one event, lest the list of an earlier search come later; `change`, since what is pasted is no `input`
         gr.on(
-            [self.question.input, self.panel.parts["system"].input, self.panel.parts["model"].input],
+            [pages.load, self.search.change],
+            self.find,
+            [self.search],
+            [self.kept],
+            trigger_mode="always_last",
+            **silent,
+        )
+        answers = [
+            self.question.submit(self.ask, [self.question, *state], answering, **silent),
+            self.chat.retry(self.ask_again, state, answering, **silent),
+            self.chat.edit(self.edit, state, answering, **silent),
+            self.chat.example_select(self.example, state, answering, **silent),
+        ]
+        self.question.stop(self.stop, None, None, **silent)
+        leaving: dict[str, Any] = {**silent, "cancels": answers}  # what grows must not follow who leaves it
+        self.new.click(self.begin, None, showing, **leaving)
+        self.kept.input(self.open, [self.kept], showing, **leaving)
+        self.sure.click(self.remove, [self.open_id, self.search], showing, **leaving)
+        gr.on(
+            [self.question.change, self.panel.parts["system"].change, self.panel.parts["model"].change],
             self.weigh, [self.question, self.open_id, *self.panel.components], [self.meter],
             trigger_mode="always_last", **silent,
         )  # fmt: skip
         for event in (self.title.submit, self.title.blur):
             event(self.rename, [self.title, self.open_id, self.search], [self.title, self.kept], **silent)
         self.delete.click(lambda: gr.update(visible=True), None, [self.sure], **silent)
-        self.sure.click(self.remove, [self.open_id, self.search], showing, **silent)
 
     # ---- what is shown ----
 
@@ -137,16 +154,23 @@ class ChatPage:
         names = ", ".join(self.service.models)
         return f"<h2>{tr('What would you like to know?')}</h2><p>{html.escape(names)}</p>"
 
-    def _listing(self, key: Key, search: str, open_id: str | None) -> Any:
+    def _found(self, key: Key, search: str) -> dict[str, Any]:
         rows = self.store.conversation_titles(owner_of(key), search=search or "")
-        is_listed = any(id == open_id for id, _ in rows)
-        return gr.update(choices=[(title, id) for id, title in rows], value=open_id if is_listed else None)
+        nothing = tr("No conversation says this.") if search else tr("What you ask will be kept here.")
+        return {"choices": [(title, id) for id, title in rows], "info": None if rows else nothing}
+
+    def _listing(self, key: Key, search: str, open_id: str | None) -> Any:
+        found = self._found(key, search)
+        is_listed = any(id == open_id for _, id in found["choices"])
+        return gr.update(**found, value=open_id if is_listed else None)
+
+    def _told(self, conversation: Conversation, used: int, speed: float = 0.0, ended: str = "") -> Update:
+        context = self.service.model(conversation.settings["model"]).context
+        return {self.chat: messages_shown(conversation), self.meter: meter(used, context, speed, ended)}
 
     def _whole(self, conversation: Conversation, used: int) -> Update:
         is_kept = bool(conversation.messages)
-        return {
-            self.chat: messages_shown(conversation),
-            self.meter: meter(used, self.service.model(conversation.settings["model"]).context),
+        return self._told(conversation, used) | {
             self.open_id: conversation.id if is_kept else None,
             self.title: gr.update(value=conversation.title, visible=is_kept),
             self.delete: gr.update(visible=is_kept),
@@ -165,16 +189,21 @@ class ChatPage:
         settings = Settings.kept(conversation, self.service)
         conversation.settings.update(asdict(settings))
         used = await self._used(settings, conversation)
-        return self._whole(conversation, used) | self.panel.showing(settings)
+        return self._whole(conversation, used) | self.panel.showing(settings) | {self.question: gr.update(**IDLE)}
 
     async def arrive(self, request: gr.Request) -> Update:
-        return await self.open(request, None) | {self.kept: self._listing(visitor(request), "", None)}
+        """What the address names, which `pages.js` keeps true; a page that is loaded again is where it was."""
+        update = await self.open(request, request.query_params.get("open"))
+        return update | {self.kept: gr.update(value=update[self.open_id])}
 
     async def begin(self, request: gr.Request) -> Update:
-        return await self.open(request, None) | {self.kept: gr.update(value=None), self.question: gr.update(value="")}
+        return await self.open(request, None) | {
+            self.kept: gr.update(value=None),
+            self.question: gr.update(value="", **IDLE),
+        }
 
-    async def find(self, request: gr.Request, search: str, open_id: str | None) -> Any:
-        return self._listing(visitor(request), search, open_id)
+    async def find(self, request: gr.Request, search: str) -> Any:
+        return gr.update(**self._found(visitor(request), search))
 
     async def rename(self, request: gr.Request, title: str, open_id: str | None, search: str) -> Update:
         title = title_of(title)
@@ -186,12 +215,13 @@ class ChatPage:
 
     async def remove(self, request: gr.Request, open_id: str | None, search: str) -> Update:
         key = visitor(request)
-        self.desk.stop(key, request.session_hash or "")
         self.store.delete_conversation(owner_of(key), open_id or "")
         return await self.open(request, None) | {self.kept: self._listing(key, search, None)}
 
-    async def weigh(self, request: gr.Request, draft: str, open_id: str | None, *values: Any) -> str:
-        """The meter while a question is being written."""
+    async def weigh(self, request: gr.Request, draft: str, open_id: str | None, *values: Any) -> Any:
+        """The meter while a question is being written; while one is answered, its answer moves the meter."""
+        if self.desk.is_answering(visitor(request), request.session_hash or ""):
+            return gr.skip()
         settings = self.panel.settings(values)
         conversation = opened(self.store, visitor(request), open_id, settings)
         drafted = asked(conversation, draft, settings) if draft.strip() else conversation
@@ -224,30 +254,31 @@ class ChatPage:
     ) -> AsyncIterator[Update]:
         """The answer to a changed conversation. A refusal leaves it as it was, and the draft in the box."""
         key, (open_id, search, *values) = visitor(request), state
-        before, frame, is_listed = None, None, False
+        before, frame, failure, is_listed = None, None, None, False
         try:
             settings = self.panel.settings(values)
             before = opened(self.store, key, open_id, settings)
             conversation = change(before, settings)
             yield {self.chat: messages_shown(conversation), self.question: gr.update(value="", **BUSY)}
             async for frame in self.desk.answer(key, request.session_hash or "", conversation):
-                growing = self._whole(frame.conversation, frame.used)
-                if not is_listed:
-                    growing[self.kept] = self._listing(key, search, conversation.id)
-                    is_listed = True
-                yield growing
+                if is_listed:  # its title may be in the hands of the reader
+                    yield self._told(frame.conversation, frame.used, frame.speed)
+                    continue
+                is_listed, listing = True, self._listing(key, search, conversation.id)
+                yield self._whole(frame.conversation, frame.used) | {self.kept: listing}
         except QianwenError as error:
             gr.Warning(html.escape(str(error)), title=tr("Not answered"))
+        except Exception as error:
+            failure = error  # Gradio's to tell, once the page can be used again
         if frame is None:
             seen = gr.skip() if before is None else messages_shown(before)
             yield {self.chat: seen, self.question: gr.update(value=draft, **IDLE)}
-            return
-        if why := _why_it_ended(frame):
-            gr.Info(why, title=tr("The answer ended early"))
-        yield self._whole(frame.conversation, frame.used) | {
-            self.kept: self._listing(key, search, frame.conversation.id),
-            self.question: gr.update(**IDLE),
-        }
+        else:
+            listing = self._listing(key, search, frame.conversation.id)
+            told = self._told(frame.conversation, frame.used, frame.speed, _why_it_ended(frame))
+            yield told | {self.kept: listing, self.question: gr.update(**IDLE)}
+        if failure is not None:
+            raise failure
 
 
 def _place(index: int | tuple[int, ...] | list[int]) -> int:
@@ -256,9 +287,9 @@ def _place(index: int | tuple[int, ...] | list[int]) -> int:
 
 def _why_it_ended(frame: Frame) -> str:
     if frame.end == "content_filter":
-        return tr("The guard of this server withheld the rest.")
+        return tr("the guard of this server withheld the rest")
     if frame.end == "length":
-        return tr("It has as many tokens as the settings allow, or the context is full.")
+        return tr("cut short: the answer has as many tokens as allowed")
     return ""
 
 

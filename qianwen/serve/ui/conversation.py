@@ -2,7 +2,7 @@
 
 It becomes the request that a client would have sent to `/v1/chat/completions` and goes the same way: the same checks,
 the guard, admission with its quotas, the bridge, the metrics, the key's account. What the page adds is memory: a
-conversation is saved when its question is admitted and again when the answer ends, however it ends.
+conversation is saved when its question is admitted, every few seconds, and when the answer ends, however it ends.
 
 Nothing here knows Gradio.
 """
@@ -31,6 +31,7 @@ from qianwen.serve.store import Conversation, Key, Store
 
 TITLE_LEN = 60  # characters
 FRAME_SECONDS = 0.04  # at most so often is a growing answer drawn
+KEEP_SECONDS = 3.0  # and so often is it saved: what a crash may cost
 MAX_TOKENS = 1024  # of an answer, unless the panel says otherwise
 
 
@@ -79,6 +80,7 @@ class Frame:
 
     conversation: Conversation
     used: int  # tokens of the context
+    speed: float = 0.0  # tokens a second since the first; 0 before there are two
     end: str | None = None  # the finish reason, once there is one
 
 
@@ -183,6 +185,10 @@ class Desk:
         if task := self._answers.get((owner_of(key), page)):
             task.cancel()
 
+    def is_answering(self, key: Key, page: str) -> bool:
+        """Whether an answer is growing on a page."""
+        return (owner_of(key), page) in self._answers
+
     async def _frames(self, key: Key, conversation: Conversation) -> AsyncGenerator[Frame, None]:
         settings = Settings(**conversation.settings)
         served = self.service.model(settings.model)
@@ -194,15 +200,19 @@ class Desk:
         with self.service.admission.admit(key, job.num_tokens):
             self._keep(key, conversation, is_new=True)
             yield Frame(conversation, used)
-            text = ""
+            text, begun, kept_at = "", 0.0, time.monotonic()
             try:
                 async with aclosing(run(job, self.service, key.name)) as pieces:
                     async for piece in pieces:
                         text += piece["delta"].get("content") or ""
-                        used = job.usage()["total_tokens"]
-                        yield Frame(_with_answer(conversation, text), used, piece["finish_reason"])
+                        usage, begun = job.usage(), begun or time.monotonic()
+                        used, speed = usage["total_tokens"], _speed(usage["completion_tokens"], begun)
+                        yield Frame(_with_answer(conversation, text), used, speed, piece["finish_reason"])
+                        if time.monotonic() - kept_at > KEEP_SECONDS:
+                            self._keep(key, _with_answer(conversation, text))
+                            kept_at = time.monotonic()
             finally:
-                self.service.book(key, job.usage())
+                self.service.book(key, job.usage(), served.name)
                 self._keep(key, _with_answer(conversation, text))
 
     def _keep(self, key: Key, conversation: Conversation, *, is_new: bool = False) -> None:
@@ -224,3 +234,9 @@ def _with_answer(conversation: Conversation, text: str) -> Conversation:
     if not text:
         return conversation
     return replace(conversation, messages=[*conversation.messages, {"role": "assistant", "content": text}])
+
+
+def _speed(num_tokens: int, begun: float) -> float:
+    """Tokens a second, of which the first came at `begun`."""
+    seconds = time.monotonic() - begun
+    return (num_tokens - 1) / seconds if num_tokens > 1 and seconds > 0 else 0.0

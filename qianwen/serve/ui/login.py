@@ -94,7 +94,8 @@ def _page(*, name: str | None = None, is_wrong: bool = False) -> HTMLResponse:
 <body class="login"><main><h1>qianwen</h1>{body}</main></body>
 </html>
 """
-    headers = {"content-security-policy": policy, "referrer-policy": "no-referrer", "cache-control": "no-store"}
+    # a form sent without any referrer says "Origin: null", and the door would take it for another site's
+    headers = {"content-security-policy": policy, "referrer-policy": "same-origin", "cache-control": "no-store"}
     return HTMLResponse(page, 401 if is_wrong else 200, headers=headers)
 
 

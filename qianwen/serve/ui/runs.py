@@ -37,16 +37,22 @@ def runs_page(pages: gr.Blocks) -> None:
     seen = gr.State(None)
     gr.Navbar(visible=False)
     with gr.Sidebar(elem_id="left", width=280):
-        gr.Markdown("# qianwen", elem_id="brand", container=False)
-        gr.Button(tr("Chat"), link="/", link_target="_self", elem_id="to-chat")
+        with gr.Row(elem_id="top"):
+            gr.Markdown("# qianwen", elem_id="brand", container=False)
+            gr.Button(tr("Chat"), link="/", link_target="_self", size="sm", scale=0, elem_id="to-chat")
         names = gr.Radio([], label=tr("Runs"), elem_id="kept")
     with gr.Column(elem_id="run"):
         view = gr.Markdown(elem_id="run-view", container=False, latex_delimiters=[])
     silent: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
     outputs = [names, view, seen]
-    pages.load(lambda chosen: refreshed(chosen, None), [names], outputs, **silent)
+    pages.load(arrived, None, outputs, **silent)
     names.input(refreshed, [names, seen], outputs, **silent)
     gr.Timer(TICK_SECONDS).tick(refreshed, [names, seen], outputs, trigger_mode="once", **silent)
+
+
+def arrived(request: gr.Request) -> tuple[Any, Any, Any]:
+    """The run that the address names, else the newest."""
+    return refreshed(request.query_params.get("open"), None)
 
 
 def refreshed(chosen: str | None, seen: Seen) -> tuple[Any, Any, Any]:

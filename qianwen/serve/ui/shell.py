@@ -16,6 +16,7 @@ import json
 import re
 import warnings
 from collections.abc import Callable, MutableMapping
+from contextlib import suppress
 from importlib import resources
 from typing import Any
 
@@ -31,18 +32,19 @@ from qianwen.serve.gate import ANONYMOUS, Door, Receive, Scope, Send
 from qianwen.serve.protocol import error_body
 from qianwen.serve.service import Service
 from qianwen.serve.ui.chat import chat_page
-from qianwen.serve.ui.conversation import Desk
+from qianwen.serve.ui.conversation import Desk, owner_of
 from qianwen.serve.ui.login import login_routes
 from qianwen.serve.ui.runs import run_routes, runs_page
 
 DOCUMENTS = ("/", "/runs")
 OPEN = {
     "GET": re.compile(
-        r"/(assets/.*|static/.*|svelte/.*|theme\.css|gradio_api/(queue/data|startup-events|heartbeat/[a-z0-9]{1,32}))"
+        r"/(assets/.*|static/.*|svelte/.*|theme\.css|gradio_api/(queue/data|startup-events|app_id|heartbeat/[a-z0-9]{1,32}))"
     ),
     "POST": re.compile(r"/gradio_api/(queue/join|cancel)"),
 }
 HEARTBEAT = "/gradio_api/heartbeat/"
+MAX_PAGES = 100_000  # whose visitors are remembered
 OWN = {"pages.css": "text/css", "pages.js": "text/javascript", "icon.svg": "image/svg+xml"}
 POLICY = (
     "default-src 'none'; script-src 'self' {scripts}; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
@@ -94,6 +96,7 @@ class Shell:
 
     def __init__(self, app: Callable, service: Service, desk: Desk, documents: tuple[str, ...]) -> None:
         self.app, self.service, self.desk, self.documents = app, service, desk, documents
+        self.visitors: dict[str, str] = {}  # who opened a page, by the name that its browser gave it
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -108,18 +111,30 @@ class Shell:
             await JSONResponse(error_body("Not Found"), 404)(scope, receive, send)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request, body = Request(scope, receive), b""
         if scope["method"] == "POST":
             try:
-                body = await read_body(Request(scope, receive), self.service.admission.limits)
+                body = await read_body(request, self.service.admission.limits)
             except RequestError as error:
                 await JSONResponse(error_body(str(error), code=error.code), error.status)(scope, receive, send)
                 return
             receive = _once(body, receive)
+        key, page = scope.get("key") or ANONYMOUS, _page(request, body)
+        if page and not self._is_theirs(page, owner_of(key)):
+            await JSONResponse(error_body("Not Found"), 404)(scope, receive, send)
+            return
         try:
             await self.app(scope, receive, send)
         finally:
             if scope["path"].startswith(HEARTBEAT):  # the page is closed: nobody waits for its answer
-                self.desk.stop(scope.get("key") or ANONYMOUS, scope["path"].removeprefix(HEARTBEAT))
+                self.desk.stop(key, page)
+                self.visitors.pop(page, None)
+
+    def _is_theirs(self, page: str, owner: str) -> bool:
+        """Whether an open page belongs to a visitor: whoever names it first. Gradio itself asks for its name alone."""
+        if len(self.visitors) >= MAX_PAGES:
+            del self.visitors[next(iter(self.visitors))]
+        return self.visitors.setdefault(page, owner) == owner
 
     async def _document(self, scope: Scope, receive: Receive) -> Response:
         """Gradio's document, ours from here on. A client's query and encodings are not its concern."""
@@ -131,7 +146,18 @@ class Shell:
         headers = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
         inner = {**scope, "method": "GET", "query_string": b"", "headers": headers}
         await self.app(inner, receive, keep)
-        return _dressed(b"".join(parts).decode())
+        return _dressed(b"".join(parts).decode(), owner_of(scope.get("key") or ANONYMOUS))
+
+
+def _page(request: Request, body: bytes) -> str:
+    """The name of the open page (Gradio's session) that a request is about; empty where it is about none."""
+    path = request.scope["path"]
+    if path.startswith(HEARTBEAT):
+        return path.removeprefix(HEARTBEAT)
+    said = request.query_params.get("session_hash")
+    with suppress(ValueError, RecursionError, AttributeError):  # what is no JSON object Gradio refuses
+        said = json.loads(body).get("session_hash") if body else said
+    return str(said or "")
 
 
 def _once(body: bytes, receive: Receive) -> Receive:
@@ -144,10 +170,18 @@ def _once(body: bytes, receive: Receive) -> Receive:
     return again
 
 
-def _dressed(document: str) -> Response:
+def _dressed(document: str, visitor: str) -> Response:
     """The document without foreign addresses, in our language and style, and its policy."""
+    spoken = {
+        "Copy message": tr("Copy message"), "bot's message: ": tr("bot's message: "), "Close": tr("Close"),
+        "user's message: ": tr("user's message: "), "chatbot conversation": tr("chatbot conversation"),
+        "number input for ": tr("number input for "), "range slider for ": tr("range slider for "),
+        "Connection Lost": tr("The server does not answer"),
+        "Connection to the server was lost. Attempting reconnection...": tr("The page comes back as soon as it does."),
+    }  # fmt: skip
     words = {
         "conversations": tr("Conversations"), "settings": tr("Settings"), "send": tr("Send"), "stop": tr("Stop"),
+        "spoken": spoken, "visitor": visitor,
     }  # fmt: skip
     attributes = f'lang="{"zh-Hans" if language() == "zh" else "en"}" data-words="{html.escape(json.dumps(words))}"'
     document = re.sub(r'<meta\s+(?:property|name)="(?:og|twitter):[^>]*>|<link rel="manifest"[^>]*>', "", document)

@@ -72,7 +72,7 @@ def test_an_answer_is_admitted_measured_and_kept(desk):
     assert (
         kept is not None and kept.messages == last.messages and kept.settings == asdict(settings_of(desk, max_tokens=8))
     )
-    assert "qianwen_completion_tokens_total 8" in desk.service.metrics.text() or seen[-1].end == "stop"
+    assert 'qianwen_completion_tokens_total{model="tiny"} 8' in desk.service.metrics.text() or seen[-1].end == "stop"
     assert desk.service.admission.requests == 0
 
 
@@ -196,3 +196,19 @@ def test_settings_come_back_and_a_model_that_is_gone_gives_way(desk):
 def test_titles_are_one_short_line():
     assert title_of(" a\n b ") == "a b"
     assert len(title_of("x" * 500)) == TITLE_LEN
+
+
+def test_a_long_answer_is_saved_while_it_grows(desk, monkeypatch):
+    monkeypatch.setattr("qianwen.serve.ui.conversation.KEEP_SECONDS", 0.0)
+    conversation = ask(desk)
+    conversation.settings["max_tokens"] = 1500
+
+    async def saved_early() -> bool:
+        async with aclosing(desk.answer(ANONYMOUS, "page", conversation)) as answer:
+            async for frame in answer:
+                kept = desk.store.conversation("local", conversation.id)
+                if frame.end is None and kept is not None and len(kept.messages) == 2:
+                    return True
+        return False
+
+    assert asyncio.run(saved_early())

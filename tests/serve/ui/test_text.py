@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qianwen.serve.ui.text import meant, shown
+from qianwen.serve.ui.text import meant, shown, shown_answer
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,8 @@ from qianwen.serve.ui.text import meant, shown
         ("``` <b> ```", "``` <b> ```"),
         ("a ` b\n\n<b> ` c", "a ` b\n\n&lt;b> ` c"),  # a span does not reach over a paragraph
         ("&lt;b>", "&amp;lt;b>"),
+        ("```mermaid\ngraph\n```", "```&mermaid\ngraph\n```"),  # not to be drawn
+        ("```&mermaid\ngraph", "```&&mermaid\ngraph"),
         ("AT&T &copy;", "AT&T &copy;"),
     ],
 )
@@ -40,3 +42,18 @@ def test_shown_text_can_be_read_back(text: str):
 def test_without_code_no_tag_begins(text: str):
     written = shown(text)
     assert not any(before == "<" and after in "ab/!" for before, after in zip(written, written[1:], strict=False))
+
+
+@pytest.mark.parametrize(
+    ("text", "markdown"),
+    [
+        ("just <b>", "just &lt;b>"),
+        ("<think>\nif <a>\nthen\n</think>\n\nso <b>", "> if &lt;a>\n> then\n\nso &lt;b>"),
+        ("<think>\nstill", "> still"),  # being thought
+        ("<think>\n\n</think>\n\nyes", "yes"),
+        ("so <think> is a tag", "so &lt;think> is a tag"),
+        ("<think>```\n<b>\n```</think>x", "> ```\n> <b>\n> ```\n\nx"),
+    ],
+)
+def test_thoughts_are_quotations(text: str, markdown: str):
+    assert shown_answer(text) == markdown

@@ -1,0 +1,205 @@
+"""A real server with very small real models, and visitors who use its pages in a real Chromium.
+
+Needs the `[ui]` extra, playwright and a Chromium; whatever is missing is the reason of a skip. With axe-core at
+`node_modules/axe-core` (`npm install --no-save axe-core`) or where $QIANWEN_AXE points, pages are also checked for what
+would keep somebody from using them. $QIANWEN_PATIENCE multiplies all waiting, for a machine with other work.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("gradio", reason="the pages need the [ui] extra")
+playwright = pytest.importorskip("playwright.sync_api", reason="the journeys need playwright")
+expect = playwright.expect
+PATIENCE = float(os.environ.get("QIANWEN_PATIENCE", 1))
+SECONDS = 20 * PATIENCE  # for anything to happen on a page
+expect.set_options(timeout=SECONDS * 1e3)
+
+ROOT = Path(__file__).resolve().parents[3]
+AXE = Path(os.environ.get("QIANWEN_AXE") or ROOT / "node_modules/axe-core/axe.min.js")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every test of this folder is slow, and Playwright leaves sockets for the collector to close."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.e2e)
+            item.add_marker(pytest.mark.timeout(180 * PATIENCE))
+            for warning in ("ResourceWarning", "pytest.PytestUnraisableExceptionWarning"):
+                item.add_marker(pytest.mark.filterwarnings(f"ignore::{warning}"))
+
+
+class Site:
+    """`server.py` as a process."""
+
+    def __init__(self, folder: Path, language: str, *options: str) -> None:
+        self.folder, self.language, self.options = folder, language, options
+        self.runs = folder / "runs"
+        self.start()
+
+    def start(self) -> None:
+        """Start it, again at the same address; returns when it answers."""
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "QIANWEN_LANG": self.language}
+        environment["QIANWEN_RUNS"] = str(self.runs)
+        command = [sys.executable, str(Path(__file__).with_name("server.py")), str(self.folder), *self.options]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=environment, text=True)
+        assert self.process.stdout is not None
+        self.keys: list[str] = []
+        for line in self.process.stdout:
+            kind, *rest = line.split()
+            if kind == "port":
+                port = int(rest[0])
+            elif kind == "keys":
+                self.keys = rest
+            elif kind == "ready":
+                break
+        else:
+            raise AssertionError((self.folder / "log").read_text())
+        self.options = (*self.options, "--port", str(port))
+        self.url = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + 3 * SECONDS
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                return
+            time.sleep(0.05)
+        raise AssertionError((self.folder / "log").read_text())
+
+    def kill(self) -> None:
+        """As a crash would end it."""
+        self.process.kill()
+        self._wait()
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        assert self._wait() == 0
+
+    def _wait(self) -> int:
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return self.process.wait(timeout=3 * SECONDS)
+
+
+class Visitor:
+    """One browser window at the chat page, and what can be done in it."""
+
+    def __init__(self, page) -> None:
+        self.page = page
+        self.questions = page.locator("#chat [data-testid=user]")
+        self.answers = page.locator("#chat [data-testid=bot]")
+        self.box = page.locator("#question textarea")
+        self.kept = page.locator("#kept label")
+        self.title = page.locator("#title input, #title textarea").first
+        self.meter = page.locator("#meter label")
+        self.stop_button = page.locator("#question .stop-button")
+        self.greeting = page.get_by_text("What would you like to know?")
+
+    def settings(self, **values: str) -> None:
+        """Open the panel and set fields; a slider has a number beside it."""
+        if "open" not in (self.page.locator("#right").get_attribute("class") or "").split():
+            self.page.locator("#right .toggle-button").click()
+        for name, value in values.items():
+            field = self.page.locator(f"#{name} input[type=number], #{name} textarea").first
+            field.fill(value)
+            field.blur()
+
+    def send(self, text: str) -> None:
+        self.box.fill(text)
+        self.box.press("Enter")
+        expect(self.box).to_have_value("")
+
+    def answer(self, index: int = -1) -> str:
+        """The text of an answer once none is growing any more."""
+        expect(self.page.locator("#question .submit-button")).to_be_visible(timeout=3e3 * SECONDS)
+        return self.answers.nth(index).inner_text().strip()
+
+    def ask(self, text: str = "hello", **values: str) -> str:
+        self.settings(**{"max_tokens": "12", **values})
+        self.send(text)
+        return self.answer()
+
+    def findings(self) -> list[str]:
+        """What axe finds that is serious or critical."""
+        if not AXE.is_file():
+            pytest.skip("axe-core is not here: npm install --no-save axe-core")
+        self.page.evaluate(AXE.read_text(encoding="utf-8"))
+        found = self.page.evaluate("axe.run()")["violations"]
+        return [f"{v['id']}: {v['nodes'][0]['html']}" for v in found if v["impact"] in ("serious", "critical")]
+
+
+@pytest.fixture(scope="session")
+def open_site(tmp_path_factory) -> Iterator[Callable[..., Site]]:
+    """`open_site("en", …)`: a server in that language; all end with the session."""
+    opened: list[Site] = []
+
+    def start(language: str, *options: str) -> Site:
+        opened.append(Site(tmp_path_factory.mktemp("site"), language, *options))
+        return opened[-1]
+
+    yield start
+    for site in opened:
+        if site.process.poll() is None:
+            site.stop()
+
+
+@pytest.fixture(scope="session")
+def site(open_site) -> Site:
+    """An English one, open to everybody on this machine."""
+    return open_site("en")
+
+
+@pytest.fixture(scope="session")
+def chinese_site(open_site) -> Site:
+    return open_site("zh")
+
+
+@pytest.fixture(scope="session")
+def locked_site(open_site) -> Site:
+    """One that asks for a key; there are two."""
+    return open_site("en", "--locked")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser) -> Iterator[Callable[..., Visitor]]:
+    """`visit(url)`: somebody new at a page. At the end nothing foreign was asked for and no script of others ran."""
+    contexts, foreign, hits = [], [], []
+
+    def open_page(url: str, selector: str = "#meter label", **options) -> Visitor:
+        context = browser.new_context(**{"viewport": {"width": 1200, "height": 800}, **options})
+        contexts.append(context)
+        context.expose_function("hit", lambda where: hits.append(where))
+        page = context.new_page()
+        page.set_default_timeout(SECONDS * 1e3)
+        own = (url.removesuffix("/runs"), "data:", "blob:")
+        page.on("request", lambda request: None if request.url.startswith(own) else foreign.append(request.url))
+        page.on("dialog", lambda dialog: (hits.append(dialog.message), dialog.dismiss()))
+        page.goto(url)
+        page.wait_for_selector(selector)
+        return Visitor(page)
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not foreign and not hits

@@ -1,0 +1,85 @@
+"""When something goes wrong the page says so, loses nothing, and goes on when it can."""
+
+import re
+
+from playwright.sync_api import expect
+
+
+def test_the_server_is_lost_in_the_middle_and_comes_back(open_site, visit):
+    site = open_site("en")
+    visitor = visit(site.url)
+    visitor.ask("before")
+    visitor.settings(max_tokens="900")
+    visitor.send("in the middle of this")
+    expect(visitor.answers.nth(1)).to_have_text(re.compile("[a-z]{5,}"))
+    site.kill()
+    toast = visitor.page.locator(".toast-wrap")
+    expect(toast).to_contain_text("The server does not answer")
+    visitor.box.fill("typed while nobody answers")
+    site.start()
+    expect(toast).to_be_hidden()
+    expect(visitor.box).to_have_value("typed while nobody answers")
+    expect(visitor.title).to_have_value("before")
+    expect(visitor.questions).to_have_count(2)
+    assert visitor.ask("after")
+
+
+def test_the_server_is_lost_before_a_question(open_site, visit):
+    site = open_site("en")
+    visitor = visit(site.url)
+    site.kill()
+    visitor.box.fill("is anybody there")
+    visitor.box.press("Enter")
+    expect(visitor.page.locator(".toast-wrap")).to_contain_text("The server does not answer")
+    site.start()
+    expect(visitor.page.locator(".toast-wrap")).to_be_hidden()
+    expect(visitor.box).to_have_value("is anybody there")
+    visitor.settings(max_tokens="12")
+    visitor.send("is anybody there")
+    assert visitor.answer()
+
+
+def test_the_queue_is_full(open_site, visit):
+    site = open_site("en", "--max-requests", "1")
+    first, second = visit(site.url), visit(site.url)
+    first.settings(max_tokens="900")
+    first.send("a long one")
+    expect(first.answers.first).to_be_visible()
+    second.settings(max_tokens="12")
+    second.box.fill("one too many")
+    second.box.press("Enter")
+    expect(second.page.locator(".toast-wrap")).to_contain_text("the queue is full")
+    expect(second.box).to_have_value("one too many")
+    expect(second.greeting).to_be_visible()
+    first.stop_button.click()
+    first.answer()
+    second.box.press("Enter")
+    expect(second.answers.first).to_be_visible()
+    assert second.answer()
+
+
+def test_two_windows_of_one_visitor_agree(site, visit):
+    first = visit(site.url)
+    first.ask("told in one window")
+    second = first.page.context.new_page()
+    second.goto(first.page.url)
+    expect(second.locator("#chat [data-testid=user]")).to_contain_text("told in one window")
+    second.locator("#delete").click()
+    second.locator("#sure").click()
+    expect(second.get_by_text("What would you like to know?")).to_be_visible()
+    assert first.ask("and asked again in the other"), "its conversation is gone, so this begins a new one"
+    expect(first.questions).to_have_count(1)
+
+
+def test_leaving_a_growing_answer_ends_and_keeps_it(site, visit):
+    visitor = visit(site.url)
+    visitor.settings(max_tokens="900")
+    visitor.send("left alone")
+    expect(visitor.answers.first).to_have_text(re.compile("[a-z]{5,}"))
+    visitor.page.locator("#new").click()
+    expect(visitor.greeting).to_be_visible()
+    visitor.page.wait_for_timeout(1000)
+    expect(visitor.greeting).to_be_visible()
+    expect(visitor.page.locator("#question .submit-button")).to_be_visible()
+    visitor.kept.filter(has_text="left alone").click()
+    assert 5 <= len(visitor.answer()) < 900

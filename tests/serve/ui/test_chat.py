@@ -1,0 +1,126 @@
+"""What the functions of the chat page answer when somebody dishonest calls them through Gradio's queue."""
+
+import json
+import random
+import re
+import uuid
+
+import httpx
+import pytest
+
+pytest.importorskip("gradio", reason="the pages need the [ui] extra")
+
+from qianwen.serve.gate import Door  # noqa: E402
+from qianwen.serve.store import Conversation, Store  # noqa: E402
+from qianwen.serve.ui.chat import meter  # noqa: E402
+
+NUM_GUESSES = 1000
+
+
+class Page:
+    """A page as a program: what a browser would send, without the browser."""
+
+    def __init__(self, client: httpx.Client) -> None:
+        self.client, self.name = client, uuid.uuid4().hex[:10]
+        document = client.get("/", headers={"accept": "text/html"}).text
+        found = re.search(r"window\.gradio_config = (.*?);</script>", document)
+        assert found is not None
+        self.config = json.loads(found[1])
+
+    def function(self, part: str, event: str) -> int:
+        """The number of what happens at `event` of the component whose element is `part`."""
+        ids = [c["id"] for c in self.config["components"] if c["props"].get("elem_id") == part]
+        return next(d["id"] for d in self.config["dependencies"] if [ids[0], event] in [list(t) for t in d["targets"]])
+
+    def call(self, function: int, *data: object, address: str = "") -> httpx.Response:
+        """Ask for a function, as a page would whose address names the conversation `address`."""
+        body = {"fn_index": function, "data": data, "session_hash": self.name, "event_data": None}
+        return self.client.post("/gradio_api/queue/join", json=body, params={"open": address} if address else {})
+
+    def open(self, id: str) -> httpx.Response:
+        """Load the page at the address of a conversation."""
+        arrivals = [d for d in self.config["dependencies"] if [t[1] for t in d["targets"]] == ["load"]]
+        return self.call(arrivals[0]["id"], address=id)
+
+    def replies(self) -> str:
+        """Everything that was sent to the page since, as text; ends once nothing is pending."""
+        return self.client.get("/gradio_api/queue/data", params={"session_hash": self.name}).text
+
+
+@pytest.fixture(scope="module")
+def server(start, tmp_path_factory):
+    """Ann has a conversation; Bob has a key too."""
+    store = Store(tmp_path_factory.mktemp("store") / "s.sqlite")
+    keys = [store.add_key(name) for name in ("ann", "bob")]
+    said = [{"role": "user", "content": "the secret of ann"}, {"role": "assistant", "content": "is kept"}]
+    store.save_conversation("key:ann", Conversation("ab" * 16, "secret title", 1.0, said, {}))
+    with start(store=store, door=Door(keys_required=True, store=store), pages={"with_runs": False}) as running:
+        running.secrets = keys
+        yield running
+
+
+@pytest.fixture
+def pages(server):
+    """Ann's page and Bob's."""
+    clients = [server.client(headers={"authorization": f"Bearer {key}"}) for key in server.secrets]
+    yield [Page(client) for client in clients]
+    for client in clients:
+        client.close()
+
+
+def test_an_owner_opens_her_conversation(pages):
+    ann, _ = pages
+    assert ann.open("ab" * 16).status_code == 200
+    assert "the secret of ann" in ann.replies()
+
+
+@pytest.mark.slow
+def test_nobody_reads_what_is_anothers_by_any_id(pages, server):
+    _, bob = pages
+    rng = random.Random(0)
+    guesses = [f"{rng.getrandbits(128):032x}" for _ in range(NUM_GUESSES)]
+    guesses += ["ab" * 16, "AB" * 16, "' OR 1=1 --", "%", "ab" * 15 + "__", "key:ann"]
+    choosing, renaming = bob.function("kept", "input"), bob.function("title", "submit")
+    deleting, searching = bob.function("sure", "click"), bob.function("search", "change")
+    for first in range(0, len(guesses), 50):
+        for guess in guesses[first : first + 50]:
+            assert bob.open(guess).status_code == 200
+        replies = bob.replies()
+        assert "secret" not in replies and replies.count('"process_completed"') == len(guesses[first : first + 50])
+    for guess in guesses[NUM_GUESSES:]:
+        for call in ((choosing, guess), (renaming, "mine now", guess, ""), (deleting, guess, ""), (searching, "ecret")):
+            bob.call(*call)
+    assert "secret" not in bob.replies()
+    kept = server.service.store.conversation("key:ann", "ab" * 16)
+    assert kept is not None and kept.title == "secret title" and len(kept.messages) == 2
+
+
+def test_nobody_listens_to_the_page_of_another(pages):
+    ann, bob = pages
+    ann.open("ab" * 16)
+    bob.name = ann.name
+    for response in (
+        bob.open("x"),
+        bob.client.get("/gradio_api/queue/data", params={"session_hash": ann.name}),
+        bob.client.get(f"/gradio_api/heartbeat/{ann.name}"),
+        bob.client.post("/gradio_api/cancel", json={"session_hash": ann.name, "fn_index": 0, "event_id": "x"}),
+    ):
+        assert response.status_code == 404 and "secret" not in response.text
+    assert "the secret of ann" in ann.replies(), "and she still hears everything"
+
+
+def test_the_runs_of_this_machine_are_not_for_whoever_has_a_key(pages, tmp_path, monkeypatch):
+    _, bob = pages
+    monkeypatch.setenv("QIANWEN_RUNS", str(tmp_path))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "report.html").write_text("secret")
+    assert bob.client.get("/runs").status_code == 404
+    assert bob.client.get("/runs/report", params={"run": "mine"}).status_code == 404
+    assert "run-view" not in json.dumps(bob.config)
+
+
+@pytest.mark.parametrize(
+    ("used", "state"), [(0, "low"), (79, "low"), (80, "high"), (99, "high"), (100, "full"), (500, "full")]
+)
+def test_the_meter_warns_before_the_context_is_full(used, state):
+    assert f'<label class="{state}">' in meter(used, 100) and f'value="{min(used, 100)}"' in meter(used, 100)
