@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 IGNORE = -100  # label of a token that is not predicted
+CACHED_ROWS = 64  # whose softmax is taken at a time: in fp32 they stay in the cache of a core
 GRAIN = 64  # rows to a multiple of which those with a label are filled up
 
 
@@ -56,20 +57,14 @@ class _CrossEntropy(torch.autograd.Function):
         grad_hidden = torch.empty_like(hidden) if wants_hidden else None
         grad_weight = torch.zeros_like(weight, dtype=wide) if wants_weight else None
         for start in range(0, len(labels), chunk_size):
-            rows, targets = hidden[start : start + chunk_size], labels[start : start + chunk_size, None]
-            has_label = targets != IGNORE
-            targets = targets.where(has_label, 0)
-            scores = F.log_softmax(rows @ weight.T, dim=-1, dtype=wide)
-            loss -= scores.gather(1, targets).where(has_label, 0).sum()
-            if not (wants_hidden or wants_weight):
-                continue
-            grad = scores.exp_().scatter_add_(1, targets, scores.new_full(targets.shape, -1.0)).to(weight.dtype)
-            if not has_label.all():
-                grad[~has_label[:, 0]] = 0
+            rows, targets = hidden[start : start + chunk_size], labels[start : start + chunk_size]
+            scores = rows @ weight.T
+            for part, wanted in zip(scores.split(CACHED_ROWS), targets.split(CACHED_ROWS), strict=True):
+                loss += _sum_and_gradient(part, wanted[:, None], wide, wants_hidden or wants_weight)
             if grad_hidden is not None:
-                torch.mm(grad, weight, out=grad_hidden[start : start + chunk_size])
+                torch.mm(scores, weight, out=grad_hidden[start : start + chunk_size])
             if grad_weight is not None:
-                _add_product(grad_weight, grad.T, rows)
+                _add_product(grad_weight, scores.T, rows)
         ctx.save_for_backward(grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype))
         return loss
 
@@ -77,6 +72,19 @@ class _CrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_weight = (None if g is None else g * upstream[0].to(g.dtype) for g in ctx.saved_tensors)
         return grad_hidden, grad_weight, None, None, None
+
+
+def _sum_and_gradient(scores: Tensor, targets: Tensor, wide: torch.dtype, with_grad: bool) -> Tensor:
+    """The summed loss of a few rows; `scores` [n, V] become their gradient. Rows without a label count nothing."""
+    has_label = targets != IGNORE
+    targets = targets.where(has_label, 0)
+    logprobs = F.log_softmax(scores, dim=-1, dtype=wide)
+    loss = -logprobs.gather(1, targets).where(has_label, 0).sum()
+    if with_grad:
+        scores.copy_(logprobs.exp_().scatter_add_(1, targets, logprobs.new_full(targets.shape, -1.0)))
+        if not has_label.all():
+            scores[~has_label[:, 0]] = 0
+    return loss
 
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:

@@ -33,6 +33,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 
+from qianwen.model.attention import DocumentAttention
 from qianwen.runtime.distributed import world_size
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.language import tr
@@ -58,6 +59,8 @@ def join_processes(device: torch.device) -> None:
 def parallelize(model: nn.Module, layers: Iterable[nn.Module], config: ParallelConfig, dtype: torch.dtype) -> None:
     """Change `model` in place; its `layers` are the units that are recomputed, compiled and sharded."""
     layers = list(layers)
+    if config.compile:
+        _leave_attention_out_of_graphs(len(layers))
     for layer in layers:
         if config.checkpoint_activations:
             layer.forward = functools.partial(checkpoint, layer.forward, use_reentrant=False)
@@ -75,6 +78,12 @@ def parallelize(model: nn.Module, layers: Iterable[nn.Module], config: ParallelC
         sharded = fully_shard(module, mesh=mesh, mp_policy=policy)
         sharded.set_gradient_divide_factor(1.0)
         sharded.set_force_sum_reduction_for_comms(True)  # gloo has no other
+
+
+def _leave_attention_out_of_graphs(num_layers: int) -> None:
+    """Packed documents are cut anew in every batch: inside a graph, each cut would be compiled again."""
+    DocumentAttention.attend = torch.compiler.disable(DocumentAttention.attend)
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 2 * num_layers)  # each has its own
 
 
 def sync_gradients(model: nn.Module, on: bool) -> None:

@@ -5,6 +5,7 @@ Run as a script, this file is one process of such a run.
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from qianwen.model import Qwen, QwenConfig
+from qianwen.model.attention import DocumentAttention
 from qianwen.runtime.device import seed_everything
 from qianwen.runtime.distributed import is_main, world_size
 from qianwen.runtime.errors import ConfigError
@@ -117,6 +119,21 @@ def test_recomputed_activations_change_nothing(tmp_path):
     recomputed, _ = train(tmp_path / "nothing", tmp_path / "recomputed", 3, checkpoint_activations=True)
     pairs = zip(plain.tensors().values(), recomputed.tensors().values(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.nightly
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiled layers need a C++ compiler")
+@pytest.mark.filterwarnings("default")
+def test_compiled_layers_learn_the_same_and_are_compiled_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(DocumentAttention, "attend", DocumentAttention.attend)  # put back what compiling changes
+    torch._dynamo.reset()
+    _, plain = train(tmp_path / "nothing", tmp_path / "plain", 6)
+    _, first = train(tmp_path / "nothing", tmp_path / "compiled-2", 2, compile=True)
+    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    _, seen = train(tmp_path / "nothing", tmp_path / "compiled-6", 6, compile=True)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 2 * graphs, "other cuts compile nothing anew"
+    for ours, theirs in zip(seen, plain, strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
 
 
 def test_alone_there_is_no_process_group(monkeypatch):
