@@ -144,7 +144,8 @@ def measure(name: str, options: Any, report: Report) -> dict[str, Pairs]:
     for dtype, found in peaks.items():
         peak = statistics.median(found)
         kind = str(dtype).removeprefix("torch.")
-        report.note(f"{name}, share of the {kind} peak of {peak / 1e9:,.0f} GFLOP/s", round(speed * flops / peak, 3))
+        share = f"{speed * flops / peak:.3f} of {peak / 1e9:,.0f} GFLOP/s"
+        report.note(f"{name}, share of the {kind} peak", share)
     return pairs
 
 

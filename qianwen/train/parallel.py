@@ -60,7 +60,9 @@ def parallelize(model: nn.Module, layers: Iterable[nn.Module], config: ParallelC
     """Change `model` in place; its `layers` are the units that are recomputed, compiled and sharded."""
     layers = list(layers)
     if config.compile:
-        _leave_attention_out_of_graphs(len(layers))
+        _leave_attention_out_of_graphs()
+        limit = torch._dynamo.config.recompile_limit
+        torch._dynamo.config.recompile_limit = max(limit, 2 * len(layers))  # one code, compiled for each layer
     for layer in layers:
         if config.checkpoint_activations:
             layer.forward = functools.partial(checkpoint, layer.forward, use_reentrant=False)
@@ -80,10 +82,10 @@ def parallelize(model: nn.Module, layers: Iterable[nn.Module], config: ParallelC
         sharded.set_force_sum_reduction_for_comms(True)  # gloo has no other
 
 
-def _leave_attention_out_of_graphs(num_layers: int) -> None:
+@functools.cache
+def _leave_attention_out_of_graphs() -> None:
     """Packed documents are cut anew in every batch: inside a graph, each cut would be compiled again."""
     DocumentAttention.attend = torch.compiler.disable(DocumentAttention.attend)
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 2 * num_layers)  # each has its own
 
 
 def sync_gradients(model: nn.Module, on: bool) -> None:
