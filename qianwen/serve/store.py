@@ -69,15 +69,16 @@ class Store:
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
-        if str(path) != ":memory:":
-            self.path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
         try:
+            if str(path) != ":memory:":
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self.path.touch(0o600)  # for its owner alone; SQLite makes its other files likewise
             self._db = sqlite3.connect(str(path), check_same_thread=False)
             with self._write() as db:
                 db.execute("PRAGMA journal_mode=WAL")
                 db.executescript(SCHEMA)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise ConfigError(tr("cannot open the store {path}: {reason}", path=path, reason=error)) from error
 
     @contextmanager

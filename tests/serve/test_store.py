@@ -1,5 +1,8 @@
 """Keys are kept as digests, quotas are counted, and nobody reads another's conversations."""
 
+import os
+import stat
+import sys
 import time
 
 import pytest
@@ -30,6 +33,25 @@ def test_the_file_does_not_hold_the_secret(store):
     secret = store.add_key("ann")
     held = b"".join(file.read_bytes() for file in store.path.parent.iterdir())
     assert secret.encode() not in held and secret.removeprefix("qw-").encode() not in held
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
+def test_only_its_owner_reads_the_file(tmp_path):
+    outer = os.umask(0)
+    try:
+        kept = Store(tmp_path / "kept" / "store.sqlite")
+        kept.add_key("ann")
+        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in kept.path.parent.iterdir()}
+        kept.close()
+    finally:
+        os.umask(outer)
+    assert "store.sqlite" in modes and set(modes.values()) == {0o600}
+
+
+def test_a_store_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="store.sqlite"):
+        Store(tmp_path / "file" / "store.sqlite")
 
 
 def test_names_are_unique_and_printable(store):
