@@ -9,7 +9,8 @@ queries, each with a mask of its own: memory grows with block × keys, never wit
 All of it works backward.
 
 A CPU's 16-bit kernels are compiled for each size they meet, which takes several times as long as running them once. So
-what is packed is padded there to a few sizes; padding comes last, where causal attention never looks.
+what is packed is padded there to a few sizes; padding comes last, where causal attention never looks. Where there are
+kernels of our own (`kernels.py`), packed documents go there instead.
 
 Shapes: B rows, T queries, S keys, h query heads, g key/value heads, d head_dim.
 """
@@ -19,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qianwen.model.config import QwenConfig
+from qianwen.model.kernels import kernels_for
 from qianwen.model.long_context import stretch_factor
 
 BLOCK = 256  # queries that share one mask
@@ -80,6 +82,7 @@ class DocumentAttention:
         self.alpha = self._alpha(positions) if stretch else None
         self._spans = _spans(self.lengths)
         self._masks: dict[tuple[int, int], Tensor] = {}  # (span, window) → which token sees which, for all layers
+        self._first: dict[int, Tensor] = {}  # window → the first token that each sees
 
     def reserve(self, num_tokens: int) -> None:
         """Nothing is stored."""
@@ -87,12 +90,25 @@ class DocumentAttention:
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q [B, T, h, d], k and v [B, T, g, d] → [B, T, h, d]."""
         window = self.config.window(layer)
+        if kernels := kernels_for(q):
+            first = self._first_seen(window, q.size(0) * q.size(1))
+            return kernels.attend_documents(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), first).view_as(q)
         if len(set(self.lengths)) == 1:
             return attend(*(x.reshape(-1, self.lengths[0], *x.shape[2:]) for x in (q, k, v)), window=window).view_as(q)
         flat = (x.flatten(0, 1).unsqueeze(0) for x in (q, k, v))  # [1, B·T, heads, d]
         spans = zip(*(x.split([sum(span) for span in self._spans], dim=1) for x in flat), strict=True)
         seen = [self._attend_span(i, window, *span) for i, span in enumerate(spans)]
         return torch.cat(seen, dim=1).view_as(q)
+
+    def _first_seen(self, window: int, num_tokens: int) -> Tensor:
+        """[num_tokens] int32: the first token that each sees, counted over all rows."""
+        if window not in self._first:
+            lengths = torch.tensor(self.lengths * (num_tokens // sum(self.lengths)))
+            first = (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
+            if window:
+                first = first.maximum(torch.arange(1 - window, num_tokens + 1 - window))
+            self._first[window] = first.int()
+        return self._first[window]
 
     def _attend_span(self, span: int, window: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         lengths, num_tokens = self._spans[span], q.size(1)

@@ -1,7 +1,7 @@
 """Cross-entropy over a large vocabulary without ever holding all logits.
 
 A batch of 8,192 tokens against 151,936 words would be 5 GB of fp32 logits, and as much again for their gradient. Rows
-are taken `chunk_size` at a time instead: logits, log-softmax in fp32, loss, and at once the gradients, since
+are taken a chunk at a time instead: logits, log-softmax in fp32, loss, and at once the gradients, since
 
     d loss / d logits = softmax(logits) - onehot(label)
 
@@ -16,18 +16,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from qianwen.model.kernels import kernels_for
+
 IGNORE = -100  # label of a token that is not predicted
+CHUNK_BYTES, MIN_CHUNK = 1 << 26, 512  # of a chunk's logits: products pay from so many rows on
 CACHED_ROWS = 64  # whose softmax is taken at a time: in fp32 they stay in the cache of a core
 GRAIN = 64  # rows to a multiple of which those with a label are filled up
 
 
 def chunked_cross_entropy(
-    hidden: Tensor, weight: Tensor, labels: Tensor, *, chunk_size: int = 512
+    hidden: Tensor, weight: Tensor, labels: Tensor, *, chunk_size: int = 0
 ) -> tuple[Tensor, Tensor]:
     """Summed cross-entropy in nats and the number of labels that count.
 
     hidden [..., H]; weight [V, H], the head; labels [...], the id each row should predict (already shifted), or -100.
-    Under autocast the products run in its dtype.
+    Under autocast the products run in its dtype. `chunk_size` 0: as many rows as make 64 MB of logits, at least 512.
     """
     kind = hidden.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
@@ -38,6 +41,7 @@ def chunked_cross_entropy(
     if num_tokens < labels.numel():
         rows = _kept(valid, int(num_tokens))
         hidden, labels = hidden[rows], labels[rows]
+    chunk_size = chunk_size or max(MIN_CHUNK, CHUNK_BYTES // (dtype.itemsize * len(weight)) // GRAIN * GRAIN)
     with torch.autocast(kind, enabled=False):
         loss = _CrossEntropy.apply(hidden.to(dtype), weight.to(dtype), labels, chunk_size, torch.is_grad_enabled())
     return loss, num_tokens
@@ -56,11 +60,15 @@ class _CrossEntropy(torch.autograd.Function):
         loss = hidden.new_zeros((), dtype=wide)
         grad_hidden = torch.empty_like(hidden) if wants_hidden else None
         grad_weight = torch.zeros_like(weight, dtype=wide) if wants_weight else None
+        memory = hidden.new_empty(min(chunk_size, len(labels)), len(weight))
         for start in range(0, len(labels), chunk_size):
             rows, targets = hidden[start : start + chunk_size], labels[start : start + chunk_size]
-            scores = rows @ weight.T
-            for part, wanted in zip(scores.split(CACHED_ROWS), targets.split(CACHED_ROWS), strict=True):
-                loss += _sum_and_gradient(part, wanted[:, None], wide, wants_hidden or wants_weight)
+            scores = torch.mm(rows, weight.T, out=memory[: len(rows)])
+            if kernels := kernels_for(scores):
+                loss += kernels.softmax_loss_(scores, targets).sum()
+            else:
+                for part, wanted in zip(scores.split(CACHED_ROWS), targets.split(CACHED_ROWS), strict=True):
+                    loss += _sum_and_gradient(part, wanted[:, None], wide, wants_hidden or wants_weight)
             if grad_hidden is not None:
                 torch.mm(scores, weight, out=grad_hidden[start : start + chunk_size])
             if grad_weight is not None:

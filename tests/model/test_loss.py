@@ -117,7 +117,7 @@ class RowsMultiplied(TorchDispatchMode):
         self.found = set()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func is torch.ops.aten.mm.default and args[0].size(1) == 8:
+        if func.overloadpacket is torch.ops.aten.mm and args[0].size(1) == 8:
             self.found.add(args[0].size(0))
         return func(*args, **(kwargs or {}))
 

@@ -4,6 +4,7 @@
     linear.h  few_rows.h  many_rows.h  dense.h  linears.h       y = x · Wᵀ + b for packed weights
     amx.h  amx_bytes.h  amx_rows.h   the same for many rows on a processor with AMX
     elementwise.h   attention.h      norms, rotary positions, the gate; attention over pages
+    documents.h  softmax.h           for training (`training.py`): packed documents and back, the loss
     kernels.cpp  build.py  tuning.py the C functions; compiling them at first use; which way for how many rows
 
 The functions below take and return fp32 tensors on the CPU and share PyTorch's OpenMP threads: `torch.set_num_threads`
@@ -24,7 +25,7 @@ import torch
 from torch import Tensor
 
 from qianwen.quantize.kernels import tuning
-from qianwen.quantize.kernels.build import library
+from qianwen.quantize.kernels.build import library, may_use_amx
 from qianwen.quantize.kernels.tuning import ONE_WAY, Limits
 
 TRIAL_SIZE = 1536
@@ -86,6 +87,12 @@ def functions() -> ctypes.CDLL:
         "qw_paged_attention": (c_void_p, c_void_p),
         "qw_fit": (c_void_p, c_int64, c_int64, c_void_p, c_int64, c_int64, c_void_p, c_void_p),
     }
+    if may_use_amx():
+        prototypes |= {
+            "qw_attend_documents": (c_void_p,),
+            "qw_differentiate_documents": (c_void_p, c_void_p),
+            "qw_softmax_loss": (c_void_p, c_void_p, c_int64, c_int64, c_void_p),
+        }
     for name, types in prototypes.items():
         getattr(functions, name).argtypes = types
         getattr(functions, name).restype = None

@@ -1,7 +1,9 @@
 // The kernels as C functions, each one team of threads. `__init__.py` says what they compute and calls them.
 #include "attention.h"
+#include "documents.h"
 #include "grid.h"
 #include "layer.h"
+#include "softmax.h"
 
 namespace {
 thread_local Scratch shared_memory, own_memory;
@@ -40,6 +42,27 @@ void qw_paged_attention(const Cache* cache, const Queries* queries) {
 #pragma omp parallel
     attention(*cache, *queries, work, own_memory);
 }
+
+#if HAS_AMX
+void qw_attend_documents(const Documents* documents) {
+    uint16_t* values = shared_memory.get<uint16_t>(documents->tokens * documents->kv_heads * documents->dim);
+#pragma omp parallel
+    attend_documents(*documents, values, own_memory);
+}
+
+void qw_differentiate_documents(const Documents* documents, const DocumentGradients* gradients) {
+    uint16_t* keys = shared_memory.get<uint16_t>(documents->tokens * documents->kv_heads * documents->dim);
+    const std::vector<int64_t> starts = run_starts(*documents);
+#pragma omp parallel
+    differentiate_documents(*documents, *gradients, starts, keys, own_memory);
+}
+
+// scores [rows][size] in bfloat16 become the gradients of `losses` [rows]; a target below 0 counts nothing.
+void qw_softmax_loss(uint16_t* scores, const int64_t* targets, int64_t rows, int64_t size, float* losses) {
+#pragma omp parallel for schedule(static)
+    for (int64_t row = 0; row < rows; row++) losses[row] = softmax_loss(scores + row * size, targets[row], size);
+}
+#endif
 
 // One decoder layer for all tokens of a step, in place.
 void qw_layer(const Layer* layer, const Step* step) {

@@ -1,0 +1,341 @@
+// Attention of packed documents and its gradients in bfloat16 on AMX (Dao et al. 2022), for training.
+//
+// All tokens stand in one row and each sees a run of keys that ends with itself: `first` says where it begins, which is
+// how documents and windows are told. Work is cut into blocks of 64 queries by 64 keys; those that no query sees are
+// never touched, so a text's cost follows its documents, not the length they are packed to.
+//
+// Scores are computed on their side, Sᵀ = K · Qᵀ: a lane is a query. Its peak, its sum and its mask are then vectors,
+// and Pᵀ and dSᵀ come out as the rows that the products for dV and dK want, and in pairs as the tiles for O and dQ:
+//
+//     forward      Oᵀ += Vᵀ · Pᵀ
+//     backward     dV += Pᵀ · dO,   dSᵀ = Pᵀ ∘ (V · dOᵀ − D),   dK += dSᵀ · Q,   dQᵀ += Kᵀ · dSᵀ
+//
+// with D = Σ dO ∘ O. Sums are kept in fp32 and taken in one order, whatever the number of threads. A block of keys is
+// a left operand as it lies in memory; only V (forward) and K (backward) are turned on their side once for all.
+#pragma once
+
+#include "amx_rows.h"
+#include "attention.h"
+
+struct Documents {
+    const uint16_t *q, *k, *v;            // token t begins at t · stride: [heads or kv_heads][dim]
+    int64_t q_stride, k_stride, v_stride;
+    int64_t heads, kv_heads, dim, tokens; // dim a multiple of 32, tokens of 64
+    const int32_t* first;                 // [tokens]: the first key that each sees; never falls
+    float scale;
+    uint16_t* out;                        // [tokens][heads][dim]
+    float* norms;                         // [heads][tokens]: log Σ e^score, kept for the way back
+};
+
+struct DocumentGradients {
+    const uint16_t* d_out;                // [tokens][heads][dim]
+    uint16_t *dq, *dk, *dv;               // [tokens][heads or kv_heads][dim]
+};
+
+#if HAS_AMX
+
+constexpr int64_t SIDE = 64, STRIP = SIDE / TILE;  // of a block; tiles that cover its side
+
+static inline __m512 widen(__m256i half) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+}
+static inline __m256i narrow(__m512 v) { return (__m256i)_mm512_cvtneps_pbh(v); }
+
+// 16 rows of 32 numbers, turned as 16 × 16 pairs: a right tile whose outputs are the rows.
+static inline void turn_pairs(const uint16_t* rows, int64_t stride, __m512 (&r)[16]) {
+    for (int i = 0; i < 16; i++) r[i] = _mm512_loadu_ps(rows + i * stride);
+    transpose(r);
+}
+
+// A block of 64 rows × dim as right tiles whose outputs are the rows: [row / 16][dim / 32].
+static inline void tiles_of_rows(const uint16_t* rows, int64_t stride, int64_t dim, uint8_t* tiles) {
+    for (int64_t row = 0; row < SIDE; row += TILE)
+        for (int64_t d = 0; d < dim; d += STEP, tiles += TILE_BYTES) {
+            __m512 r[16];
+            turn_pairs(rows + row * stride + d, stride, r);
+            for (int i = 0; i < 16; i++) _mm512_store_ps(tiles + 64 * i, r[i]);
+        }
+}
+
+// The same block as right tiles whose inputs are the rows: [dim / 16][row / 32].
+static inline void tiles_of_columns(const uint16_t* rows, int64_t stride, int64_t dim, uint8_t* tiles) {
+    for (int64_t d = 0; d < dim; d += TILE)
+        for (int64_t row = 0; row < SIDE; row += 2, tiles += 64) {
+            const uint16_t* at = rows + row * stride + d;
+            const __m512i even = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)at));
+            const __m512i odd = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)(at + stride)));
+            _mm512_store_si512(tiles, _mm512_or_si512(even, _mm512_slli_epi32(odd, 16)));
+        }
+}
+
+// Rows [tokens][kv_heads][dim] on their side: [kv_heads][dim][tokens]. For all threads of a team.
+static inline void turn_all(const Documents& x, const uint16_t* from, int64_t stride, uint16_t* to) {
+#pragma omp for schedule(static) collapse(2)
+    for (int64_t token = 0; token < x.tokens; token += TILE)
+        for (int64_t pair = 0; pair < x.kv_heads * x.dim; pair += STEP) {
+            __m512 r[16];
+            turn_pairs(from + token * stride + pair, stride, r);
+            for (int i = 0; i < 16; i++) {
+                const __m512i both = _mm512_castps_si512(r[i]);
+                uint16_t* row = to + (pair + 2 * i) * x.tokens + token;
+                _mm256_storeu_si256((__m256i*)row, _mm512_cvtepi32_epi16(both));
+                _mm256_storeu_si256((__m256i*)(row + x.tokens), _mm512_cvtepi32_epi16(_mm512_srli_epi32(both, 16)));
+            }
+        }
+}
+
+// c [rows][16 · columns] (+)= a · b. `a`: rows of 32 · steps numbers, `stride` numbers apart; `b`: [columns][steps] tiles.
+template <bool ADD>
+void multiply_block(const uint16_t* a, int64_t stride, const uint8_t* b, int64_t steps, int64_t rows, int64_t columns, float* c,
+                    int64_t c_stride) {
+    for (int64_t row = 0; row < rows; row += 2 * TILE)
+        for (int64_t column = 0; column < columns; column += 2) {
+            float *upper = c + row * c_stride + column * LANES, *lower = upper + TILE * c_stride;
+            const int64_t bytes = c_stride * sizeof(float), a_bytes = stride * sizeof(uint16_t);
+            if constexpr (ADD) {
+                _tile_loadd(0, upper, bytes); _tile_loadd(1, upper + LANES, bytes);
+                _tile_loadd(2, lower, bytes); _tile_loadd(3, lower + LANES, bytes);
+            } else {
+                _tile_zero(0); _tile_zero(1); _tile_zero(2); _tile_zero(3);
+            }
+            for (int64_t step = 0; step < steps; step++) {
+                const uint16_t* left = a + row * stride + step * STEP;
+                const uint8_t* right = b + (column * steps + step) * TILE_BYTES;
+                _tile_loadd(4, left, a_bytes);
+                _tile_loadd(6, right, 64);
+                _tile_dpbf16ps(0, 4, 6);
+                _tile_loadd(7, right + steps * TILE_BYTES, 64);
+                _tile_dpbf16ps(1, 4, 7);
+                _tile_loadd(5, left + TILE * stride, a_bytes);
+                _tile_dpbf16ps(2, 5, 6);
+                _tile_dpbf16ps(3, 5, 7);
+            }
+            _tile_stored(0, upper, bytes); _tile_stored(1, upper + LANES, bytes);
+            _tile_stored(2, lower, bytes); _tile_stored(3, lower + LANES, bytes);
+        }
+}
+
+// What 64 queries and their keys need of a thread's memory; `dim` is a head's.
+struct BlockMemory {
+    uint8_t *queries, *d_outs, *query_columns, *d_out_columns, *pairs;  // right tiles
+    float *scores, *slopes, *turned;                                    // [64][64], [64][64], [dim][64]
+    uint16_t *weights, *d_scores;                                       // [64][64]
+
+    static int64_t bytes(int64_t dim) { return SIDE * (4 * dim * 2 + SIDE * 2 + 2 * SIDE * 4 + dim * 4 + 2 * SIDE * 2); }
+
+    BlockMemory(uint8_t* memory, int64_t dim) {
+        const auto take = [&](auto*& part, int64_t count) {
+            part = reinterpret_cast<std::remove_reference_t<decltype(part)>>(memory);
+            memory += count * sizeof(*part);
+        };
+        for (uint8_t** tiles : {&queries, &d_outs, &query_columns, &d_out_columns}) take(*tiles, SIDE * dim * 2);
+        take(pairs, SIDE * SIDE * 2);
+        take(scores, SIDE * SIDE);
+        take(slopes, SIDE * SIDE);
+        take(turned, SIDE * dim);
+        take(weights, SIDE * SIDE);
+        take(d_scores, SIDE * SIDE);
+    }
+};
+
+// Which of 16 queries see a key.
+struct Sight {
+    __m512i first, own;
+
+    Sight(const Documents& x, int64_t query)
+        : first(_mm512_loadu_si512(x.first + query)),
+          own(_mm512_add_epi32(_mm512_set1_epi32(query), _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15))) {}
+    __mmask16 of(int64_t key) const {
+        const __m512i at = _mm512_set1_epi32(key);
+        return _mm512_cmple_epi32_mask(first, at) & _mm512_cmpge_epi32_mask(own, at);
+    }
+    bool all(int64_t begin, int64_t end) const { return of(begin) == 0xFFFF && of(end - 1) == 0xFFFF; }
+};
+
+static inline int64_t first_block(const Documents& x, int64_t query) { return x.first[query] / SIDE * SIDE; }
+
+// The tile rows [64 / 2] of 16 queries: two keys' weights, in pairs.
+static inline uint8_t* pair_row(uint8_t* pairs, int64_t strip, int64_t key) { return pairs + strip * 2 * TILE_BYTES + key / 2 * 64; }
+
+// One strip of a block's scores becomes weights, in pairs; `peak` and `sum` go on, and what the peak's rise is worth is returned.
+static inline __m512 fold_strip(const Documents& x, const Sight& sight, int64_t key, const float* scores, __m512& peak, __m512& sum,
+                                uint8_t* pairs) {
+    const __m512 scale = _mm512_set1_ps(x.scale), before = peak;
+    const bool sees_all = sight.all(key, key + SIDE);
+    for (int64_t j = 0; j < SIDE; j++) {
+        const __mmask16 seen = sees_all ? 0xFFFF : sight.of(key + j);
+        peak = _mm512_mask_max_ps(peak, seen, peak, _mm512_mul_ps(_mm512_load_ps(scores + j * SIDE), scale));
+    }
+    const auto weight = [&](int64_t j) INLINE {
+        const __mmask16 seen = sees_all ? 0xFFFF : sight.of(key + j);
+        return _mm512_maskz_mov_ps(seen, exp16(_mm512_fmsub_ps(_mm512_load_ps(scores + j * SIDE), scale, peak)));
+    };
+    const __m512 shrink = exp16(_mm512_sub_ps(before, peak));
+    sum = _mm512_mul_ps(sum, shrink);
+    for (int64_t j = 0; j < SIDE; j += 2) {
+        const __m512 even = weight(j), odd = weight(j + 1);
+        sum = _mm512_add_ps(sum, _mm512_add_ps(even, odd));
+        _mm512_store_si512(pairs + j / 2 * 64, round_to_pairs(even, odd));
+    }
+    return shrink;
+}
+
+// `values`: V on its side.
+static inline void attend_block(const Documents& x, const uint16_t* values, int64_t head, int64_t query, BlockMemory& m) {
+    const int64_t kv_head = head / (x.heads / x.kv_heads), steps = x.dim / STEP;
+    tiles_of_rows(x.q + query * x.q_stride + head * x.dim, x.q_stride, x.dim, m.queries);
+    __m512 peaks[STRIP], sums[STRIP];
+    for (int64_t strip = 0; strip < STRIP; strip++) peaks[strip] = _mm512_set1_ps(-1e30f), sums[strip] = _mm512_setzero_ps();
+    std::fill(m.turned, m.turned + x.dim * SIDE, 0.0f);
+    for (int64_t key = first_block(x, query); key <= query; key += SIDE) {
+        multiply_block<false>(x.k + key * x.k_stride + kv_head * x.dim, x.k_stride, m.queries, steps, SIDE, STRIP, m.scores, SIDE);
+        for (int64_t strip = 0; strip < STRIP; strip++) {
+            const Sight sight(x, query + strip * LANES);
+            const __m512 shrink =
+                fold_strip(x, sight, key, m.scores + strip * LANES, peaks[strip], sums[strip], pair_row(m.pairs, strip, 0));
+            for (float* to = m.turned + strip * LANES; to < m.turned + x.dim * SIDE; to += SIDE)
+                _mm512_store_ps(to, _mm512_mul_ps(_mm512_load_ps(to), shrink));
+        }
+        multiply_block<true>(values + kv_head * x.dim * x.tokens + key, x.tokens, m.pairs, SIDE / STEP, x.dim, STRIP, m.turned, SIDE);
+    }
+    for (int64_t strip = 0; strip < STRIP; strip++) {
+        alignas(64) float peak[LANES], sum[LANES];
+        _mm512_store_ps(peak, peaks[strip]);
+        _mm512_store_ps(sum, sums[strip]);
+        for (int i = 0; i < LANES; i++) x.norms[head * x.tokens + query + strip * LANES + i] = peak[i] + std::log(sum[i]);
+        const __m512 factor = _mm512_div_ps(_mm512_set1_ps(1.0f), sums[strip]);
+        for (int64_t d = 0; d < x.dim; d += LANES) {
+            __m512 r[16];
+            for (int i = 0; i < 16; i++) r[i] = _mm512_mul_ps(_mm512_load_ps(m.turned + (d + i) * SIDE + strip * LANES), factor);
+            transpose(r);
+            for (int i = 0; i < 16; i++) {
+                uint16_t* to = x.out + ((query + strip * LANES + i) * x.heads + head) * x.dim + d;
+                _mm256_storeu_si256((__m256i*)to, narrow(r[i]));
+            }
+        }
+    }
+}
+
+static inline void attend_documents(const Documents& x, uint16_t* values, Scratch& scratch) {
+    turn_all(x, x.v, x.v_stride, values);
+    const TileRegisters registers;
+    BlockMemory memory(scratch.get<uint8_t>(BlockMemory::bytes(x.dim)), x.dim);
+#pragma omp for schedule(dynamic) collapse(2)
+    for (int64_t query = 0; query < x.tokens; query += SIDE)
+        for (int64_t head = 0; head < x.heads; head++) attend_block(x, values, head, query, memory);
+}
+
+// ---- backward -------------------------------------------------------------------------------------------------------
+
+// Runs of blocks that share no key: where a block's first token sees nothing before itself, another run begins.
+static inline std::vector<int64_t> run_starts(const Documents& x) {
+    std::vector<int64_t> starts;
+    for (int64_t token = 0; token < x.tokens; token += SIDE)
+        if (x.first[token] == token) starts.push_back(token);
+    starts.push_back(x.tokens);
+    return starts;
+}
+
+// D = Σ dO ∘ O of 16 queries.
+static inline __m512 slope_offsets(const uint16_t* d_out, const uint16_t* out, int64_t stride, int64_t dim) {
+    alignas(64) float sums[LANES];
+    for (int i = 0; i < LANES; i++, d_out += stride, out += stride) {
+        __m512 sum = _mm512_setzero_ps();
+        for (int64_t d = 0; d < dim; d += LANES)
+            sum = _mm512_fmadd_ps(widen(_mm256_loadu_si256((const __m256i*)(d_out + d))),
+                                  widen(_mm256_loadu_si256((const __m256i*)(out + d))), sum);
+        sums[i] = _mm512_reduce_add_ps(sum);
+    }
+    return _mm512_load_ps(sums);
+}
+
+// One strip of scores and of V · dOᵀ → Pᵀ and dSᵀ as rows, and dSᵀ in pairs.
+static inline void differentiate_strip(const Documents& x, int64_t query, int64_t key, int64_t strip, __m512 norm, __m512 offset,
+                                       BlockMemory& m) {
+    const Sight sight(x, query + strip * LANES);
+    const __m512 scale = _mm512_set1_ps(x.scale);
+    const bool sees_all = sight.all(key, key + SIDE);
+    uint8_t* pairs = pair_row(m.pairs, strip, 0);
+    const auto differentiate = [&](int64_t j) INLINE {
+        const int64_t at = j * SIDE + strip * LANES;
+        const __mmask16 seen = sees_all ? 0xFFFF : sight.of(key + j);
+        const __m512 p = _mm512_maskz_mov_ps(seen, exp16(_mm512_fmsub_ps(_mm512_load_ps(m.scores + at), scale, norm)));
+        const __m512 ds = _mm512_mul_ps(p, _mm512_sub_ps(_mm512_load_ps(m.slopes + at), offset));
+        _mm256_store_si256((__m256i*)(m.weights + at), narrow(p));
+        _mm256_store_si256((__m256i*)(m.d_scores + at), narrow(ds));
+        return ds;
+    };
+    for (int64_t j = 0; j < SIDE; j += 2) {
+        const __m512 even = differentiate(j), odd = differentiate(j + 1);
+        _mm512_store_si512(pairs + j / 2 * 64, round_to_pairs(even, odd));
+    }
+}
+
+// 64 queries of a head against all keys they see. `keys`: K on its side; dk and dv: fp32 sums of the run that begins at `start`.
+static inline void differentiate_block(const Documents& x, const DocumentGradients& g, const uint16_t* keys, int64_t head,
+                                       int64_t query, int64_t start, float* dk, float* dv, BlockMemory& m) {
+    const int64_t kv_head = head / (x.heads / x.kv_heads), steps = x.dim / STEP, stride = x.heads * x.dim;
+    const int64_t at = query * stride + head * x.dim;
+    const uint16_t* q = x.q + query * x.q_stride + head * x.dim;
+    tiles_of_rows(q, x.q_stride, x.dim, m.queries);
+    tiles_of_columns(q, x.q_stride, x.dim, m.query_columns);
+    tiles_of_rows(g.d_out + at, stride, x.dim, m.d_outs);
+    tiles_of_columns(g.d_out + at, stride, x.dim, m.d_out_columns);
+    __m512 norms[STRIP], offsets[STRIP];
+    for (int64_t strip = 0; strip < STRIP; strip++) {
+        norms[strip] = _mm512_loadu_ps(x.norms + head * x.tokens + query + strip * LANES);
+        const int64_t from = at + strip * LANES * stride;
+        offsets[strip] = slope_offsets(g.d_out + from, x.out + from, stride, x.dim);
+    }
+    std::fill(m.turned, m.turned + x.dim * SIDE, 0.0f);
+    for (int64_t key = first_block(x, query); key <= query; key += SIDE) {
+        multiply_block<false>(x.k + key * x.k_stride + kv_head * x.dim, x.k_stride, m.queries, steps, SIDE, STRIP, m.scores, SIDE);
+        multiply_block<false>(x.v + key * x.v_stride + kv_head * x.dim, x.v_stride, m.d_outs, steps, SIDE, STRIP, m.slopes, SIDE);
+        for (int64_t strip = 0; strip < STRIP; strip++) differentiate_strip(x, query, key, strip, norms[strip], offsets[strip], m);
+        const int64_t row = (key - start) * x.dim;
+        multiply_block<true>(m.weights, SIDE, m.d_out_columns, SIDE / STEP, SIDE, x.dim / TILE, dv + row, x.dim);
+        multiply_block<true>(m.d_scores, SIDE, m.query_columns, SIDE / STEP, SIDE, x.dim / TILE, dk + row, x.dim);
+        multiply_block<true>(keys + kv_head * x.dim * x.tokens + key, x.tokens, m.pairs, SIDE / STEP, x.dim, STRIP, m.turned, SIDE);
+    }
+    const __m512 scale = _mm512_set1_ps(x.scale);
+    for (int64_t strip = 0; strip < STRIP; strip++)
+        for (int64_t d = 0; d < x.dim; d += LANES) {
+            __m512 r[16];
+            for (int i = 0; i < 16; i++) r[i] = _mm512_mul_ps(_mm512_load_ps(m.turned + (d + i) * SIDE + strip * LANES), scale);
+            transpose(r);
+            for (int i = 0; i < 16; i++)
+                _mm256_storeu_si256((__m256i*)(g.dq + at + (strip * LANES + i) * stride + d), narrow(r[i]));
+        }
+}
+
+// Sums [rows][dim] of a run · scale, as the gradient of one key/value head.
+static inline void round_sums(const float* sums, int64_t rows, int64_t dim, float scale, uint16_t* to, int64_t stride) {
+    const __m512 factor = _mm512_set1_ps(scale);
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t d = 0; d < dim; d += LANES)
+            _mm256_storeu_si256((__m256i*)(to + row * stride + d), narrow(_mm512_mul_ps(_mm512_load_ps(sums + row * dim + d), factor)));
+}
+
+// A task is a run and a key/value head, whose gradients one thread sums over all the queries that see it.
+static inline void differentiate_documents(const Documents& x, const DocumentGradients& g, const std::vector<int64_t>& starts,
+                                           uint16_t* keys, Scratch& scratch) {
+    turn_all(x, x.k, x.k_stride, keys);
+    const TileRegisters registers;
+    const int64_t group = x.heads / x.kv_heads, stride = x.kv_heads * x.dim;
+#pragma omp for schedule(dynamic) collapse(2)
+    for (size_t run = 0; run < starts.size() - 1; run++)
+        for (int64_t kv_head = 0; kv_head < x.kv_heads; kv_head++) {
+            const int64_t start = starts[run], rows = starts[run + 1] - start, size = rows * x.dim;
+            uint8_t* memory = scratch.get<uint8_t>(BlockMemory::bytes(x.dim) + 2 * size * sizeof(float));
+            BlockMemory blocks(memory, x.dim);
+            float *dk = (float*)(memory + BlockMemory::bytes(x.dim)), *dv = dk + size;
+            std::fill(dk, dv + size, 0.0f);
+            for (int64_t head = kv_head * group; head < (kv_head + 1) * group; head++)
+                for (int64_t query = start; query < start + rows; query += SIDE)
+                    differentiate_block(x, g, keys, head, query, start, dk, dv, blocks);
+            round_sums(dk, rows, x.dim, x.scale, g.dk + start * stride + kv_head * x.dim, stride);
+            round_sums(dv, rows, x.dim, 1.0f, g.dv + start * stride + kv_head * x.dim, stride);
+        }
+}
+
+#endif
