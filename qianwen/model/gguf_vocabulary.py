@@ -14,7 +14,8 @@ import numpy as np
 
 from qianwen.runtime.errors import CheckpointError, ConfigError
 from qianwen.runtime.language import tr
-from qianwen.tokenizer.vocab import QWEN_PATTERN, Vocabulary, bytes_to_text, text_to_bytes
+from qianwen.tokenizer.patterns import QWEN_PATTERN
+from qianwen.tokenizer.vocab import Vocabulary, bytes_to_text, text_to_bytes
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 1, 2, 3, 4, 5  # llama.cpp's kinds of token
 

@@ -21,8 +21,8 @@ from qianwen.model.transformer import Qwen
 from qianwen.model.weights import CONFIG, Layout, read_json, write_weights
 from qianwen.quantize.load import END_OF_TURN, GENERATION
 from qianwen.runtime.files import atomic_file
+from qianwen.tokenizer.patterns import QWEN_PATTERN
 from qianwen.tokenizer.tokenizer import Tokenizer
-from qianwen.tokenizer.vocab import QWEN_PATTERN
 
 END_OF_TEXT = "<|endoftext|>"
 

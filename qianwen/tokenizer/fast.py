@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from qianwen.tokenizer.vocab import QWEN_PATTERN, Vocabulary, write_tiktoken
+from qianwen.tokenizer.patterns import QWEN_PATTERN
+from qianwen.tokenizer.vocab import Vocabulary, write_tiktoken
 
 Encode = Callable[[bytes], np.ndarray]
 _log = logging.getLogger(__name__)

@@ -33,8 +33,7 @@ def normal_text(text: str, nfc: bool = True) -> str:
 
 def _with_ordered_runs(text: str) -> str:
     """`text`, with the marks of every long run in canonical order."""
-    sample = text[LONG_RUN - 1 :: LONG_RUN]  # a long run covers one of these
-    if not any(map(unicodedata.combining, sample)) and not any(ord(char) in _HIDDEN_MARKS for char in sample):
+    if not _may_have_long_run(text):
         return text
     text = text.translate(_HIDDEN_MARKS)
     pieces, end = [], 0
@@ -42,6 +41,21 @@ def _with_ordered_runs(text: str) -> str:
         pieces += text[end : run.start()], _ordered(text[run.start() : run.end()])
         end = run.end()
     return "".join([*pieces, text[end:]])
+
+
+def _may_have_long_run(text: str) -> bool:
+    """Whether some place in the text looks like the inside of a long run."""
+    half = LONG_RUN // 2
+    for at, char in enumerate(text[LONG_RUN - 1 :: LONG_RUN], start=1):  # a long run covers one of these
+        if _is_mark(char):  # and reaches half its length to one side of it
+            end = at * LONG_RUN
+            if all(map(_is_mark, text[end - half : end])) or all(map(_is_mark, text[end - 1 : end - 1 + half])):
+                return True
+    return False
+
+
+def _is_mark(char: str) -> bool:
+    return unicodedata.combining(char) > 0 or ord(char) in _HIDDEN_MARKS
 
 
 def _ordered(run: str) -> str:

@@ -22,8 +22,9 @@ from qianwen.runtime.errors import ConfigError, DataError
 from qianwen.runtime.language import tr
 from qianwen.tokenizer.long_pieces import PROBE_EVERY, may_have_long_piece
 from qianwen.tokenizer.normal import normal_text
+from qianwen.tokenizer.patterns import QWEN_PATTERN, grouped
 from qianwen.tokenizer.tokenizer import Tokenizer
-from qianwen.tokenizer.vocab import NUM_SPECIALS, QWEN_PATTERN, Vocabulary, qwen_special_tokens
+from qianwen.tokenizer.vocab import NUM_SPECIALS, Vocabulary, qwen_special_tokens
 
 MAX_PIECE_LEN = 1024  # of a text with hostile pieces: what is longer is no word
 BUFFER = 1024  # texts handed to rustbpe's threads at once
@@ -45,7 +46,7 @@ def _from_scratch(texts: Iterable[str], vocab_size: int) -> Vocabulary:
 
     learner = Learner()
     learnable = (_learnable(text, QWEN_PATTERN) for text in texts)
-    learner.train_from_iterator(learnable, vocab_size - NUM_SPECIALS, buffer_size=BUFFER, pattern=QWEN_PATTERN)
+    learner.train_from_iterator(learnable, vocab_size - NUM_SPECIALS, buffer_size=BUFFER, pattern=grouped(QWEN_PATTERN))
     ranks: dict[bytes, int] = {}
     for token, _ in sorted(learner.get_mergeable_ranks(), key=lambda item: item[1]):
         ranks.setdefault(bytes(token), len(ranks))  # two pairs may spell the same token

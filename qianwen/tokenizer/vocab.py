@@ -31,14 +31,7 @@ from qianwen.runtime.wheels import wheel_file
 from qianwen.tokenizer import byte_pairs
 from qianwen.tokenizer.byte_pairs import bytes_to_text as bytes_to_text
 from qianwen.tokenizer.byte_pairs import text_to_bytes as text_to_bytes
-
-_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
-_BLANKS = r"\s+(?!\S)|\s+"
-QWEN_PATTERN = rf"{_WORDS}|\p{{N}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|{_BLANKS}"
-# What Hugging Face's `ByteLevel` does without a pattern beside it; behind `Digits`, digits are cut out first.
-_GPT2_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+"
-GPT2_PATTERN = rf"{_GPT2_WORDS}| ?\p{{N}}+| ?[^\s\p{{L}}\p{{N}}]+|{_BLANKS}"
-GPT2_DIGITS_PATTERN = rf"{_GPT2_WORDS}|\p{{N}}| ?[^\s\p{{L}}\p{{N}}]+|\s+(?=\p{{N}})|{_BLANKS}"
+from qianwen.tokenizer.patterns import GPT2_DIGITS_PATTERN, GPT2_PATTERN, QWEN_PATTERN
 
 QWEN_WHEEL = ("dashscope==2.0.2", "dashscope/resources/qwen.tiktoken")  # the vendor's own package, Apache-2.0
 QWEN_SHA256 = "b2b1b8dfb5cc5f024bafc373121c6aba3f66f9a5a0269e243470a1de16a33186"

@@ -8,8 +8,9 @@ import pytest
 from qianwen.tokenizer.extend import extend_vocabulary
 from qianwen.tokenizer.fast import CHECK_TEXT, fast_encoder
 from qianwen.tokenizer.normal import normal_text
+from qianwen.tokenizer.patterns import GPT2_PATTERN
 from qianwen.tokenizer.tokenizer import Tokenizer
-from qianwen.tokenizer.vocab import GPT2_PATTERN, Vocabulary
+from qianwen.tokenizer.vocab import Vocabulary
 
 
 def test_the_ids_are_tiktokens(small: Tokenizer) -> None:

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from qianwen.tokenizer import long_pieces, tokenizer
 from qianwen.tokenizer.long_pieces import may_have_long_piece, merge_in_parts
+from qianwen.tokenizer.patterns import QWEN_PATTERN
 from qianwen.tokenizer.tokenizer import Tokenizer
-from qianwen.tokenizer.vocab import QWEN_PATTERN, Vocabulary
+from qianwen.tokenizer.vocab import Vocabulary
 
 RANKS = {bytes([i]): i for i in range(256)} | {
     b"aa": 256,

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qianwen.tokenizer import normal
-from qianwen.tokenizer.normal import normal_text
+from qianwen.tokenizer.normal import LONG_RUN, normal_text
 
 # Marks of many classes, letters they compose with, the hidden Tibetan vowels, Hangul, and characters NFC replaces.
 HARD = (
@@ -46,6 +46,14 @@ def test_ordering_long_runs_does_not_change_nfc(text: str) -> None:
         patch.setattr(normal, "LONG_RUN", 4)
         patch.setattr(normal, "_RUN", re.compile(rb"[^\0]{4,}", re.DOTALL))
         assert normal_text(text) == unicodedata.normalize("NFC", text)
+
+
+def test_only_long_runs_count_as_long() -> None:
+    words = "שָׁלוֹם עֲלֵיכֶם " * 400 + "हिन्दी में लिखा हुआ " * 400
+    for at in (0, 1000):
+        for mark in ("\u0301", "\u0f73"):
+            for length, is_long in ((LONG_RUN // 2 - 2, False), (LONG_RUN, True), (2 * LONG_RUN, True)):
+                assert normal._may_have_long_run(words[:at] + mark * length + words[at:]) is is_long
 
 
 def test_a_long_run_of_alternating_marks_takes_no_quadratic_time() -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qianwen.runtime.errors import ConfigError
+from qianwen.tokenizer import tokenizer
 from qianwen.tokenizer.normal import normal_text
 from qianwen.tokenizer.tokenizer import Tokenizer
 from qianwen.tokenizer.vocab import Vocabulary
@@ -127,6 +128,19 @@ def test_large_batches_use_threads_and_change_nothing(small: Tokenizer, fast: bo
     other = Tokenizer(small.vocabulary, fast=fast)
     assert other.encode_batch(iter(texts)) == [small.encode(text) for text in texts]
     assert all(array.dtype == np.int32 and array.flags.writeable for array in other.encode_arrays(texts))
+
+
+@settings(max_examples=100, deadline=None)
+@given(texts=st.lists(ANY, max_size=9))
+def test_runs_of_texts_in_threads_change_nothing(small: Tokenizer, texts: list[str]) -> None:
+    default = Tokenizer(small.vocabulary, fast=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokenizer, "RUN", 5)
+        patch.setattr(tokenizer, "THREADED_FROM", 0)
+        assert default.encode_batch(texts) == [small.encode(text) for text in texts]
+        runs = [*tokenizer._runs(texts)]
+    assert [text for run in runs for text in run] == texts
+    assert all(sum(map(len, run)) >= 5 for run in runs[:-1])
 
 
 # ---- special tokens ---------------------------------------------------------------------------------------------

@@ -1,17 +1,24 @@
+import argparse
+import collections
 import sys
+import typing
+import unicodedata
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import regex
+import rustbpe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qianwen.runtime.errors import ConfigError, DataError
 from qianwen.tokenizer.byte_pairs import byte_pair_merge
+from qianwen.tokenizer.patterns import QWEN_PATTERN
 from qianwen.tokenizer.tokenizer import Tokenizer
 from qianwen.tokenizer.train import train_vocabulary
-from qianwen.tokenizer.vocab import QWEN_PATTERN, Vocabulary, qwen_special_tokens
+from qianwen.tokenizer.vocab import Vocabulary, qwen_special_tokens
 
 BYTES = {bytes([i]): i for i in range(256)}
 SMALLEST = 256 + 208
@@ -73,6 +80,17 @@ def test_continuing_from_bytes_is_learning_from_scratch() -> None:
     scratch = train_vocabulary([text], SMALLEST + 150)
     continued = train_vocabulary([text], 256 + 150, Vocabulary(BYTES))
     assert continued.ranks == scratch.ranks
+
+
+def test_real_text_is_learned_as_its_composed_form_is_by_rustbpe_alone() -> None:
+    """Thousands of ties, and the same ids as with the pattern as files spell it."""
+    texts = [Path(module.__file__).read_text("utf-8") for module in (argparse, collections, typing)]
+    learner = rustbpe.Tokenizer()  # pyrefly: ignore[missing-attribute]
+    learner.train_from_iterator((unicodedata.normalize("NFC", t) for t in texts), 256 + 4000, pattern=QWEN_PATTERN)
+    expected: dict[bytes, int] = {}
+    for token, _ in learner.get_mergeable_ranks():
+        expected.setdefault(bytes(token), len(expected))
+    assert train_vocabulary(texts, SMALLEST + 4000).ranks == expected
 
 
 def test_a_base_stays_and_the_text_gets_shorter(small: Tokenizer) -> None:
