@@ -2,8 +2,9 @@
 
     python tools/results.py
 
-Each file becomes a table of ours, the peer and their ratio with its least and largest value, under the machine and the
-date it was measured on. Nothing is typed in by hand, so the page cannot say more than was measured.
+Each file, SCRIPT.json or SCRIPT.WHAT.json, becomes a table of ours, the peer and their ratio with its least and largest
+value, under the machine and the date it was measured on. Nothing is typed in by hand, so the page cannot say more than
+was measured.
 """
 
 import json
@@ -41,7 +42,7 @@ def section(name: str, data: dict[str, Any]) -> str:
 
 def main() -> None:
     files = sorted((ROOT / "benchmarks/results").glob("*.json"))
-    sections = [section(file.stem, json.loads(file.read_text(encoding="utf-8"))) for file in files]
+    sections = [section(file.name.partition(".")[0], json.loads(file.read_text(encoding="utf-8"))) for file in files]
     with atomic_file(ROOT / "docs/results.md", "w") as page:
         page.write("\n".join([HEAD, *sections]))
 

@@ -5,6 +5,7 @@ Nothing here computes what was measured; console and page (`demo_report.py`) sho
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,14 +84,18 @@ def pairs(root: Path) -> Rows:
 
 def text_told(root: Path) -> str:
     counts = facts(root / "text")
-    left_out = ", ".join(f"{reason}: {count}" for reason, count in counts["rejected"].items()) or tr("nothing")
+    reasons = Counter(counts["rejected"])
+    for dropped in counts["curated"]["dropped"].values():
+        reasons.update(dropped)
+    left_out = ", ".join(f"{reason}: {count}" for reason, count in reasons.most_common()) or tr("nothing")
     return tr(
-        "{file}, {size:,} bytes, is the text nothing learns from. Left out while reading: {left_out}. Of the held-out "
-        "questions {repeated} were asked in training too and are not counted; of the held-out sums {sums} stand in the "
-        "text.",
+        "{file}, {size:,} bytes, is the text nothing learns from. Left out while curating: {left_out}. Addresses and "
+        "numbers of persons taken out: {personal}. Of the held-out questions {repeated} were asked in training too and "
+        "are not counted; of the held-out sums {sums} stand in the text.",
         file=root / "text" / "held_out.txt",
         size=counts["held_out_bytes"],
         left_out=left_out,
+        personal=sum(counts["curated"]["personal"].values()),
         repeated=counts["asked_before"],
         sums=counts["sums_in_text"],
     )

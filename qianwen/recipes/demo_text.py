@@ -1,6 +1,8 @@
 """What the demo learns from, and what it is asked: one folder, made from any folder of text.
 
-    train/, held_out/, held_out.txt, …    the corpus, see data/pipeline.py
+    curated/documents/                    the text as the data chapter leaves it: rules passed, duplicates and personal
+                                          data gone (data/curate.py; curated/counts.json and its card say what went)
+    train/, held_out/, held_out.txt, …    the corpus made of that, see data/pipeline.py
     train/arithmetic.jsonl                lines such as "47 + 21 = 68.", none of them held out
     dialogues/train.jsonl                 questions and answers derived from train/, for fine-tuning
     dialogues/held_out.jsonl              questions nothing learns from: derived from held_out/, and held-out arithmetic
@@ -19,8 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from qianwen.align.derive import Pair, arithmetic, arithmetic_text, expression, pairs_of
+from qianwen.data.curate import curate
 from qianwen.data.pipeline import CorpusConfig, build_corpus, chance
 from qianwen.data.readers import Document, documents
+from qianwen.data.screen import CurateConfig
 from qianwen.runtime.files import write_jsonl
 
 SUM = re.compile(r"\d+ \+ \d+")
@@ -33,6 +37,8 @@ class TextConfig:
 
     source: str = "quickstart"  # a folder of any text, or the name of a corpus
     licences: tuple[str, ...] = ()  # of a named corpus only sources under these; (): all
+    # Nothing here needs an extra: languages are as the documents say, and the published rules for web pages stay out.
+    curate: CurateConfig = field(default_factory=lambda: CurateConfig(rules=("code", "text"), identify=False))
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     num_sums: int = 0  # lines of arithmetic put into the text
     held_out_sums: float = 0.1  # share of the facts of arithmetic that nothing learns from
@@ -42,7 +48,8 @@ class TextConfig:
 
 def build_text(inputs: Path, folder: Path, config: TextConfig) -> dict[str, Any]:
     """Fill `folder` from the text at `inputs` and return what there is to tell about it."""
-    counts = build_corpus(inputs, folder, config.corpus)
+    curated = curate([str(inputs)], folder / "curated", config.curate, workers=1)
+    counts = build_corpus(folder / "curated" / "documents", folder, config.corpus)
     sums = {part: arithmetic(part, config.held_out_sums) for part in ("train", "held_out")}
     pairs = {part: [*pairs_of(documents(folder / part)), *sums[part]] for part in sums}
     asked = {pair.question for pair in pairs["train"]}
@@ -58,6 +65,7 @@ def build_text(inputs: Path, folder: Path, config: TextConfig) -> dict[str, Any]
     (folder / "sample").mkdir()
     write_jsonl(folder / "sample" / "held_out.jsonl", _sample(folder / "held_out"))
     return counts | {
+        "curated": {name: curated[name] for name in ("read", "dropped", "kept", "personal")},
         "held_out_bytes": (folder / "held_out.txt").stat().st_size,
         "derived": Counter(pair.kind for pair in pairs["train"]),
         "dialogues": Counter(pair.kind for pair in chosen["train"]),

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy as np
 from qianwen.tokenizer.patterns import QWEN_PATTERN
 from qianwen.tokenizer.vocab import Vocabulary, write_tiktoken
 
-Encode = Callable[[bytes], np.ndarray]
+Encode = Callable[[Sequence[str]], list[np.ndarray]]
 _log = logging.getLogger(__name__)
 
 # Where splitters disagree first: digits, contractions, blanks, marks, scripts, control tokens spelled out.
@@ -29,8 +30,12 @@ CHECK_TEXT = (
 
 
 def fast_encoder(vocabulary: Vocabulary, reference: Callable[[str], list[int]]) -> Encode | None:
-    """UTF-8 → int32 ids, equal to `reference`; None, and the reason in the log, where gigatoken cannot be had."""
+    """Texts → int32 ids of each, equal to `reference`'s; None, and the reason in the log, without gigatoken.
+
+    A batch is encoded on all cores at once; the ids of its texts are parts of one array.
+    """
     try:
+        import awkward
         from gigatoken import Tokenizer
     except ImportError:
         _log.info("gigatoken is not installed: tiktoken encodes")
@@ -49,11 +54,15 @@ def fast_encoder(vocabulary: Vocabulary, reference: Callable[[str], list[int]]) 
             _log.warning("gigatoken refuses this vocabulary (%s): tiktoken encodes", error)
             return None
 
-    def encode(text: bytes) -> np.ndarray:
-        return ids[backend.encode(text)]
+    def encode(texts: Sequence[str]) -> list[np.ndarray]:
+        found = backend.encode_batch(list(texts))
+        every = ids[awkward.flatten(found).to_numpy()]
+        ends = np.cumsum(awkward.num(found).to_numpy()).tolist()
+        return [every[start:end] for start, end in pairwise([0, *ends])]
 
-    for text in _check_texts(ordered):
-        if encode(text.encode()).tolist() != reference(text):
+    texts = list(_check_texts(ordered))
+    for text, found in zip(texts, encode(texts), strict=True):
+        if found.tolist() != reference(text):
             _log.warning("gigatoken differs from tiktoken on %r: tiktoken encodes", text[:80])
             return None
     return encode

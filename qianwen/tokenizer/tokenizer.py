@@ -116,19 +116,14 @@ class Tokenizer:
 
     def encode_arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
         """`encode_array` of each text, on all cores: for corpora, where lists of Python integers cost more than BPE."""
-        faster = self._faster(texts)
-
-        def encode(text: str) -> np.ndarray:
-            text = normal_text(text, self.vocabulary.nfc)
-            if self._is_long(text):
-                return np.fromiter(self._encode_long(text), np.int32)
-            if faster:
-                return faster(text.encode())
-            return np.array(self._encoding.encode_ordinary(text), np.int32)  # its `encode_to_numpy` is slower
-
-        if faster:  # threads would take longer to hand Python's lock around than it takes to encode
-            return [encode(text) for text in texts]
-        return _in_threads(encode, texts)
+        if faster := self._faster(texts):
+            normal = [normal_text(text, self.vocabulary.nfc) for text in texts]
+            long = {number: text for number, text in enumerate(normal) if self._is_long(text)}
+            found = faster(["" if number in long else text for number, text in enumerate(normal)])
+            for number, text in long.items():
+                found[number] = np.fromiter(self._encode_long(text), np.int32)
+            return found
+        return _in_threads(lambda text: np.array(self.encode(text), np.int32), texts)  # `encode_to_numpy` is slower
 
     def _is_long(self, text: str) -> bool:
         return len(text) > PROBE_EVERY and may_have_long_piece(text, self.vocabulary.pattern)

@@ -9,6 +9,7 @@ from qianwen.data.pipeline import CorpusConfig
 from qianwen.recipes.demo_text import TextConfig, build_text
 from qianwen.runtime.files import read_jsonl, write_jsonl
 
+WORDS = [f"{a}{b}" for a in ("ka", "lo", "mi", "nu", "pe") for b in ("st", "rn", "lt", "x", "nd", "rk")]
 THINGS = [f"Thing{i} is a made-up thing of kind number {i} in this text." for i in range(300)]
 
 
@@ -59,3 +60,20 @@ def test_the_sample_is_of_the_held_out_text(built: tuple[Path, dict]) -> None:
     folder, _ = built
     held_out = {row["text"] for row in read_jsonl(folder / "held_out" / "documents.jsonl")}
     assert {row["text"] for row in read_jsonl(folder / "sample" / "held_out.jsonl")} <= held_out
+
+
+def test_the_text_goes_through_the_data_chapter(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    rows = [{"text": " ".join(f"{word}{i}" for word in WORDS), "source": f"things:{i}"} for i in range(60)]
+    rows += [rows[0], {"text": f"{rows[1]['text']} again", "source": "things:near"}]
+    rows += [{"text": "Write to somebody.known@known-place.net about these things.", "source": "things:mail"}]
+    write_jsonl(source / "a.jsonl", rows)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    found = build_text(source, folder, TextConfig(corpus=CorpusConfig(held_out=0.3)))["curated"]
+    assert found["read"] == 63 and found["kept"]["documents"] == 61
+    assert found["dropped"]["duplicates"] == {"exact": 1, "near": 1}
+    assert found["personal"] == {"EMAIL": 1}
+    learned = [row["text"] for part in ("train", "held_out") for row in read_jsonl(folder / part / "documents.jsonl")]
+    assert len(learned) == 61 and not [text for text in learned if "somebody.known" in text]

@@ -18,9 +18,10 @@ def test_the_ids_are_tiktokens(small: Tokenizer) -> None:
     encode = fast_encoder(small.vocabulary, small._encoding.encode_ordinary)
     assert encode is not None
     text = normal_text(CHECK_TEXT * 50)
-    ids = encode(text.encode())
-    assert ids.dtype == np.int32 and ids.tolist() == small.encode(text)
-    assert not set(encode("".join(small.special_tokens).encode()).tolist()) & small.special_ids
+    ids, none, again, special = encode([text, "", text, "".join(small.special_tokens)])
+    assert ids.dtype == np.int32 and ids.tolist() == again.tolist() == small.encode(text) and not len(none)
+    assert not set(special.tolist()) & small.special_ids
+    assert encode([]) == []
 
 
 def test_ids_with_gaps_are_tiktokens_too(small: Tokenizer) -> None:
@@ -29,19 +30,20 @@ def test_ids_with_gaps_are_tiktokens_too(small: Tokenizer) -> None:
     reference = Tokenizer(grown, fast=False)
     encode = fast_encoder(grown, reference._encoding.encode_ordinary)
     assert encode is not None
-    ids = encode("zzyzx 通义 zzyzx".encode()).tolist()
+    ids = encode(["zzyzx 通义 zzyzx"])[0].tolist()
     assert ids == reference.encode("zzyzx 通义 zzyzx") and max(ids) >= small.vocab_size
 
 
 def _stand_in(monkeypatch: pytest.MonkeyPatch, encode) -> None:
-    backend = SimpleNamespace(from_tiktoken=lambda *_: SimpleNamespace(encode=encode))
+    backend = SimpleNamespace(from_tiktoken=lambda *_: SimpleNamespace(encode_batch=encode))
     monkeypatch.setitem(sys.modules, "gigatoken", SimpleNamespace(Tokenizer=backend))
 
 
 def test_an_encoder_that_differs_is_not_used(
     small: Tokenizer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    _stand_in(monkeypatch, lambda data: np.frombuffer(data, np.uint8))
+    awkward = pytest.importorskip("awkward", reason="the extra [fast] is not installed")
+    _stand_in(monkeypatch, lambda texts: awkward.Array([list(text.encode()) for text in texts]))
     other = Tokenizer(small.vocabulary)
     text = CHECK_TEXT * 2000
     assert other.encode_batch([text]) == [small.encode(text)]
@@ -51,6 +53,8 @@ def test_an_encoder_that_differs_is_not_used(
 def test_an_encoder_that_refuses_is_not_used(
     small: Tokenizer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    pytest.importorskip("awkward", reason="the extra [fast] is not installed")
+
     def refuse(*_):
         raise ValueError("no such scheme")
 
@@ -63,6 +67,7 @@ def test_without_it_or_with_another_pattern_tiktoken_encodes(
     small: Tokenizer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
+    pytest.importorskip("awkward", reason="the extra [fast] is not installed")
     _stand_in(monkeypatch, None)
     assert fast_encoder(Vocabulary(small.vocabulary.ranks, pattern=GPT2_PATTERN), small.encode) is None
     monkeypatch.setitem(sys.modules, "gigatoken", None)
