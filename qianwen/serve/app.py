@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -35,6 +36,7 @@ from qianwen.serve.protocol import BODIES, error_body
 from qianwen.serve.service import Service
 
 HEADER_SECONDS = 20.0  # for a client to send the head of its request
+LAST_SECONDS = 0.3  # after a drain, for what was never admitted, such as a file; an open page listens for ever
 MAX_CONNECTIONS = 2048  # open at once, idle ones too; beyond, a request is told 503
 
 
@@ -159,6 +161,7 @@ class Server(uvicorn.Server):
 def serve(app: Callable, service: Service, host: str, port: int, sockets: list[socket.socket] | None = None) -> None:
     """Run until a signal. Returns when everything has stopped."""
     _allow_connections()
+    gc.freeze()  # what is loaded stays: no collection walks it, not even the last, which else takes most of a second
     config = uvicorn.Config(
         app,
         host=host,
@@ -170,7 +173,7 @@ def serve(app: Callable, service: Service, host: str, port: int, sockets: list[s
         server_header=False,
         limit_concurrency=MAX_CONNECTIONS,
         timeout_keep_alive=30,
-        timeout_graceful_shutdown=1,
+        timeout_graceful_shutdown=LAST_SECONDS,  # type: ignore[arg-type]  # said to be whole, only ever waited for
     )
     Server(config, service).run(sockets)
 
