@@ -157,7 +157,7 @@ class ChatPage:
     def _found(self, key: Key, search: str) -> dict[str, Any]:
         rows = self.store.conversation_titles(owner_of(key), search=search or "")
         nothing = tr("No conversation says this.") if search else tr("What you ask will be kept here.")
-        return {"choices": [(title, id) for id, title in rows], "info": None if rows else nothing}
+        return {"choices": [(title, id) for id, title in rows], "info": "" if rows else nothing}
 
     def _listing(self, key: Key, search: str, open_id: str | None) -> Any:
         found = self._found(key, search)

@@ -68,22 +68,23 @@ function nameAll() {
   describe("#question .stop-button", { "aria-label": words.stop });
 }
 
-// What Gradio says in English alone: the beginnings of labels, and messages of its own.
+// What Gradio says in English alone: the beginnings of labels, and notices of its own.
 const spoken = Object.entries(words.spoken).filter(([english, ours]) => english !== ours);
 const translated = (said) => {
   const found = spoken.find(([english]) => said.startsWith(english));
   return found ? found[1] + said.slice(found[0].length) : said;
 };
 function speakAll() {
-  for (const attribute of ["aria-label", "title"]) {
+  for (const attribute of spoken.length > 0 ? ["aria-label", "title"] : []) {
     for (const element of document.querySelectorAll(`[${attribute}]`)) {
       const said = element.getAttribute(attribute);
       if (translated(said) !== said) element.setAttribute(attribute, translated(said));
     }
   }
-  const messages = document.querySelectorAll(".toast-title-row span, [data-testid=toast-text]");
-  for (const text of [...messages].flatMap((element) => [...element.childNodes])) {
-    if (text.nodeType === Node.TEXT_NODE && translated(text.data) !== text.data) text.data = translated(text.data);
+  const notices = document.querySelectorAll(".toast-title-row span, [data-testid=toast-text]");
+  for (const text of [...notices].flatMap((element) => [...element.childNodes])) {
+    const ours = text.nodeType === Node.TEXT_NODE && words.notices[text.data.trim()];
+    if (ours && ours !== text.data) text.data = ours;
   }
 }
 
@@ -94,7 +95,7 @@ new MutationObserver(() => {
   requestAnimationFrame(() => {
     isDue = false;
     nameAll();
-    if (spoken.length > 0) speakAll();
+    speakAll();
     restoreDraft();
     keepAddress();
     hasArrived ||= closeLeft();

@@ -14,6 +14,7 @@ import hashlib
 import html
 import json
 import re
+import time
 import warnings
 from collections.abc import Callable, MutableMapping
 from contextlib import suppress
@@ -44,6 +45,10 @@ OPEN = {
     "POST": re.compile(r"/gradio_api/(queue/join|cancel)"),
 }
 HEARTBEAT = "/gradio_api/heartbeat/"
+STREAM, QUESTION = "/gradio_api/queue/data", "/gradio_api/queue/join"
+LAST_WORD = b'"close_stream"'
+SETTLE_SECONDS = 0.1  # for a page to take note that its stream has ended
+TURNS = 20  # of the event loop, for a last word that was said to come out of Gradio
 MAX_PAGES = 100_000  # whose visitors are remembered
 OWN = {"pages.css": "text/css", "pages.js": "text/javascript", "icon.svg": "image/svg+xml"}
 POLICY = (
@@ -97,6 +102,7 @@ class Shell:
     def __init__(self, app: Callable, service: Service, desk: Desk, documents: tuple[str, ...]) -> None:
         self.app, self.service, self.desk, self.documents = app, service, desk, documents
         self.visitors: dict[str, str] = {}  # who opened a page, by the name that its browser gave it
+        self.ended: dict[str, float] = {}  # when the stream of a page did
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -124,16 +130,40 @@ class Shell:
             await JSONResponse(error_body("Not Found"), 404)(scope, receive, send)
             return
         try:
-            await self.app(scope, receive, send)
+            await self.app(scope, receive, self._in_order(scope["path"], page, send))
         finally:
             if scope["path"].startswith(HEARTBEAT):  # the page is closed: nobody waits for its answer
                 self.desk.stop(key, page)
                 self.visitors.pop(page, None)
+                self.ended.pop(page, None)
+
+    def _in_order(self, path: str, page: str, send: Send) -> Send:
+        """`send`, such that a page never takes its ended stream for an open one.
+
+        A page has one stream for all that it waits for, which ends with the last answer and is opened anew for the next
+        question. If the answer to that question overtook the stream's last word, the page would not open another, and
+        would wait for ever.
+        """
+
+        async def note_the_end(message: MutableMapping[str, Any]) -> None:
+            if LAST_WORD in message.get("body", b""):
+                self.ended[page] = time.monotonic()
+            await send(message)
+
+        async def wait_for_the_end(message: MutableMapping[str, Any]) -> None:
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
+            await asyncio.sleep(self.ended.get(page, 0.0) + SETTLE_SECONDS - time.monotonic())
+            await send(message)
+
+        return {STREAM: note_the_end, QUESTION: wait_for_the_end}.get(path, send)
 
     def _is_theirs(self, page: str, owner: str) -> bool:
         """Whether an open page belongs to a visitor: whoever names it first. Gradio itself asks for its name alone."""
         if len(self.visitors) >= MAX_PAGES:
-            del self.visitors[next(iter(self.visitors))]
+            oldest = next(iter(self.visitors))
+            del self.visitors[oldest]
+            self.ended.pop(oldest, None)
         return self.visitors.setdefault(page, owner) == owner
 
     async def _document(self, scope: Scope, receive: Receive) -> Response:
@@ -176,12 +206,15 @@ def _dressed(document: str, visitor: str) -> Response:
         "Copy message": tr("Copy message"), "bot's message: ": tr("bot's message: "), "Close": tr("Close"),
         "user's message: ": tr("user's message: "), "chatbot conversation": tr("chatbot conversation"),
         "number input for ": tr("number input for "), "range slider for ": tr("range slider for "),
-        "Connection Lost": tr("The server does not answer"),
-        "Connection to the server was lost. Attempting reconnection...": tr("The page comes back as soon as it does."),
+    }  # fmt: skip
+    lost = tr("The server does not answer. The page comes back as soon as it does.")
+    notices = {
+        "Warning": tr("Not answered"), "Error": tr("Something went wrong"), "Info": tr("Note"),
+        "Connection to the server was lost. Attempting reconnection...": lost,
     }  # fmt: skip
     words = {
         "conversations": tr("Conversations"), "settings": tr("Settings"), "send": tr("Send"), "stop": tr("Stop"),
-        "spoken": spoken, "visitor": visitor,
+        "spoken": spoken, "notices": notices, "visitor": visitor,
     }  # fmt: skip
     attributes = f'lang="{"zh-Hans" if language() == "zh" else "en"}" data-words="{html.escape(json.dumps(words))}"'
     document = re.sub(r'<meta\s+(?:property|name)="(?:og|twitter):[^>]*>|<link rel="manifest"[^>]*>', "", document)

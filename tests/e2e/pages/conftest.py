@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -76,6 +77,16 @@ class Site:
                 return
             time.sleep(0.05)
         raise AssertionError((self.folder / "log").read_text())
+
+    def wait_until_idle(self) -> None:
+        """Until no answer is being computed."""
+        deadline = time.monotonic() + SECONDS
+        while time.monotonic() < deadline:
+            with urllib.request.urlopen(f"{self.url}/metrics") as reply:
+                if b"\nqianwen_requests_in_flight 0\n" in reply.read():
+                    return
+            time.sleep(0.02)
+        raise AssertionError("an answer goes on")
 
     def kill(self) -> None:
         """As a crash would end it."""
@@ -163,6 +174,12 @@ def site(open_site) -> Site:
 @pytest.fixture(scope="session")
 def chinese_site(open_site) -> Site:
     return open_site("zh")
+
+
+@pytest.fixture(scope="session")
+def weak_site(open_site) -> Site:
+    """One that answers one question at a time, and that a test may end if it starts it again."""
+    return open_site("en", "--max-requests", "1")
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,7 @@ def test_stop_an_answer(site, visit):
         stop()
         text = visitor.answer()
         assert 5 < len(text) < 900
-        visitor.page.wait_for_timeout(300)
+        site.wait_until_idle()
         assert visitor.answer() == text, "nothing more comes"
         visitor.page.locator("#new").click()
         expect(visitor.greeting).to_be_visible()
@@ -105,17 +105,16 @@ def test_see_how_full_the_context_is(site, visit):
     assert 60 < used() < drafted
 
 
-def test_find_a_conversation_after_a_restart(open_site, visit):
-    site = open_site("en")
-    visitor = visit(site.url)
+def test_find_a_conversation_after_a_restart(weak_site, visit):
+    visitor = visit(weak_site.url)
     visitor.ask("something else")
     visitor.page.locator("#new").click()
     expect(visitor.greeting).to_be_visible()
     answer = visitor.ask("remember the turquoise elephant")
     visitor.page.context.close()
-    site.stop()
-    site.start()
-    visitor = visit(site.url, "#search")
+    weak_site.stop()
+    weak_site.start()
+    visitor = visit(weak_site.url, "#search")
     visitor.page.locator("#search input, #search textarea").first.fill("turquoise")
     expect(visitor.kept).to_have_count(1)
     visitor.kept.click()

@@ -39,6 +39,11 @@ def bypass_csp(request) -> bool:
     return request.param == "escaping alone"
 
 
+def acting(place) -> list[str]:
+    """What could act among the elements in `place`."""
+    return place.locator(ACTIVE).evaluate_all("all => all.map(one => one.outerHTML)")
+
+
 def test_there_are_enough_attacks():
     assert len(set(ATTACKS)) >= 120
 
@@ -49,7 +54,7 @@ def test_no_script_in_what_a_model_says_runs(attacked_site, visit, bypass_csp):
     visitor.page.locator("#model input").click()
     visitor.page.get_by_role("option", name="attacks").click()
     visitor.ask('<img src=x onerror=hit("question")>', temperature="2", max_tokens="100")
-    assert visitor.page.locator("#chat .message-content").locator(ACTIVE).count() == 0
+    assert acting(visitor.page.locator("#chat .message-content")) == []
 
 
 def test_no_script_in_a_conversation_runs(attacked_site, visit, bypass_csp):
@@ -57,16 +62,20 @@ def test_no_script_in_a_conversation_runs(attacked_site, visit, bypass_csp):
     visitor.page.locator("#kept label", has_text="Attacks").click()
     expect(visitor.answers).to_have_count(3 * len(ATTACKS))
     visitor.page.wait_for_timeout(1000)
-    assert visitor.page.locator("#chat .message-content").locator(ACTIVE).count() == 0
+    assert acting(visitor.page.locator("#chat .message-content")) == []
 
 
 def test_no_script_in_a_title_runs(attacked_site, visit, bypass_csp):
     visitor = visit(attacked_site.url, bypass_csp=bypass_csp)
-    assert visitor.kept.count() > len(ATTACKS)
+    expect(visitor.kept.nth(len(ATTACKS))).to_be_visible()
+    total = visitor.kept.count()
+    search = visitor.page.locator("#search input, #search textarea").first
     for attack in ATTACKS[::10]:
-        visitor.page.locator("#search input, #search textarea").first.fill(attack.partition("\n")[0])
-        expect(visitor.kept).not_to_have_count(len(ATTACKS) + 1)
-        visitor.kept.last.click()
+        search.fill("")
+        expect(visitor.kept).to_have_count(total)
+        search.fill(attack.partition("\n")[0])
+        expect(visitor.kept).not_to_have_count(total)
+        visitor.page.locator("#kept").get_by_text(attack, exact=True).click()
         expect(visitor.title).to_have_value(attack.replace("\n", ""))
     assert visitor.page.locator("#left").locator("script, img, svg[onload], iframe, a[href]").count() == 0
 
@@ -79,9 +88,7 @@ def test_no_script_in_a_run_or_its_file_names_runs(attacked_site, visit, bypass_
         shown = visitor.kept.nth(place).inner_text().partition(" · ")[0]
         expect(visitor.page.locator("#run-view h2")).to_have_text(shown)
     view = visitor.page.locator("#run-view")
-    assert (
-        view.locator(ACTIVE).count() == 0 and view.locator("img:not([src^='data:image/svg+xml;base64,'])").count() == 0
-    )
+    assert acting(view) == [] and view.locator("img:not([src^='data:image/svg+xml;base64,'])").count() == 0
 
 
 def test_two_visitors_see_their_own(locked_site, visit):

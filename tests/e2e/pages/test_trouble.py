@@ -5,18 +5,17 @@ import re
 from playwright.sync_api import expect
 
 
-def test_the_server_is_lost_in_the_middle_and_comes_back(open_site, visit):
-    site = open_site("en")
-    visitor = visit(site.url)
+def test_the_server_is_lost_in_the_middle_and_comes_back(weak_site, visit):
+    visitor = visit(weak_site.url)
     visitor.ask("before")
     visitor.settings(max_tokens="900")
     visitor.send("in the middle of this")
     expect(visitor.answers.nth(1)).to_have_text(re.compile("[a-z]{5,}"))
-    site.kill()
+    weak_site.kill()
     toast = visitor.page.locator(".toast-wrap")
     expect(toast).to_contain_text("The server does not answer")
     visitor.box.fill("typed while nobody answers")
-    site.start()
+    weak_site.start()
     expect(toast).to_be_hidden()
     expect(visitor.box).to_have_value("typed while nobody answers")
     expect(visitor.title).to_have_value("before")
@@ -24,14 +23,13 @@ def test_the_server_is_lost_in_the_middle_and_comes_back(open_site, visit):
     assert visitor.ask("after")
 
 
-def test_the_server_is_lost_before_a_question(open_site, visit):
-    site = open_site("en")
-    visitor = visit(site.url)
-    site.kill()
+def test_the_server_is_lost_before_a_question(weak_site, visit):
+    visitor = visit(weak_site.url)
+    weak_site.kill()
     visitor.box.fill("is anybody there")
     visitor.box.press("Enter")
     expect(visitor.page.locator(".toast-wrap")).to_contain_text("The server does not answer")
-    site.start()
+    weak_site.start()
     expect(visitor.page.locator(".toast-wrap")).to_be_hidden()
     expect(visitor.box).to_have_value("is anybody there")
     visitor.settings(max_tokens="12")
@@ -39,9 +37,8 @@ def test_the_server_is_lost_before_a_question(open_site, visit):
     assert visitor.answer()
 
 
-def test_the_queue_is_full(open_site, visit):
-    site = open_site("en", "--max-requests", "1")
-    first, second = visit(site.url), visit(site.url)
+def test_the_queue_is_full(weak_site, visit):
+    first, second = visit(weak_site.url), visit(weak_site.url)
     first.settings(max_tokens="900")
     first.send("a long one")
     expect(first.answers.first).to_be_visible()
@@ -78,8 +75,21 @@ def test_leaving_a_growing_answer_ends_and_keeps_it(site, visit):
     expect(visitor.answers.first).to_have_text(re.compile("[a-z]{5,}"))
     visitor.page.locator("#new").click()
     expect(visitor.greeting).to_be_visible()
-    visitor.page.wait_for_timeout(1000)
+    site.wait_until_idle()
+    expect(visitor.kept.filter(has_text="left alone")).to_be_visible()
     expect(visitor.greeting).to_be_visible()
     expect(visitor.page.locator("#question .submit-button")).to_be_visible()
     visitor.kept.filter(has_text="left alone").click()
     assert 5 <= len(visitor.answer()) < 900
+
+
+def test_a_question_is_answered_however_soon_it_is_sent(site, visit):
+    """Typing weighs the draft; the end of that must not be taken for the end of the answer."""
+    visitor = visit(site.url)
+    visitor.settings(max_tokens="2")
+    for number in range(15):
+        visitor.box.fill(f"question {number}")
+        visitor.page.wait_for_timeout(7 * number)  # the moment is what is tried
+        visitor.box.press("Enter")
+        expect(visitor.answers).to_have_count(number + 1)
+        visitor.answer()

@@ -1,5 +1,6 @@
 """What surrounds Gradio: few routes, no foreign address, a policy, the door."""
 
+import asyncio
 import re
 import time
 
@@ -7,9 +8,12 @@ import pytest
 
 pytest.importorskip("gradio", reason="the pages need the [ui] extra")
 
-from qianwen.serve.admission import Limits  # noqa: E402
+from qianwen.serve.admission import Admission, Limits  # noqa: E402
 from qianwen.serve.gate import COOKIE, Door  # noqa: E402
+from qianwen.serve.service import Service  # noqa: E402
 from qianwen.serve.store import Store  # noqa: E402
+from qianwen.serve.ui.conversation import Desk  # noqa: E402
+from qianwen.serve.ui.shell import SETTLE_SECONDS, Shell  # noqa: E402
 
 PAGE = {"accept": "text/html"}
 
@@ -138,3 +142,32 @@ def test_a_closed_page_ends_its_answer(open_server):
 
 def _mounts(server):
     return [getattr(route, "app", None) for route in server.app.app.router.routes]
+
+
+def test_the_end_of_a_stream_reaches_a_page_before_the_answer_to_its_next_question():
+    """Else the page would take the ended stream for an open one, and wait for ever."""
+    sent: dict[str, float] = {}
+
+    async def gradio(scope, receive, send):
+        is_stream = scope["path"] == "/gradio_api/queue/data"
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b'data: {"msg":"close_stream"}' if is_stream else b"{}"})
+
+    async def exchange(shell: Shell, method: str, path: str, body: bytes = b"") -> None:
+        async def receive():
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message):
+            sent.setdefault(path, time.monotonic())
+
+        scope = {"type": "http", "method": method, "path": path, "headers": [], "query_string": b"session_hash=ab"}
+        await shell(scope, receive, send)
+
+    async def both():
+        service = Service([], Admission(Limits()), Store(":memory:"))
+        shell = Shell(gradio, service, Desk(service), ("/",))
+        await exchange(shell, "GET", "/gradio_api/queue/data")
+        await exchange(shell, "POST", "/gradio_api/queue/join", b'{"session_hash": "ab"}')
+
+    asyncio.run(both())
+    assert sent["/gradio_api/queue/join"] - sent["/gradio_api/queue/data"] >= SETTLE_SECONDS
