@@ -29,7 +29,7 @@ PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touc
 DARK = {"color_scheme": "dark"}
 MAX_BYTES = 150_000
 COLOURS = 128
-START_SECONDS = 300
+PATIENCE_SECONDS = 900  # the machine may have other work
 
 
 @contextmanager
@@ -48,7 +48,7 @@ def served(model: str, folder: Path, language: str) -> Iterator[str]:
 
 
 def wait_until_ready(server: subprocess.Popen, port: int) -> int:
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline and server.poll() is None:
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/ready").close()
@@ -60,6 +60,7 @@ def wait_until_ready(server: subprocess.Popen, port: int) -> int:
 
 def opened(browser: Browser, url: str, selector: str, **options: object) -> Page:
     page = browser.new_context(**options).new_page()
+    page.set_default_timeout(PATIENCE_SECONDS * 1e3)
     page.goto(url)
     page.wait_for_selector(selector)
     return page
@@ -75,7 +76,7 @@ def ask(page: Page, *questions: str) -> None:
         page.locator("#question textarea").fill(question)
         page.locator("#question textarea").press("Enter")
         page.wait_for_selector("#question .stop-button")
-        page.wait_for_selector("#question .submit-button", timeout=300_000)
+        page.wait_for_selector("#question .submit-button")
 
 
 def keep(page: Page, name: str) -> None:
