@@ -15,6 +15,7 @@ import re
 import unicodedata
 
 LONG_RUN = 256  # marks; shorter runs are left to Python
+LINES_FROM, MARKS_EVERY = 2048, 64  # characters: of a text that is worth cutting; between those looked at
 _RUN = re.compile(rb"[^\0]{%d,}" % LONG_RUN, re.DOTALL)  # in a text's combining classes
 # Three Tibetan vowels are no marks by their class, but decompose into marks: no other characters do.
 _HIDDEN_MARKS = {ord(mark): unicodedata.normalize("NFD", mark) for mark in "\u0f73\u0f75\u0f81"}
@@ -28,7 +29,18 @@ def normal_text(text: str, nfc: bool = True) -> str:
         text.encode()
     except UnicodeEncodeError:
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return unicodedata.normalize("NFC", _with_ordered_runs(text)) if nfc else text
+    return _composed(_with_ordered_runs(text)) if nfc else text
+
+
+def _composed(text: str) -> str:
+    """NFC, in whole where Python is likely to see at once that nothing composes, else a line at a time.
+
+    Nothing composes over a line's end, and of a text with marks most lines have none.
+    """
+    if len(text) < LINES_FROM or not any(map(unicodedata.combining, text[::MARKS_EVERY])):
+        return unicodedata.normalize("NFC", text)
+    lines = text.split("\n")
+    return "\n".join([line if line.isascii() else unicodedata.normalize("NFC", line) for line in lines])
 
 
 def _with_ordered_runs(text: str) -> str:

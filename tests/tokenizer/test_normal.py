@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from qianwen.tokenizer import normal
 from qianwen.tokenizer.normal import LONG_RUN, normal_text
 
-# Marks of many classes, letters they compose with, the hidden Tibetan vowels, Hangul, and characters NFC replaces.
+# Marks of many classes, letters they compose with, hidden Tibetan vowels, Hangul, what NFC replaces, the end of a line.
 HARD = (
-    "ae\u0300\u0301\u0308\u0316\u0323\u0327\u0344\u0345\u05b0\u0f71\u0f72\u0f73\u0f75\u0f81\u1100\u1161\u11a8\u212b가"
+    "ae\u0300\u0301\u0308\u0316\u0323\u0327\u0344\u0345\u05b0\u0f71\u0f72\u0f73\u0f75\u0f81\u1100\u1161\u11a8\u212b가\n"
 )
 
 

@@ -2,8 +2,8 @@
 // pace, at several times what bytes give, whose scales would have to be applied every 128 inputs.
 //
 //     for each block of 512 rows, each chunk of 1536 inputs (its rows stay in the second cache):
-//         for each 32 outputs: unpack their weights once; for each 256 inputs (their weights stay in the first cache):
-//             for each 32 rows: 8 × 4 products of tiles
+//         for each 64 outputs: unpack their weights once (they stay there too)
+//             for each 32 rows: 48 × 8 products of tiles, and their results go where they belong
 //
 // Sums are kept in fp32, in this order whatever the number of rows, so a row's bits depend on that row alone.
 #pragma once
@@ -12,7 +12,7 @@
 #include "elementwise.h"
 #include "linear.h"
 
-constexpr int STEP = 32, CHUNK_STEPS = 48, NEAR_STEPS = 8, AMX_ROWS = 512;
+constexpr int STEP = 32, CHUNK_STEPS = 48, AMX_ROWS = 512;
 
 #if HAS_AMX
 
@@ -81,17 +81,10 @@ template <class F> const uint8_t* weight_tiles(const Job& job, int64_t panel, in
     }
 }
 
-// sums [R][2][16][16] (+)= R · 16 rows × 32 outputs over `steps` tiles; a row tile is followed by the next `stride` later.
+// sums [R][2][16][16] = R · 16 rows × 32 outputs over `steps` tiles; a row tile is followed by the next `stride` later.
 template <int R>
-inline void multiply_tiles(const uint8_t* x, int64_t stride, const uint8_t* const (&w)[2], int64_t steps, bool adds, float* sums) {
-    if (adds) {
-        _tile_loadd(0, sums, 64); _tile_loadd(1, sums + 256, 64);
-        if constexpr (R == 2) {
-            _tile_loadd(2, sums + 512, 64); _tile_loadd(3, sums + 768, 64);
-        }
-    } else {
-        _tile_zero(0); _tile_zero(1); _tile_zero(2); _tile_zero(3);
-    }
+inline void multiply_tiles(const uint8_t* x, int64_t stride, const uint8_t* const (&w)[2], int64_t steps, float* sums) {
+    _tile_zero(0); _tile_zero(1); _tile_zero(2); _tile_zero(3);
     for (int64_t at = 0; at < steps * TILE_BYTES; at += TILE_BYTES) {
         _tile_loadd(4, x + at, 64);
         _tile_loadd(6, w[0] + at, 64);
@@ -110,14 +103,8 @@ inline void multiply_tiles(const uint8_t* x, int64_t stride, const uint8_t* cons
     }
 }
 
-// A sixteenth of the weights that come next: they are read from memory while these are multiplied.
-static inline void prefetch_part(const uint8_t* weights, int64_t part) {
-    constexpr int LINES = NEAR_STEPS * TILE_BYTES / 64 / (AMX_ROWS / TILE / 2);
-    for (int line = 0; line < LINES; line++) _mm_prefetch((const char*)weights + (part * LINES + line) * 64, _MM_HINT_T1);
-}
-
-// Sums of the rows [first_row, first_row + rows) over one chunk of inputs for 4 panels: pairs of panels one after another,
-// each [row / 16][2][16][16].
+// 4 panels against the rows [first_row, first_row + rows), over one chunk of inputs. The sums of 32 rows are handed on
+// before the next 32 begin: they never leave the first cache, and are neither read again nor added up in tiles.
 template <class F> struct Column {
     static constexpr int PANELS = 4, PAIRS = 2;
 
@@ -125,36 +112,29 @@ template <class F> struct Column {
     const uint8_t* x;
     int64_t panels[PANELS], first_row, rows;
     uint8_t* weights;
-    float* sums;
+    float* sums;  // [pair][row / 16][2][16][16]
 
     Column(const Job& job, const uint8_t* x, int64_t first_row, Scratch& scratch)
         : job(job), x(x), first_row(first_row), rows(std::min<int64_t>(AMX_ROWS, job.rows - first_row)),
-          weights(scratch.get<uint8_t>(PANELS * (CHUNK_STEPS + AMX_ROWS / TILE) * TILE_BYTES)),
+          weights(scratch.get<uint8_t>((PANELS * CHUNK_STEPS + 2 * PANELS) * TILE_BYTES)),
           sums((float*)(weights + PANELS * CHUNK_STEPS * TILE_BYTES)) {}
 
-    void compute(int64_t first) {
+    // Calls `take(row)` for every row once its sums are there: `result(row, panel)`.
+    template <class Take> void compute(int64_t first, Take take) {
         const int64_t steps = steps_of(job.linear), count = std::min<int64_t>(CHUNK_STEPS, steps - first);
         const uint8_t* from = x + (first_row / TILE * steps + first) * TILE_BYTES;
-        for (int pair = 0; pair < PAIRS; pair++) {
-            const uint8_t* w[2];
-            for (int p = 0; p < 2; p++) {
-                const int i = 2 * pair + p;
-                w[p] = weight_tiles<F>(job, panels[i], first, count, weights + i * CHUNK_STEPS * TILE_BYTES);
-            }
-            for (int64_t near = 0; near < count; near += NEAR_STEPS) {
-                const int64_t at = near * TILE_BYTES, depth = std::min<int64_t>(NEAR_STEPS, count - near);
-                const uint8_t* const here[2] = {w[0] + at, w[1] + at};
-                in_tiles<2>(ceil_div(rows, TILE), [&](int64_t tile, auto size) {
-                    for (const uint8_t* weights : here) prefetch_part(weights + NEAR_STEPS * TILE_BYTES, tile / 2);
-                    multiply_tiles<size()>(from + tile * steps * TILE_BYTES + at, steps * TILE_BYTES, here, depth, near > 0,
-                                           sum(pair, tile));
-                });
-            }
-        }
+        const uint8_t* w[PANELS];
+        for (int i = 0; i < PANELS; i++)
+            w[i] = weight_tiles<F>(job, panels[i], first, count, weights + i * CHUNK_STEPS * TILE_BYTES);
+        in_tiles<2>(ceil_div(rows, TILE), [&](int64_t tile, auto size) {
+            for (int pair = 0; pair < PAIRS; pair++)
+                multiply_tiles<size()>(from + tile * steps * TILE_BYTES, steps * TILE_BYTES, {w[2 * pair], w[2 * pair + 1]},
+                                       count, sums + pair * 4 * TILE * LANES);
+            for (int64_t row = tile * TILE; row < std::min<int64_t>((tile + size()) * TILE, rows); row++) take(row);
+        });
     }
-    float* sum(int pair, int64_t tile) const { return sums + (pair * AMX_ROWS / TILE + tile) * 2 * TILE * LANES; }
     __m512 result(int64_t row, int panel) const {
-        return _mm512_load_ps(sum(panel / 2, row / TILE) + (panel % 2 * TILE + row % TILE) * LANES);
+        return _mm512_load_ps(sums + ((panel / 2 * 2 + row / TILE % 2) * 2 * TILE + panel % 2 * TILE + row % TILE) * LANES);
     }
 };
 
@@ -170,10 +150,10 @@ template <class F> void by_amx_tiles(const Job& job, const uint8_t* x, Scratch& 
             for (int64_t i = 0; i < columns; i++) {
                 Column<F> column(job, x, first_row, scratch);
                 for (int p = 0; p < 4; p++) column.panels[p] = 4 * i + p;
-                column.compute(first);
-                for (int64_t row = 0; row < column.rows; row++)
+                column.compute(first, [&](int64_t row) INLINE {
                     for (int p = 0; p < 4; p++)
                         job.store_part(first_row + row, (4 * i + p) * LANES, column.result(row, p), first == 0);
+                });
             }
         }
 }
@@ -187,13 +167,12 @@ template <class F> void gate_by_amx_tiles(const Job& job, const uint8_t* x, uint
         for (int64_t i = 0; i < columns; i++) {
             Column<F> column(job, x, first_row, scratch);
             for (int p = 0; p < 4; p++) column.panels[p] = 2 * i + p % 2 + p / 2 * 2 * columns;
-            column.compute(0);
-            for (int64_t row = 0; row < column.rows; row++) {
+            column.compute(0, [&](int64_t row) INLINE {
                 const __m512 low = gate(column.result(row, 0), column.result(row, 2));
                 const __m512 high = gate(column.result(row, 1), column.result(row, 3));
                 uint8_t* to = gated + (((first_row + row) / TILE * columns + i) * TILE + row % TILE) * 64;
                 _mm512_store_si512(to, (__m512i)_mm512_cvtne2ps_pbh(high, low));
-            }
+            });
         }
     }
 }
