@@ -38,6 +38,8 @@ class Ablate:
     run_tokens: int = 0
     """Tokens of the run the mixture is for: with it no domain is repeated more than --max-epochs times."""
     max_epochs: float = 4.0
+    held_out: float = 0.05
+    """Share of the documents that losses are measured on and nothing learns from."""
     steps: int = 300
     """Optimizer steps of a proxy."""
     hidden_size: int = 128
@@ -124,8 +126,8 @@ def _config(asked: Ablate) -> Any:
         min_lr_ratio=0.0,
     )  # fmt: skip
     return AblationConfig(
-        inputs=asked.inputs, by=asked.by, vocab_size=asked.vocab_size, model=model, loop=loop,
-        num_fit=asked.mixtures, num_test=asked.tests, seeds=asked.seeds, without=asked.without,
+        inputs=asked.inputs, by=asked.by, held_out=asked.held_out, vocab_size=asked.vocab_size, model=model,
+        loop=loop, num_fit=asked.mixtures, num_test=asked.tests, seeds=asked.seeds, without=asked.without,
         importance=weights_of(asked.importance), run_tokens=asked.run_tokens, max_epochs=asked.max_epochs,
         seed=asked.seed,
     )  # fmt: skip

@@ -146,7 +146,7 @@ def prepare(folder: Path, config: AblationConfig) -> None:
             write_domains(part, folder / name, config.by, tokenizer.encode_batch, tokenizer.eod_id)
     if missing := _names(folder / DOMAINS) ^ _names(folder / HELD_OUT):
         message = tr(
-            "{name} has too few documents to hold some out: leave it out, or raise held_out", name=min(missing)
+            "{name} has too few documents to hold some out: leave it out, or raise --held-out", name=min(missing)
         )
         raise ConfigError(message)
 

@@ -5,12 +5,14 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+QIANWEN = [sys.executable, "-m", "qianwen"]
 HEADINGS = ["Text", "Vocabulary", "Pretraining", "What the pretrained model knows", "Supervised fine-tuning"]
 
 
@@ -28,7 +30,7 @@ def test_the_transcript_tells_every_stage(shell, tmp_path: Path) -> None:
     listed = shell(["qianwen", "runs"], tmp_path)
     assert {"demo", "demo/pretrain", "demo/sft"} <= set(listed.split())
     asked = subprocess.run(
-        ["qianwen", "chat"], cwd=tmp_path, input="What is 2 + 2?\n", capture_output=True, text=True, check=True
+        [*QIANWEN, "chat"], cwd=tmp_path, input="What is 2 + 2?\n", capture_output=True, text=True, check=True
     )
     assert asked.stdout.strip()
 
@@ -36,7 +38,7 @@ def test_the_transcript_tells_every_stage(shell, tmp_path: Path) -> None:
 def test_interrupted_anywhere_the_same_command_goes_on(shell, tmp_path: Path) -> None:
     env = {key: value for key, value in os.environ.items() if not key.startswith(("QIANWEN_RUNS", "OMP_"))}
     for seconds in (4, 8, 12):
-        demo = subprocess.Popen(["qianwen", "demo", "--quick"], cwd=tmp_path, env=env, stdin=subprocess.DEVNULL)
+        demo = subprocess.Popen([*QIANWEN, "demo", "--quick"], cwd=tmp_path, env=env, stdin=subprocess.DEVNULL)
         time.sleep(seconds)
         demo.send_signal(signal.SIGKILL if seconds == 8 else signal.SIGINT)
         demo.wait(timeout=60)
