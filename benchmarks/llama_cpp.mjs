@@ -44,10 +44,12 @@ const operations = {
     for (const window of windows) {
       await pool[0].clearHistory();
       const asked = window.slice(0, -1).map((token) => [token, { generateNext: { probabilities: true } }]);
-      const found = await pool[0].controlledEvaluate(asked);
-      for (let i = 0; i < asked.length; i++) {
-        loss -= Math.log(found[i].next.probabilities.get(window[i + 1]));
-        count++;
+      for (let start = 0; start < asked.length; start += 16) { // a position's probabilities are a map of all words
+        const found = await pool[0].controlledEvaluate(asked.slice(start, start + 16));
+        for (let i = 0; i < found.length; i++) {
+          loss -= Math.log(found[i].next.probabilities.get(window[start + i + 1]));
+          count++;
+        }
       }
     }
     return { loss: loss / count, tokens: count };
