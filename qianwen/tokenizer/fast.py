@@ -2,6 +2,9 @@
 
 It is used only where it has shown to give tiktoken's ids: for Qwen's pattern, and after a check on text made of the
 vocabulary's own tokens. It would parse control tokens in text, so it is built without any: text can never yield one.
+
+The two know different versions of Unicode, so that a letter of the newer one is a sign to the other, and text around
+it is cut otherwise. Such characters are found by asking both, and texts that hold one are left to tiktoken.
 """
 
 from __future__ import annotations
@@ -9,12 +12,14 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import tiktoken
 
-from qianwen.tokenizer.patterns import QWEN_PATTERN
+from qianwen.tokenizer.patterns import QWEN_PATTERN, grouped
 from qianwen.tokenizer.vocab import Vocabulary, write_tiktoken
 
 Encode = Callable[[Sequence[str]], list[np.ndarray]]
@@ -28,6 +33,9 @@ CHECK_TEXT = (
     "<|endoftext|><|im_start|>user\n<|im_end|> "
 )
 
+# By 128 characters: planes 0 to 3 but ASCII and surrogates. Beyond them stand tags and private use alone.
+BLOCKS = [*range(0x80, 0xD800, 128), *range(0xE000, 0x40000, 128)]
+
 
 def fast_encoder(vocabulary: Vocabulary, reference: Callable[[str], list[int]]) -> Encode | None:
     """Texts → int32 ids of each, equal to `reference`'s; None, and the reason in the log, without gigatoken.
@@ -35,8 +43,8 @@ def fast_encoder(vocabulary: Vocabulary, reference: Callable[[str], list[int]]) 
     A batch is encoded on all cores at once; the ids of its texts are parts of one array.
     """
     try:
-        import awkward
-        from gigatoken import Tokenizer
+        import awkward  # noqa: F401  (the arrays that gigatoken returns)
+        import gigatoken  # noqa: F401
     except ImportError:
         _log.info("gigatoken is not installed: tiktoken encodes")
         return None
@@ -45,20 +53,23 @@ def fast_encoder(vocabulary: Vocabulary, reference: Callable[[str], list[int]]) 
         return None
     ordered = sorted(vocabulary.ranks, key=vocabulary.ranks.__getitem__)
     ids = np.fromiter(map(vocabulary.ranks.__getitem__, ordered), np.int32)
-    with tempfile.TemporaryDirectory() as folder:  # it wants a file, and ids without gaps
-        path = Path(folder) / "dense.tiktoken"
-        write_tiktoken({token: rank for rank, token in enumerate(ordered)}, path)
-        try:
-            backend = Tokenizer.from_tiktoken(path, "qwen2", {})
-        except (ValueError, RuntimeError) as error:
-            _log.warning("gigatoken refuses this vocabulary (%s): tiktoken encodes", error)
-            return None
+    try:
+        backend = _backend(ordered)
+    except (ValueError, RuntimeError) as error:
+        _log.warning("gigatoken refuses this vocabulary (%s): tiktoken encodes", error)
+        return None
+    disputed = disputed_characters()
+    may_be_disputed = np.zeros(len(ordered), bool)
+    may_be_disputed[_tokens_with(disputed, ordered)] = True
 
     def encode(texts: Sequence[str]) -> list[np.ndarray]:
-        found = backend.encode_batch(list(texts))
-        every = ids[awkward.flatten(found).to_numpy()]
-        ends = np.cumsum(awkward.num(found).to_numpy()).tolist()
-        return [every[start:end] for start, end in pairwise([0, *ends])]
+        every, ends = backend(texts)
+        found = [ids[every[start:end]] for start, end in pairwise([0, *ends.tolist()])]
+        places = np.flatnonzero(may_be_disputed[every])  # far quicker than to look through the texts
+        for number in np.unique(np.searchsorted(ends, places, side="right")):
+            if not disputed.isdisjoint(texts[number]):
+                found[number] = np.array(reference(texts[number]), np.int32)
+        return found
 
     texts = list(_check_texts(ordered))
     for text, found in zip(texts, encode(texts), strict=True):
@@ -66,6 +77,58 @@ def fast_encoder(vocabulary: Vocabulary, reference: Callable[[str], list[int]]) 
             _log.warning("gigatoken differs from tiktoken on %r: tiktoken encodes", text[:80])
             return None
     return encode
+
+
+def _backend(tokens: Sequence[bytes]) -> Callable[[Sequence[str]], tuple[np.ndarray, np.ndarray]]:
+    """Texts → ranks in `tokens` of all of them, [num_tokens], and where each text's end, [num_texts]."""
+    import awkward
+    from gigatoken import Tokenizer
+
+    with tempfile.TemporaryDirectory() as folder:  # it wants a file, and ids without gaps
+        path = Path(folder) / "dense.tiktoken"
+        write_tiktoken({token: rank for rank, token in enumerate(tokens)}, path)
+        tokenizer = Tokenizer.from_tiktoken(path, "qwen2", {})
+
+    def encode(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        found = tokenizer.encode_batch(list(texts))
+        return awkward.flatten(found).to_numpy(), np.cumsum(awkward.num(found).to_numpy())
+
+    return encode
+
+
+@cache
+def disputed_characters() -> frozenset[str]:
+    """Characters that gigatoken and tiktoken take for different things: letter, number, or neither."""
+    # Between an a and an exclamation mark, a letter keeps to the one, a number to neither, all else to the other.
+    # Of these tokens the first byte of a character joins the a where they share a piece, and its last byte the mark.
+    high = [bytes([byte]) for byte in range(0x80, 0x100)]
+    tokens = [bytes([byte]) for byte in range(0x100)] + [b"a" + byte for byte in high] + [byte + b"!" for byte in high]
+    ranks = {token: rank for rank, token in enumerate(tokens)}
+    slow = tiktoken.Encoding("probe", pat_str=grouped(QWEN_PATTERN), mergeable_ranks=ranks, special_tokens={})
+    fast = _backend(tokens)
+
+    def disputed(probes: list[str]) -> list[str]:
+        ranks, ends = fast(probes)
+        parts = np.split(ranks, ends[:-1])
+        return [
+            probe for probe, part in zip(probes, parts, strict=True) if part.tolist() != slow.encode_ordinary(probe)
+        ]
+
+    blocks = ["".join(f"a{chr(code)}!" for code in range(start, start + 128)) for start in BLOCKS]
+    characters = [character for block in disputed(blocks) for character in block[1::3]]
+    return frozenset(probe[1] for probe in disputed([f"a{character}!" for character in characters]))
+
+
+def _tokens_with(characters: frozenset[str], tokens: Sequence[bytes]) -> list[int]:
+    """Ranks of the tokens that hold one of the characters, or end in one's beginning."""
+    spelled = [character.encode() for character in characters]
+    begun = {whole[:end] for whole in spelled for end in range(1, len(whole))}
+    return [
+        rank
+        for rank, token in enumerate(tokens)
+        if not begun.isdisjoint((token[-1:], token[-2:], token[-3:]))
+        or not characters.isdisjoint(token.decode(errors="ignore"))
+    ]
 
 
 def _check_texts(tokens: list[bytes]) -> Iterator[str]:

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from qianwen.tokenizer import fast
 from qianwen.tokenizer.extend import extend_vocabulary
 from qianwen.tokenizer.fast import CHECK_TEXT, fast_encoder
 from qianwen.tokenizer.normal import normal_text
@@ -34,9 +35,45 @@ def test_ids_with_gaps_are_tiktokens_too(small: Tokenizer) -> None:
     assert ids == reference.encode("zzyzx 通义 zzyzx") and max(ids) >= small.vocab_size
 
 
+def test_a_letter_that_only_one_of_them_knows_is_left_to_tiktoken(small: Tokenizer) -> None:
+    pytest.importorskip("gigatoken", reason="the extra [fast] is not installed")
+    encode = fast_encoder(small.vocabulary, small._encoding.encode_ordinary)
+    disputed = sorted(fast.disputed_characters())
+    texts = [text for at in disputed[:: len(disputed) // 50 + 1] for text in (f"it{at}'s", "plain", f"{at}{at} 1{at}")]
+    assert encode is not None
+    assert [ids.tolist() for ids in encode(texts)] == [small.encode(text) for text in texts]
+
+
+def test_a_token_that_holds_or_begins_a_character_is_seen() -> None:
+    tokens = [
+        "a𲎰b".encode(),
+        "𲎰".encode()[:2],
+        b"a" + "𲎰".encode()[:3],
+        b"\xf0",
+        b"\xe0",
+        "𲎱".encode(),
+        b"\xb2\x8e\xb0",
+        b"",
+    ]
+    assert fast._tokens_with(frozenset("𲎰"), tokens) == [0, 1, 2, 3]
+
+
+def test_every_character_has_tiktokens_ids(small: Tokenizer) -> None:
+    pytest.importorskip("gigatoken", reason="the extra [fast] is not installed")
+    encode = fast_encoder(small.vocabulary, small._encoding.encode_ordinary)
+    characters = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
+    texts = [
+        "".join(f"a{at}'s{at} 1{at}!" for at in characters[start : start + 512])
+        for start in range(0, len(characters), 512)
+    ]
+    assert encode is not None
+    assert [ids.tolist() for ids in encode(texts)] == [small._encoding.encode_ordinary(text) for text in texts]
+
+
 def _stand_in(monkeypatch: pytest.MonkeyPatch, encode) -> None:
     backend = SimpleNamespace(from_tiktoken=lambda *_: SimpleNamespace(encode_batch=encode))
     monkeypatch.setitem(sys.modules, "gigatoken", SimpleNamespace(Tokenizer=backend))
+    monkeypatch.setattr(fast, "disputed_characters", frozenset)
 
 
 def test_an_encoder_that_differs_is_not_used(
