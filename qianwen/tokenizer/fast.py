@@ -58,17 +58,14 @@ def fast_encoder(vocabulary: Vocabulary, reference: Callable[[str], list[int]]) 
     except (ValueError, RuntimeError) as error:
         _log.warning("gigatoken refuses this vocabulary (%s): tiktoken encodes", error)
         return None
-    disputed = disputed_characters()
-    may_be_disputed = np.zeros(len(ordered), bool)
-    may_be_disputed[_tokens_with(disputed, ordered)] = True
+    disputed = _Tokens(disputed_characters(), ordered)
 
     def encode(texts: Sequence[str]) -> list[np.ndarray]:
-        every, ends = backend(texts)
-        found = [ids[every[start:end]] for start, end in pairwise([0, *ends.tolist()])]
-        places = np.flatnonzero(may_be_disputed[every])  # far quicker than to look through the texts
-        for number in np.unique(np.searchsorted(ends, places, side="right")):
-            if not disputed.isdisjoint(texts[number]):
-                found[number] = np.array(reference(texts[number]), np.int32)
+        ranks, ends = backend(texts)
+        every = ids[ranks]
+        found = [every[start:end] for start, end in pairwise([0, *ends.tolist()])]
+        for number in np.unique(np.searchsorted(ends, disputed.places(ranks), side="right")):
+            found[number] = np.array(reference(texts[number]), np.int32)
         return found
 
     texts = list(_check_texts(ordered))
@@ -91,7 +88,7 @@ def _backend(tokens: Sequence[bytes]) -> Callable[[Sequence[str]], tuple[np.ndar
 
     def encode(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         found = tokenizer.encode_batch(list(texts))
-        return awkward.flatten(found).to_numpy(), np.cumsum(awkward.num(found).to_numpy())
+        return awkward.flatten(found).to_numpy().astype(np.intp), np.cumsum(awkward.num(found).to_numpy())
 
     return encode
 
@@ -119,16 +116,30 @@ def disputed_characters() -> frozenset[str]:
     return frozenset(probe[1] for probe in disputed([f"a{character}!" for character in characters]))
 
 
-def _tokens_with(characters: frozenset[str], tokens: Sequence[bytes]) -> list[int]:
-    """Ranks of the tokens that hold one of the characters, or end in one's beginning."""
-    spelled = [character.encode() for character in characters]
-    begun = {whole[:end] for whole in spelled for end in range(1, len(whole))}
-    return [
-        rank
-        for rank, token in enumerate(tokens)
-        if not begun.isdisjoint((token[-1:], token[-2:], token[-3:]))
-        or not characters.isdisjoint(token.decode(errors="ignore"))
-    ]
+class _Tokens:
+    """Finds characters in encoded text, which takes a fraction of the time of looking through the text itself."""
+
+    def __init__(self, characters: frozenset[str], tokens: Sequence[bytes]) -> None:
+        self.tokens, self.spelled = tokens, frozenset(character.encode() for character in characters)
+        self.begun = frozenset(whole[:end] for whole in self.spelled for end in range(1, len(whole)))
+        whole = (not characters.isdisjoint(token.decode(errors="ignore")) for token in tokens)
+        begins = (any(token[-size:] in self.begun for size in (1, 2, 3)) for token in tokens)
+        self.kind = np.array([2 * one + other for one, other in zip(whole, begins, strict=True)], np.uint8)
+
+    def places(self, ranks: np.ndarray) -> np.ndarray:
+        """Where in `ranks`, [num_tokens], one of the characters stands, or what may be the half of one."""
+        suspects = np.flatnonzero(self.kind[ranks])
+        holds = self.kind[ranks[suspects]] > 1
+        begun = suspects[~holds & (suspects + 1 < len(ranks))]
+        pairs, which = np.unique(ranks[begun] * len(self.tokens) + ranks[begun + 1], return_inverse=True)
+        goes_on = np.array([self._goes_on(*divmod(pair, len(self.tokens))) for pair in pairs.tolist()], bool)
+        return np.concatenate([suspects[holds], begun[goes_on[which]]])
+
+    def _goes_on(self, first: int, second: int) -> bool:
+        """Whether the second token goes on with a character that the first one begins."""
+        head, tail = self.tokens[first], self.tokens[second]
+        halves = [head[-size:] + tail for size in (1, 2, 3) if head[-size:] in self.begun]
+        return any(not self.spelled.isdisjoint((half[:3], half[:4])) or half in self.begun for half in halves)
 
 
 def _check_texts(tokens: list[bytes]) -> Iterator[str]:

@@ -44,18 +44,30 @@ def test_a_letter_that_only_one_of_them_knows_is_left_to_tiktoken(small: Tokeniz
     assert [ids.tolist() for ids in encode(texts)] == [small.encode(text) for text in texts]
 
 
-def test_a_token_that_holds_or_begins_a_character_is_seen() -> None:
+def test_a_character_is_found_in_whatever_tokens_spell_it() -> None:
+    whole, other = "\U000323b0".encode(), "\U000323b1".encode()
     tokens = [
-        "a𲎰b".encode(),
-        "𲎰".encode()[:2],
-        b"a" + "𲎰".encode()[:3],
-        b"\xf0",
-        b"\xe0",
-        "𲎱".encode(),
-        b"\xb2\x8e\xb0",
-        b"",
+        b"a",
+        b"a" + whole[:2],
+        whole[2:] + b"b",
+        whole[:3],
+        whole[3:],
+        b"b" + whole + b"c",
+        other,
+        whole[:1],
+        whole[1:],
     ]
-    assert fast._tokens_with(frozenset("𲎰"), tokens) == [0, 1, 2, 3]
+    find = fast._Tokens(frozenset("\U000323b0"), tokens).places
+    for ranks, places in (
+        ([0, 1, 2, 0], [1]),
+        ([3, 4], [0]),
+        ([0, 5], [1]),
+        ([7, 8], [0]),
+        ([1, 0, 3, 2, 7], []),
+        ([6, 4, 8], []),
+        ([], []),
+    ):
+        assert find(np.array(ranks, np.int64)).tolist() == places
 
 
 def test_every_character_has_tiktokens_ids(small: Tokenizer) -> None:
