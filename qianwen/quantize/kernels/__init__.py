@@ -2,7 +2,7 @@
 
     formats.h  activations.h         how weights and activations lie in memory
     linear.h  few_rows.h  many_rows.h  dense.h  linears.h       y = x · Wᵀ + b for packed weights
-    amx.h  amx_bytes.h  amx_rows.h   the same for many rows on a processor with AMX
+    amx.h  amx_bytes.h  amx_dense.h  amx_wide.h  amx_rows.h     the same for many rows on a processor with AMX
     elementwise.h   attention.h      norms, rotary positions, the gate; attention over pages
     documents.h  softmax.h           for training (`training.py`): packed documents and back, the loss
     kernels.cpp  build.py  tuning.py the C functions; compiling them at first use; which way for how many rows

@@ -34,6 +34,12 @@ struct DocumentGradients {
 
 #if HAS_AMX
 
+static inline __m512i round_to_pairs(__m512 even, __m512 odd) {
+    const __m512i half = _mm512_set1_epi32(0x8000);
+    const __m512i low = _mm512_srli_epi32(_mm512_add_epi32(_mm512_castps_si512(even), half), 16);
+    return _mm512_mask_mov_epi16(low, 0xAAAAAAAA, _mm512_add_epi32(_mm512_castps_si512(odd), half));
+}
+
 constexpr int64_t SIDE = 64, STRIP = SIDE / TILE;  // of a block; tiles that cover its side
 
 static inline __m512 widen(__m256i half) {

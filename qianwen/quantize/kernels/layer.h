@@ -93,7 +93,7 @@ static inline void place_tokens(const Layer& layer, const Step& step, float* qkv
 static inline bool gates_in_tiles(const Layer& layer, int64_t tokens) {
     const Linear &gate_up = *layer.gate_up.linears[0], &down = *layer.down.linears[0];
     return layer.gate_up.count == 1 && !gate_up.bias && layer.intermediate % STEP == 0 &&
-           gate_up.inputs <= CHUNK_STEPS * STEP && tokens >= TILE && goes_by_amx(gate_up, tokens) && goes_by_amx(down, tokens);
+           gate_up.inputs <= DenseColumn::CHUNK && tokens >= TILE && goes_by_amx(gate_up, tokens) && goes_by_amx(down, tokens);
 }
 
 static inline void run_layer(const Layer& layer, const Step& step, const Buffers& to, const std::vector<Piece>& work, Scratch& own) {

@@ -3,7 +3,7 @@
 //     few_rows.h     a group unpacked into registers for up to 8 rows; memory sets the pace
 //     many_rows.h    weights rewritten as byte tiles for all rows, multiplied by VNNI or AMX (amx_bytes.h)
 //     dense.h        bfloat16 weights, multiplied in fp32
-//     amx_rows.h     weights and rows as bfloat16 tiles; arithmetic sets the pace
+//     amx_rows.h     tiles of weights and rows in bfloat16 or, for integers, in bytes; arithmetic sets the pace
 //
 // The first two turn the rows into bytes (activations.h) and sum products of bytes exactly, in integers. A result is
 // summed over its inputs in order, in one thread: its bits depend on its own row and on the way taken, never on the rows
@@ -16,7 +16,7 @@
 
 void by_panels(const Job& job);  // few_rows.cpp
 
-// Memory of one call: the rows as bytes or as bfloat16, shared by the team.
+// Memory of one call: the rows as bytes with their scales or as bfloat16, shared by the team.
 static inline int64_t row_bytes(const Linear& linear, int64_t rows) {
     const int64_t padded = ceil_div(rows, TILE) * TILE, spans = ceil_div(linear.inputs, SPAN);
     return padded * spans * std::max<int64_t>(Activations::BYTES_PER_SPAN, SPAN * sizeof(uint16_t));
@@ -51,8 +51,8 @@ static inline void apply(const Linear& linear, const float* x, int64_t rows, Tar
         using F = decltype(format);
 #if HAS_AMX
         if (goes_by_amx(linear, rows)) {
-            round_rows(job, (uint8_t*)memory);
-            return by_amx_tiles<F>(job, (const uint8_t*)memory, own);
+            Column<F>::take_rows(job, memory);
+            return by_amx_tiles<F>(job, memory, own);
         }
 #endif
         if constexpr (std::is_same_v<F, Dense>) by_dense_tiles(job);
@@ -61,14 +61,19 @@ static inline void apply(const Linear& linear, const float* x, int64_t rows, Tar
 }
 
 #if HAS_AMX
-// y += down(silu(gate(x)) · up(x)), whose middle is never more than tiles; `gated` has room for them.
+// y += down(silu(gate(x)) · up(x)), whose middle is never more than bfloat16; `gated` has room for it.
 static inline void apply_gated(const Linear& gate_up, const Linear& down, const float* x, int64_t rows, Target y,
                                char* memory, uint8_t* gated, Scratch& own) {
     const Job first = job_of(gate_up, x, rows, {}, memory), second = job_of(down, nullptr, rows, y, memory);
-    round_rows(first, (uint8_t*)memory);
     with_format(gate_up.format, [&](auto format) {
-        gate_by_amx_tiles<decltype(format)>(first, (const uint8_t*)memory, gated, own);
+        Column<decltype(format)>::take_rows(first, memory);
+        gate_by_amx_tiles<decltype(format)>(first, memory, down.format == DENSE, gated, own);
     });
-    with_format(down.format, [&](auto format) { by_amx_tiles<decltype(format)>(second, gated, own); });
+    with_format(down.format, [&](auto format) {
+        using F = decltype(format);
+        if constexpr (std::is_same_v<F, Dense>) return by_amx_tiles<F>(second, (char*)gated, own);
+        take_gated(second, gated, memory);
+        by_amx_tiles<F>(second, memory, own);
+    });
 }
 #endif

@@ -42,33 +42,55 @@ template <int BITS> struct Rescale {
     __m512i factor, offset;
 };
 
-// Writes a span of a panel as a byte tile; returns its scales.
-template <class F> __m512 to_tile(const Span<F>& w, uint8_t* tile) {
-    constexpr int GROUPS = SPAN / GROUP, TOP = (1 << F::BITS) - 1;
-    __m512 step[GROUPS][F::PARTS], low[GROUPS][F::PARTS], largest = _mm512_set1_ps(1e-30f);
-    repeat<GROUPS * F::PARTS>([&](auto i) INLINE {
-        constexpr int g = i / F::PARTS, part = i % F::PARTS;
-        const __m512 s = step[g][part] = w.scales.scale(w.group + g, part);
-        __m512 edge = low[g][part] = _mm512_mul_ps(s, _mm512_set1_ps(F::MIDDLE));
-        if constexpr (F::Scales::HAS_MINIMUM) {
-            low[g][part] = w.scales.minimum(w.group + g);
-            const __m512 high = _mm512_fmsub_ps(s, _mm512_set1_ps(TOP), low[g][part]);
-            edge = _mm512_max_ps(_mm512_abs_ps(low[g][part]), _mm512_abs_ps(high));
-        }
-        largest = _mm512_max_ps(largest, _mm512_abs_ps(edge));
-    });
+// Step and low edge of each group of a span: code · step − low is the weight.
+template <class F> struct Steps {
+    static constexpr int GROUPS = SPAN / GROUP, TOP = (1 << F::BITS) - 1;
+    __m512 step[GROUPS][F::PARTS], low[GROUPS][F::PARTS];
+
+    explicit Steps(const Span<F>& w) {
+        repeat<GROUPS * F::PARTS>([&](auto i) INLINE {
+            constexpr int g = i / F::PARTS, part = i % F::PARTS;
+            step[g][part] = w.scales.scale(w.group + g, part);
+            if constexpr (F::Scales::HAS_MINIMUM) low[g][part] = w.scales.minimum(w.group + g);
+            else low[g][part] = _mm512_mul_ps(step[g][part], _mm512_set1_ps(F::MIDDLE));
+        });
+    }
+    // What no weight's magnitude exceeds.
+    __m512 largest() const {
+        __m512 most = _mm512_set1_ps(1e-30f);
+        repeat<GROUPS * F::PARTS>([&](auto i) INLINE {
+            const __m512 l = low[i / F::PARTS][i % F::PARTS];
+            __m512 edge = _mm512_abs_ps(l);
+            if constexpr (F::Scales::HAS_MINIMUM)
+                edge = _mm512_max_ps(edge, _mm512_abs_ps(_mm512_fmsub_ps(step[i / F::PARTS][i % F::PARTS], _mm512_set1_ps(TOP), l)));
+            most = _mm512_max_ps(most, edge);
+        });
+        return most;
+    }
+};
+
+// Writes a span of a panel as a byte tile whose scale is `largest` / 127; signed bytes lack the 128.
+template <bool SIGNED, class F> void to_bytes(const Span<F>& w, const Steps<F>& steps, __m512 largest, uint8_t* tile) {
     const __m512 inverse = _mm512_div_ps(_mm512_set1_ps(127.0f), largest);
-    repeat<GROUPS>([&](auto g) INLINE {
+    const __m512i flip = _mm512_set1_epi8(SIGNED ? -128 : 0);
+    repeat<SPAN / GROUP>([&](auto g) INLINE {
         __m512i codes[VECTORS];
         unpack<F::BITS>(w.codes + g * F::GROUP_BYTES, codes);
         repeat<F::PARTS>([&](auto part) INLINE {
-            const Rescale<F::BITS> rescale(_mm512_mul_ps(step[g][part], inverse), _mm512_mul_ps(low[g][part], inverse));
+            const Rescale<F::BITS> rescale(_mm512_mul_ps(steps.step[g][part], inverse), _mm512_mul_ps(steps.low[g][part], inverse));
             repeat<VECTORS / F::PARTS>([&](auto i) INLINE {
                 constexpr int j = part * VECTORS / F::PARTS + i;
-                _mm512_store_si512(tile + (g * VECTORS + j) * 64, rescale(codes[j]));
+                _mm512_store_si512(tile + (g * VECTORS + j) * 64, _mm512_xor_si512(rescale(codes[j]), flip));
             });
         });
     });
+}
+
+// The same with a scale of its own, which it returns.
+template <class F> __m512 to_tile(const Span<F>& w, uint8_t* tile) {
+    const Steps<F> steps(w);
+    const __m512 largest = steps.largest();
+    to_bytes<false>(w, steps, largest, tile);
     return _mm512_mul_ps(largest, _mm512_set1_ps(1 / 127.0f));
 }
 

@@ -2,7 +2,7 @@
 
     few     weights unpacked into registers      (vectors; for int8 and bf16: what vectors do without AMX)
     some    weights as bytes                     (tiles of VNNI or AMX)
-    above   weights as bfloat16                  (tiles of AMX)
+    above   bytes with wider scales, bfloat16 for bf16 weights    (tiles of AMX)
 
 No table of processors: half a second of trying every way on zeros. Without AMX the last way does not exist, and trying
 it is trying the second.
