@@ -6,13 +6,18 @@
                         in quadratic time: 400 kB of two alternating marks take a minute and a half. Long runs are put
                         in order before Python sees them, which gives a canonically equivalent text, so the same NFC.
 
-Not here: any change that loses information. Decoding gives this text back.
+    unknown bytes       some vocabularies lack bytes that their makers' text never had (SmolLM: fifteen control
+                        characters and others); a character that needs one becomes U+FFFD
+
+Not here: any other change that loses information. Decoding gives this text back.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 import unicodedata
+from collections.abc import Container
 
 LONG_RUN = 256  # marks; shorter runs are left to Python
 LINES_FROM, MARKS_EVERY = 2048, 64  # characters: of a text that is worth cutting; between those looked at
@@ -30,6 +35,26 @@ def normal_text(text: str, nfc: bool = True) -> str:
     except UnicodeEncodeError:
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return _composed(_with_ordered_runs(text)) if nfc else text
+
+
+def unspelled(known: Container[bytes]) -> re.Pattern[str] | None:
+    """The characters whose UTF-8 needs a byte that is not known, or None; ValueError if hardly any could be spelled.
+
+    Bytes that begin no character (c0, c1, f5 and above) are in no text, so nobody misses them.
+    """
+    missing = [byte for byte in range(0xF5) if bytes([byte]) not in known and byte not in (0xC0, 0xC1)]
+    if any(0x80 <= byte < 0xC0 or byte == 0xEF for byte in missing):
+        raise ValueError(missing)
+    return re.compile("[" + "".join(map(_characters_from, missing)) + "]") if missing else None
+
+
+def _characters_from(byte: int) -> str:
+    """The range of characters whose UTF-8 begins with this byte, as it stands between brackets."""
+    size = 1 if byte < 0x80 else 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+    start = byte if size == 1 else (byte & (0xFF >> (size + 1))) << 6 * (size - 1)
+    last = min(start + (1 << 6 * (size - 1)) - 1, sys.maxunicode)
+    first = max(start, (0, 0x80, 0x800, 0x10000)[size - 1])
+    return f"{re.escape(chr(first))}-{re.escape(chr(last))}"
 
 
 def _composed(text: str) -> str:

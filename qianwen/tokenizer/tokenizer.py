@@ -28,7 +28,7 @@ from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.language import tr
 from qianwen.tokenizer.fast import Encode, fast_encoder
 from qianwen.tokenizer.long_pieces import PROBE_EVERY, encode_pieces, may_have_long_piece
-from qianwen.tokenizer.normal import normal_text
+from qianwen.tokenizer.normal import normal_text, unspelled
 from qianwen.tokenizer.patterns import grouped
 from qianwen.tokenizer.vocab import Vocabulary, load_vocabulary, qwen_vocabulary, save_vocabulary
 
@@ -57,6 +57,7 @@ class Tokenizer:
                 mergeable_ranks=dict(vocabulary.ranks),
                 special_tokens={},
             )
+            self._unspelled = unspelled(vocabulary.ranks)
         except ValueError as error:
             raise ConfigError(tr("this vocabulary does not work: {error}", error=error)) from error
         self._is_fast = fast
@@ -100,7 +101,7 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of any string, none of them special."""
-        text = normal_text(text, self.vocabulary.nfc)
+        text = self._normal(text)
         return list(self._encode_long(text)) if self._is_long(text) else self._encoding.encode_ordinary(text)
 
     def encode_batch(self, texts: Iterable[str]) -> list[list[int]]:
@@ -117,13 +118,17 @@ class Tokenizer:
     def encode_arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
         """`encode_array` of each text, on all cores: for corpora, where lists of Python integers cost more than BPE."""
         if faster := self._faster(texts):
-            normal = [normal_text(text, self.vocabulary.nfc) for text in texts]
+            normal = list(map(self._normal, texts))
             long = {number: text for number, text in enumerate(normal) if self._is_long(text)}
             found = faster(["" if number in long else text for number, text in enumerate(normal)])
             for number, text in long.items():
                 found[number] = np.fromiter(self._encode_long(text), np.int32)
             return found
         return _in_threads(lambda text: np.array(self.encode(text), np.int32), texts)  # `encode_to_numpy` is slower
+
+    def _normal(self, text: str) -> str:
+        text = normal_text(text, self.vocabulary.nfc)
+        return self._unspelled.sub("\ufffd", text) if self._unspelled else text
 
     def _is_long(self, text: str) -> bool:
         return len(text) > PROBE_EVERY and may_have_long_piece(text, self.vocabulary.pattern)

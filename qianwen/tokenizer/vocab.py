@@ -31,6 +31,7 @@ from qianwen.runtime.wheels import wheel_file
 from qianwen.tokenizer import byte_pairs
 from qianwen.tokenizer.byte_pairs import bytes_to_text as bytes_to_text
 from qianwen.tokenizer.byte_pairs import text_to_bytes as text_to_bytes
+from qianwen.tokenizer.normal import unspelled
 from qianwen.tokenizer.patterns import GPT2_DIGITS_PATTERN, GPT2_PATTERN, QWEN_PATTERN
 
 QWEN_WHEEL = ("dashscope==2.0.2", "dashscope/resources/qwen.tiktoken")  # the vendor's own package, Apache-2.0
@@ -160,8 +161,11 @@ def write_tiktoken(ranks: Mapping[bytes, int], path: str | Path) -> None:
 
 
 def _check(path: str | Path, ranks: Mapping[bytes, int], is_whole: bool = True) -> None:
-    if is_whole and any(bytes([byte]) not in ranks for byte in range(256)):
-        raise CheckpointError(tr("{path}: not every byte is a token", path=path))
+    try:
+        if is_whole:
+            unspelled(ranks)
+    except ValueError as error:
+        raise CheckpointError(tr("{path}: not every byte is a token", path=path)) from error
     if len(set(ranks.values())) != len(ranks) or b"" in ranks:
         raise CheckpointError(tr("{path}: two tokens have the same id, or one is empty", path=path))
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qianwen.tokenizer import normal
-from qianwen.tokenizer.normal import LONG_RUN, normal_text
+from qianwen.tokenizer.normal import LONG_RUN, normal_text, unspelled
 
 # Marks of many classes, letters they compose with, hidden Tibetan vowels, Hangul, what NFC replaces, the end of a line.
 HARD = (
@@ -62,3 +62,21 @@ def test_a_long_run_of_alternating_marks_takes_no_quadratic_time() -> None:
     assert time.process_time() - began < 5  # Python alone: more than six minutes
     marks = "\u0f71" * 1000 + "\u0f72" * 1000 + "\u0323" * 199_999 + "\u0301" * 200_000
     assert text == "\u1ea1" + marks  # a and the first dot below compose
+
+
+# ---- bytes that a vocabulary lacks ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("byte", [0x04, 0x41, 0xC3, 0xE0, 0xE4, 0xF0, 0xF1, 0xF4])
+def test_exactly_the_characters_that_need_a_missing_byte_are_unspelled(byte: int) -> None:
+    found = unspelled({bytes([other]) for other in range(256) if other != byte})
+    text = "".join(chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000)
+    assert found is not None
+    assert "".join(found.findall(text)) == "".join(char for char in text if byte in char.encode())
+
+
+def test_bytes_that_begin_no_character_are_not_missed() -> None:
+    assert unspelled({bytes([byte]) for byte in range(256) if byte not in (0xC0, 0xC1, *range(0xF5, 0x100))}) is None
+    for needed in (0x80, 0xBF, 0xEF):  # of many characters, or of U+FFFD itself
+        with pytest.raises(ValueError):
+            unspelled({bytes([byte]) for byte in range(256) if byte != needed})

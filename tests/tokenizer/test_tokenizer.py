@@ -1,8 +1,11 @@
 """Test vectors, properties, and that no text becomes a control token."""
 
 import codecs
+import dataclasses
 import itertools
 import unicodedata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -193,3 +196,21 @@ def test_save_and_load(small: Tokenizer, tmp_path) -> None:
     loaded = Tokenizer.from_folder(tmp_path)
     assert loaded.vocabulary.ranks == small.vocabulary.ranks and loaded.special_ids == small.special_ids
     assert loaded.encode("我是一只猫 12") == small.encode("我是一只猫 12")
+
+
+# ---- vocabularies that lack bytes -------------------------------------------------------------------------------
+
+
+def test_a_vocabulary_without_some_bytes_encodes_everything_and_comes_back(small: Tokenizer, tmp_path: Path) -> None:
+    """As SmolLM's: no text of its makers had these."""
+    missing = (b"\x04", b"\xf1", b"\xff")
+    lacking = Tokenizer(dataclasses.replace(small.vocabulary, ranks=_without(small.vocabulary.ranks, missing)))
+    lacking.save(tmp_path)
+    for found in (lacking, Tokenizer.from_folder(tmp_path)):
+        assert found.decode(found.encode("a\x04b \U00040000 \U00030000")) == "a\ufffdb \ufffd \U00030000"
+        big = "a\x04b" * 100_000
+        assert found.encode_arrays([big])[0].tolist() == found.encode(big)
+
+
+def _without(ranks: Mapping[bytes, int], missing: Sequence[bytes]) -> dict[bytes, int]:
+    return {token: rank for token, rank in ranks.items() if not any(byte in token for byte in missing)}
