@@ -22,6 +22,8 @@ class ExportOptions:
     """hf: transformers, vLLM. qwen-v1: the first release's layout. gguf: llama.cpp. ollama: GGUF and Modelfile."""
     type: Literal["F32", "F16", "BF16", "Q8_0", "Q4_0"] = "F16"
     """Number format in a GGUF file."""
+    part_gb: float | None = None
+    """Write a GGUF file in parts with at most so many GB of weights, as llama.cpp reads them."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     """Number format in safetensors; that of MODEL if left out."""
     license: str = ""
@@ -43,6 +45,7 @@ def export(argv: list[str]) -> int:
         options.to,
         options.format,
         gguf_type=options.type,
+        max_bytes=int(options.part_gb * 1e9) if options.part_gb else None,
         dtype=getattr(torch, options.dtype) if options.dtype else None,
         origin=Origin(options.model, options.license, options.data),
     )

@@ -11,6 +11,7 @@ GGUF cannot say: dynamic NTK and LogN of Qwen v1 do not survive the way through 
 """
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -23,7 +24,8 @@ from torch import Tensor
 
 from qianwen.model.config import QwenConfig
 from qianwen.model.gguf_blocks import FORMATS
-from qianwen.model.gguf_file import GgufFile, GgufTensor, TensorPlan, write_gguf
+from qianwen.model.gguf_file import GgufFile, GgufTensor, TensorPlan
+from qianwen.model.gguf_parts import open_gguf, write_parts
 from qianwen.model.gguf_vocabulary import read_vocabulary, vocabulary_metadata
 from qianwen.model.transformer import Qwen
 from qianwen.model.weights import Stack, check_tensors, empty_model, fill, stacked, stacks
@@ -56,10 +58,13 @@ FUSED = tuple((ours, ".attn_qkv." if theirs in QKV else theirs) for ours, theirs
 
 
 class GgufModel:
-    """A GGUF file as a model: `.config`, `.vocabulary`, packed `.tensors` by our names, and the raw `.metadata`."""
+    """A GGUF file, or one in parts, as a model.
+
+    `.config`, `.vocabulary`, packed `.tensors` by our names, and the raw `.metadata`.
+    """
 
     def __init__(self, path: str | Path) -> None:
-        file = GgufFile(path)
+        file = open_gguf(path)
         self.path, self.metadata = file.path, file.metadata
         self.config = _read_config(file)
         fused = self.metadata["general.architecture"] == "qwen"
@@ -163,15 +168,17 @@ def _halves_of_neighbours(rows: int, head_dim: int) -> np.ndarray:
 def write_model(
     model: Qwen,
     vocabulary: Vocabulary,
-    path: str | Path,
+    path: Path,
     *,
     type: str = "F16",
     arch: str = "",
     extra: Mapping[str, Any],
-) -> None:
+    max_bytes: int | None = None,
+) -> Path:
     """Write a model for llama.cpp in F32, F16, BF16, Q8_0 or Q4_0.
 
     `arch` is the model's own, or `qwen` for v1's fused form. `extra` is more metadata: name, end token, chat template.
+    With `max_bytes` the weights go into parts no larger than that. Returns the file, or the first of them.
     """
     arch = arch or model.config.architecture
     if type not in FILE_TYPES:
@@ -184,7 +191,8 @@ def write_model(
     parameters = dict(model.named_parameters())
     if arch == "llama":
         parameters = {name: _interleaved(name, value, model.config.head_dim) for name, value in parameters.items()}
-    write_gguf(path, metadata, plans, stacked(wanted.values(), parameters))
+    tensors = stacked(wanted.values(), parameters)
+    return write_parts(path, metadata, plans, tensors, sys.maxsize if max_bytes is None else max_bytes)
 
 
 def _tensor_type(name: str, shape: tuple[int, ...], type: str) -> str:

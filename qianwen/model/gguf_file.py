@@ -7,8 +7,8 @@
 
 Nothing a header says is believed before it is checked: each length against the bytes left in the file, each tensor
 against the file's end and its neighbours. A hostile file costs an error, not memory.
-Which tensor means what is `gguf.py`; how the blocks encode weights is `gguf_blocks.py`. Not here: big-endian files and
-files split into parts.
+Which tensor means what is `gguf.py`; how the blocks encode weights is `gguf_blocks.py`; models in several files are
+`gguf_parts.py`. Not here: big-endian files.
 """
 
 import struct
@@ -258,6 +258,9 @@ def _packed_value(value: Any) -> bytes:
             return struct.pack("<If", 6, value)
         case str():
             return struct.pack("<I", STRING) + _packed_string(value)
+        case np.generic():
+            code = next(code for code, form in SCALARS.items() if np.dtype(form) == value.dtype)
+            return struct.pack("<I", code) + value.tobytes()
         case np.ndarray():
             code = next(code for code, form in SCALARS.items() if np.dtype(form) == value.dtype)
             return struct.pack("<IIQ", ARRAY, code, len(value)) + value.tobytes()

@@ -2,7 +2,7 @@
 
     hf        config, safetensors, tokenizer and chat template under Hugging Face's class; vLLM and SGLang read it
     qwen-v1   the layout of the first Qwen release: fused c_attn, w1 and w2, qwen.tiktoken
-    gguf      one file for llama.cpp
+    gguf      one file for llama.cpp, or several no larger than asked for
     ollama    the same with a Modelfile
 
 Every export is read back and compared with its source (`parity.py`); the card and the caller learn what came out.
@@ -26,7 +26,9 @@ from qianwen.quantize.gptq_folder import is_gptq
 from qianwen.quantize.load import LoadedModel, base_model, find_model, load_model
 from qianwen.quantize.model_card import Origin, model_card
 from qianwen.quantize.parity import Parity, compare, next_token_logprobs, probe_ids
+from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.files import atomic_file, atomic_folder
+from qianwen.runtime.language import tr
 
 Format = Literal["hf", "qwen-v1", "gguf", "ollama"]
 GgufType = Literal["F32", "F16", "BF16", "Q8_0", "Q4_0"]
@@ -62,14 +64,17 @@ def export_model(
     format: Format = "hf",
     *,
     gguf_type: GgufType = "F16",
+    max_bytes: int | None = None,
     dtype: torch.dtype | None = None,
     origin: Origin | None = None,
 ) -> Exported:
     """Write MODEL into `folder` in `format`, read it back, compare, and leave a model card.
 
     Safetensors keep the number format they come in unless `dtype` says otherwise; those of a GGUF file
-    or a GPTQ folder become bfloat16.
+    or a GPTQ folder become bfloat16. `max_bytes` splits a GGUF file into parts; Ollama reads none (ConfigError).
     """
+    if max_bytes is not None and format != "gguf":
+        raise ConfigError(tr("only gguf is written in parts, not {format}", format=format))
     target, found = Path(folder), base_model(find_model(model))
     has_few_bits = found.suffix == ".gguf" or is_gptq(found)
     working = torch.float32 if has_few_bits else stored_dtype(found)
@@ -79,7 +84,7 @@ def export_model(
     moved = merge(source.model, probe_ids(source.tokenizer)) if any(adapted(source.model)) else None
     with atomic_folder(target) as inside:
         if format in ("gguf", "ollama"):
-            written, command = _write_gguf(source, inside, target, gguf_type, format == "ollama")
+            written, command = _write_gguf(source, inside, target, gguf_type, format == "ollama", max_bytes)
         else:
             kept = dtype or (torch.bfloat16 if has_few_bits else working)
             written, command = _write_folder(source, inside, target, format, kept)
@@ -102,7 +107,9 @@ def _write_folder(
     return inside, f"qianwen chat {target}" if format == "qwen-v1" else serve
 
 
-def _write_gguf(source: LoadedModel, inside: Path, target: Path, type: GgufType, for_ollama: bool) -> tuple[Path, str]:
+def _write_gguf(
+    source: LoadedModel, inside: Path, target: Path, type: GgufType, for_ollama: bool, max_bytes: int | None
+) -> tuple[Path, str]:
     file = inside / f"{source.name}-{type.lower()}.gguf"
     ends = end_ids(source.tokenizer, source.chat, source.generation)
     eod = source.tokenizer.special_tokens.get(END_OF_TEXT, ends[0])
@@ -114,7 +121,7 @@ def _write_gguf(source: LoadedModel, inside: Path, target: Path, type: GgufType,
     }
     if template := chat_template(source.tokenizer):
         extra["tokenizer.chat_template"] = template
-    write_model(source.model, source.tokenizer.vocabulary, file, type=type, extra=extra)
+    file = write_model(source.model, source.tokenizer.vocabulary, file, type=type, extra=extra, max_bytes=max_bytes)
     if not for_ollama:
         return file, f"llama-cli -m {target / file.name}"
     context = min(source.config.train_len, OLLAMA_CONTEXT)

@@ -3,7 +3,7 @@
 MODEL is what every command takes:
 
     models/Qwen-7B-Chat, model.safetensors    a folder of Qwen v1, 1.5, 2, 2.5, 3 or Llama, or a file in it
-    qwen2.5-0.5b-q4_k_m.gguf                  a GGUF file, or a folder with one
+    qwen2.5-0.5b-q4_k_m.gguf                  a GGUF file, any of its parts, or a folder with them
     demo, runs/demo                           a run made here
     Qwen/Qwen2.5-0.5B-Instruct                a name on the Hugging Face hub; `modelscope:` before it for ModelScope
     runs/service, adapters/mine               an adapter in PEFT's format; its config names the MODEL it goes on
@@ -21,6 +21,7 @@ import torch
 from qianwen.model.adapter import base_of, is_adapter, load_adapter
 from qianwen.model.config import QwenConfig
 from qianwen.model.gguf import GgufModel
+from qianwen.model.gguf_parts import part_paths, whole_name
 from qianwen.model.hub import fetch_model, is_hub_name
 from qianwen.model.transformer import Qwen
 from qianwen.model.weights import CONFIG, PICKLES, load_weights, pickle_error, read_json, stored_dtype
@@ -170,7 +171,7 @@ def _stored_bits(source: GgufModel | Path, device: torch.device) -> int | None:
 def model_name(model: str) -> str:
     """A short name for MODEL: of the run, the file or the repository."""
     path = Path(model.rpartition(":")[2].partition("@")[0]) if is_hub_name(model) else Path(model).resolve()
-    return path.parent.name if path.name == "model" else path.stem if path.suffix == ".gguf" else path.name
+    return path.parent.name if path.name == "model" else whole_name(path) if path.suffix == ".gguf" else path.name
 
 
 def base_model(path: Path) -> Path:
@@ -214,7 +215,7 @@ def _of_folder(path: Path) -> Path:
         raise ConfigError(tr(message, path=path))
     if (path / CONFIG).exists() or is_adapter(path):
         return path
-    files = sorted(path.glob("*.gguf"))
+    files = sorted({part_paths(file)[0] for file in path.glob("*.gguf")})
     if len(files) == 1:
         return files[0]
     if files:

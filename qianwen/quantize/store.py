@@ -29,6 +29,7 @@ from torch import Tensor
 
 from qianwen.model.config import QwenConfig
 from qianwen.model.gguf import GgufModel
+from qianwen.model.gguf_parts import part_paths
 from qianwen.model.safetensors_file import SafetensorsFile, write_safetensors
 from qianwen.model.transformer import Qwen, replace_module
 from qianwen.model.weights import empty_model, load_weights, stored_dtype
@@ -127,7 +128,7 @@ def converted(source: Path, bits: int | None, convert: Callable[[], Qwen]) -> Qw
 
 def _key(source: Path, bits: int | None) -> str:
     """A name that changes with the source's files, the bits and the layout."""
-    files = sorted(source.iterdir()) if source.is_dir() else [source]
+    files = sorted(source.iterdir()) if source.is_dir() else part_paths(source)
     stats = [(file.name, (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files if file.is_file()]
     identity = json.dumps([str(source.resolve()), stats, bits, VERSION])
     return f"{source.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"

@@ -115,6 +115,18 @@ def test_gguf_in_each_type(source: Qwen, type: str, least: float) -> None:
     assert f"GGUF {type}" in (file.parent / "README.md").read_text()
 
 
+def test_a_gguf_in_parts(source: Qwen) -> None:
+    done = export_model("source", "out", "gguf", gguf_type="F32", max_bytes=20_000)
+    names = sorted(path.name for path in Path("out").glob("*.gguf"))
+    assert len(names) > 1 and names[0] == f"source-f32-00001-of-{len(names):05}.gguf"
+    assert done.parity.max_kl == 0 and done.command == f"llama-cli -m out/{names[0]}"
+    loaded = load_model("out", dtype=torch.float32)
+    assert same_weights(loaded.model, source)
+    assert load_model(f"out/{names[1]}").name == "source-f32"
+    with pytest.raises(ConfigError, match="only gguf is written in parts, not ollama"):
+        export_model("source", "out", "ollama", max_bytes=20_000)
+
+
 def test_ollama_has_a_modelfile(source: Qwen) -> None:
     done = export_model("source", "out", "ollama", gguf_type="Q8_0")
     assert done.command == "ollama create source -f out/Modelfile"
