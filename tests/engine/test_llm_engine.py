@@ -207,7 +207,7 @@ def test_each_request_has_its_own_adapter_over_one_base(tokenizer, adapter_folde
         model = tiny_model() if bits is None else quantize_model(tiny_model(), bits)
         return load_adapter(model, adapter_folders[name]) if name else model
 
-    engine = LLMEngine(network(), tokenizer, EngineConfig(block_size=4))
+    engine = LLMEngine(network(), tokenizer, EngineConfig(block_size=4, batch_invariant=True))
     for name, folder in adapter_folders.items():
         engine.add_adapter(name, folder)
     order = ["a", "", "b", "a", ""]
@@ -217,7 +217,7 @@ def test_each_request_has_its_own_adapter_over_one_base(tokenizer, adapter_folde
         answers = {name: tokens[request, 0] for name, request in zip(order, asked, strict=True)}
         assert len(set(map(tuple, answers.values()))) == 3
         for name in ("", "a", "b"):
-            alone = LLMEngine(network(name), tokenizer)
+            alone = LLMEngine(network(name), tokenizer, EngineConfig(batch_invariant=True))
             request = alone.add_request(PROMPTS[1], GREEDY)
             assert finish(alone)[request, 0] == answers[name]
     assert is_idle(engine)

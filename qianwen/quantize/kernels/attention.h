@@ -1,6 +1,6 @@
 // Attention of tokens of many sequences over keys and values in pages (Kwon et al. 2023; Dao et al. 2022).
 //
-// Work is cut into (sequence, up to 48 query rows, key/value head), a query row being one token and one of the query
+// Work is cut into (sequence, up to 96 query rows, key/value head), a query row being one token and one of the query
 // heads that share the keys. Keys come in tiles of 64 whose edges are multiples of 64 of the absolute position: the tile
 // is turned on its side once, multiplied with all rows 6 × 64 at a time, and folded into running sums (online softmax).
 // A row's arithmetic therefore depends on its own position alone: neither on the rows beside it, nor on how its text
@@ -11,7 +11,7 @@
 
 #include "elementwise.h"
 
-constexpr int KEYS = 64, QUERY_ROWS = 48;
+constexpr int KEYS = 64, QUERY_ROWS = 96;
 
 struct Cache {
     const void *k, *v;       // [pages][page_size][kv_heads][dim]
@@ -112,18 +112,20 @@ struct RowTile {
 };
 
 static inline void load_keys(const Cache& cache, int64_t sequence, int64_t head, int64_t start, int64_t count, RowTile& tile) {
-    for (int64_t first = 0; first < KEYS; first += LANES)
+    for (int64_t first = 0; first < KEYS; first += LANES) {
+        int64_t at[LANES];  // divisions take longer than loads
+        for (int i = 0; i < LANES; i++) at[i] = first + i < count ? cache.offset(sequence, start + first + i, head) : -1;
         for (int64_t d = 0; d < tile.width; d += LANES) {
             __m512 block[LANES];
             for (int i = 0; i < LANES; i++) {
-                const __mmask16 lanes = first + i < count ? first_lanes(cache.dim - d) : 0;
-                const int64_t at = lanes ? cache.offset(sequence, start + first + i, head) + d : 0;
-                block[i] = cache.load(cache.k, at, lanes);
-                _mm512_store_ps(tile.values + (first + i) * tile.width + d, cache.load(cache.v, at, lanes));
+                const __mmask16 lanes = at[i] < 0 ? 0 : first_lanes(cache.dim - d);
+                block[i] = cache.load(cache.k, lanes ? at[i] + d : 0, lanes);
+                _mm512_store_ps(tile.values + (first + i) * tile.width + d, cache.load(cache.v, lanes ? at[i] + d : 0, lanes));
             }
             transpose(block);
             for (int i = 0; i < LANES; i++) _mm512_store_ps(tile.keys + (d + i) * KEYS + first, block[i]);
         }
+    }
 }
 
 // Scores of keys [start, start + 64) become weights e^(score − peak); what was gathered under a lower peak shrinks.
