@@ -25,8 +25,6 @@ struct DenseColumn {
         : job(job), x((const uint8_t*)memory), steps(job.linear.inputs / STEP), first_row(first_row), rows(rows),
           sums(scratch.get<float>(2 * WIDE * TILE * LANES)) {}
 
-    static int64_t block(const Linear&) { return 512; }
-
     // The rows as tiles. For all threads of a team.
     static void take_rows(const Job& job, char* memory) {
         const int64_t steps = job.linear.inputs / STEP;

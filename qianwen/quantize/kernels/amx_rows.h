@@ -1,6 +1,6 @@
 // A great many rows on AMX: they meet 64 outputs at a time in tiles; arithmetic sets the pace.
 //
-//     for each block of rows, each chunk of inputs (together they fit the second cache):
+//     for each block of 512 rows, each chunk of 1536 inputs (together they fit the second cache):
 //         for each 64 outputs: the products of amx_dense.h or, for integer weights, of amx_wide.h
 //
 // Sums are kept in fp32, in this order whatever the number of rows, so a row's bits depend on that row alone.
@@ -11,6 +11,8 @@
 #include "amx_dense.h"
 #include "amx_wide.h"
 #include "elementwise.h"
+
+constexpr int AMX_ROWS = 512;
 
 #if HAS_AMX
 
@@ -24,9 +26,8 @@ static inline int64_t share(int64_t count) { return std::max<int64_t>(1, count /
 template <class F> void by_amx_tiles(const Job& job, char* memory, Scratch& scratch) {
     const TileRegisters registers;
     const int64_t last = job.linear.outputs - 1, columns = last / (4 * LANES) + 1;
-    const int64_t block = Column<F>::block(job.linear);
-    for (int64_t first_row = 0; first_row < job.rows; first_row += block) {
-        const int64_t rows = std::min(block, job.rows - first_row);
+    for (int64_t first_row = 0; first_row < job.rows; first_row += AMX_ROWS) {
+        const int64_t rows = std::min<int64_t>(AMX_ROWS, job.rows - first_row);
         for (int64_t first = 0; first < job.linear.inputs; first += Column<F>::CHUNK) {
 #pragma omp for schedule(dynamic, share(columns))
             for (int64_t i = 0; i < columns; i++) {
@@ -46,9 +47,8 @@ template <class F> void by_amx_tiles(const Job& job, char* memory, Scratch& scra
 template <class F> void gate_by_amx_tiles(const Job& job, char* memory, bool as_tiles, uint8_t* gated, Scratch& scratch) {
     const TileRegisters registers;
     const int64_t columns = job.linear.outputs / 2 / STEP;
-    const int64_t block = Column<F>::block(job.linear);
-    for (int64_t first_row = 0; first_row < job.rows; first_row += block) {
-        const int64_t rows = std::min(block, job.rows - first_row);
+    for (int64_t first_row = 0; first_row < job.rows; first_row += AMX_ROWS) {
+        const int64_t rows = std::min<int64_t>(AMX_ROWS, job.rows - first_row);
 #pragma omp for schedule(dynamic, share(columns))
         for (int64_t i = 0; i < columns; i++) {
             Column<F> column(job, memory, first_row, rows, scratch);

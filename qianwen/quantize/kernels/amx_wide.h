@@ -55,7 +55,7 @@ struct WideRows {
 // 64 outputs against the rows [first_row, first_row + rows), over one chunk of inputs. Their weights over a reach stay in
 // the first cache while all rows pass; rows and sums come from the second.
 template <class F> struct WideColumn {
-    static constexpr int CHUNK = 9 * REACH, PANEL = REACH_STEPS * TILE_BYTES;
+    static constexpr int CHUNK = 3 * REACH, PANEL = REACH_STEPS * TILE_BYTES;
 
     const Job& job;
     const WideRows x;
@@ -69,9 +69,6 @@ template <class F> struct WideColumn {
         : job(job), x(job, memory), first_row(first_row), rows(rows),
           weights(scratch.get<uint8_t>(WIDE * PANEL + WIDE * TILE_BYTES + ceil_div(rows, TILE) * TILE * WIDE * 64)),
           dots((int32_t*)(weights + WIDE * PANEL)), sums((float*)(dots + WIDE * TILE * LANES)) {}
-
-    // So many rows of a chunk fit the second cache; the more, the less often weights are unpacked.
-    static int64_t block(const Linear& linear) { return linear.inputs <= 3 * REACH ? 512 : 256; }
 
     // The rows as bytes. For all threads of a team.
     static void take_rows(const Job& job, char* memory) {
@@ -111,10 +108,12 @@ template <class F> struct WideColumn {
         return _mm512_mul_ps(largest, _mm512_set1_ps(1 / 127.0f));
     }
 
-    // dots = 16 rows × 64 outputs.
+    // dots = 16 rows × 64 outputs. The next 16 rows are on their way to the first cache meanwhile.
     void multiply(const int8_t* x, int64_t steps) const {
+        const int8_t* next = x + this->x.steps * TILE_BYTES;
         _tile_zero(0); _tile_zero(1); _tile_zero(2); _tile_zero(3);
         for (int64_t at = 0; at < steps * TILE_BYTES; at += TILE_BYTES) {
+            repeat<TILE>([&](auto i) INLINE { _mm_prefetch((const char*)next + at + i * 64, _MM_HINT_T0); });
             _tile_loadd(4, x + at, 64);
             _tile_loadd(5, weights + at, 64);
             _tile_dpbssd(0, 4, 5);
