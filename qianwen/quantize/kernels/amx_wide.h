@@ -99,12 +99,13 @@ template <class F> struct WideColumn {
     __m512 take_weights(int64_t panel, int64_t first, int64_t spans, uint8_t* to) const {
         const uint8_t* packed = job.linear.packed + panel * F::panel_bytes(job.spans * SPAN);
         __m512 largest = _mm512_setzero_ps();
-        for (int64_t span = first; span < first + spans; span++)
-            largest = _mm512_max_ps(largest, Steps<F>(Span<F>(packed, span, job.spans)).largest());
-        for (int64_t span = first; span < first + spans; span++, to += BYTE_TILE) {
-            const Span<F> w(packed, span, job.spans);
-            to_bytes<true>(w, Steps<F>(w), largest, to);
+        Steps<F> steps[REACH_SPANS];
+        for (int64_t span = 0; span < spans; span++) {
+            steps[span] = Steps<F>(Span<F>(packed, first + span, job.spans));
+            largest = _mm512_max_ps(largest, steps[span].largest());
         }
+        for (int64_t span = 0; span < spans; span++)
+            to_bytes<true>(Span<F>(packed, first + span, job.spans), steps[span], largest, to + span * BYTE_TILE);
         return _mm512_mul_ps(largest, _mm512_set1_ps(1 / 127.0f));
     }
 

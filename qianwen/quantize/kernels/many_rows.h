@@ -47,6 +47,7 @@ template <class F> struct Steps {
     static constexpr int GROUPS = SPAN / GROUP, TOP = (1 << F::BITS) - 1;
     __m512 step[GROUPS][F::PARTS], low[GROUPS][F::PARTS];
 
+    Steps() = default;
     explicit Steps(const Span<F>& w) {
         repeat<GROUPS * F::PARTS>([&](auto i) INLINE {
             constexpr int g = i / F::PARTS, part = i % F::PARTS;
