@@ -123,6 +123,8 @@ def measure(
     for side, load in loads.items():
         report.note(f"{name}, {side}: seconds to the first token, p50 and p99", quantiles(load.first))
         report.note(f"{name}, {side}: seconds between tokens, p50 and p99", quantiles(load.between))
+    if not all(pairs.peer):
+        raise SystemExit(f"{name}: the peer wrote nothing within a turn; give it more --seconds")
     return pairs.ratio
 
 
