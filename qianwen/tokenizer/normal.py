@@ -6,8 +6,8 @@
                         in quadratic time: 400 kB of two alternating marks take a minute and a half. Long runs are put
                         in order before Python sees them, which gives a canonically equivalent text, so the same NFC.
 
-    unknown bytes       some vocabularies lack bytes that their makers' text never had (SmolLM: fifteen control
-                        characters and others); a character that needs one becomes U+FFFD
+    unknown bytes       some vocabularies lack bytes that their makers' text never had (SmolLM: six control
+                        characters, two planes nobody uses); a character that needs one becomes U+FFFD
 
 Not here: any other change that loses information. Decoding gives this text back.
 """

@@ -1,6 +1,6 @@
 // Products of integer weights with a great many rows on AMX: both become bytes that share one scale for 512 inputs of a
-// row and of an output, wide enough for the products of tiles to hide the scaling of their sums. bfloat16, which rounds
-// less, takes twice the time.
+// row and of an output, so wide that scaling their sums costs little beside the products. bfloat16, which rounds less,
+// takes twice the time.
 //
 // Tiles of rows lie [row / 16][step], 16 rows of 64 inputs each; a reach is 8 steps.
 #pragma once
