@@ -1,6 +1,7 @@
 """Learn a vocabulary: merge the most frequent pair of neighbours, again and again (Qwen report, section 2.2).
 
-    from scratch    rustbpe, over the pieces that Qwen's pattern cuts: 256 bytes, then merges, then 208 control tokens
+    from scratch    over the pieces that Qwen's pattern cuts: 256 bytes, then merges, then 208 control tokens; in C++
+                    (`learner.py`), and by rustbpe where that cannot be compiled
     continued       from a given vocabulary, which stays a prefix: its tokens keep their ids and merge first, so every
                     word is cut as it cuts it, and further merges join those pieces; new ids are behind all others
 
@@ -20,6 +21,7 @@ import regex
 
 from qianwen.runtime.errors import ConfigError, DataError
 from qianwen.runtime.language import tr
+from qianwen.tokenizer.learner import Learner, available
 from qianwen.tokenizer.long_pieces import PROBE_EVERY, may_have_long_piece
 from qianwen.tokenizer.normal import normal_text
 from qianwen.tokenizer.patterns import QWEN_PATTERN, grouped
@@ -42,17 +44,34 @@ def train_vocabulary(texts: Iterable[str], vocab_size: int, base: Vocabulary | N
 
 
 def _from_scratch(texts: Iterable[str], vocab_size: int) -> Vocabulary:
-    from rustbpe import Tokenizer as Learner  # pyrefly: ignore[missing-module-attribute]
-
-    learner = Learner()
     learnable = (_learnable(text, QWEN_PATTERN) for text in texts)
-    learner.train_from_iterator(learnable, vocab_size - NUM_SPECIALS, buffer_size=BUFFER, pattern=grouped(QWEN_PATTERN))
+    learned = learn_tokens if available() else learn_tokens_with_rustbpe
     ranks: dict[bytes, int] = {}
-    for token, _ in sorted(learner.get_mergeable_ranks(), key=lambda item: item[1]):
-        ranks.setdefault(bytes(token), len(ranks))  # two pairs may spell the same token
+    for token in learned(learnable, vocab_size - NUM_SPECIALS):
+        ranks.setdefault(token, len(ranks))  # two pairs may spell the same token
     if len(ranks) == 256 < vocab_size - NUM_SPECIALS:
         raise DataError(tr("there is no text to learn a vocabulary from"))
     return Vocabulary(ranks, qwen_special_tokens(len(ranks)))
+
+
+def learn_tokens(texts: Iterable[str], number: int) -> list[bytes]:
+    """The 256 bytes, then what merges make of the texts' pieces: `number` tokens, or fewer."""
+    learner = Learner()
+    for text in texts:
+        learner.count(text)
+    tokens = [bytes([byte]) for byte in range(256)]
+    for left, right in learner.merges(number - len(tokens)):
+        tokens.append(tokens[left] + tokens[right])
+    return tokens
+
+
+def learn_tokens_with_rustbpe(texts: Iterable[str], number: int) -> list[bytes]:
+    """`learn_tokens`, slower."""
+    from rustbpe import Tokenizer as Rust  # pyrefly: ignore[missing-module-attribute]
+
+    learner = Rust()
+    learner.train_from_iterator(iter(texts), number, buffer_size=BUFFER, pattern=grouped(QWEN_PATTERN))
+    return [bytes(token) for token, _ in sorted(learner.get_mergeable_ranks(), key=lambda item: item[1])]
 
 
 def _continued(texts: Iterable[str], vocab_size: int, base: Vocabulary) -> Vocabulary:

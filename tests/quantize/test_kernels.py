@@ -1,7 +1,6 @@
-"""The small kernels and attention over pages, against PyTorch; and compiling them."""
+"""The small kernels and attention over pages, against PyTorch."""
 
 import os
-import shutil
 import subprocess
 import sys
 
@@ -11,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qianwen.quantize import kernels
-from qianwen.quantize.kernels import build, tuning
+from qianwen.quantize.kernels import tuning
+from qianwen.runtime.compiler import SWITCH
 
 needs_kernels = pytest.mark.skipif(not kernels.available(), reason="the kernels need AVX-512 VNNI and a C++ compiler")
 
@@ -110,32 +110,6 @@ def test_attention_of_a_token_does_not_depend_on_its_company() -> None:
     torch.set_num_threads(threads)
 
 
-def test_switch_turns_the_kernels_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(build.SWITCH, "0")
-    assert build.library.__wrapped__() is None
-
-
-def test_failing_compiler_is_explained(
-    monkeypatch: pytest.MonkeyPatch, tmp_path, capsys: pytest.CaptureFixture
-) -> None:
-    monkeypatch.delenv(build.SWITCH, raising=False)
-    monkeypatch.setenv("QIANWEN_CACHE", str(tmp_path))
-    monkeypatch.setattr(build, "cpu_features", lambda: frozenset(build.REQUIRED_FEATURES))
-    monkeypatch.setenv("CXX", shutil.which("false") or "false")
-    assert build.library.__wrapped__() is None
-    assert "false failed" in capsys.readouterr().out
-    assert not list((tmp_path / "kernels").glob("*/kernels.so"))
-
-
-def test_missing_compiler_is_explained(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    monkeypatch.delenv(build.SWITCH, raising=False)
-    monkeypatch.delenv("CXX", raising=False)
-    monkeypatch.setattr(build, "cpu_features", lambda: frozenset(build.REQUIRED_FEATURES))
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    assert build.library.__wrapped__() is None
-    assert "install g++" in capsys.readouterr().out
-
-
 def test_limits_between_the_ways_are_measured_once(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     few, some, many = tuning.WAYS
     start, each = {few: 0, some: 14, many: 60}, {few: 4, some: 3, many: 2}  # faster by the row, dearer to begin
@@ -162,5 +136,5 @@ def test_kernels_without_amx_are_a_library_of_their_own() -> None:
         "for linear.limits in WAYS: found.append(linear(x))\n"
         "assert all((y - expected).norm() < 0.02 * expected.norm() for y in found) and torch.equal(found[1], found[2])"
     )
-    environment = {**os.environ, build.SWITCH: "avx512"}
+    environment = {**os.environ, SWITCH: "avx512"}
     subprocess.run([sys.executable, "-c", program], check=True, env=environment, timeout=100)

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from qianwen.runtime.errors import ConfigError, DataError
 from qianwen.tokenizer.byte_pairs import byte_pair_merge
+from qianwen.tokenizer.learner import available
 from qianwen.tokenizer.patterns import QWEN_PATTERN
 from qianwen.tokenizer.tokenizer import Tokenizer
-from qianwen.tokenizer.train import train_vocabulary
+from qianwen.tokenizer.train import learn_tokens, learn_tokens_with_rustbpe, train_vocabulary
 from qianwen.tokenizer.vocab import Vocabulary, qwen_special_tokens
 
 BYTES = {bytes([i]): i for i in range(256)}
@@ -91,6 +92,13 @@ def test_real_text_is_learned_as_its_composed_form_is_by_rustbpe_alone() -> None
     for token, _ in learner.get_mergeable_ranks():
         expected.setdefault(bytes(token), len(expected))
     assert train_vocabulary(texts, SMALLEST + 4000).ranks == expected
+
+
+@pytest.mark.skipif(not available(), reason="the learner needs a C++ compiler")
+@settings(max_examples=60, deadline=None)
+@given(texts=TEXTS, number=st.integers(256, 300))
+def test_where_nothing_can_be_compiled_rustbpe_learns_the_same(texts: list[str], number: int) -> None:
+    assert learn_tokens(texts, number) == learn_tokens_with_rustbpe(texts, number)
 
 
 def test_a_base_stays_and_the_text_gets_shorter(small: Tokenizer) -> None:
