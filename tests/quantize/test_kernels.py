@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from qianwen.quantize import kernels
 from qianwen.quantize.kernels import tuning
+from qianwen.quantize.kernels.build import may_use_amx
 from qianwen.runtime.compiler import SWITCH
 
 needs_kernels = pytest.mark.skipif(not kernels.available(), reason="the kernels need AVX-512 VNNI and a C++ compiler")
@@ -54,10 +56,12 @@ def test_rope_turns_heads_that_lie_among_others(dim: int) -> None:
 LENGTHS = [(1, 1), (100, 7), (160, 1), (40, 40), (131, 3)]  # context_len, query_len of each sequence
 
 
-def pages_and_queries(heads: int, kv_heads: int, dim: int, page: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
-    context_lens, query_lens = torch.tensor(LENGTHS, dtype=torch.int32).unbind(1)
-    count = 160 // page
-    tables = torch.randperm(len(LENGTHS) * count).view(len(LENGTHS), count).int()
+def pages_and_queries(
+    heads: int, kv_heads: int, dim: int, page: int, dtype: torch.dtype, lengths: Sequence[tuple[int, int]] = LENGTHS
+) -> tuple[Tensor, ...]:
+    context_lens, query_lens = torch.tensor(lengths, dtype=torch.int32).unbind(1)
+    count = -(-int(context_lens.max()) // page)
+    tables = torch.randperm(len(lengths) * count).view(len(lengths), count).int()
     k, v = torch.randn(2, tables.numel(), page, kv_heads, dim).to(dtype)
     q = torch.randn(int(query_lens.sum()), heads + kv_heads, dim)[:, :heads]
     return q, k, v, tables, context_lens.contiguous(), query_lens.contiguous()
@@ -88,6 +92,24 @@ def test_attention_over_pages(heads: int, kv_heads: int, dim: int, dtype: torch.
         for window in (None, 1, 5, 64, 70):
             out = kernels.paged_attention(*batch, dim**-0.5, window)
             torch.testing.assert_close(out, reference(*batch, window), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(not (kernels.available() and may_use_amx()), reason="this processor has no AMX")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "dim"), [(14, 2, 64), (12, 2, 128), (4, 4, 20), (6, 3, 80), (2, 1, 256), (40, 1, 64)]
+)
+def test_prompts_in_tiles_are_as_exact_as_bfloat16(heads: int, kv_heads: int, dim: int, dtype: torch.dtype) -> None:
+    """Parts of prompts, whole ones, and single tokens beside them, with keys that lie far from zero as Qwen's do."""
+    lengths = [(300, 300), (1, 1), (260, 3), (128, 64), (257, 65), (40, 40)]
+    q, k, v, *where = pages_and_queries(heads, kv_heads, dim, 16, dtype, lengths)
+    k = k + 3 * torch.randn(dim).to(dtype)
+    for window in (None, 1, 5, 64, 70):
+        expected = reference(q, k, v, *where, window)
+        out = kernels.paged_attention(q, k, v, *where, dim**-0.5, window, in_tiles=True)
+        rounded = reference(*(x.bfloat16().float() for x in (q, k, v)), *where, window)
+        bound = 2 * (rounded - expected).square().mean(-1).sqrt() + 0.01
+        assert ((out - expected).square().mean(-1).sqrt() <= bound).all()
 
 
 @needs_kernels

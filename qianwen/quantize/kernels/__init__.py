@@ -3,13 +3,14 @@
     formats.h  activations.h         how weights and activations lie in memory
     linear.h  few_rows.h  many_rows.h  dense.h  linears.h       y = x · Wᵀ + b for packed weights
     amx.h  amx_bytes.h  amx_dense.h  amx_wide.h  amx_rows.h     the same for many rows on a processor with AMX
-    elementwise.h   attention.h      norms, rotary positions, the gate; attention over pages
-    documents.h  softmax.h           for training (`training.py`): packed documents and back, the loss
+    elementwise.h  attention.h       norms, rotary positions, the gate; attention over pages
+    amx_blocks.h  prompts.h          attention on AMX: of prompts
+    documents.h  softmax.h           for training (`training.py`): of packed documents and back; the loss
     kernels.cpp  build.py  tuning.py the C functions; compiling them at first use; which way for how many rows
 
 The functions below take and return fp32 tensors on the CPU and share PyTorch's OpenMP threads: `torch.set_num_threads`
-holds for them too. A row's results have the same bits whatever rows stand beside it: always in `rms_norm`, `rope_`,
-`silu_mul` and `paged_attention`, and in a `Linear` that knows one way only (`tuning.ONE_WAY`).
+holds for them too. A row's results have the same bits whatever rows stand beside it: always in `rms_norm`, `rope_` and
+`silu_mul`, in `paged_attention` unless told otherwise, and in a `Linear` that knows one way only (`tuning.ONE_WAY`).
 
 They need AVX-512 with VNNI and a compiler, and use AMX where it is; ask `available()` first. Not here: AVX2, Arm.
 Shapes: T tokens of all sequences, S sequences, N pages, b page size, h query heads, g key/value heads, d head_dim.
@@ -84,7 +85,7 @@ def functions() -> ctypes.CDLL:
         "qw_rms_norm": (c_void_p, c_void_p, c_float, c_int64, c_int64, c_void_p, c_void_p),
         "qw_silu_mul": (c_void_p, c_int64, c_int64, c_void_p),
         "qw_rope": (*(c_void_p, c_int64, c_int64) * 2, c_int64, c_int64, c_void_p, c_void_p),
-        "qw_paged_attention": (c_void_p, c_void_p),
+        "qw_paged_attention": (c_void_p, c_void_p, c_int64),
         "qw_fit": (c_void_p, c_int64, c_int64, c_void_p, c_int64, c_int64, c_void_p, c_void_p),
     }
     if may_use_amx():
@@ -175,18 +176,20 @@ def paged_attention(
     query_lens: Tensor,
     scale: float,
     window: int | None = None,
+    in_tiles: bool = False,
 ) -> Tensor:
     """Causal attention of all tokens of a step over their own sequences' pages, which hold the step's keys already.
 
     q [T, h, d] fp32, the tokens of a sequence in a row, heads contiguous; pages [N, b, g, d] fp32 or bf16;
     block_tables [S, pages], context_lens and query_lens [S], all int32: a sequence's pages, its length after this step
     and how many of its last tokens q has. `window`: each token sees only that many, itself included. → [T, h, d].
+    `in_tiles`: many tokens of a sequence are multiplied in bfloat16 on AMX where it is, faster and less exact.
     """
     assert q.dtype == torch.float32 and q.stride(-1) == 1 and q.stride(-2) == q.size(2)
     out = torch.empty(q.shape)
     cache = describe_cache(k_pages, v_pages, block_tables, context_lens, query_lens)
     queries = _Queries(q.data_ptr(), q.stride(0), q.size(1), scale, window or 0, out.data_ptr())
-    functions().qw_paged_attention(ctypes.addressof(cache), ctypes.addressof(queries))
+    functions().qw_paged_attention(ctypes.addressof(cache), ctypes.addressof(queries), in_tiles)
     return out
 
 

@@ -158,9 +158,9 @@ struct Piece {
     int64_t sequence, head, token, position, tokens;
 };
 
-static inline std::vector<Piece> pieces(const Cache& cache, int64_t heads_per_group) {
+static inline std::vector<Piece> pieces(const Cache& cache, int64_t heads_per_group, int64_t rows) {
     std::vector<Piece> all;
-    const int64_t most = std::max<int64_t>(1, QUERY_ROWS / heads_per_group);
+    const int64_t most = std::max<int64_t>(1, rows / heads_per_group);
     int64_t begin = 0;
     for (int64_t s = 0; s < cache.sequences; begin += cache.query_lens[s++])
         for (int64_t done = 0; done < cache.query_lens[s]; done += most)
@@ -195,9 +195,4 @@ static inline void attend(const Cache& cache, const Queries& queries, const Piec
         float* to = queries.out + ((piece.token + row / group) * queries.heads + piece.head * group + row % group) * dim;
         for (int64_t d = 0; d < dim; d++) to[d] = tile.sums[row * width + d] / tile.weights[row];
     }
-}
-
-static inline void attention(const Cache& cache, const Queries& queries, const std::vector<Piece>& work, Scratch& scratch) {
-#pragma omp for schedule(dynamic)
-    for (size_t i = 0; i < work.size(); i++) attend(cache, queries, work[i], scratch);
 }

@@ -3,8 +3,8 @@
 // Between two linears there is too little work at one token to pay for calls from Python: this is where their time goes.
 #pragma once
 
-#include "attention.h"
 #include "linears.h"
+#include "prompts.h"
 
 // Linears that read the same rows and whose results lie side by side.
 struct Stack {
@@ -96,13 +96,17 @@ static inline bool gates_in_tiles(const Layer& layer, int64_t tokens) {
            gate_up.inputs <= DenseColumn::CHUNK && tokens >= TILE && goes_by_amx(gate_up, tokens) && goes_by_amx(down, tokens);
 }
 
+// Where the rows of linears go that way, a row's bits depend on its company already.
+static inline bool attends_in_tiles(const Layer& layer, int64_t tokens) { return goes_by_amx(*layer.o.linears[0], tokens); }
+
 static inline void run_layer(const Layer& layer, const Step& step, const Buffers& to, const std::vector<Piece>& work, Scratch& own) {
     const int64_t tokens = step.tokens, width = layer.qkv.outputs();
     const Target stream{step.x, layer.hidden, true};
     rms_norm(step.x, layer.input_norm, layer.eps, tokens, layer.hidden, nullptr, to.normed);
     apply(layer.qkv, to.normed, tokens, {to.qkv, width, false}, to.rows, own);
     place_tokens(layer, step, to.qkv);
-    attention(step.cache, {to.qkv, width, layer.heads, step.scale, step.window, to.attended}, work, own);
+    const Queries queries{to.qkv, width, layer.heads, step.scale, step.window, to.attended};
+    attention(step.cache, queries, work, attends_in_tiles(layer, tokens), own);
     apply(layer.o, to.attended, tokens, stream, to.rows, own);
     rms_norm(step.x, layer.post_norm, layer.eps, tokens, layer.hidden, nullptr, to.normed);
 #if HAS_AMX
