@@ -106,7 +106,7 @@ def test_prompts_in_tiles_are_as_exact_as_bfloat16(heads: int, kv_heads: int, di
     k = k + 3 * torch.randn(dim).to(dtype)
     for window in (None, 1, 5, 64, 70):
         expected = reference(q, k, v, *where, window)
-        out = kernels.paged_attention(q, k, v, *where, dim**-0.5, window, in_tiles=True)
+        out = kernels.attend(q, kernels.describe_cache(k, v, *where), dim**-0.5, window, in_tiles=True)
         rounded = reference(*(x.bfloat16().float() for x in (q, k, v)), *where, window)
         bound = 2 * (rounded - expected).square().mean(-1).sqrt() + 0.01
         assert ((out - expected).square().mean(-1).sqrt() <= bound).all()

@@ -9,8 +9,8 @@
     kernels.cpp  build.py  tuning.py the C functions; compiling them at first use; which way for how many rows
 
 The functions below take and return fp32 tensors on the CPU and share PyTorch's OpenMP threads: `torch.set_num_threads`
-holds for them too. A row's results have the same bits whatever rows stand beside it: always in `rms_norm`, `rope_` and
-`silu_mul`, in `paged_attention` unless told otherwise, and in a `Linear` that knows one way only (`tuning.ONE_WAY`).
+holds for them too. A row's results have the same bits whatever rows stand beside it: always in `rms_norm`, `rope_`,
+`silu_mul` and `paged_attention`, and in a `Linear` that knows one way only (`tuning.ONE_WAY`).
 
 They need AVX-512 with VNNI and a compiler, and use AMX where it is; ask `available()` first. Not here: AVX2, Arm.
 Shapes: T tokens of all sequences, S sequences, N pages, b page size, h query heads, g key/value heads, d head_dim.
@@ -176,18 +176,24 @@ def paged_attention(
     query_lens: Tensor,
     scale: float,
     window: int | None = None,
-    in_tiles: bool = False,
 ) -> Tensor:
     """Causal attention of all tokens of a step over their own sequences' pages, which hold the step's keys already.
 
     q [T, h, d] fp32, the tokens of a sequence in a row, heads contiguous; pages [N, b, g, d] fp32 or bf16;
     block_tables [S, pages], context_lens and query_lens [S], all int32: a sequence's pages, its length after this step
     and how many of its last tokens q has. `window`: each token sees only that many, itself included. → [T, h, d].
-    `in_tiles`: many tokens of a sequence are multiplied in bfloat16 on AMX where it is, faster and less exact.
+    """
+    return attend(q, describe_cache(k_pages, v_pages, block_tables, context_lens, query_lens), scale, window)
+
+
+def attend(q: Tensor, cache: Cache, scale: float, window: int | None = None, in_tiles: bool = False) -> Tensor:
+    """`paged_attention` over a described cache.
+
+    `in_tiles`: many tokens of one sequence go in bfloat16 on AMX where it is, which is faster and rounds more; a token's
+    bits then depend on its company. Layers do so where their linears do.
     """
     assert q.dtype == torch.float32 and q.stride(-1) == 1 and q.stride(-2) == q.size(2)
     out = torch.empty(q.shape)
-    cache = describe_cache(k_pages, v_pages, block_tables, context_lens, query_lens)
     queries = _Queries(q.data_ptr(), q.stride(0), q.size(1), scale, window or 0, out.data_ptr())
     functions().qw_paged_attention(ctypes.addressof(cache), ctypes.addressof(queries), in_tiles)
     return out

@@ -33,6 +33,7 @@ template <class F> void by_amx_tiles(const Job& job, char* memory, Scratch& scra
             for (int64_t i = 0; i < columns; i++) {
                 Column<F> column(job, memory, first_row, rows, scratch);
                 for (int p = 0; p < 4; p++) column.panels[p] = std::min<int64_t>(4 * i + p, last / LANES);
+                if constexpr (!std::is_same_v<F, Dense>) column.stride = 4;
                 column.compute(first, [&](int64_t row) INLINE {
                     for (int p = 0; p < 4; p++)
                         job.store_part(first_row + row, (4 * i + p) * LANES, column.result(row, p), first == 0);
@@ -53,6 +54,7 @@ template <class F> void gate_by_amx_tiles(const Job& job, char* memory, bool as_
         for (int64_t i = 0; i < columns; i++) {
             Column<F> column(job, memory, first_row, rows, scratch);
             for (int p = 0; p < 4; p++) column.panels[p] = 2 * i + p % 2 + p / 2 * 2 * columns;
+            if constexpr (!std::is_same_v<F, Dense>) column.stride = 2;
             column.compute(0, [&](int64_t row) INLINE {
                 const __m512 low = gate(column.result(row, 0), column.result(row, 2));
                 const __m512 high = gate(column.result(row, 1), column.result(row, 3));

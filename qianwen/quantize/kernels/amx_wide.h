@@ -60,7 +60,7 @@ template <class F> struct WideColumn {
     const Job& job;
     const WideRows x;
     int64_t first_row, rows;
-    int64_t panels[WIDE];
+    int64_t panels[WIDE], stride;  // from each to that of the next column
     uint8_t* weights;  // [panel][step], 16 outputs of 64 inputs each
     int32_t* dots;     // [panel][16 rows][16]
     float* sums;       // [row][panel][16]
@@ -84,8 +84,14 @@ template <class F> struct WideColumn {
             __m512 scales[WIDE];
             const int64_t spans = std::min<int64_t>(REACH, end - input) / SPAN;
             for (int p = 0; p < WIDE; p++) scales[p] = take_weights(panels[p], input / SPAN, spans, weights + p * PANEL);
+            const bool goes_on = input + REACH < end;
+            const int64_t share = ceil_div(packed_bytes(spans), ceil_div(rows, TILE));
             for (int64_t row = 0; row < rows; row += TILE) {
                 multiply(x.code(first_row + row, input), spans * (SPAN / BYTE_STEP));
+                for (int64_t panel : panels) {
+                    const uint8_t* next = goes_on ? packed(panel, input + REACH) : packed(panel + stride, first);
+                    fetch(next + row / TILE * share, share);
+                }
                 const float* own = x.scales + input / REACH * x.rows + first_row + row;
                 input > first ? add_scaled<true>(own, scales, row) : add_scaled<false>(own, scales, row);
             }
@@ -95,9 +101,19 @@ template <class F> struct WideColumn {
     __m512 result(int64_t row, int panel) const { return _mm512_load_ps(sums + (row * WIDE + panel) * LANES); }
 
   private:
+    const uint8_t* packed(int64_t panel, int64_t input) const {
+        return job.linear.packed + panel * F::panel_bytes(job.spans * SPAN) + input / BLOCK * F::block_bytes(BLOCK / GROUP);
+    }
+    static int64_t packed_bytes(int64_t spans) { return spans * SPAN * F::block_bytes(BLOCK / GROUP) / BLOCK; }
+
+    // Into the second cache: memory has nothing else to do while tiles are multiplied.
+    static void fetch(const uint8_t* from, int64_t bytes) {
+        for (int64_t at = 0; at < bytes; at += 64) _mm_prefetch((const char*)from + at, _MM_HINT_T1);
+    }
+
     // A panel over a reach as signed bytes; returns their scales.
     __m512 take_weights(int64_t panel, int64_t first, int64_t spans, uint8_t* to) const {
-        const uint8_t* packed = job.linear.packed + panel * F::panel_bytes(job.spans * SPAN);
+        const uint8_t* packed = this->packed(panel, 0);
         __m512 largest = _mm512_setzero_ps();
         Steps<F> steps[REACH_SPANS];
         for (int64_t span = 0; span < spans; span++) {
