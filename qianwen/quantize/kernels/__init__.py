@@ -189,8 +189,8 @@ def paged_attention(
 def attend(q: Tensor, cache: Cache, scale: float, window: int | None = None, in_tiles: bool = False) -> Tensor:
     """`paged_attention` over a described cache.
 
-    `in_tiles`: many tokens of one sequence go in bfloat16 on AMX where it is, which is faster and rounds more; a token's
-    bits then depend on its company. Layers do so where their linears do.
+    `in_tiles`: many tokens of one sequence go in bfloat16 on AMX where it is, which is faster and rounds more; then a
+    token's bits depend on its company. Layers do so where their linears do.
     """
     assert q.dtype == torch.float32 and q.stride(-1) == 1 and q.stride(-2) == q.size(2)
     out = torch.empty(q.shape)
