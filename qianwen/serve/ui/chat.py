@@ -135,10 +135,11 @@ class ChatPage:
             self.chat.example_select(self.example, state, answering, **silent),
         ]
         self.question.stop(self.stop, None, None, **silent)
-        leaving: dict[str, Any] = {**silent, "cancels": answers}  # what grows must not follow who leaves it
-        self.new.click(self.begin, None, showing, **leaving)
-        self.kept.input(self.open, [self.kept], showing, **leaving)
-        self.sure.click(self.remove, [self.open_id, self.search], showing, **leaving)
+        for leaving in (self.new.click, self.kept.input, self.sure.click):
+            leaving(None, cancels=answers)  # what grows must not follow who leaves it, so this comes first
+        self.new.click(self.begin, None, showing, **silent)
+        self.kept.input(self.open, [self.kept], showing, **silent)
+        self.sure.click(self.remove, [self.open_id, self.search], showing, **silent)
         gr.on(
             [self.question.change, self.panel.parts["system"].change, self.panel.parts["model"].change],
             self.weigh, [self.question, self.open_id, *self.panel.components], [self.meter],

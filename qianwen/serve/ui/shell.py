@@ -47,7 +47,7 @@ OPEN = {
 HEARTBEAT = "/gradio_api/heartbeat/"
 STREAM, QUESTION = "/gradio_api/queue/data", "/gradio_api/queue/join"
 LAST_WORD = b'"close_stream"'
-SETTLE_SECONDS = 0.1  # for a page to take note that its stream has ended
+SETTLE_SECONDS = 0.1  # for a page to take note that its stream has ended, and for us that a page closed it
 TURNS = 20  # of the event loop, for a last word that was said to come out of Gradio
 MAX_PAGES = 100_000  # whose visitors are remembered
 OWN = {"pages.css": "text/css", "pages.js": "text/javascript", "icon.svg": "image/svg+xml"}
@@ -102,7 +102,8 @@ class Shell:
     def __init__(self, app: Callable, service: Service, desk: Desk, documents: tuple[str, ...]) -> None:
         self.app, self.service, self.desk, self.documents = app, service, desk, documents
         self.visitors: dict[str, str] = {}  # who opened a page, by the name that its browser gave it
-        self.ended: dict[str, float] = {}  # when the stream of a page did
+        self.ended: dict[str, float] = {}  # when the stream of a page said its last word
+        self.streams: dict[str, asyncio.Event] = {}  # of pages; set once there is nothing left of a stream
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -130,25 +131,48 @@ class Shell:
             await JSONResponse(error_body("Not Found"), 404)(scope, receive, send)
             return
         try:
-            await self.app(scope, receive, self._in_order(scope["path"], page, send))
+            if scope["path"] == STREAM:
+                await self._follow(scope, receive, send, page)
+            elif scope["path"] == QUESTION:
+                await self._take_question(scope, receive, send, page)
+            else:
+                await self.app(scope, receive, send)
         finally:
             if scope["path"].startswith(HEARTBEAT):  # the page is closed: nobody waits for its answer
                 self.desk.stop(key, page)
                 self.visitors.pop(page, None)
                 self.ended.pop(page, None)
 
-    def _in_order(self, path: str, page: str, send: Send) -> Send:
-        """`send`, such that a page never takes its ended stream for an open one.
+    # A page has one stream for all that it waits for. It ends with the last answer, or the page closes it to leave an
+    # answer, and the next question opens another. Two things go wrong when that question is too close to the end:
+    # if the answer to it overtakes the stream's last word, the page opens no other and waits for ever; and when Gradio
+    # sees a stream closed, it forgets whatever the page has asked for, even what was asked after.
 
-        A page has one stream for all that it waits for, which ends with the last answer and is opened anew for the next
-        question. If the answer to that question overtook the stream's last word, the page would not open another, and
-        would wait for ever.
-        """
+    async def _follow(self, scope: Scope, receive: Receive, send: Send, page: str) -> None:
+        """A page's stream, whose close Gradio learns of only if it came before the last word."""
+        await self._settled(page)
+        gone = self.streams[page] = asyncio.Event()
+        is_over = False
 
         async def note_the_end(message: MutableMapping[str, Any]) -> None:
+            nonlocal is_over
             if LAST_WORD in message.get("body", b""):
-                self.ended[page] = time.monotonic()
+                is_over, self.ended[page] = True, time.monotonic()
             await send(message)
+
+        async def unless_over() -> MutableMapping[str, Any]:
+            message = await receive()
+            return await asyncio.Future() if is_over else message
+
+        try:
+            await self.app(scope, unless_over, note_the_end)
+        finally:
+            gone.set()
+            if self.streams.get(page) is gone:
+                del self.streams[page]
+
+    async def _take_question(self, scope: Scope, receive: Receive, send: Send, page: str) -> None:
+        """A question, behind the end of the stream before it; its answer, behind that stream's last word."""
 
         async def wait_for_the_end(message: MutableMapping[str, Any]) -> None:
             for _ in range(TURNS):
@@ -156,7 +180,14 @@ class Shell:
             await asyncio.sleep(self.ended.get(page, 0.0) + SETTLE_SECONDS - time.monotonic())
             await send(message)
 
-        return {STREAM: note_the_end, QUESTION: wait_for_the_end}.get(path, send)
+        await self._settled(page)
+        await self.app(scope, receive, wait_for_the_end)
+
+    async def _settled(self, page: str) -> None:
+        """Wait for what is left of a page's stream, as long as the page may take to close it."""
+        if page in self.streams:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.streams[page].wait(), SETTLE_SECONDS)
 
     def _is_theirs(self, page: str, owner: str) -> bool:
         """Whether an open page belongs to a visitor: whoever names it first. Gradio itself asks for its name alone."""

@@ -1,6 +1,7 @@
 """What surrounds Gradio: few routes, no foreign address, a policy, the door."""
 
 import asyncio
+import contextlib
 import re
 import time
 
@@ -13,7 +14,7 @@ from qianwen.serve.gate import COOKIE, Door  # noqa: E402
 from qianwen.serve.service import Service  # noqa: E402
 from qianwen.serve.store import Store  # noqa: E402
 from qianwen.serve.ui.conversation import Desk  # noqa: E402
-from qianwen.serve.ui.shell import SETTLE_SECONDS, Shell  # noqa: E402
+from qianwen.serve.ui.shell import QUESTION, SETTLE_SECONDS, STREAM, Shell  # noqa: E402
 
 PAGE = {"accept": "text/html"}
 
@@ -171,3 +172,62 @@ def test_the_end_of_a_stream_reaches_a_page_before_the_answer_to_its_next_questi
 
     asyncio.run(both())
     assert sent["/gradio_api/queue/join"] - sent["/gradio_api/queue/data"] >= SETTLE_SECONDS
+
+
+@pytest.mark.parametrize("word", ["close_stream", "process_generating"])
+def test_a_stream_that_is_closed_after_its_last_word_was_not_left(word):
+    """Else Gradio would forget what the page has asked since."""
+    heard = []
+
+    async def gradio(scope, receive, send):
+        await send({"type": "http.response.body", "body": f'data: {{"msg":"{word}"}}'.encode()})
+        with contextlib.suppress(TimeoutError):
+            heard.append((await asyncio.wait_for(receive(), 0.05))["type"])
+
+    async def close():
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        pass
+
+    service = Service([], Admission(Limits()), Store(":memory:"))
+    shell = Shell(gradio, service, Desk(service), ("/",))
+    scope = {"type": "http", "method": "GET", "path": STREAM, "headers": [], "query_string": b"session_hash=ab"}
+    asyncio.run(shell(scope, close, send))
+    assert heard == ([] if word == "close_stream" else ["http.disconnect"]) and not shell.streams
+
+
+@pytest.mark.parametrize("path", [QUESTION, STREAM])
+def test_what_a_page_asks_comes_behind_the_end_of_the_stream_it_left(path):
+    order = []
+
+    async def gradio(scope, receive, send):
+        order.append(scope["path"])
+        if len(order) == 1:
+            await receive()  # the page closes it
+            await asyncio.sleep(0.02)  # Gradio forgets what the page asked for
+            order.append("forgotten")
+
+    async def scene():
+        closed = asyncio.Event()
+        service = Service([], Admission(Limits()), Store(":memory:"))
+        shell = Shell(gradio, service, Desk(service), ("/",))
+
+        async def receive():
+            await closed.wait()
+            return {"type": "http.request", "body": b'{"session_hash": "ab"}', "more_body": False}
+
+        async def send(message):
+            pass
+
+        def exchange(method, path):
+            scope = {"type": "http", "method": method, "path": path, "headers": [], "query_string": b"session_hash=ab"}
+            return asyncio.create_task(shell(scope, receive, send))
+
+        left = exchange("GET", STREAM)
+        await asyncio.sleep(0)
+        closed.set()
+        await asyncio.gather(left, exchange("POST" if path == QUESTION else "GET", path))
+
+    asyncio.run(scene())
+    assert order == [STREAM, "forgotten", path]

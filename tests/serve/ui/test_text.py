@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from qianwen.serve.ui.text import meant, shown, shown_answer
 
@@ -21,7 +22,16 @@ from qianwen.serve.ui.text import meant, shown, shown_answer
         ("```html\n<b>", "```html\n<b>"),  # still being written
         ("~~~\n<b>\n~~~\n<b>", "~~~\n<b>\n~~~\n&lt;b>"),
         ("``` <b> ```", "``` <b> ```"),
-        ("a ` b\n\n<b> ` c", "a ` b\n\n&lt;b> ` c"),  # a span does not reach over a paragraph
+        ("a ` b\n\n<b> ` c", "a ` b\n\n&lt;b> ` c"),  # a span does not reach over a line
+        ("a ` b\n<b> ` c", "a ` b\n&lt;b> ` c"),
+        ("x ` b\ny `<b>` <b>", "x &#96; b\ny &#96;&lt;b>&#96; &lt;b>"),  # whose tick is whose
+        ("- ```\n  a\n  ```\n<b>", "- &#96;&#96;&#96;\n  a\n  &#96;&#96;&#96;\n&lt;b>"),  # a fence in a list ends there
+        ("> ```\n<b>\n```", "> ```\n&lt;b>\n```"),
+        ("1. a:\n   ```\n   <b>\n   ```\n", "1. a:\n   ```\n   <b>\n   ```\n"),
+        ("- ~~~mermaid\n  a\n  ~~~", "- ~~~&mermaid\n  a\n  ~~~"),
+        ("| `<b>` | bold |\n|---|---|", "| `<b>` | bold |\n|---|---|"),
+        ("| a |\n|---|\n| `x | <b>` |", "| a |\n|---|\n| &#96;x | &lt;b>&#96; |"),  # cells end inside of code, too
+        ("&#96;<b>&#126;", "&amp;#96;&lt;b>&amp;#126;"),
         ("&lt;b>", "&amp;lt;b>"),
         ("```mermaid\ngraph\n```", "```&mermaid\ngraph\n```"),  # not to be drawn
         ("```&mermaid\ngraph", "```&&mermaid\ngraph"),
@@ -33,7 +43,36 @@ def test_known_texts(text: str, markdown: str):
     assert meant(markdown) == text
 
 
-@given(st.text(alphabet="a<>&;!/[]()`~\n \\ltmp#3", max_size=60))
+PARTS = [
+    "`",
+    "``",
+    "```",
+    "```\n",
+    "~~~\n",
+    "\n- ",
+    "\n> ",
+    "\n# ",
+    "|",
+    "\n|-|\n",
+    "\n\n",
+    "    ",
+    "\\",
+    "- ```\n",
+    "1. ",
+    "a",
+]
+TAGS = ["<b>", "<img src=x>", "![a](b)", "<x", "</p>", "<!--", "<![CDATA[", "&lt;b>", "[a]: b\n"]
+
+
+@given(st.lists(st.sampled_from(PARTS + TAGS), max_size=14).map("".join))
+def test_a_parser_finds_neither_tags_nor_images(text: str):
+    tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(shown(text))
+    inner = [child for token in tokens for child in token.children or ()]
+    assert not {token.type for token in (*tokens, *inner)} & {"html_block", "html_inline", "image"}
+    assert meant(shown(text)) == text
+
+
+@given(st.text(alphabet="a<>&;!/[]()`~\n \\ltmp#396126", max_size=60))
 def test_shown_text_can_be_read_back(text: str):
     assert meant(shown(text)) == text
 
