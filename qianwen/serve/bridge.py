@@ -110,9 +110,9 @@ class Bridge:
             try:
                 result = errand()
             except Exception as error:
-                loop.call_soon_threadsafe(settle, future.set_exception, error)
+                _tell(loop, settle, future.set_exception, error)
             else:
-                loop.call_soon_threadsafe(settle, future.set_result, result)
+                _tell(loop, settle, future.set_result, result)
 
         self._inbox.put(run)
         if self.failure is not None:  # put after the thread emptied its inbox for the last time
@@ -165,15 +165,24 @@ class Bridge:
             if not mailbox.num_open:
                 del self._mailboxes[output.request_id]
         for loop, items in by_loop.items():
-            loop.call_soon_threadsafe(_put_all, items)
+            _tell(loop, _put_all, items)
 
     def _tell_everyone(self, reason: QianwenError) -> None:
         for mailbox in self._mailboxes.values():
-            mailbox.loop.call_soon_threadsafe(mailbox.items.put_nowait, reason)
+            _tell(mailbox.loop, mailbox.items.put_nowait, reason)
         self._mailboxes.clear()
 
     def _broken(self) -> QianwenError:
         return RequestError(tr("the engine has stopped; restart the server"), status=503, code="engine_stopped")
+
+
+def _tell(loop: asyncio.AbstractEventLoop, call: Callable[..., object], *args: object) -> None:
+    """Have a loop of another thread call something; where it has ended nobody waits for it any more."""
+    try:
+        loop.call_soon_threadsafe(call, *args)
+    except RuntimeError:
+        if not loop.is_closed():
+            raise
 
 
 def _put_all(items: list[tuple[_Mailbox, Output]]) -> None:

@@ -13,7 +13,7 @@ import asyncio
 import html
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 import gradio as gr
 
@@ -129,14 +129,15 @@ class ChatPage:
             **silent,
         )
         answers = [
-            self.question.submit(self.ask, [self.question, *state], answering, **silent),
+            # what is sent while an answer grows is asked behind it: dropping it would also drop what is sent as it ends
+            self.question.submit(self.ask, [self.question, *state], answering, trigger_mode="always_last", **silent),
             self.chat.retry(self.ask_again, state, answering, **silent),
             self.chat.edit(self.edit, state, answering, **silent),
             self.chat.example_select(self.example, state, answering, **silent),
         ]
         self.question.stop(self.stop, None, None, **silent)
         for leaving in (self.new.click, self.kept.input, self.sure.click):
-            leaving(None, cancels=answers)  # what grows must not follow who leaves it, so this comes first
+            leaving(None, cancels=cast(Any, answers))  # what grows must not follow who leaves it, so this comes first
         self.new.click(self.begin, None, showing, **silent)
         self.kept.input(self.open, [self.kept], showing, **silent)
         self.sure.click(self.remove, [self.open_id, self.search], showing, **silent)
@@ -231,6 +232,9 @@ class ChatPage:
     # ---- asking ----
 
     async def ask(self, request: gr.Request, question: str, *state: Any) -> AsyncIterator[Update]:
+        if not question.strip():
+            yield {self.question: gr.skip()}
+            return
         async for update in self._answered(request, state, lambda c, s: asked(c, question, s), question):
             yield update
 

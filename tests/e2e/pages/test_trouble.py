@@ -83,6 +83,20 @@ def test_leaving_a_growing_answer_ends_and_keeps_it(site, visit):
     assert 5 <= len(visitor.answer()) < 900
 
 
+def test_a_question_sent_while_an_answer_grows_is_asked_behind_it(site, visit):
+    visitor = visit(site.url)
+    visitor.settings(max_tokens="80")
+    visitor.send("the first")
+    visitor.box.fill("the second")
+    visitor.box.press("Enter")
+    expect(visitor.box).to_have_value("")
+    expect(visitor.answers).to_have_count(2)
+    visitor.answer()
+    assert [text.strip() for text in visitor.questions.all_inner_texts()] == ["the first", "the second"]
+    visitor.box.press("Enter")  # nothing is asked
+    assert visitor.ask("the third") and visitor.questions.count() == 3
+
+
 def test_a_question_is_answered_however_soon_it_is_sent(site, visit):
     """Typing weighs the draft; the end of that must not be taken for the end of the answer."""
     visitor = visit(site.url)
