@@ -6,7 +6,8 @@ Every client sends a prompt of 128 tokens of real text, takes exactly 128 new to
 warm-up the events of a minute are counted, one a token (we hold some back until a character is whole, so we are counted
 a little low). With `shared` traffic the same 384 tokens stand before every prompt, as an assistant's instructions do.
 llama.cpp answers through `node-llama-cpp` with 16 sequences behind a small HTTP server (`llama_server.mjs`); a sequence
-keeps what its next prompt begins with. Both servers run at once but only one is asked at a time.
+keeps what its next prompt begins with. Both servers run at once but only one is asked at a time, and only once both are
+idle: some go on with what clients asked who are gone.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from qianwen.tokenizer.tokenizer import Tokenizer
 HERE = Path(__file__).parent
 PROMPT, NEW, SHARED, PROMPTS = 128, 128, 384, 400  # tokens; different prompts
 QUANTILES = (0.5, 0.99)
+IDLE_PERCENT = 20  # of a core
 
 
 @dataclass
@@ -107,6 +109,14 @@ def start(command: list[str]) -> tuple[subprocess.Popen, str]:
     raise SystemExit(f"{command[0]} did not start")
 
 
+def wait_until_idle(processes: list[psutil.Process], patience: float = 600.0) -> None:
+    """Until nobody computes what clients that are gone have asked for."""
+    deadline = time.monotonic() + patience
+    while any([process.cpu_percent(interval=1.0) > IDLE_PERCENT for process in processes]):
+        if time.monotonic() > deadline:
+            raise SystemExit("a server computes on with nobody asking it")
+
+
 def measure(
     report: Report, name: str, urls: dict[str, str], prompts: list[str], num_clients: int, times: tuple
 ) -> float:
@@ -115,6 +125,7 @@ def measure(
     pairs, loads = Pairs(), {side: Load() for side in urls}
     for number in range(num_pairs):
         for side in ("ours", "peer") if number % 2 == 0 else ("peer", "ours"):
+            wait_until_idle(psutil.Process().children())
             load = asyncio.run(ask(urls[side], num_clients, prompts, warm_up, seconds))
             getattr(pairs, side).append(load.tokens / seconds)
             loads[side].first += load.first

@@ -270,7 +270,9 @@ class ChatPage:
                     yield self._told(frame.conversation, frame.used, frame.speed)
                     continue
                 is_listed, listing = True, self._listing(key, search, conversation.id)
-                yield self._whole(frame.conversation, frame.used) | {self.kept: listing}
+                # Gradio reads a component while it writes another of its properties, and may put back what it read
+                emptied = {self.kept: listing, self.question: gr.update(value="")}
+                yield self._whole(frame.conversation, frame.used) | emptied
         except QianwenError as error:
             gr.Warning(html.escape(str(error)), title=tr("Not answered"))
         except Exception as error:
