@@ -38,7 +38,7 @@ FENCE_BELOW_ROW = re.compile(r"\|[^\n]*\n {0,3}(?:```|~~~)")  # of a table, perh
 MARKDOWN = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 
 
-@functools.lru_cache(maxsize=4096)  # a growing answer is shown with all that was said before it, again and again
+@functools.lru_cache(maxsize=256)  # a growing answer is shown with all that was said before it, again and again
 def shown(text: str) -> str:
     """Markdown that shows `text`, its tags as text and its images as links."""
     text = DIAGRAM.sub(r"\1&\2", text)
