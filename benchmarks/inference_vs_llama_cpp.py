@@ -32,6 +32,7 @@ from qianwen.chat.messages import Message
 from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import EngineConfig
 from qianwen.engine.params import SamplingParams
+from qianwen.engine.scoring import loglikelihoods
 from qianwen.model.gguf import GgufModel
 from qianwen.model.transformer import Qwen
 from qianwen.quantize.linear import QuantLinear, make_invariant
@@ -116,16 +117,11 @@ def copying_prompts(tokenizer: Tokenizer) -> list[list[int]]:
     return [render([Message("user", text)], tokenizer, add_generation_prompt=True).ids for text in asked]
 
 
-@torch.inference_mode()
-def perplexity(model: Qwen, ids: list[int]) -> float:
-    """exp of the mean loss of every token but the first of each window."""
-    total, count = 0.0, 0
-    for start in range(0, len(ids), WINDOW):
-        part = torch.tensor([ids[start : start + WINDOW]])
-        scores = model.logits(model(part))[0, :-1].float().log_softmax(-1)
-        total -= scores.gather(1, part[0, 1:, None]).sum().item()
-        count += part.size(1) - 1
-    return math.exp(total / count)
+def perplexity(llm: LLM, ids: list[int]) -> float:
+    """exp of the mean loss of every token but the first of each window, through the engine like any request."""
+    windows = [ids[start : start + WINDOW] for start in range(0, len(ids), WINDOW)]
+    said = loglikelihoods(llm, [(window[:1], window[1:]) for window in windows])
+    return math.exp(-sum(each.total for each in said) / sum(len(each.logprobs) for each in said))
 
 
 def bits_per_weight(model: Qwen) -> float:
@@ -171,27 +167,23 @@ def measure_speculation(report: Report, grid: str, llm: LLM, plain: LLM, peer: L
     return math.exp(sum(logs) / len(logs))
 
 
-def measure_quality(
-    report: Report, grids: dict[str, Qwen], floats: Qwen, tokenizer: Tokenizer, peer: LlamaCpp, texts: Path
-) -> None:
+def measure_quality(report: Report, grids: dict[str, LLM], floats: LLM, peer: LlamaCpp, texts: Path) -> None:
     for path in sorted(texts.glob("*.txt")):
-        ids = tokenizer.encode(path.read_text("utf-8"))[:SCORED]
-        reference = perplexity(floats, ids)
+        ids = floats.tokenizer.encode(path.read_text("utf-8"))[:SCORED]
+        few = ids[:SCORED_BY_PEER]
+        reference, start = perplexity(floats, ids), perplexity(floats, few)
         report.note(f"{path.stem}: perplexity of the weights in float32, {len(ids)} tokens", round(reference, 3))
-        for name, model in grids.items():
-            read = perplexity(model, ids) / reference - 1
-            make_invariant(model)
-            write = perplexity(model, ids) / reference - 1
-            for module in model.modules():
+        windows = [few[start : start + WINDOW] for start in range(0, len(few), WINDOW)]
+        told = {"llama.cpp": math.exp(peer.ask("score", windows=windows)["loss"]) / start - 1}
+        for name, llm in grids.items():
+            told[name] = perplexity(llm, few) / start - 1
+            read = perplexity(llm, ids) / reference - 1
+            make_invariant(llm.engine.runner.model)
+            write = perplexity(llm, ids) / reference - 1
+            for module in llm.engine.runner.model.modules():
                 if isinstance(module, QuantLinear):
                     module.limits = None
             report.note(f"{path.stem}: {name} read, write", f"{read:+.2%}, {write:+.2%}")
-        few = ids[:SCORED_BY_PEER]
-        windows = [few[start : start + WINDOW] for start in range(0, len(few), WINDOW)]
-        loss = peer.ask("score", windows=windows)["loss"]
-        start = perplexity(floats, few)
-        told = {name: perplexity(model, few) / start - 1 for name, model in grids.items()}
-        told = {"llama.cpp": math.exp(loss) / start - 1, **told}
         report.note(f"{path.stem}: the first {len(few)} tokens", ", ".join(f"{k} {v:+.2%}" for k, v in told.items()))
 
 
@@ -233,7 +225,8 @@ def main() -> None:
         ratios |= {f"{key}_{name.replace(' ', '_')}" if number else key: value for key, value in found.items()}
     if "quality" in parts and options.texts:
         floats = load_model(options.model, bits=None, dtype=torch.float32, device="cpu").model
-        measure_quality(report, models, floats, tokenizer, peer, Path(options.texts))
+        grids = {name: LLM(model, tokenizer, config) for name, model in models.items()}
+        measure_quality(report, grids, LLM(floats, tokenizer, config), peer, Path(options.texts))
     report.finish(ratios, options.json)
 
 

@@ -114,7 +114,10 @@ class ChatPage:
 
     def listen(self, pages: gr.Blocks) -> None:
         """Join the components to what they do."""
-        silent: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
+        # What takes no time is answered at once: Gradio's queue and its one stream for a page are for answers alone.
+        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        silent: dict[str, Any] = quiet | {"queue": False}
+        growing: dict[str, Any] = quiet | {"concurrency_limit": None}
         answering = [self.chat, self.meter, self.question, self.open_id, self.title, self.delete, self.sure, self.kept]
         showing = [*answering, *self.panel.components]
         state = [self.open_id, self.search, *self.panel.components]
@@ -130,10 +133,10 @@ class ChatPage:
         )
         answers = [
             # what is sent while an answer grows is asked behind it: dropping it would also drop what is sent as it ends
-            self.question.submit(self.ask, [self.question, *state], answering, trigger_mode="always_last", **silent),
-            self.chat.retry(self.ask_again, state, answering, **silent),
-            self.chat.edit(self.edit, state, answering, **silent),
-            self.chat.example_select(self.example, state, answering, **silent),
+            self.question.submit(self.ask, [self.question, *state], answering, trigger_mode="always_last", **growing),
+            self.chat.retry(self.ask_again, state, answering, **growing),
+            self.chat.edit(self.edit, state, answering, **growing),
+            self.chat.example_select(self.example, state, answering, **growing),
         ]
         self.question.stop(self.stop, None, None, **silent)
         for leaving in (self.new.click, self.kept.input, self.sure.click):

@@ -43,7 +43,7 @@ def runs_page(pages: gr.Blocks) -> None:
         names = gr.Radio([], label=tr("Runs"), elem_id="kept")
     with gr.Column(elem_id="run"):
         view = gr.Markdown(elem_id="run-view", container=False, latex_delimiters=[])
-    silent: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
+    silent: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
     outputs = [names, view, seen]
     pages.load(arrived, None, outputs, **silent)
     names.input(refreshed, [names, seen], outputs, **silent)

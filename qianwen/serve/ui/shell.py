@@ -42,7 +42,7 @@ OPEN = {
     "GET": re.compile(
         r"/(assets/.*|static/.*|svelte/.*|theme\.css|gradio_api/(queue/data|startup-events|app_id|heartbeat/[a-z0-9]{1,32}))"
     ),
-    "POST": re.compile(r"/gradio_api/(queue/join|cancel)"),
+    "POST": re.compile(r"/gradio_api/(queue/join|run/predict|cancel)"),
 }
 HEARTBEAT = "/gradio_api/heartbeat/"
 STREAM, QUESTION = "/gradio_api/queue/data", "/gradio_api/queue/join"
@@ -76,6 +76,7 @@ async def _mount(app: FastAPI, desk: Desk, door: Door, *, with_runs: bool) -> No
     if with_runs:
         with pages.route(tr("Runs"), "/runs"):
             runs_page(pages)
+    pages.queue(api_open=False)  # what waits in the queue cannot be called around it
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Gradio's own use of what its dependencies are about to drop
         gr.mount_gradio_app(
