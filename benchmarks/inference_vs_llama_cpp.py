@@ -35,7 +35,7 @@ from qianwen.engine.params import SamplingParams
 from qianwen.engine.scoring import loglikelihoods
 from qianwen.model.gguf import GgufModel
 from qianwen.model.transformer import Qwen
-from qianwen.quantize.linear import QuantLinear, make_invariant
+from qianwen.quantize.linear import QuantLinear
 from qianwen.quantize.load import load_model
 from qianwen.runtime.log import console
 from qianwen.tokenizer.tokenizer import Tokenizer
@@ -167,24 +167,29 @@ def measure_speculation(report: Report, grid: str, llm: LLM, plain: LLM, peer: L
     return math.exp(sum(logs) / len(logs))
 
 
-def measure_quality(report: Report, grids: dict[str, LLM], floats: LLM, peer: LlamaCpp, texts: Path) -> None:
-    for path in sorted(texts.glob("*.txt")):
-        ids = floats.tokenizer.encode(path.read_text("utf-8"))[:SCORED]
+def measure_quality(
+    report: Report, models: dict[str, Qwen], floats: LLM, config: EngineConfig, peer: LlamaCpp, texts: Path
+) -> None:
+    """Perplexity of the grids as prompts are read, and with every row computed as answers are written."""
+    tokens = {path.stem: floats.tokenizer.encode(path.read_text("utf-8"))[:SCORED] for path in sorted(texts.glob("*.txt"))}
+    exact = {name: (perplexity(floats, ids), perplexity(floats, ids[:SCORED_BY_PEER])) for name, ids in tokens.items()}
+    told: dict[str, dict[str, float]] = {}
+    for name, ids in tokens.items():
+        report.note(f"{name}: perplexity of the weights in float32, {len(ids)} tokens", round(exact[name][0], 3))
         few = ids[:SCORED_BY_PEER]
-        reference, start = perplexity(floats, ids), perplexity(floats, few)
-        report.note(f"{path.stem}: perplexity of the weights in float32, {len(ids)} tokens", round(reference, 3))
-        windows = [few[start : start + WINDOW] for start in range(0, len(few), WINDOW)]
-        told = {"llama.cpp": math.exp(peer.ask("score", windows=windows)["loss"]) / start - 1}
-        for name, llm in grids.items():
-            told[name] = perplexity(llm, few) / start - 1
-            read = perplexity(llm, ids) / reference - 1
-            make_invariant(llm.engine.runner.model)
-            write = perplexity(llm, ids) / reference - 1
-            for module in llm.engine.runner.model.modules():
-                if isinstance(module, QuantLinear):
-                    module.limits = None
-            report.note(f"{path.stem}: {name} read, write", f"{read:+.2%}, {write:+.2%}")
-        report.note(f"{path.stem}: the first {len(few)} tokens", ", ".join(f"{k} {v:+.2%}" for k, v in told.items()))
+        loss = peer.ask("score", windows=[few[start : start + WINDOW] for start in range(0, len(few), WINDOW)])["loss"]
+        told[name] = {"llama.cpp": math.exp(loss) / exact[name][1] - 1}
+    for grid, model in models.items():
+        llm = LLM(model, floats.tokenizer, config)
+        read = {name: perplexity(llm, ids) / exact[name][0] - 1 for name, ids in tokens.items()}
+        for name, ids in tokens.items():
+            told[name][grid] = perplexity(llm, ids[:SCORED_BY_PEER]) / exact[name][1] - 1
+        llm = LLM(model, floats.tokenizer, dataclasses.replace(config, batch_invariant=True))
+        for name, ids in tokens.items():
+            write = perplexity(llm, ids) / exact[name][0] - 1
+            report.note(f"{name}: {grid} read, write", f"{read[name]:+.2%}, {write:+.2%}")
+    for name, each in told.items():
+        report.note(f"{name}: the first {SCORED_BY_PEER} tokens", ", ".join(f"{k} {v:+.2%}" for k, v in each.items()))
 
 
 PARTS = ("speed", "speculation", "quality")
@@ -225,8 +230,7 @@ def main() -> None:
         ratios |= {f"{key}_{name.replace(' ', '_')}" if number else key: value for key, value in found.items()}
     if "quality" in parts and options.texts:
         floats = load_model(options.model, bits=None, dtype=torch.float32, device="cpu").model
-        grids = {name: LLM(model, tokenizer, config) for name, model in models.items()}
-        measure_quality(report, grids, LLM(floats, tokenizer, config), peer, Path(options.texts))
+        measure_quality(report, models, LLM(floats, tokenizer, config), config, peer, Path(options.texts))
     report.finish(ratios, options.json)
 
 

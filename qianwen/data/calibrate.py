@@ -1,6 +1,7 @@
 """Scores of several filters on one scale, and their vote: all of it small convex fits on texts no filter learned from.
 
-    calibrated    Platt (1999): logit = a · score + b, a and b for each script; score 2 means 2 times as much evidence
+    calibrated    Platt (1999): logit = a · score + b, a ≥ 0 and b for each script; a filter that unseen sources prove
+                  wrong has no slope, so nothing to say
     vote          Σ weight · logit + bias, logistic regression with weights ≥ 0: a filter that would vote against its
                   own judgement has no vote
 
@@ -70,7 +71,7 @@ def _groups(labels: np.ndarray, group: np.ndarray) -> list[np.ndarray]:
 def _line(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     middle, spread = scores.mean(), max(float(scores.std()), 1e-9)
     slope, offset = fit_dense(((scores - middle) / spread)[:, None], labels)
-    return slope / spread, offset - slope * middle / spread
+    return (slope / spread, offset - slope * middle / spread) if slope > 0 else (0.0, 0.0)
 
 
 def _weights(each: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, float]:

@@ -97,7 +97,7 @@ def _binned(hashes: np.ndarray) -> np.ndarray:
 # ---- fitting -----------------------------------------------------------------------------------------------------
 
 
-def fit(texts: Iterable[str], labels: Sequence[bool] | np.ndarray, *, decay: float = 1e-5, window: int = 0) -> Linear:
+def fit(texts: Iterable[str], labels: Sequence[bool] | np.ndarray, *, decay: float = 3e-4, window: int = 0) -> Linear:
     """The classifier that tells texts of label True; both labels weigh alike, however many there are of each."""
     parts, number = [], 0
     for batch in by_size(texts):

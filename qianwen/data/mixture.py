@@ -2,11 +2,13 @@
 
 The mixing law (Ye et al., 2024) for the loss on a held-out domain i of a model trained with weights r:
 
-    L_i(r) = c_i + exp(Σ_j t_ij r_j)
+    L_i(r) = c_i + exp(b_i + Σ_j t_ij r_j^p_i)        the law as published: p = 1, b = 0
 
-For a given floor c_i the rest is linear in log(L_i − c_i), so the fit is ridge regression for each c on a grid, and the
-c whose losses, each predicted without its own run, come closest. The proposal follows RegMix (Liu et al., 2024): of
-many random mixtures, the mean of those whose loss the law predicts lowest. Its error bar is a bootstrap over the runs.
+The first percent of a domain teaches more than the fifth, which powers below one can say: short runs, in which a domain
+may hardly be seen, need them. For a given floor and power the rest is linear in log(L_i − c_i), so the fit is ridge
+regression for each pair on a grid, and the pair whose losses, each predicted without its own run, come closest. The
+proposal follows RegMix (Liu et al., 2024): of many random mixtures, the mean of those whose loss the law predicts
+lowest. Its error bar is a bootstrap over the runs.
 
     target      Σ_i importance_i L_i, what is to be low
     bootstrap   laws fitted to runs drawn with replacement: predictions are their mean, errors their spread
@@ -20,20 +22,25 @@ from dataclasses import dataclass
 import numpy as np
 
 FLOORS = np.concatenate([[0.0], 1 - np.geomspace(1, 0.02, 24)[1:]])  # c as a share of the least loss seen
+POWERS = (1.0, 0.5, 0.25)
 RIDGE = 1e-3
 CANDIDATES, BEST = 20_000, 100
 
 
 @dataclass(frozen=True)
 class Law:
-    """One law for each held-out domain: `floors` [H], `slopes` [H, D]."""
+    """One law for each held-out domain: `floors`, `powers` and `biases` [H], `slopes` [H, D]."""
 
     floors: np.ndarray
+    powers: np.ndarray
+    biases: np.ndarray
     slopes: np.ndarray
 
     def predict(self, weights: np.ndarray) -> np.ndarray:
         """Losses [N, H] of mixtures [N, D]."""
-        return self.floors + np.exp(np.minimum(weights @ self.slopes.T, 20.0))
+        raised = {power: weights**power for power in np.unique(self.powers)}
+        logs = [raised[power] @ slopes for power, slopes in zip(self.powers, self.slopes, strict=True)]
+        return self.floors + np.exp(np.minimum(self.biases + np.stack(logs, axis=-1), 20.0))
 
 
 @dataclass(frozen=True)
@@ -48,25 +55,28 @@ class Proposal:
 
 def fit_law(weights: np.ndarray, losses: np.ndarray) -> Law:
     """The law of the runs `weights` [R, D] with `losses` [R, H]."""
-    fitted = [_fit_one(weights, losses[:, number]) for number in range(losses.shape[1])]
-    return Law(np.array([floor for floor, _ in fitted]), np.array([slopes for _, slopes in fitted]))
+    return Law(*map(np.array, zip(*(_fit_one(weights, loss) for loss in losses.T), strict=True)))
 
 
-def _fit_one(weights: np.ndarray, loss: np.ndarray) -> tuple[float, np.ndarray]:
-    """The floor and slopes with the least error of runs left out one at a time (in closed form: the hat matrix)."""
-    gram = weights.T @ weights + RIDGE * np.eye(weights.shape[1])
-    solve = np.linalg.solve(gram, weights.T)
-    leverage = np.minimum(np.einsum("rd,dr->r", weights, solve), 0.99)
-    best: tuple[float, float, np.ndarray] | None = None
-    for floor in FLOORS * loss.min():
-        logs = np.log(np.maximum(loss - floor, 1e-6))
-        slopes = solve @ logs
-        left_out = logs - (logs - weights @ slopes) / (1 - leverage)
-        error = float(np.square(floor + np.exp(np.minimum(left_out, 20.0)) - loss).mean())
-        if best is None or error < best[0]:
-            best = error, float(floor), slopes
+def _fit_one(weights: np.ndarray, loss: np.ndarray) -> tuple[float, float, float, np.ndarray]:
+    """Floor, power, bias and slopes with the least error of runs left out one at a time (in closed form: the hat
+    matrix)."""
+    best: tuple[float, float, float, float, np.ndarray] | None = None
+    for power in POWERS:
+        raised = weights**power
+        middle = raised.mean(axis=0)
+        centred = raised - middle
+        solve = np.linalg.solve(centred.T @ centred + RIDGE * np.eye(weights.shape[1]), centred.T)
+        leverage = np.minimum(np.einsum("rd,dr->r", centred, solve) + 1 / len(loss), 0.99)
+        for floor in FLOORS * loss.min():
+            logs = np.log(np.maximum(loss - floor, 1e-6))
+            slopes = solve @ (logs - logs.mean())
+            left_out = logs - (logs - logs.mean() - centred @ slopes) / (1 - leverage)
+            error = float(np.square(floor + np.exp(np.minimum(left_out, 20.0)) - loss).mean())
+            if best is None or error < best[0]:
+                best = error, float(floor), power, float(logs.mean() - middle @ slopes), slopes
     assert best is not None
-    return best[1], best[2]
+    return best[1:]
 
 
 def bootstrap_laws(weights: np.ndarray, losses: np.ndarray, count: int = 100, seed: int = 0) -> list[Law]:

@@ -1,7 +1,7 @@
 """The ensemble that decides what is worth learning from: filters that read, and their vote (Qwen report, section 2.1).
 
-Its members (`members.py`) are calibrated and weighed (`calibrate.py`) on texts of sources they did not see: half of the
-sources teach members that score the other half, and the other way round; the members that are kept learn from all. So a
+Its members (`members.py`) are calibrated and weighed (`calibrate.py`) on texts of sources they did not see: of FOLDS
+parts of the sources each is scored by members that the others taught; the members that are kept learn from all. So a
 member that is sure only of what it knows gets little weight. The vote is the sum of weighted log-odds that a text is to
 be dropped.
 
@@ -12,6 +12,7 @@ D texts, M members.
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,8 @@ from qianwen.runtime.language import tr
 
 FILTER = "filter.json"
 LEAST = 20  # texts of a label, below which nothing is learned
-FOLD = 16_000  # texts that teach the members of a fold, at most
+FOLDS = 4  # more, and each takes its fit; fewer, and members are judged that know too little of what there is
+TAUGHT = 16_000  # texts that teach the members of a fold, at most
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def train(rows: Sequence[dict[str, str]], perplexity: Perplexity | None = None) 
         raise DataError(tr("{label} is no label: there are good, low and unfit", label=min(strange)))
     fold = _folds(rows, label)
     scores, script = np.zeros((len(rows), len(MEMBERS))), np.zeros(len(rows), dtype=np.int64)
-    for number in (0, 1):
+    for number in range(FOLDS):
         teach, judge = _thinned(np.flatnonzero(fold != number), texts), np.flatnonzero(fold == number)
         members = fit_members([texts[one] for one in teach], label[teach], perplexity)
         scores[judge], script[judge] = members.scores([texts[one] for one in judge])
@@ -120,21 +122,35 @@ def train(rows: Sequence[dict[str, str]], perplexity: Perplexity | None = None) 
 
 
 def _folds(rows: Sequence[dict[str, str]], label: np.ndarray) -> np.ndarray:
-    """0 or 1 for each text: by source, half of those of each language and label; by text where one has too few [D]."""
-    keys = sorted({(row["lang"], row["label"], row["source"]) for row in rows})
-    side: dict[tuple[str, str], int] = {}
-    for lang, name, source in keys:
-        there = [side[one[0], one[2]] for one in keys if one[:2] == (lang, name) and (one[0], one[2]) in side]
-        side.setdefault((lang, source), int(2 * sum(there) < len(there)))
-    fold = np.array([side[row["lang"], row["source"]] for row in rows])
-    if all((label[fold == half] == name).sum() >= LEAST for half in (0, 1) for name in LABELS):
+    """Which of the FOLDS each text is in [D]: by source, so that each fold has its share of every language and label;
+    by text where sources are too few for that."""
+    sizes = Counter((row["lang"], row["source"], row["label"]) for row in rows)
+    sources: dict[tuple[str, str], dict[str, int]] = {}
+    for (lang, source, name), size in sizes.items():
+        sources.setdefault((lang, source), {})[name] = size
+    filled: Counter[tuple[int, str, str]] = Counter()  # texts by fold, language, label
+    place: dict[tuple[str, str], int] = {}
+    for key in sorted(sources, key=lambda key: (-sum(sources[key].values()), key)):
+        lang, has = key[0], sources[key]
+        place[key] = min(range(FOLDS), key=lambda one: sum(filled[one, lang, name] * has[name] for name in has))
+        filled.update({(place[key], lang, name): size for name, size in has.items()})
+    fold = np.array([place[row["lang"], row["source"]] for row in rows])
+    languages = {lang for lang, _ in sources}
+    taught = {  # those of the other folds, of every language and label there is
+        (number, lang, name): sum(filled[other, lang, name] for other in range(FOLDS) if other != number)
+        for number in range(FOLDS)
+        for lang in languages
+        for name in LABELS
+        if any(filled[one, lang, name] for one in range(FOLDS))
+    }
+    if min(taught.values()) >= LEAST:
         return fold
-    return np.array([int(chance(row["text"], "fold") < 0.5) for row in rows])
+    return np.array([int(chance(row["text"], "fold") * FOLDS) for row in rows])
 
 
 def _thinned(chosen: np.ndarray, texts: Sequence[str]) -> np.ndarray:
-    """At most about FOLD of the texts, chosen by hash."""
-    share = FOLD / max(len(chosen), 1)
+    """At most about TAUGHT of the texts, chosen by hash."""
+    share = TAUGHT / max(len(chosen), 1)
     return chosen if share >= 1 else np.array([one for one in chosen if chance(texts[one], "teach") < share])
 
 

@@ -94,11 +94,12 @@ def _new_cache(model: Qwen, num_blocks: int, config: EngineConfig) -> PagedCache
 
 
 def _prepare(model: Qwen, config: EngineConfig) -> None:
-    """Let packed layers run whole, and in one way for any number of rows where the bits must not depend on it."""
+    """Let packed layers run whole, and in one way for any number of rows where the bits must not depend on it.
+
+    The last engine made for a model says which.
+    """
     if any(isinstance(module, QuantLinear) for module in model.modules()):
-        if config.batch_invariant:
-            make_invariant(model)
-        fuse(model)
+        fuse(make_invariant(model, config.batch_invariant))
 
 
 def _invariant_tile(model: Qwen, has_kernel: bool) -> int:

@@ -172,9 +172,12 @@ def linear_norms(model: Qwen) -> Iterator[tuple[str, Tensor | None]]:
     yield "lm_head", model.model.norm.weight
 
 
-def make_invariant(model: Qwen) -> Qwen:
-    """Compute any number of rows in one way, so that a row's bits depend on that row alone; before `fuse`."""
+def make_invariant(model: Qwen, is_invariant: bool = True) -> Qwen:
+    """Compute any number of rows in one way, so that a row's bits depend on that row alone; before `fuse`.
+
+    False takes that back: each number of rows is computed in the way measured to be fastest.
+    """
     for module in model.modules():
         if isinstance(module, QuantLinear):
-            module.limits = kernels.ONE_WAY
+            module.limits = kernels.ONE_WAY if is_invariant else None
     return model

@@ -24,11 +24,19 @@ def test_false_positives_at_a_recall() -> None:
 def test_calibration_gives_the_odds_that_made_the_labels_in_each_script() -> None:
     group = np.arange(20_000) % 2
     scores = GENERATOR.normal(size=20_000)
-    odds = np.where(group == 0, 2 * scores, -scores)  # where scripts differ, so do the lines
+    odds = np.where(group == 0, 2 * scores, 0.5 * scores)  # where scripts differ, so do the lines
     labels = GENERATOR.random(20_000) < 1 / (1 + np.exp(-odds))
     found = fit_platt(scores, labels, group)
-    assert found.lines == pytest.approx(np.array([[2, 0], [-1, 0]]), abs=0.12)
+    assert found.lines == pytest.approx(np.array([[2, 0], [0.5, 0]]), abs=0.12)
     assert np.corrcoef(found.logits(scores, group), odds)[0, 1] > 0.999
+
+
+def test_a_filter_that_unseen_texts_prove_wrong_has_nothing_to_say() -> None:
+    group = np.arange(2_000) % 2
+    scores = GENERATOR.normal(size=2_000)
+    found = fit_platt(scores, np.where(group == 0, scores, -scores) > 0, group)
+    assert found.lines[0, 0] > 1 and found.lines[1].tolist() == [0, 0]
+    assert (found.logits(scores, group)[group == 1] == 0).all()
 
 
 def test_a_group_without_labels_takes_the_line_of_all() -> None:

@@ -10,7 +10,8 @@ from qianwen.engine.llm_engine import EngineConfig, LLMEngine
 from qianwen.engine.params import SamplingParams
 from qianwen.engine.scoring import embed
 from qianwen.model.adapter import load_adapter
-from qianwen.quantize.linear import quantize_model
+from qianwen.quantize import kernels
+from qianwen.quantize.linear import QuantLinear, quantize_model
 from qianwen.runtime.errors import RequestError
 
 from .conftest import tiny_model
@@ -228,3 +229,11 @@ def test_each_request_has_its_own_adapter_over_one_base(tokenizer, adapter_folde
     assert abs(vectors[0] - vectors[1]).max() > 1e-3
     with pytest.raises(RequestError, match="there is no adapter 'c'"):
         engine.add_request(PROMPTS[0], GREEDY, adapter="c")
+
+
+def test_an_engine_is_invariant_when_it_asks_to_be_whatever_the_one_before_asked(tokenizer):
+    model = quantize_model(tiny_model(), 8)
+    packed = [module for module in model.modules() if isinstance(module, QuantLinear)]
+    for is_invariant in (False, True, False):
+        LLMEngine(model, tokenizer, EngineConfig(batch_invariant=is_invariant))
+        assert {module.limits for module in packed} == {kernels.ONE_WAY if is_invariant else None}

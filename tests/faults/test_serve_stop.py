@@ -83,8 +83,8 @@ class Process:
                     if line.startswith("data: {"):
                         data = json.loads(line.removeprefix("data: "))
                         end = data["error"]["code"] if "error" in data else data["choices"][0]["finish_reason"] or end
-        except httpx.HTTPError:
-            pass
+        except (httpx.HTTPError, json.JSONDecodeError):  # the latter: cut off within a line
+            end = "broken"
         self.ends.append(end)
 
     @contextmanager
