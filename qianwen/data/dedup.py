@@ -27,7 +27,8 @@ EXACT, ADDRESS, NEAR = 1, 2, 3
 
 def fingerprint(text: str) -> bytes:
     """16 bytes that texts share when they are the same after normalisation."""
-    plain = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    folded = text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
+    plain = " ".join(folded.split())
     return hashlib.blake2b(plain.encode("utf-8"), digest_size=16).digest()
 
 

@@ -1,7 +1,8 @@
 """The only file that knows Daft: work spread over cores or a Ray cluster, joins and groups, files wherever they are.
 
-    use         this machine's cores (Daft's native runner), or the Ray cluster at an address; the rest stays the same
-    each        a function applied to every task, in worker processes; results come as they are ready
+    use         this machine's cores, or the Ray cluster at an address; the rest stays the same
+    each        a function applied to every task, in worker processes (our own here, Daft's on Ray);
+                results come as they are ready
     Frame       a table that is not in memory yet: `frame`, `scan`, `join`, `least`, `distinct`, `rows`
     listing     the files at a path, `s3://` and `hf://` included;  `local_copy` of one of them
 
@@ -10,12 +11,18 @@ no document travels between processes, and a task that was done is never done ag
 first bad line of a file; ours set it aside, so documents are read inside the tasks.
 """
 
+import atexit
+import importlib
 import json
 import os
+import queue
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,29 +61,108 @@ def each(work: Callable[[Any], Any], tasks: Sequence[Any], workers: int | None =
     """The results of `work(task)`, as they are ready. Tasks and results are whatever JSON can say.
 
     `work` is a function of a module, since it is sent to other processes. One worker (or one task) needs none: it runs
-    here, and does not need Daft. An error of a kind the user can cause is raised as a DataError with its message.
+    here. An error of a kind the user can cause is raised as a DataError with its message.
     """
     workers = workers or os.cpu_count() or 1
-    if min(workers, len(tasks)) <= 1 and not _running["on Ray"]:
-        for task in tasks:
-            yield work(task)
+    given = [json.dumps(task) for task in tasks]
+    if _running["on Ray"]:
+        answers = _on_ray(work, given, workers)
+    elif min(workers, len(tasks)) <= 1:
+        yield from map(work, tasks)
         return
+    else:
+        answers = _on_cores(work, given, min(workers, len(tasks)))
+    for answer in map(json.loads, answers):
+        if "error" in answer:
+            raise DataError(answer["error"])
+        yield answer["result"]
+
+
+def _on_cores(work: Callable[[Any], Any], tasks: list[str], workers: int) -> Iterator[str]:
+    team = [_idle.pop() if _idle else _Worker() for _ in range(workers)]
+    free: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+    for worker in team:
+        free.put(worker)
+
+    def ask(task: str) -> str:
+        worker = free.get()
+        try:
+            return worker.ask(work, task)
+        finally:
+            free.put(worker)
+
+    threads, is_done = ThreadPoolExecutor(workers), False
+    try:
+        for future in as_completed([threads.submit(ask, task) for task in tasks]):
+            yield future.result()
+        is_done = True
+        _idle.extend(team)
+    finally:
+        lost = [] if is_done else team
+        for worker in lost:  # nobody waits for the rest, and a task that is killed leaves nothing half done
+            worker.process.kill()
+        threads.shutdown(cancel_futures=True)
+        for worker in lost:
+            worker.process.communicate()
+
+
+class _Worker:
+    """A process that answers lines of JSON until we are gone. It needs nothing of our own main module."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-c", f"from {__name__} import _serve; _serve()"]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, start_new_session=True)
+
+    def ask(self, work: Callable[[Any], Any], task: str) -> str:
+        """The answer to a task. Raises DataError if the process ends instead."""
+        assert self.process.stdin and self.process.stdout
+        try:
+            self.process.stdin.write(json.dumps([work.__module__, work.__qualname__, task]).encode() + b"\n")
+            self.process.stdin.flush()
+            if answer := self.process.stdout.readline():
+                return answer.decode()
+        except OSError:
+            pass
+        message = tr("a worker died, perhaps for want of memory: run it again, it goes on; or use fewer --workers")
+        raise DataError(message)
+
+
+_idle: list[_Worker] = []
+
+
+@atexit.register
+def _dismiss() -> None:
+    for worker in _idle:
+        worker.process.communicate()
+
+
+def _serve() -> None:
+    """What a worker does."""
+    _die_with_parent()
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever a library prints is no answer
+    for line in sys.stdin.buffer:
+        module, name, task = json.loads(line)
+        answers.write(_answered(getattr(importlib.import_module(module), name), task).encode() + b"\n")
+        answers.flush()
+
+
+def _on_ray(work: Callable[[Any], Any], tasks: list[str], workers: int) -> Iterator[str]:
     import daft
 
     @daft.cls(use_process=True, max_concurrency=workers)
     class Worker:
         @daft.method.batch(return_dtype=daft.DataType.string(), batch_size=1)
         def run(self, given: daft.Series) -> list[str]:
+            _die_with_parent()
             return [_answered(work, task) for task in given.to_pylist()]
 
-    frame = daft.from_pydict({"task": [json.dumps(task) for task in tasks]})
-    frame = frame.repartition(len(tasks)) if _running["on Ray"] else frame.into_batches(1)
     worker: Any = Worker()
+    frame = daft.from_pydict({"task": tasks}).repartition(len(tasks))
     for row in frame.select(worker.run(daft.col("task")).alias("answer")).iter_rows():
-        answer = json.loads(row["answer"])
-        if "error" in answer:
-            raise DataError(answer["error"])
-        yield answer["result"]
+        yield row["answer"]
 
 
 def frame(table: pa.Table) -> Frame:
@@ -229,7 +315,6 @@ def _io_config() -> Any:
 
 def _answered(work: Callable[[Any], Any], task: str) -> str:
     """The result or the error as JSON: exceptions do not survive the way back."""
-    _die_with_parent()
     try:
         return json.dumps({"result": work(json.loads(task))})
     except (QianwenError, OSError) as error:

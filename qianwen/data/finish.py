@@ -18,7 +18,6 @@ from pyarrow import parquet
 from qianwen.data.decontaminate import Benchmarks, contaminated
 from qianwen.data.dedup import ADDRESS, EXACT, NEAR
 from qianwen.data.pipeline import stage
-from qianwen.data.readers import Document
 from qianwen.data.scoring import BINS, Score, Scorer, histogram, scores
 from qianwen.data.screen import DIMENSIONS, HEAD, TEXT_COLUMNS, dimensions
 from qianwen.data.words import Texts, by_size
@@ -136,10 +135,13 @@ def _hits(table: pa.Table, benchmarks: Benchmarks) -> np.ndarray:
 def _count(table: pa.Table, by: dict[str, Counter[str]]) -> None:
     """Documents and bytes of what is left, by each of DIMENSIONS."""
     sizes = pc.call_function("binary_length", [table["text"]]).to_pylist()
-    for row, size in zip(table.select(["source", "kind", "lang", "licence"]).to_pylist(), sizes, strict=True):
-        for name, key in zip(DIMENSIONS, dimensions(Document(text="", **row), size), strict=True):
-            by.setdefault(name, Counter())[key] += 1
-            by.setdefault(f"{name}_bytes", Counter())[key] += size
+    rows = zip(*(table[name].to_pylist() for name in ("lang", "source", "kind", "licence")), sizes, strict=True)
+    keys = [dimensions(*row) for row in rows]
+    for number, name in enumerate(DIMENSIONS):
+        documents, size = (by.setdefault(f"{name}{what}", Counter()) for what in ("", "_bytes"))
+        for key, of_one in zip(keys, sizes, strict=True):
+            documents[key[number]] += 1
+            size[key[number]] += of_one
 
 
 # ---- all parts ---------------------------------------------------------------------------------------------------

@@ -92,9 +92,14 @@ def _outlined(document: Document | Rejected) -> Document | Rejected:
 
 def corpus_of(document: Document) -> str:
     """`wikipedia-en:Bread` is of `wikipedia-en`, `notes/a.md` of `notes`, and a lone `a.md` of its kind, `docs`."""
-    corpus, colon, _ = document["source"].partition(":")
+    return corpus_at(document["source"], document["kind"])
+
+
+def corpus_at(source: str, kind: str) -> str:
+    """The corpus of a document of this source and kind."""
+    corpus, colon, _ = source.partition(":")
     folder, slash, _ = corpus.partition("/")
-    return folder if slash else corpus if colon else document["kind"]
+    return folder if slash else corpus if colon else kind
 
 
 def is_held_out(key: str, share: float) -> bool:

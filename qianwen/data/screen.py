@@ -28,7 +28,7 @@ from qianwen.data.markup import prose_of
 from qianwen.data.minhash import MinHashConfig, bands, signatures
 from qianwen.data.parts import Slice, read_part
 from qianwen.data.pii import scrub
-from qianwen.data.pipeline import corpus_of, stage
+from qianwen.data.pipeline import corpus_at, stage
 from qianwen.data.readers import UNKNOWN, Document, Rejected
 from qianwen.data.rules import RULES, c4_lines, reasons
 from qianwen.data.words import BATCH
@@ -70,7 +70,9 @@ def _screen(task: dict[str, Any], folder: Path) -> None:
     config = CurateConfig(**given)
     slices = [Slice(*one) for one in task["settings"]["slices"]]
     tally = Tally()
-    with parquet.ParquetWriter(folder / "documents.parquet", schema(config), compression="zstd") as writer:
+    columns, told = schema(config), list(TEXT_COLUMNS)  # hashes neither repeat nor compress
+    packed = {name: "zstd" if name in told else "none" for name in columns.names}
+    with parquet.ParquetWriter(folder / "documents.parquet", columns, compression=packed, use_dictionary=told) as writer:
         blocked = frozenset(task["settings"]["blocked"])
         found = read_part(slices, Path(task["scratch"]), blocked)
         tables = _tables(_batches(found, config, blocked, tally), config, tally)
@@ -90,9 +92,9 @@ def schema(config: CurateConfig) -> pa.Schema:
     )
 
 
-def dimensions(document: Document, size: int) -> tuple[str, ...]:
+def dimensions(lang: str, source: str, kind: str, licence: str, size: int) -> tuple[str, str, str, str]:
     """What a document counts under, for each of DIMENSIONS; its length is a power of two of bytes."""
-    return document["lang"], corpus_of(document), str(max(size, 1).bit_length() - 1), document["licence"]
+    return lang, corpus_at(source, kind), str(max(size, 1).bit_length() - 1), licence
 
 
 class Tally:
@@ -119,8 +121,10 @@ class Tally:
 
     def add(self, document: Document, *, kept: bool) -> None:
         """Count a document that could be read: documents and bytes, before and after."""
-        size = len(document["text"].encode("utf-8", "replace"))
-        for name, key in zip(DIMENSIONS, dimensions(document, size), strict=True):
+        text = document["text"]
+        size = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+        keys = dimensions(document["lang"], document["source"], document["kind"], document["licence"], size)
+        for name, key in zip(DIMENSIONS, keys, strict=True):
             cell = self.by[name][key]
             cell[0] += 1
             cell[1] += size
@@ -213,7 +217,7 @@ def _kept(
     """Which documents pass language and rules [D]; the others are in the tally with their first reason."""
     seen = [text or document["text"] for document, text in zip(batch, prose, strict=True)]
     kinds = ["code" if code else document["kind"] for document, code in zip(batch, is_code, strict=True)]
-    found = reasons(Batch(seen, [document["lang"] for document in batch], kinds), config.rules)
+    found = reasons(Batch(seen, [document["lang"] for document in batch], kinds), config.rules) if config.rules else {}
     kept = np.ones(len(batch), dtype=bool)
     for number, document in enumerate(batch):
         why = "" if is_code[number] else _language_reason(document["lang"], float(probabilities[number]), config)
