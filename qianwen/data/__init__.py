@@ -5,7 +5,8 @@ Read in this order:
     sources.py     named corpora: where their text comes from, licence, size, hash
     readers.py     a folder of text, Markdown, code, JSON lines or Parquet as documents; what is unreadable, and why
     curate.py      any input to documents worth training on; screen.py, dedup.py and finish.py are its stages:
-                   extract.py, language.py, pii.py, rules.py and markup.py, minhash.py and clusters.py, decontaminate.py
+                   extract.py, language.py, pii.py, rules.py and markup.py, minhash.py (shingler.py: in C++) and
+                   clusters.py, decontaminate.py
     scoring.py     where a learned filter joins it;  curate_report.py, card.py  what to read of it
     outline.py     Python source as its signatures and docstrings
     pipeline.py    read → deduplicate → choose → hold out; how a stage resumes

@@ -109,7 +109,8 @@ def _find_duplicates(screened: list[Path], folder: Path, config: MinHashConfig, 
     shards = [path / "documents.parquet" for path in screened]
     rows = np.array([parquet.read_metadata(shard).num_rows for shard in shards], dtype=np.int64)
     first = np.concatenate([[0], np.cumsum(rows)])
-    columns = {name: _column(shards, name) for name in (*KEY_COLUMNS, "num_words")}
+    names = (*KEY_COLUMNS, "num_words")
+    columns = dict(zip(names, _columns(shards, names), strict=True))
     prints = np.stack([columns["print_low"], columns["print_high"]], axis=1)
     keys = Keys(
         prints, columns["text_hash"], columns["address"], columns["word_key"], columns["num_words"].astype(np.int64)
@@ -118,7 +119,7 @@ def _find_duplicates(screened: list[Path], folder: Path, config: MinHashConfig, 
     def sets(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return _sets_of(chosen, shards, first, folder / "sets", config, workers)
 
-    found = duplicates(keys, lambda number: _column(shards, f"band_{number}"), sets, config)
+    found = duplicates(keys, _Bands(shards), sets, config)
     np.save(folder / "first.npy", first)
     np.save(folder / "stays.npy", found.stays)
     np.save(folder / "how.npy", found.how)
@@ -130,9 +131,31 @@ def _find_duplicates(screened: list[Path], folder: Path, config: MinHashConfig, 
     (folder / "counts.json").write_text(json.dumps(counts))
 
 
-def _column(shards: list[Path], name: str) -> np.ndarray:
-    """One column of all parts."""
-    return np.concatenate([parquet.read_table(shard, columns=[name])[name].to_numpy() for shard in shards])
+def _columns(shards: list[Path], names: Sequence[str]) -> list[np.ndarray]:
+    """Some columns of all parts."""
+    parts = [_columns_of(shard, list(names)) for shard in shards]
+    return [np.concatenate([part[number] for part in parts]) for number in range(len(names))]
+
+
+def _columns_of(shard: Path, names: list[str]) -> list[np.ndarray]:
+    with parquet.ParquetFile(shard) as file:  # `read_table` looks for a data set of many files first
+        table = file.read(columns=names, use_threads=False)
+    return [table[name].to_numpy() for name in names]
+
+
+class _Bands:
+    """The bands of all documents, one at a time, which are read a few together."""
+
+    def __init__(self, shards: list[Path]) -> None:
+        self.shards, self.first, self.some = shards, 0, []
+
+    def __call__(self, number: int, together: int = 5) -> np.ndarray:
+        if not self.first <= number < self.first + len(self.some):
+            self.some = []
+            known = parquet.read_schema(self.shards[0]).names
+            names = [f"band_{one}" for one in range(number, number + together)]
+            self.first, self.some = number, _columns(self.shards, [name for name in names if name in known])
+        return self.some[number - self.first]
 
 
 def _taken(shards: list[Path], first: np.ndarray, chosen: np.ndarray, name: str) -> list[Any]:

@@ -23,13 +23,19 @@ from qianwen.runtime.language import tr
 
 IN_MEMORY = 100_000_000  # pairs; more are clustered by joins
 EXACT, ADDRESS, NEAR = 1, 2, 3
+BLANKS = bytes(32 if code < 128 and chr(code).isspace() else code for code in range(256))
 
 
 def fingerprint(text: str) -> bytes:
     """16 bytes that texts share when they are the same after normalisation."""
-    folded = text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
-    plain = " ".join(folded.split())
-    return hashlib.blake2b(plain.encode("utf-8"), digest_size=16).digest()
+    if not text.isascii():
+        plain = " ".join(unicodedata.normalize("NFKC", text).casefold().split()).encode("utf-8")
+    else:  # the same without an object for every word
+        plain = text.lower().encode("ascii").translate(BLANKS)
+        while b"  " in plain:
+            plain = plain.replace(b"  ", b" ")
+        plain = plain.strip(b" ")
+    return hashlib.blake2b(plain, digest_size=16).digest()
 
 
 def without_duplicates(documents: Iterable[Document | Rejected]) -> Iterator[Document | Rejected]:

@@ -48,13 +48,11 @@ class Found(NamedTuple):
 
 def use(ray: str = "") -> None:
     """Run what follows on the Ray cluster at the address `ray`, or on this machine. Once per process, before `each`."""
-    import daft
-
     _running["on Ray"] = bool(ray)
-    if ray:
+    if ray:  # Daft runs on this machine by itself, and takes half a second to import
+        import daft
+
         daft.set_runner_ray(address=None if ray == "local" else ray)
-    else:
-        daft.set_runner_native()
 
 
 def each(work: Callable[[Any], Any], tasks: Sequence[Any], workers: int | None = None) -> Iterator[Any]:

@@ -36,6 +36,7 @@ UNWANTED = {
 }
 SPACES = {0x0C: "\n", 0x85: "\n", 0x2028: "\n", 0x2029: "\n", 0xA0: " ", 0x202F: " "}
 CLEANED = UNWANTED | SPACES
+SILENT = bytes((*range(9), 11, *range(12, 32), 127)).replace(b"\r", b"")
 CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")  # of ASCII; the next is slower, and for other texts
 RARE = re.compile("[" + re.escape("".join(map(chr, CLEANED))) + "\ud800-\udfff]")
 
@@ -46,7 +47,8 @@ def repair(text: str) -> str:
     "cafÃ©" is "café" in UTF-8 read as Windows-1252; lines in which that explains every odd character are read again.
     """
     if text.isascii():
-        return clean(CONTROLS.sub(_cleaned, text))
+        kept = text.encode("ascii").translate(None, SILENT)
+        return clean(text if len(kept) == len(text) else CONTROLS.sub(_cleaned, text))
     if MISREAD.search(text):
         text = "\n".join(_read_again(line) if MISREAD.search(line) else line for line in text.split("\n"))
     return clean(RARE.sub(_cleaned, text))

@@ -19,7 +19,7 @@ from qianwen.data.decontaminate import Benchmarks, contaminated
 from qianwen.data.dedup import ADDRESS, EXACT, NEAR
 from qianwen.data.pipeline import stage
 from qianwen.data.scoring import BINS, Score, Scorer, histogram, scores
-from qianwen.data.screen import DIMENSIONS, HEAD, TEXT_COLUMNS, dimensions
+from qianwen.data.screen import DIMENSIONS, HEAD, REPEATING, TEXT_COLUMNS, dimensions
 from qianwen.data.words import Texts, by_size
 from qianwen.runtime.files import verify_folder, write_jsonl
 
@@ -40,7 +40,10 @@ def _finish(task: dict[str, Any], folder: Path) -> None:
     with parquet.ParquetFile(Path(task["screened"]) / "documents.parquet") as file:
         known = [file.schema_arrow.field(name) for name in RESULT]
         result = pa.schema([*known, ("passed", pa.string()), *((f"score_{name}", pa.float32()) for name in last.seen)])
-        with parquet.ParquetWriter(folder / "documents.parquet", result, compression="zstd") as writer:
+        repeating = [*REPEATING, "passed"]
+        with parquet.ParquetWriter(
+            folder / "documents.parquet", result, compression="zstd", use_dictionary=repeating
+        ) as writer:
             for group in range(file.num_row_groups):
                 table = file.read_row_group(group, columns=list(RESULT))
                 left = last.left_of(table, begin)
@@ -136,12 +139,15 @@ def _count(table: pa.Table, by: dict[str, Counter[str]]) -> None:
     """Documents and bytes of what is left, by each of DIMENSIONS."""
     sizes = pc.call_function("binary_length", [table["text"]]).to_pylist()
     rows = zip(*(table[name].to_pylist() for name in ("lang", "source", "kind", "licence")), sizes, strict=True)
-    keys = [dimensions(*row) for row in rows]
-    for number, name in enumerate(DIMENSIONS):
-        documents, size = (by.setdefault(f"{name}{what}", Counter()) for what in ("", "_bytes"))
-        for key, of_one in zip(keys, sizes, strict=True):
-            documents[key[number]] += 1
-            size[key[number]] += of_one
+    cells: dict[tuple[str, ...], list[int]] = {}
+    for row in rows:
+        cell = cells.setdefault(dimensions(*row), [0, 0])
+        cell[0] += 1
+        cell[1] += row[-1]
+    for keys, (documents, size) in cells.items():
+        for name, key in zip(DIMENSIONS, keys, strict=True):
+            by.setdefault(name, Counter())[key] += documents
+            by.setdefault(f"{name}_bytes", Counter())[key] += size
 
 
 # ---- all parts ---------------------------------------------------------------------------------------------------

@@ -14,9 +14,11 @@ D documents, S shingles, H = num_bands · rows_per_band hash functions.
 
 import functools
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
+from qianwen.data import shingler
 from qianwen.data.words import Texts, mixed
 
 SHINGLES = 1 << 15  # hashed at a time: 128 KiB, which stay in the cache
@@ -33,6 +35,14 @@ class MinHashConfig:
     seed: int = 1
 
 
+class Signed(NamedTuple):
+    """What is compared of each text."""
+
+    num_words: np.ndarray  # int64 [D]
+    word_keys: np.ndarray  # uint64 [D]: of all its words in their order
+    signatures: np.ndarray  # uint32 [D, H]; all ones for a text without words
+
+
 def shingles(texts: Texts, config: MinHashConfig) -> tuple[np.ndarray, np.ndarray]:
     """Hashes of all shingles (uint32 [S], a document's together) and how many each document has [D].
 
@@ -43,8 +53,15 @@ def shingles(texts: Texts, config: MinHashConfig) -> tuple[np.ndarray, np.ndarra
     return (hashes >> np.uint64(32)).astype(np.uint32), counts
 
 
-def signatures(texts: Texts, config: MinHashConfig) -> np.ndarray:
-    """uint32 [D, H]; all ones for a text without words."""
+def signed(texts: Texts, config: MinHashConfig) -> Signed:
+    """What is compared of each text, by the kernel where it can be compiled."""
+    if shingler.available():
+        functions = _functions(config.num_bands * config.rows_per_band, config.seed)
+        return Signed(*shingler.sign(texts, config.shingle, *functions))
+    return Signed(texts.num_words, texts.word_keys(), _signatures(texts, config))
+
+
+def _signatures(texts: Texts, config: MinHashConfig) -> np.ndarray:
     hashes, counts = shingles(texts, config)
     factors, terms = _functions(config.num_bands * config.rows_per_band, config.seed)
     least = np.full((len(factors), len(texts)), 0xFFFFFFFF, dtype=np.uint32)
@@ -76,6 +93,10 @@ def bands(signature: np.ndarray, config: MinHashConfig) -> np.ndarray:
 
 def shingle_sets(texts: Texts, config: MinHashConfig) -> tuple[np.ndarray, np.ndarray]:
     """Each document's shingles sorted and once each, uint32, a document's together; and how many each has [D]."""
+    return shingler.sets(texts, config.shingle) if shingler.available() else _shingle_sets(texts, config)
+
+
+def _shingle_sets(texts: Texts, config: MinHashConfig) -> tuple[np.ndarray, np.ndarray]:
     hashes, counts = shingles(texts, config)
     document = np.repeat(np.arange(len(counts), dtype=np.uint64), counts)
     once = np.unique((document << np.uint64(32)) | hashes)

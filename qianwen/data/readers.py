@@ -29,6 +29,7 @@ from qianwen.runtime.language import tr
 
 MAX_BYTES = 64 * 2**20  # of one text file or one JSON line; more is no document
 PIECE = 16_384  # characters; a longer prose file becomes several documents, cut between paragraphs
+SURROGATE = re.compile("[\ud800-\udfff]")
 UNKNOWN = "unknown"
 KINDS = {".txt": "text", ".md": "docs", ".markdown": "docs", ".rst": "docs", ".tex": "docs"} | dict.fromkeys(
     (".py", ".js", ".ts", ".c", ".h", ".cpp", ".java", ".go", ".rs", ".rb", ".sh", ".sql"), "code"
@@ -102,7 +103,9 @@ def read_file(file: Path, name: str) -> Iterator[Document | Rejected]:
 
 def clean(text: str) -> str:
     """The text as every later stage sees it: NFC, as the tokenizer will make it, and `\\n` at the end of lines."""
-    return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")).strip("\n")
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return (text if text.isascii() else unicodedata.normalize("NFC", text)).strip("\n")
 
 
 def plain_file(file: Path, name: str, kind: str) -> Iterator[Document | Rejected]:
@@ -194,9 +197,7 @@ def document_of(row: Any, name: str, number: int) -> Document | Rejected:
         return Rejected(name, number, tr("no `text` in it"))
     if "\x00" in text or not text.strip():
         return Rejected(name, number, tr("empty") if not text.strip() else tr("holds NUL bytes"))
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
+    if not text.isascii() and SURROGATE.search(text):
         return Rejected(name, number, tr("holds half a surrogate pair"))
     document = Document(
         text=clean(text),

@@ -25,20 +25,22 @@ from qianwen.data.extract import is_blocked, repair, url_key
 from qianwen.data.language import code_language, languages
 from qianwen.data.markup import KINDS as MARKUP
 from qianwen.data.markup import prose_of
-from qianwen.data.minhash import MinHashConfig, bands, signatures
+from qianwen.data.minhash import MinHashConfig, bands, signed
 from qianwen.data.parts import Slice, read_part
 from qianwen.data.pii import scrub
 from qianwen.data.pipeline import corpus_at, stage
 from qianwen.data.readers import UNKNOWN, Document, Rejected
 from qianwen.data.rules import RULES, c4_lines, reasons
-from qianwen.data.words import BATCH
+from qianwen.data.words import BATCH, Texts
 from qianwen.runtime.files import write_jsonl
 from qianwen.runtime.language import tr
 
 ROW_GROUP = 1 << 24  # characters in a row group of a shard
+KEYED = 1 << 19  # characters whose keys are made at a time
 PAGES = ("web", "text")  # kinds whose lines may speak of cookies and scripts to the visitor
 HEAD = 400  # characters of a dropped document that are kept to be read
 TEXT_COLUMNS = ("text", "source", "url", "lang", "licence", "kind")
+REPEATING = ("lang", "licence", "kind")  # columns whose values come again and again
 DIMENSIONS = ("lang", "corpus", "length", "licence")  # by which documents are counted
 KEY_COLUMNS = ("print_low", "print_high", "text_hash", "address", "word_key")
 
@@ -70,9 +72,12 @@ def _screen(task: dict[str, Any], folder: Path) -> None:
     config = CurateConfig(**given)
     slices = [Slice(*one) for one in task["settings"]["slices"]]
     tally = Tally()
-    columns, told = schema(config), list(TEXT_COLUMNS)  # hashes neither repeat nor compress
-    packed = {name: "zstd" if name in told else "none" for name in columns.names}
-    with parquet.ParquetWriter(folder / "documents.parquet", columns, compression=packed, use_dictionary=told) as writer:
+    columns = schema(config)
+    # Read again soon, so compressed lightly; hashes do not compress.
+    packed = {name: "lz4" if name in TEXT_COLUMNS else "none" for name in columns.names}
+    with parquet.ParquetWriter(
+        folder / "documents.parquet", columns, compression=packed, use_dictionary=list(REPEATING)
+    ) as writer:
         blocked = frozenset(task["settings"]["blocked"])
         found = read_part(slices, Path(task["scratch"]), blocked)
         tables = _tables(_batches(found, config, blocked, tally), config, tally)
@@ -103,7 +108,7 @@ class Tally:
     def __init__(self) -> None:
         self.dropped: list[dict[str, Any]] = []
         self.reasons: dict[str, Counter[str]] = defaultdict(Counter)
-        self.by: dict[str, dict[str, list[int]]] = {name: defaultdict(lambda: [0] * 4) for name in DIMENSIONS}
+        self.cells: dict[tuple[str, ...], list[int]] = defaultdict(lambda: [0] * 4)
         self.personal: Counter[str] = Counter()
         self.read = 0
 
@@ -123,18 +128,20 @@ class Tally:
         """Count a document that could be read: documents and bytes, before and after."""
         text = document["text"]
         size = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
-        keys = dimensions(document["lang"], document["source"], document["kind"], document["licence"], size)
-        for name, key in zip(DIMENSIONS, keys, strict=True):
-            cell = self.by[name][key]
-            cell[0] += 1
-            cell[1] += size
-            if kept:
-                cell[2] += 1
-                cell[3] += size
+        cell = self.cells[dimensions(document["lang"], document["source"], document["kind"], document["licence"], size)]
+        cell[0] += 1
+        cell[1] += size
+        if kept:
+            cell[2] += 1
+            cell[3] += size
 
     def counts(self) -> dict[str, Any]:
         dropped = {name: dict(sorted(found.items())) for name, found in sorted(self.reasons.items())}
-        by = {name: dict(sorted(found.items())) for name, found in self.by.items()}
+        by: dict[str, dict[str, list[int]]] = {name: {} for name in DIMENSIONS}
+        for keys, cell in sorted(self.cells.items()):
+            for name, key in zip(DIMENSIONS, keys, strict=True):
+                by[name][key] = [a + b for a, b in zip(by[name].get(key, [0] * 4), cell, strict=True)]
+        by = {name: dict(sorted(found.items())) for name, found in by.items()}
         return {"read": self.read, "dropped": dropped, "personal": dict(sorted(self.personal.items())), **by}
 
 
@@ -180,6 +187,25 @@ def _not_wanted(document: Document, config: CurateConfig, blocked: Collection[st
 
 
 def _tables(batches: Iterable[list[Document]], config: CurateConfig, tally: Tally) -> Iterator[pa.Table]:
+    """What passes, with its keys, some KEYED characters at a time."""
+    passed: list[Document] = []
+    probabilities: list[np.ndarray] = []
+    size = 0
+    for batch, sure in _screened(batches, config, tally):
+        passed += batch
+        probabilities.append(sure)
+        size += sum(len(document["text"]) for document in batch)
+        if size >= KEYED:
+            yield _table(passed, np.concatenate(probabilities), config)
+            passed, probabilities, size = [], [], 0
+    if passed:
+        yield _table(passed, np.concatenate(probabilities), config)
+
+
+def _screened(
+    batches: Iterable[list[Document]], config: CurateConfig, tally: Tally
+) -> Iterator[tuple[list[Document], np.ndarray]]:
+    """The documents that pass, and how sure their languages are."""
     for batch in batches:
         if config.scrub:
             for document in batch:
@@ -189,9 +215,7 @@ def _tables(batches: Iterable[list[Document]], config: CurateConfig, tally: Tall
         is_code = np.array([d["kind"] == "code" or not text for d, text in zip(batch, prose, strict=True)], dtype=bool)
         probabilities = _identify(batch, prose, is_code, config)
         kept = _kept(batch, prose, is_code, probabilities, config, tally)
-        if kept.any():
-            chosen = [document for document, keep in zip(batch, kept, strict=True) if keep]
-            yield _table(chosen, probabilities[kept], config)
+        yield [document for document, keep in zip(batch, kept, strict=True) if keep], probabilities[kept]
 
 
 def _identify(batch: list[Document], prose: list[str], is_code: np.ndarray, config: CurateConfig) -> np.ndarray:
@@ -238,16 +262,16 @@ def _language_reason(lang: str, probability: float, config: CurateConfig) -> str
 
 def _table(batch: list[Document], probabilities: np.ndarray, config: CurateConfig) -> pa.Table:
     """The documents with their keys."""
-    texts = Batch([document["text"] for document in batch], [], [])
+    texts = [document["text"] for document in batch]
+    found = signed(Texts(texts), config.near)
+    hashes = bands(found.signatures, config.near)
+    prints = np.frombuffer(b"".join(map(fingerprint, texts)), dtype="<u8").reshape(-1, 2)
     columns: dict[str, Any] = {name: [document.get(name, "") for document in batch] for name in TEXT_COLUMNS}
-    prints = np.frombuffer(b"".join(fingerprint(text) for text in texts.texts), dtype="<u8").reshape(-1, 2)
-    columns |= {"lang_probability": probabilities, "num_words": texts.num_words.astype(np.int32)}
-    columns |= {"print_low": prints[:, 0], "print_high": prints[:, 1]}
+    columns |= {"lang_probability": probabilities, "num_words": found.num_words.astype(np.int32)}
+    columns |= {"print_low": prints[:, 0], "print_high": prints[:, 1], "word_key": found.word_keys}
     columns["text_hash"] = [_hash(document["text"] + "\0" + document["source"]) for document in batch]
     columns["address"] = [_hash(url_key(document["url"])) if document.get("url") else 0 for document in batch]
-    columns["word_key"] = texts.word_keys()
-    found = bands(signatures(texts, config.near), config.near)
-    columns |= {f"band_{number}": found[:, number] for number in range(found.shape[1])}
+    columns |= {f"band_{number}": hashes[:, number] for number in range(hashes.shape[1])}
     return pa.table(columns, schema=schema(config))
 
 

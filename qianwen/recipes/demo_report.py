@@ -9,11 +9,11 @@ from rich.text import Text
 
 from qianwen.recipes import demo_findings as found
 from qianwen.recipes.demo_findings import Figure, Rows
-from qianwen.runtime.device import cpu_name
 from qianwen.runtime.files import RunFolder
 from qianwen.runtime.language import tr
 from qianwen.runtime.log import console
 from qianwen.runtime.page import Cell, Page
+from qianwen.runtime.processor import cpu_name
 
 FINDINGS: dict[str, tuple[Callable[[Path], Rows | str | None], ...]] = {
     "text": (found.sources, found.corpora, found.pairs, found.text_told),

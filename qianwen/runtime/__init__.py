@@ -5,7 +5,8 @@ Read in this order:
     errors.py  language.py     how we speak to the user
     atomic.py  files.py        how anything reaches the disk; JSON lines, locks, the run folder
     wheels.py                  data that ships inside packages
-    device.py  distributed.py  what computes, and how many
+    processor.py  device.py  distributed.py  what computes, and how many
+    compiler.py                parts in C++, compiled at first use
     log.py  page.py            numbers while they happen, and afterwards
     runs.py                    the runs on this disk
 """

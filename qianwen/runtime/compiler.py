@@ -12,10 +12,10 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from qianwen.runtime.device import cpu_features
 from qianwen.runtime.files import atomic_folder, cache_dir
 from qianwen.runtime.language import tr
 from qianwen.runtime.log import console
+from qianwen.runtime.processor import cpu_features
 
 SWITCH = "QIANWEN_KERNELS"
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-fvisibility=hidden")

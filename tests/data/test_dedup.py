@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from qianwen.data.dedup import ADDRESS, EXACT, NEAR, Duplicates, Keys, duplicates, fingerprint, without_duplicates
-from qianwen.data.minhash import MinHashConfig, bands, shingle_sets, signatures
+from qianwen.data.minhash import MinHashConfig, bands, shingle_sets, signed
 from qianwen.data.readers import Document, Rejected
 from qianwen.data.words import Texts
 
@@ -32,7 +32,7 @@ def test_the_first_stays_and_the_others_name_it() -> None:
 
 def found_in(texts: list[str], addresses: list[int] | None = None, **options: int) -> Duplicates:
     arrays = Texts(texts)
-    hashes = bands(signatures(arrays, CONFIG), CONFIG)
+    hashes = bands(signed(arrays, CONFIG).signatures, CONFIG)
     keys = Keys(
         np.array([np.frombuffer(fingerprint(text), dtype="<u8") for text in texts]).reshape(-1, 2),
         np.array([hash(text) % 2**64 for text in texts], dtype=np.uint64),

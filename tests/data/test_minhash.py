@@ -4,9 +4,12 @@ import random
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from qianwen.data import shingler
 from qianwen.data.clusters import candidates
-from qianwen.data.minhash import MinHashConfig, bands, likeness, shingle_sets, signatures
+from qianwen.data.minhash import MinHashConfig, bands, likeness, shingle_sets, signed
 from qianwen.data.words import Texts
 
 CONFIG = MinHashConfig()
@@ -47,7 +50,7 @@ def test_exact_likeness_is_exact(corpus: tuple[list[str], list[float]]) -> None:
 
 def test_signatures_agree_as_often_as_texts_are_alike(corpus: tuple[list[str], list[float]]) -> None:
     texts, exact = corpus
-    found = signatures(Texts(texts), CONFIG)
+    found = signed(Texts(texts), CONFIG).signatures
     errors = (found[:1500] == found[1500:]).mean(axis=1) - exact
     assert abs(errors.mean()) < 0.005 and np.abs(errors).mean() < 0.03  # theory: sqrt(s (1 − s) / 120) · 0.8
 
@@ -55,7 +58,7 @@ def test_signatures_agree_as_often_as_texts_are_alike(corpus: tuple[list[str], l
 def test_bands_propose_what_is_alike_and_comparison_keeps_it(corpus: tuple[list[str], list[float]]) -> None:
     texts, exact = corpus
     together = Texts(texts)
-    hashes = bands(signatures(together, CONFIG), CONFIG)
+    hashes = bands(signed(together, CONFIG).signatures, CONFIG)
     pairs = candidates(hashes[:, number] for number in range(CONFIG.num_bands))
     values, counts = shingle_sets(together, CONFIG)
     close = pairs[likeness(pairs, values, np.concatenate([[0], np.cumsum(counts)])) >= 0.8]
@@ -66,10 +69,12 @@ def test_bands_propose_what_is_alike_and_comparison_keeps_it(corpus: tuple[list[
 
 def test_a_signature_does_not_depend_on_the_batch() -> None:
     texts = ["one two three four five six", "", "短い", "x " * 9000, "a b"]
-    together = signatures(Texts(texts), CONFIG)
-    assert all((signatures(Texts([text]), CONFIG)[0] == together[number]).all() for number, text in enumerate(texts))
+    together = signed(Texts(texts), CONFIG).signatures
+    assert all(
+        (signed(Texts([text]), CONFIG).signatures[0] == together[number]).all() for number, text in enumerate(texts)
+    )
     assert (together[1] == 0xFFFFFFFF).all() and together.shape == (5, 120)
-    assert signatures(Texts([]), CONFIG).shape == (0, 120)
+    assert signed(Texts([]), CONFIG).signatures.shape == (0, 120)
 
 
 def test_chinese_and_thai_are_compared_by_their_characters() -> None:
@@ -85,3 +90,19 @@ def test_bands_differ_where_rows_do() -> None:
     signature[1, 7] = 1
     found = bands(signature, CONFIG)
     assert (found[0] != found[1]).tolist() == [number == 1 for number in range(20)]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.text(alphabet=st.sampled_from("aB é中文กข ௧１x́\n\u3000\U00032000\U000e0041#"), max_size=40), max_size=6)
+)
+def test_the_kernel_says_what_the_arrays_say(texts: list[str]) -> None:
+    if not shingler.available():
+        pytest.skip("nothing can be compiled here")
+    given_texts = Texts(texts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shingler, "available", lambda: False)
+        plain, plain_sets = signed(given_texts, CONFIG), shingle_sets(given_texts, CONFIG)
+    found, found_sets = signed(given_texts, CONFIG), shingle_sets(given_texts, CONFIG)
+    for one, other in zip((*found, *found_sets), (*plain, *plain_sets), strict=True):
+        assert np.array_equal(one, other) and one.dtype == other.dtype

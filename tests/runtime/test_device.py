@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from qianwen.runtime import device
+from qianwen.runtime import device, processor
 
 
 def test_the_best_device_computes():
@@ -41,8 +41,8 @@ def test_bfloat16_on_cuda_from_8_0(monkeypatch, capability, dtype):
 def test_the_features_of_this_machine_agree_with_torch():
     seen = torch.backends.cpu.get_cpu_capability()  # such as AVX512 or AVX2
     if seen.startswith("AVX"):
-        assert any(name.startswith(seen.lower().replace("_", "")[:6]) for name in device.cpu_features())
-    assert device.cpu_name()
+        assert any(name.startswith(seen.lower().replace("_", "")[:6]) for name in processor.cpu_features())
+    assert processor.cpu_name()
 
 
 def test_a_seed_repeats_every_generator():

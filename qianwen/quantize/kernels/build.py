@@ -10,8 +10,8 @@ import os
 from pathlib import Path
 
 from qianwen.runtime.compiler import SWITCH, native_library
-from qianwen.runtime.device import cpu_features
 from qianwen.runtime.language import tr
+from qianwen.runtime.processor import cpu_features
 
 REQUIRED_FEATURES = ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni")
 AMX_FEATURES = ("amx_tile", "amx_int8", "amx_bf16", "avx512_bf16")
