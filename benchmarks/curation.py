@@ -10,14 +10,13 @@ HTML: the memory must not grow with the input. `--pages` keeps what was generate
 from __future__ import annotations
 
 import cProfile
-import os
 import shutil
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from measured import measured, peer_python, seconds_of
+from measured import environment, measured, peer_python, seconds_of
 from pairs import Report, alternate, arguments
 from planted import write_pages
 
@@ -77,7 +76,7 @@ def main() -> None:
         def run(name: str, command: list[str], given: Path = given, size: float = megabytes) -> float:
             output = work / name
             shutil.rmtree(output, ignore_errors=True)
-            found = measured([*command, str(given), str(output), "split"], env=_environment())
+            found = measured([*command, str(given), str(output), "split"], env=environment())
             most[name] = max(most.get(name, 0), found.megabytes)
             return size / found.seconds
 
@@ -112,10 +111,6 @@ def _left(work: Path) -> tuple[int, int]:
 
     ours_ = sum(parquet.read_metadata(file).num_rows for file in (work / "ours" / "documents").glob("*.parquet"))
     return ours_, sum(len(file.read_text().splitlines()) for file in (work / "datatrove/documents").glob("*.jsonl"))
-
-
-def _environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(HERE.parents[1]), "OMP_NUM_THREADS": "1"}
 
 
 if __name__ == "__main__":

@@ -16,14 +16,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from measured import measured, peer_python, seconds_of
+from measured import environment, measured, peer_python, seconds_of
 from pairs import Report, alternate, arguments
 from planted import Edit, documents, write_documents
 
@@ -92,7 +91,7 @@ def main() -> None:
         def run(name: str, command: list[str]) -> float:
             output = work / name
             shutil.rmtree(output, ignore_errors=True)
-            found = measured([*command[:-1], str(work / "in"), str(output), command[-1]], env=_environment())
+            found = measured([*command[:-1], str(work / "in"), str(output), command[-1]], env=environment())
             most[name] = max(most.get(name, 0), found.megabytes)
             return count / found.seconds
 
@@ -110,10 +109,6 @@ def main() -> None:
             report.note("on Ray", f"{speed:,.0f} documents/s, {'the same shards' if same else 'OTHER SHARDS'}")
         report.note("memory, MB", {name: round(value) for name, value in most.items()})
     report.finish({"vs_datatrove": pairs.ratio}, options.json)
-
-
-def _environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(HERE.parents[1]), "OMP_NUM_THREADS": "1"}
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -57,6 +58,11 @@ def peer_python(name: str) -> str:
     script = Path(__file__).parent / "peers.sh"
     done = subprocess.run(["bash", str(script), name], check=True, capture_output=True, text=True)
     return done.stdout.strip().splitlines()[-1]
+
+
+def environment() -> dict[str, str]:
+    """Of a command that may be run by a peer's Python: it finds our package, and one thread is one thread."""
+    return os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1]), "OMP_NUM_THREADS": "1"}
 
 
 def seconds_of(began: float) -> str:

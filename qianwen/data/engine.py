@@ -77,6 +77,7 @@ def each(work: Callable[[Any], Any], tasks: Sequence[Any], workers: int | None =
 
 
 def _on_cores(work: Callable[[Any], Any], tasks: list[str], workers: int) -> Iterator[str]:
+    _dismiss(lambda worker: worker.place != _place())
     team = [_idle.pop() if _idle else _Worker() for _ in range(workers)]
     free: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
     for worker in team:
@@ -110,7 +111,7 @@ class _Worker:
     def __init__(self) -> None:
         command = [sys.executable, "-c", f"from {__name__} import _serve; _serve()"]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        pipe = subprocess.PIPE
+        self.place, pipe = _place(), subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, start_new_session=True)
 
     def ask(self, work: Callable[[Any], Any], task: str) -> str:
@@ -130,10 +131,19 @@ class _Worker:
 _idle: list[_Worker] = []
 
 
-@atexit.register
-def _dismiss() -> None:
-    for worker in _idle:
+def _place() -> tuple[str, dict[str, str]]:
+    """What a process has from the one that began it: folder and environment."""
+    return os.getcwd(), dict(os.environ)
+
+
+def _dismiss(whom: Callable[[_Worker], bool] = lambda _: True) -> None:
+    """Let idle workers go; they end when there is nothing more to read."""
+    for worker in list(filter(whom, _idle)):
+        _idle.remove(worker)
         worker.process.communicate()
+
+
+atexit.register(_dismiss)
 
 
 def _serve() -> None:

@@ -65,7 +65,7 @@ def fit_members(texts: Sequence[str], label: np.ndarray, perplexity: Perplexity 
     return Members(
         rules=fit_dense(dense, label[judged] == LOW),
         quality=fit(some(judged), label[judged] == LOW),
-        safety=fit(texts, label == UNFIT, window=WINDOW),
+        safety=fit(texts, label == UNFIT, window=WINDOW, decay=1e-5),  # rare words are what tells
         ngrams=fit_ngrams(some(label == GOOD)),
         perplexity=perplexity,
     )

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import psutil
 import pyarrow as pa
 import pytest
 
@@ -27,6 +28,31 @@ def test_results_come_from_other_processes_and_all_of_them() -> None:
     found = list(engine.each(cut, tasks, workers=2))
     assert sorted(found) == sorted(cut(task) for task in tasks)
     gc.collect()
+
+
+def test_workers_stay_for_the_next_tasks_unless_nobody_waited_for_the_last() -> None:
+    assert set(engine.each(os.path.isdir, [".", "no such"], workers=2)) == {True, False}
+    kept = {worker.process.pid for worker in engine._idle}
+    assert sorted(engine.each(os.path.basename, ["a/b", "a/c"], workers=2)) == ["b", "c"]
+    assert {worker.process.pid for worker in engine._idle} == kept and len(kept) == 2
+    answers = engine.each(os.path.basename, ["a/b"] * 9, workers=2)
+    next(answers)
+    answers.close()
+    assert not engine._idle and not any(map(psutil.pid_exists, kept))
+
+
+def test_workers_know_the_folder_and_the_environment_of_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(engine.each(os.path.abspath, [".", "./"], workers=2)) == {os.getcwd()}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("QIANWEN_TOLD", "now")
+    assert set(engine.each(os.path.abspath, [".", "./"], workers=2)) == {str(tmp_path)}
+    assert set(engine.each(os.getenv, ["QIANWEN_TOLD"] * 2, workers=2)) == {"now"}
+
+
+def test_a_worker_that_dies_is_told() -> None:
+    with pytest.raises(DataError, match="a worker died"):
+        list(engine.each(os._exit, [1, 2], workers=2))
+    assert list(engine.each(os.path.basename, ["a/b", "a/b"], workers=2)) == ["b", "b"], "and others take its place"
 
 
 def test_one_worker_needs_no_process() -> None:
