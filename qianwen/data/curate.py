@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
-from qianwen.data import engine
+from qianwen.data import engine, shingler
 from qianwen.data.card import curation_card
 from qianwen.data.decontaminate import Benchmarks, benchmark_texts
 from qianwen.data.dedup import Keys, duplicates
@@ -59,6 +59,7 @@ def curate(
     work = output / "work"
     with lock(work):
         parts = plan(list(inputs))
+        shingler.available()  # compiled once here, not by every worker
         screened = _screened(parts, work, config, sorted(blocked), workers)
         hashes = [folder_hash(folder) for folder in screened]
         marks = work / "duplicates"
