@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 pytest.importorskip("fasttext", reason="fastText comes with the extra `data`")
@@ -243,31 +244,39 @@ def test_a_shard_that_changed_is_never_read(nurse, straight, tmp_path):
 @pytest.mark.nightly
 @pytest.mark.timeout(900)
 def test_killed_commands_leave_no_worker_behind(nurse, tmp_path):
-    """The command itself, over two processes of Daft's."""
-    command = [sys.executable, "-m", "qianwen", "data", "curate", str(nurse.inputs / "in"), "--workers", "2"]
+    """The command itself, over two worker processes: its input has parts enough for both."""
+    words, moments, num_workers = [f"word{number:x}" for number in range(5000)], random.Random(0), 0
+    with (tmp_path / "large.jsonl").open("w") as file:
+        for number in range(12_000):
+            file.write(json.dumps({"text": " ".join(moments.choices(words, k=200)), "source": str(number)}) + "\n")
+    inputs = [str(nurse.inputs / "in"), str(tmp_path / "large.jsonl")]
+    command = [sys.executable, "-m", "qianwen", "data", "curate", *inputs, "--workers", "2"]
     command += ["--benchmarks", str(nurse.inputs / "test.jsonl"), "--output"]
     began = time.perf_counter()
     subprocess.run([*command, str(tmp_path / "straight")], check=True, capture_output=True)
     seconds = time.perf_counter() - began
     expected = outcome(tmp_path / "straight")
-    moments = random.Random(0)
     for number in range(8):
         output = tmp_path / str(number)
         with subprocess.Popen([*command, str(output)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
             time.sleep(moments.uniform(0.3, seconds))
+            workers = psutil.Process(child.pid).children(recursive=True)
+            num_workers = max(num_workers, len(workers))
             child.kill()
-        time.sleep(0.5)
-        survivors = [pid for pid in Path("/proc").glob("[0-9]*") if str(output) in _command_line(pid)]
-        assert not survivors
+        deadline = time.monotonic() + 5
+        while any(map(_is_alive, workers)):
+            assert time.monotonic() < deadline, "a worker outlives its run"
+            time.sleep(0.02)
         subprocess.run([*command, str(output)], check=True, capture_output=True)
         assert outcome(output) == expected and not leftovers(output)
+    assert num_workers >= 2, "some were killed while workers worked"
 
 
-def _command_line(process: Path) -> str:
+def _is_alive(process: psutil.Process) -> bool:
     try:
-        return (process / "cmdline").read_text(errors="replace")
-    except OSError:
-        return ""
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 if __name__ == "__main__":
