@@ -21,9 +21,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,13 +70,14 @@ def each(work: Callable[[Any], Any], tasks: Sequence[Any], workers: int | None =
         return
     else:
         answers = _on_cores(work, given, min(workers, len(tasks)))
-    for answer in map(json.loads, answers):
-        if "error" in answer:
-            raise DataError(answer["error"])
-        yield answer["result"]
+    with closing(answers):  # at an error too: the rest of the tasks must not run on
+        for answer in map(json.loads, answers):
+            if "error" in answer:
+                raise DataError(answer["error"])
+            yield answer["result"]
 
 
-def _on_cores(work: Callable[[Any], Any], tasks: list[str], workers: int) -> Iterator[str]:
+def _on_cores(work: Callable[[Any], Any], tasks: list[str], workers: int) -> Generator[str, None, None]:
     _dismiss(lambda worker: worker.place != _place())
     team = [_idle.pop() if _idle else _Worker() for _ in range(workers)]
     free: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
@@ -120,12 +121,13 @@ class _Worker:
         try:
             self.process.stdin.write(json.dumps([work.__module__, work.__qualname__, task]).encode() + b"\n")
             self.process.stdin.flush()
-            if answer := self.process.stdout.readline():
-                return answer.decode()
-        except OSError:
-            pass
-        message = tr("a worker died, perhaps for want of memory: run it again, it goes on; or use fewer --workers")
-        raise DataError(message)
+            answer = self.process.stdout.readline()
+        except OSError:  # of a pipe that nobody reads any more
+            answer = b""
+        if not answer:
+            message = tr("a worker died, perhaps for want of memory: run it again, it goes on; or use fewer --workers")
+            raise DataError(message)
+        return answer.decode()
 
 
 _idle: list[_Worker] = []
@@ -157,7 +159,7 @@ def _serve() -> None:
         answers.flush()
 
 
-def _on_ray(work: Callable[[Any], Any], tasks: list[str], workers: int) -> Iterator[str]:
+def _on_ray(work: Callable[[Any], Any], tasks: list[str], workers: int) -> Generator[str, None, None]:
     import daft
 
     @daft.cls(use_process=True, max_concurrency=workers)

@@ -63,9 +63,10 @@ def _own_process(_: int) -> int:
     return os.getpid()
 
 
-def test_what_fails_in_a_worker_is_said_here() -> None:
-    with pytest.raises(DataError, match="no such file or folder"):
-        list(engine.each(engine.listing, ["no such", "neither"], workers=2))
+def test_what_fails_in_a_worker_is_said_here_and_the_rest_is_not_waited_for() -> None:
+    with pytest.raises(DataError, match="no such file or folder") as caught:
+        list(engine.each(engine.listing, ["no such", "neither"] * 20, workers=2))
+    assert caught.tb and not engine._idle, "though the error still knows its frames"
     gc.collect()
 
 

@@ -53,6 +53,25 @@ def test_unseen_texts_are_told_apart_by_member_and_vote(ensemble: scorers.Ensemb
         assert measured[lang]["vote auc"] > 0.95
 
 
+def test_folds_split_by_source_and_leave_every_label_to_the_others() -> None:
+    """Calibrated on halves, one half once had all Chinese chatter, and the other turned the filter around."""
+    sizes = {("zh", "good"): (300, 200, 100), ("zh", "low"): (900, 600, 50, 40), ("zh", "unfit"): (500, 400)}
+    texts = [
+        {"text": f"{name} {number} {one}", "label": name, "lang": lang, "source": f"{name} {number}"}
+        for (lang, name), counts in sizes.items()
+        for number, count in enumerate(counts)
+        for one in range(count)
+    ]
+    label = np.array([row["label"] for row in texts])
+    fold = scorers._folds(texts, label)
+    for source in {row["source"] for row in texts}:
+        assert len(set(fold[[row["source"] == source for row in texts]])) == 1
+    for number in range(scorers.FOLDS):
+        assert set(label[fold != number]) == {"good", "low", "unfit"}
+    low = [set(fold[[row["source"] == f"low {number}" for row in texts]]) for number in range(4)]
+    assert len(set.union(*low)) == 4, "each kind of low text is judged by those who know the others"
+
+
 def test_a_number_depends_on_its_text_alone(ensemble: scorers.Ensemble) -> None:
     texts = [row["text"] for row in UNSEEN[:12]]
     each, vote = ensemble.logits(texts)
