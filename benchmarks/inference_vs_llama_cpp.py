@@ -16,15 +16,13 @@ on the same ones stands beside it. Grids: `stored` keeps the file's blocks, a nu
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import subprocess
 import sysconfig
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
+from llama_peer import LlamaCpp
 from pairs import Report, alternate, arguments
 
 from qianwen.chat.chatml import render
@@ -40,36 +38,9 @@ from qianwen.quantize.load import load_model
 from qianwen.runtime.log import console
 from qianwen.tokenizer.tokenizer import Tokenizer
 
-HERE = Path(__file__).parent
 PROMPT, NEW, LONG, WINDOW = 128, 128, 512, 512
 SCORED, SCORED_BY_PEER = 8192, 1024  # tokens of a text
 GUESSES = 6  # tokens guessed a step
-
-
-class LlamaCpp:
-    """A process of `llama_cpp.mjs`; `ask` one operation at a time."""
-
-    def __init__(self, model: str, home: str = "") -> None:
-        home = home or subprocess.run(
-            [HERE / "peers.sh", "node-llama-cpp"], check=True, capture_output=True, text=True
-        ).stdout.strip().splitlines()[-1]  # fmt: skip
-        command = ["node", str(HERE / "llama_cpp.mjs"), home, model, "1"]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.about = self._read()
-
-    def ask(self, op: str, **fields: Any) -> dict[str, Any]:
-        assert self.process.stdin
-        print(json.dumps({"op": op, **fields}), file=self.process.stdin, flush=True)
-        return self._read()
-
-    def speed(self, op: str, **fields: Any) -> float:
-        """Tokens/s of an operation."""
-        answer = self.ask(op, **fields)
-        return answer["tokens"] / answer["seconds"]
-
-    def _read(self) -> dict[str, Any]:
-        assert self.process.stdout
-        return json.loads(self.process.stdout.readline())
 
 
 def decode_speed(llm: LLM, prompt: list[int], new: int, kept: list[int] | None = None) -> float:

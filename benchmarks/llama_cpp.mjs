@@ -1,6 +1,6 @@
 // llama.cpp through node-llama-cpp, asked line by line on standard input, so that it and we can take turns:
 //   {"op":"decode","prompt":[ids],"new":64}  {"op":"prefill","prompt":[ids]}  {"op":"batch","prompts":[[ids],…],"new":64}
-//   {"op":"score","windows":[[ids],…]}
+//   {"op":"score","windows":[[ids],…]}  {"op":"answer","prompt":[ids],"new":64}
 // Each answer is one JSON line with seconds and tokens. The first line says which build of llama.cpp answered.
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
@@ -53,6 +53,15 @@ const operations = {
       }
     }
     return { loss: loss / count, tokens: count };
+  },
+  async answer({ prompt, new: count }) { // greedy, up to the end of the turn
+    await pool[0].clearHistory();
+    const ids = [];
+    for await (const token of pool[0].evaluate(prompt, { temperature: 0 })) {
+      ids.push(token);
+      if (ids.length === count) break;
+    }
+    return { ids };
   },
   async batch({ prompts, new: count }) {
     const began = performance.now();

@@ -40,6 +40,7 @@ from qianwen.model.transformer import Qwen
 from qianwen.quantize.gptq import GptqConfig
 from qianwen.quantize.load import LoadedModel, load_model, open_model
 from qianwen.quantize.reduce import reduce_model
+from qianwen.tokenizer.tokenizer import Tokenizer
 
 WINDOW, HEAD_ROWS = 1024, 256
 Forward = Callable[[Qwen, Tensor], Tensor]  # ids [1, T] → hidden [T, H]
@@ -99,7 +100,9 @@ def load(variant: str, options: Any, keep: Path) -> tuple[LoadedModel, Forward, 
     floats = functools.partial(load_model, options.model)
     engine = EngineConfig(max_model_len=2048, max_num_seqs=1)
     if variant in ("rtn", "gptq"):  # read in floats, so that nothing but the weights is rounded
-        return load_model(quantised(variant, options, keep), dtype=torch.bfloat16), plain, engine
+        calibration = options.calibration if variant == "gptq" else ""
+        folder = quantised(options.model, keep / variant, GptqConfig(), calibration)
+        return load_model(folder, dtype=torch.bfloat16), plain, engine
     if variant == "fp32":
         return floats(dtype=torch.float32), plain, engine
     if variant in ("int8", "int4", "nf4"):
@@ -110,25 +113,23 @@ def load(variant: str, options: Any, keep: Path) -> tuple[LoadedModel, Forward, 
     return floats(dtype=torch.bfloat16), forward, EngineConfig(max_model_len=2048, max_num_seqs=1, kv_cache_dtype=cache)
 
 
-def quantised(variant: str, options: Any, keep: Path) -> Path:
-    """The folder in GPTQ's layout, made once."""
+def quantised(model: str, folder: Path, config: GptqConfig, calibration: str = "") -> Path:
+    """MODEL in GPTQ's layout, made once: by GPTQ on dialogues, or rounded to nearest where there are none."""
     from qianwen.cli.quantize import calibration_texts
 
-    folder = keep / variant
     if not folder.exists():
-        opened = open_model(options.model)
-        data = Path(options.calibration) if options.calibration else None
-        texts = calibration_texts(data, opened.tokenizer, samples=128, seq_len=512) if variant == "gptq" else []
+        opened = open_model(model)
+        texts = calibration_texts(Path(calibration), opened.tokenizer, samples=128, seq_len=512) if calibration else []
         began = time.perf_counter()
-        reduce_model(opened, folder, GptqConfig(), texts, seq_len=512)
-        console.print(f"{variant}: quantised in {time.perf_counter() - began:.0f} s")
+        reduce_model(opened, folder, config, texts, seq_len=512)
+        console.print(f"{folder.name}: quantised in {time.perf_counter() - began:.0f} s")
     return folder
 
 
-def texts_of(options: Any) -> dict[str, list[int]]:
-    tokenizer = open_model(options.model).tokenizer
-    pairs = (part.partition("=") for part in options.texts.split(","))
-    return {name: tokenizer.encode(Path(path).read_text("utf-8"))[: options.tokens + 1] for name, _, path in pairs}
+def texts_of(named: str, tokens: int, tokenizer: Tokenizer) -> dict[str, list[int]]:
+    """`NAME=FILE,…` → so many tokens of each file, and one to begin with."""
+    pairs = (part.partition("=") for part in named.split(","))
+    return {name: tokenizer.encode(Path(path).read_text("utf-8"))[: tokens + 1] for name, _, path in pairs}
 
 
 def measure(variant: str, options: Any, texts: dict[str, list[int]], keep: Path) -> dict[str, Any]:
@@ -161,12 +162,14 @@ def main() -> None:
     options = arguments(__doc__, model="", texts="", variants=every, calibration="", keep="", markdown="", tokens=8192)
     if not options.model or not options.texts:
         raise SystemExit("--model names a folder or a GGUF file, --texts at least one NAME=FILE")
+    if "gptq" in options.variants.split(",") and not options.calibration:
+        raise SystemExit("gptq needs --calibration: dialogues that are none of the texts")
     options.tokens = 2048 if options.quick else options.tokens
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         keep = Path(options.keep or temporary)
         keep.mkdir(parents=True, exist_ok=True)
-        texts = texts_of(options)
+        texts = texts_of(options.texts, options.tokens, open_model(options.model).tokenizer)
         for variant in options.variants.split(","):
             rows.append(measure(variant, options, texts, keep))
             console.print(rows[-1], highlight=False)

@@ -1,23 +1,31 @@
 """Does an adapter teach a model to choose tools? Chinese questions, ReAct calls, held-out selection before and after.
 
     python benchmarks/tool_calls.py --model DIR_OR_GGUF --data DIALOGUES [--methods lora,qlora] [--steps 60]
+        [--llama-cpp 20]
 
 `--data` are dialogues with `tools` and calls, in any form that `qianwen sft` reads. Each call becomes a question with
 five tools on offer, its own and four of other dialogues, laid out in Qwen v1's ReAct form. A fifth of the dialogues, by
 a hash of their text, is held out; none of their questions is learned. The answer counts if its first action is the tool
 that was called. Both methods see the same sequences from the same seed. Runs go where QIANWEN_RUNS says.
+
+Training is a process of its own, so that its peak of resident memory is its own. At last each adapter is merged and
+exported to GGUF, and llama.cpp (`node-llama-cpp`) is asked so many held-out questions beside us, greedy, 48 tokens.
 """
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import random
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from llama_peer import LlamaCpp
 from pairs import Report, arguments
 
 from qianwen.align.records import Dialogue
@@ -28,13 +36,17 @@ from qianwen.chat.react import STOP, ReActReader, react_prompt, react_turns
 from qianwen.engine.llm import LLM
 from qianwen.engine.params import SamplingParams
 from qianwen.model.lora import LoraConfig
+from qianwen.quantize.export import export_model
 from qianwen.quantize.load import LoadedModel, load_model
 from qianwen.runtime.device import peak_memory_bytes
 from qianwen.runtime.files import write_jsonl
+from qianwen.tokenizer.tokenizer import Tokenizer
 from qianwen.train.loop import LoopConfig
 
 OFFERED, HELD_OUT = 5, 5  # tools of a question; one in so many dialogues is held out
 LEN = 1024  # tokens of a training sequence
+ANSWER = 96  # tokens in which a tool is named
+COMPARED = 48  # tokens of an answer beside llama.cpp's
 
 
 @dataclass(frozen=True)
@@ -75,41 +87,87 @@ def _offered(own: Sequence[FunctionSpec], tools: dict[str, FunctionSpec], chance
     return offered
 
 
+def prompts(asked: Sequence[Question], tokenizer: Tokenizer) -> list[list[int]]:
+    return [render([Message("user", each.prompt)], tokenizer, add_generation_prompt=True).ids for each in asked]
+
+
+def chosen(answer: str) -> str:
+    """The first action of an answer; empty where it has none."""
+    reader = ReActReader()
+    pieces = [*reader.feed(answer), *reader.finish()]
+    return "".join(piece.text for piece in pieces if piece.field == "action").strip()
+
+
 def selected(loaded: LoadedModel, asked: Sequence[Question]) -> float:
     """The share of questions whose first action is the right tool."""
-    prompts = [
-        render([Message("user", question.prompt)], loaded.tokenizer, add_generation_prompt=True).ids
-        for question in asked
-    ]
-    params = SamplingParams(temperature=0, max_tokens=96, stop=STOP)
-    right = 0
-    for question, answer in zip(asked, LLM(loaded.model, loaded.tokenizer).generate(prompts, params), strict=True):
-        reader = ReActReader()
-        pieces = [*reader.feed(answer.outputs[0].text), *reader.finish()]
-        right += "".join(piece.text for piece in pieces if piece.field == "action").strip() == question.tool
-    return right / len(asked)
+    llm = LLM(loaded.model, loaded.tokenizer)
+    params = SamplingParams(temperature=0, max_tokens=ANSWER, stop=STOP)
+    answers = llm.generate(prompts(asked, loaded.tokenizer), params)
+    right = [chosen(one.outputs[0].text) == each.tool for each, one in zip(asked, answers, strict=True)]
+    return sum(right) / len(right)
 
 
-def tuned(method: Any, options: Any, data: Path) -> Path:
-    """An adapter learned from the questions."""
-    loop = LoopConfig(steps=options.steps, sequences_per_step=2, micro_batch_size=1, lr=3e-4, warmup_steps=5)
+def write_questions(learned: Sequence[Question], path: Path) -> Path:
+    """As dialogues to learn from."""
+    rows = [[Message("user", each.prompt), Message("assistant", each.answer)] for each in learned]
+    write_jsonl(path, [{"messages": [to_openai(message) for message in row]} for row in rows])
+    return path
+
+
+def tuned(name: str, model: str, method: Any, data: Path, steps: int) -> tuple[Path, float]:
+    """An adapter learned from the questions over `model`, and the GB its process took at most."""
+    loop = LoopConfig(steps=steps, sequences_per_step=2, micro_batch_size=1, lr=3e-4, warmup_steps=5)
     config = SFTConfig(
-        name=f"tool-calls-{method}",
-        model=options.model,
+        name=name,
+        model=model,
         data=str(data),
         method=method,
         lora=LoraConfig(rank=16, alpha=32.0, dropout=0.05),
         seq_len=LEN,
         loop=loop,
         checkpoint_activations=True,
+        log_steps=5,
         save_steps=20,
     )
-    base = load_model(options.model, bits="nf4" if method == "qlora" else None)
-    return sft(config, base.model, base.tokenizer)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_train, config).result()
+
+
+def _train(config: SFTConfig) -> tuple[Path, float]:
+    base = load_model(config.model, bits="nf4" if config.method == "qlora" else None)
+    return sft(config, base.model, base.tokenizer), peak_memory_bytes() / 1e9
+
+
+def beside_llama_cpp(adapter: Path, asked: Sequence[Question], folder: Path) -> dict[str, Any]:
+    """Merge and export an adapter, and answer from the file, we and llama.cpp."""
+    exported = export_model(str(adapter), folder, "gguf")
+    file = next(folder.glob("*.gguf"))
+    gc.collect()
+    loaded = load_model(file, bits="stored")
+    ids = prompts(asked, loaded.tokenizer)
+    params = SamplingParams(temperature=0, max_tokens=COMPARED)
+    ours = [answer.outputs[0].token_ids for answer in LLM(loaded.model, loaded.tokenizer).generate(ids, params)]
+    ends = set(loaded.generation["eos_token_id"])
+    ours = [[token for token in answer if token not in ends] for answer in ours]
+    loaded.model.to("meta")  # its weights go before those of the peer come
+    peer = LlamaCpp(str(file))
+    theirs = [peer.ask("answer", prompt=prompt, new=COMPARED)["ids"] for prompt in ids]
+    peer.end()
+    texts = [[loaded.tokenizer.decode(answer) for answer in answers] for answers in (ours, theirs)]
+    pairs = list(zip(*texts, strict=True))
+    return {
+        "export": str(exported.parity),
+        "answers": len(pairs),
+        "same text": sum(a == b for a, b in pairs),
+        "same tool": sum(chosen(a) == chosen(b) for a, b in pairs),
+        "right tool": [
+            sum(chosen(text) == each.tool for text, each in zip(side, asked, strict=True)) for side in texts
+        ],
+    }
 
 
 def main() -> None:
-    options = arguments(__doc__, model="", data="", methods="lora,qlora", steps=60, asked=100)
+    options = arguments(__doc__, model="", data="", methods="lora,qlora", steps=60, asked=100, llama_cpp=20)
     if not options.model or not options.data:
         raise SystemExit("--model names a folder or a GGUF file, --data dialogues with calls")
     from qianwen.align.dialogues import read_dialogues
@@ -117,18 +175,22 @@ def main() -> None:
     options.steps = 4 if options.quick else options.steps
     learned, held_out = questions(list(read_dialogues(options.data)))
     held_out = held_out[: 8 if options.quick else options.asked]
-    report = Report("held-out tool selection", "share")
+    report = Report(f"held-out tool selection, {Path(options.model).stem}", "share")
     report.note("questions", f"{len(learned)} learned, {len(held_out)} held out")
     shares = {"base": selected(load_model(options.model, bits="stored"), held_out)}
-    with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder) / "calls.jsonl"
-        rows = [[Message("user", each.prompt), Message("assistant", each.answer)] for each in learned]
-        write_jsonl(data, [{"messages": [to_openai(message) for message in row]} for row in rows])
+    report.note("base", shares["base"])
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        data = write_questions(learned, folder / "calls.jsonl")
         for method in options.methods.split(","):
-            shares[method] = selected(load_model(tuned(method, options, data), bits="stored"), held_out)
-            report.note(f"{method}, peak GB so far", peak_memory_bytes() / 1e9)
-    for name, share in shares.items():
-        report.note(name, share)
+            name = f"tool-calls-{Path(options.model).stem}-{method}"
+            adapter, peak = tuned(name, options.model, method, data, options.steps)
+            shares[method] = selected(load_model(adapter, bits="stored"), held_out)
+            report.note(method, shares[method])
+            report.note(f"{method}, peak GB", peak)
+            if options.llama_cpp:
+                beside = beside_llama_cpp(adapter, held_out[: options.llama_cpp], folder / method)
+                report.note(f"{method}, beside llama.cpp", beside)
     report.finish({f"{name}_selection": share for name, share in shares.items()}, options.json)
 
 

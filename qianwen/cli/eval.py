@@ -11,14 +11,14 @@ from qianwen.runtime.log import console
 
 @dataclass(frozen=True)
 class EvalOptions:
-    """Measure a model. Tasks: text (bits per byte), questions (form and arithmetic)."""
+    """Measure a model. Tasks: text (bits per byte), questions (form and arithmetic), mmlu, gsm8k."""
 
     model: tyro.conf.Positional[str]
     """Folder, GGUF file, run or hub id."""
     tasks: tyro.conf.Positional[tuple[str, ...]]
-    """text, questions."""
+    """text, questions, mmlu, gsm8k."""
     data: str = ""
-    """What the task reads; by default what the demo held out."""
+    """What the task reads; for text and questions by default what the demo held out."""
     limit: int = 0
     """Only the first so many examples."""
     out: str = ""
@@ -40,10 +40,11 @@ def evaluate(argv: list[str]) -> int:
             raise ConfigError(tr("no task is called {name}: there are {names}", name=name, names=", ".join(TASKS)))
     made = runs_dir() / "demo" / "text"
     held_out = {"text": str(made / "held_out"), "questions": str(made / "dialogues" / "held_out.jsonl")}
+    if not options.data and (unfed := [name for name in options.tasks if name not in held_out]):
+        raise ConfigError(tr("{name} needs --data: the file or folder with its questions", name=unfed[0]))
+    tasks = [TASKS[name](options.data or held_out[name]) for name in options.tasks]
     llm = LLM.load(options.model)
-    results = [
-        run_task(TASKS[name](options.data or held_out[name]), llm, limit=options.limit) for name in options.tasks
-    ]
+    results = [run_task(task, llm, limit=options.limit) for task in tasks]
     console.print(console_table(results))
     if options.out:
         save_results(options.out, results, options.model)

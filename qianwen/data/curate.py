@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
-from qianwen.data import engine, shingler
+from qianwen.data import columns, engine, shingler
 from qianwen.data.card import curation_card
 from qianwen.data.decontaminate import Benchmarks, benchmark_texts
 from qianwen.data.dedup import Keys, duplicates
@@ -111,11 +111,9 @@ def _find_duplicates(screened: list[Path], folder: Path, config: MinHashConfig, 
     rows = np.array([parquet.read_metadata(shard).num_rows for shard in shards], dtype=np.int64)
     first = np.concatenate([[0], np.cumsum(rows)])
     names = (*KEY_COLUMNS, "num_words")
-    columns = dict(zip(names, _columns(shards, names), strict=True))
-    prints = np.stack([columns["print_low"], columns["print_high"]], axis=1)
-    keys = Keys(
-        prints, columns["text_hash"], columns["address"], columns["word_key"], columns["num_words"].astype(np.int64)
-    )
+    known = dict(zip(names, _columns(shards, names), strict=True))
+    prints = np.stack([known["print_low"], known["print_high"]], axis=1)
+    keys = Keys(prints, known["text_hash"], known["address"], known["word_key"], known["num_words"].astype(np.int64))
 
     def sets(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return _sets_of(chosen, shards, first, folder / "sets", config, workers)
@@ -126,22 +124,17 @@ def _find_duplicates(screened: list[Path], folder: Path, config: MinHashConfig, 
     np.save(folder / "how.npy", found.how)
     shutil.rmtree(folder / "sets", ignore_errors=True)
     kept_for_others = np.unique(found.stays[found.how != 0])
-    sources = _taken(shards, first, kept_for_others, "source")
-    parquet.write_table(pa.table({"document": kept_for_others, "source": sources}), folder / "sources.parquet")
+    sources = columns.of_texts(_taken(shards, first, kept_for_others, "source"))
+    table = pa.Table.from_arrays([columns.of_numbers(kept_for_others), sources], ["document", "source"])
+    parquet.write_table(table, folder / "sources.parquet")
     counts = {"candidates": found.num_candidates, "pairs": found.num_pairs}
     (folder / "counts.json").write_text(json.dumps(counts))
 
 
 def _columns(shards: list[Path], names: Sequence[str]) -> list[np.ndarray]:
     """Some columns of all parts."""
-    parts = [_columns_of(shard, list(names)) for shard in shards]
-    return [np.concatenate([part[number] for part in parts]) for number in range(len(names))]
-
-
-def _columns_of(shard: Path, names: list[str]) -> list[np.ndarray]:
-    with parquet.ParquetFile(shard) as file:  # `read_table` looks for a data set of many files first
-        table = file.read(columns=names, use_threads=False)
-    return [table[name].to_numpy() for name in names]
+    tables = [columns.read(shard, names) for shard in shards]
+    return [np.concatenate([columns.values(table[name]) for table in tables]) for name in names]
 
 
 class _Bands:
@@ -165,7 +158,7 @@ def _taken(shards: list[Path], first: np.ndarray, chosen: np.ndarray, name: str)
     for number, shard in enumerate(shards):
         inside = chosen[np.searchsorted(chosen, first[number]) : np.searchsorted(chosen, first[number + 1])]
         if len(inside):
-            values += parquet.read_table(shard, columns=[name])[name].take(inside - first[number]).to_pylist()
+            values += columns.read(shard, [name])[name].take(columns.of_numbers(inside - first[number])).to_pylist()
     return values
 
 
@@ -220,7 +213,7 @@ def _texts_at(shard: Path, rows: np.ndarray) -> Iterable[list[str]]:
         for batch in file.iter_batches(batch_size=256, columns=["text"]):
             inside = rows[np.searchsorted(rows, begin) : np.searchsorted(rows, begin + len(batch))]
             begin += len(batch)
-            texts = batch["text"].take(pa.array(inside - (begin - len(batch)))).to_pylist()
+            texts = batch["text"].take(columns.of_numbers(inside - (begin - len(batch)))).to_pylist()
             yield from by_size(texts)
 
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import parquet
 
+from qianwen.data.columns import of_numbers, of_texts, read, values
 from qianwen.data.decontaminate import Benchmarks, contaminated
 from qianwen.data.dedup import ADDRESS, EXACT, NEAR
 from qianwen.data.pipeline import stage
@@ -80,15 +81,15 @@ class _LastPass:
         for row in np.flatnonzero(how != 0).tolist():
             self._drop(table, row, "duplicates", HOW[int(how[row])], self.source_of[int(stays[row])])
         alive = np.flatnonzero(how == 0)
-        left, columns = self._scored(table.take(pa.array(alive)))
+        left, columns = self._scored(table.take(of_numbers(alive)))
         hit = _hits(left, self.benchmarks)
         for row in np.flatnonzero(hit >= 0).tolist():
             self.hits[int(hit[row])] += 1
             self._drop(left, row, "benchmarks", "contaminated", self.names[hit[row]])
-        left = left.append_column("passed", pa.array([self.passed] * len(left), pa.string()))
+        left = left.append_column("passed", of_texts([self.passed] * len(left)))
         for name, numbers in columns.items():
             left = left.append_column(f"score_{name}", pa.array(numbers, pa.float32(), from_pandas=True))
-        return left.filter(pa.array(hit < 0))
+        return left.take(of_numbers(np.flatnonzero(hit < 0)))
 
     def _scored(self, table: pa.Table) -> tuple[pa.Table, dict[str, np.ndarray]]:
         """The rows that every scorer lets pass, and their numbers."""
@@ -108,7 +109,9 @@ class _LastPass:
             seen = self.seen[scorer.name]
             seen["scores"] = [a + b for a, b in zip(seen["scores"], histogram(numbers), strict=True)]
             seen["below"] += int(below.sum())
-        return table.filter(pa.array(passes)), {name: numbers[passes] for name, numbers in found.items()}
+        return table.take(of_numbers(np.flatnonzero(passes))), {
+            name: numbers[passes] for name, numbers in found.items()
+        }
 
     def _drop(self, table: pa.Table, row: int, stage_: str, reason: str, detail: str) -> None:
         source, lang, text = (table[name][row].as_py() for name in ("source", "lang", "text"))
@@ -123,9 +126,9 @@ class _LastPass:
 
 def _sources(marks: Path, documents: np.ndarray) -> dict[int, str]:
     """The source of some documents that were kept for others, by their number; they are sorted, as the file is."""
-    table = parquet.read_table(marks / "sources.parquet")
-    rows = np.searchsorted(table["document"].to_numpy(), documents)
-    return dict(zip(documents.tolist(), table["source"].take(pa.array(rows)).to_pylist(), strict=True))
+    table = read(marks / "sources.parquet", ["document", "source"])
+    rows = np.searchsorted(values(table["document"]), documents)
+    return dict(zip(documents.tolist(), table["source"].take(of_numbers(rows)).to_pylist(), strict=True))
 
 
 def _hits(table: pa.Table, benchmarks: Benchmarks) -> np.ndarray:

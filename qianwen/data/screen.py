@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
+from qianwen.data.columns import of_numbers, of_texts
 from qianwen.data.counts import Batch
 from qianwen.data.dedup import fingerprint
 from qianwen.data.extract import is_blocked, repair, url_key
@@ -266,13 +267,16 @@ def _table(batch: list[Document], probabilities: np.ndarray, config: CurateConfi
     found = signed(Texts(texts), config.near)
     hashes = bands(found.signatures, config.near)
     prints = np.frombuffer(b"".join(map(fingerprint, texts)), dtype="<u8").reshape(-1, 2)
-    columns: dict[str, Any] = {name: [document.get(name, "") for document in batch] for name in TEXT_COLUMNS}
-    columns |= {"lang_probability": probabilities, "num_words": found.num_words.astype(np.int32)}
-    columns |= {"print_low": prints[:, 0], "print_high": prints[:, 1], "word_key": found.word_keys}
-    columns["text_hash"] = [_hash(document["text"] + "\0" + document["source"]) for document in batch]
-    columns["address"] = [_hash(url_key(document["url"])) if document.get("url") else 0 for document in batch]
-    columns |= {f"band_{number}": hashes[:, number] for number in range(hashes.shape[1])}
-    return pa.table(columns, schema=schema(config))
+    numbers = {"lang_probability": probabilities, "num_words": found.num_words.astype(np.int32)}
+    numbers |= {"print_low": prints[:, 0], "print_high": prints[:, 1], "word_key": found.word_keys}
+    text_hashes = [_hash(document["text"] + "\0" + document["source"]) for document in batch]
+    addresses = [_hash(url_key(document["url"])) if document.get("url") else 0 for document in batch]
+    numbers |= {"text_hash": np.array(text_hashes, "<u8"), "address": np.array(addresses, "<u8")}
+    numbers |= {f"band_{number}": hashes[:, number] for number in range(hashes.shape[1])}
+    columns = {name: of_texts([document.get(name, "") for document in batch]) for name in TEXT_COLUMNS}
+    columns |= {name: of_numbers(values) for name, values in numbers.items()}
+    wanted = schema(config)
+    return pa.Table.from_arrays([columns[name] for name in wanted.names], schema=wanted)
 
 
 def _hash(text: str) -> int:

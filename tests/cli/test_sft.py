@@ -69,7 +69,8 @@ def test_an_adapter_from_the_command_line(base: Path, capsys: pytest.CaptureFixt
         (["sft", "base", "--data", "absent.jsonl"], "absent.jsonl: no such file"),
         (["sft", "nothing", "--data", "absent.jsonl"], "nothing is no model"),
         (["sft", "tinny"], "did you mean tiny"),
-        (["eval", "base", "texts"], "no task is called texts: there are text, questions"),
+        (["eval", "base", "texts"], "no task is called texts: there are text, questions, mmlu, gsm8k"),
+        (["eval", "base", "gsm8k"], "gsm8k needs --data"),
     ],
 )
 def test_slips_get_one_clear_line(

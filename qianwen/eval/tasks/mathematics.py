@@ -1,0 +1,35 @@
+"""Word problems put to a chat model as they stand, as Qwen's released `evaluate_chat_gsm8k.py` does without examples.
+
+exact_match    the number the reply ends in is the reference's
+"""
+
+from collections.abc import Iterable
+
+from qianwen.chat.answers import is_right_number, reference_number
+from qianwen.chat.messages import Message
+from qianwen.eval.task import Answer, Generate, Share
+from qianwen.runtime.errors import DataError
+from qianwen.runtime.files import read_jsonl
+from qianwen.runtime.language import tr
+
+MAX_TOKENS = 512  # what the released generation config allows
+
+
+class Gsm8k:
+    """Grade-school mathematics (Cobbe et al., 2021): JSON lines with `question` and `answer`, `#### N` at its end."""
+
+    name = "gsm8k"
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def examples(self) -> Iterable[Generate]:
+        for number, row in enumerate(read_jsonl(self.path), start=1):
+            question, answer = row.get("question"), row.get("answer")
+            if not isinstance(question, str) or not isinstance(answer, str) or not reference_number(answer):
+                message = "{path}, row {number}: it needs `question` and an `answer` with a number in it"
+                raise DataError(tr(message, path=self.path, number=number))
+            yield Generate(messages=[Message("user", question)], max_tokens=MAX_TOKENS, facts={"target": answer})
+
+    def score(self, example: Generate, answer: Answer) -> dict[str, Share]:
+        return {"exact_match": Share(float(is_right_number(answer.text, example.facts["target"])))}
