@@ -1,7 +1,7 @@
 """What fewer bits, and an adapter learned over them, do to a model as a whole: one matrix.
 
     python benchmarks/bits_and_adapters.py --model DIR_OR_GGUF --service DIALOGUES --mmlu ZIP --gsm8k FILE
-        --texts english=A.txt,chinese=B.txt,code=C.py --calibration DIALOGUES [--keep FOLDER] [--markdown FILE]
+        --texts english=A.txt,chinese=B.txt,code=C.py --calibration DIALOGUES [--keep FOLDER] [--json FILE]
 
     bf16        floats; LoRA beside them
     int8, int4  GPTQ's layout, groups of 128, calibrated on `--calibration`; Q-LoRA over the codes, as Qwen's own
@@ -24,9 +24,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from pairs import Report, arguments, console, machine
+from pairs import Report, arguments, console
 from quantization import plain, quantised, read, texts_of
-from rich.table import Table
 from tool_calls import questions, selected, tuned, write_questions
 
 from qianwen.align.dialogues import read_dialogues
@@ -81,7 +80,7 @@ def measure(loaded: LoadedModel, options: Any, held_out: list, texts: dict[str, 
 
 def main() -> None:
     options = arguments(
-        __doc__, model="", service="", mmlu="", gsm8k="", texts="", calibration="", keep="", markdown="", tokens=2048,
+        __doc__, model="", service="", mmlu="", gsm8k="", texts="", calibration="", keep="", tokens=2048,
         steps=40, asked=60, mmlu_asked=228, gsm8k_asked=50,
     )  # fmt: skip
     if not all((options.model, options.service, options.mmlu, options.gsm8k, options.texts, options.calibration)):
@@ -110,30 +109,9 @@ def main() -> None:
                     run = f"bits-{Path(options.model).stem}-{row}"
                     model = str(tuned(run, model, method, data, options.steps)[0])
                 found[name] = measure(answering(model, row), options, held_out, texts)
-                console.print(name, found[name], highlight=False)
-                if options.json:
-                    report.finish({}, options.json)
+                console.print(name, highlight=False)
+                report.finish({}, options.json)
                 gc.collect()
-    show(found, list(texts), options.markdown)
-
-
-def show(found: dict[str, dict[str, Any]], texts: list[str], markdown: str) -> None:
-    columns = ["", *texts, "MMLU", "GSM8K", "tools"]
-    lines = []
-    for name, row in found.items():
-        shares = [
-            f"{100 * value:.1f} ({100 * low:.0f} to {100 * high:.0f})"
-            for value, low, high, _ in (row["mmlu"], row["gsm8k"])
-        ]
-        lines.append([name, *(f"{row[text]:.2f}" for text in texts), *shares, f"{100 * row['tools']:.0f}"])
-    table = Table(*columns, box=None, header_style="dim")
-    for line in lines:
-        table.add_row(*line)
-    console.print(table)
-    if markdown:
-        written = ["| " + " | ".join(line) + " |" for line in (columns, ["---"] * len(columns), *lines)]
-        where = machine()
-        Path(markdown).write_text("\n".join([*written, "", f"{where['cpu']}, {where['date']}", ""]))
 
 
 if __name__ == "__main__":

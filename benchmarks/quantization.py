@@ -1,7 +1,7 @@
 """What fewer bits cost on real weights: perplexity by language, agreement, memory and speed, in one table.
 
     python benchmarks/quantization.py --model DIR_OR_GGUF --texts english=A.txt,chinese=B.txt,code=C.py
-        [--variants fp32,bf16,…] [--calibration DIALOGUES] [--keep FOLDER] [--markdown FILE]
+        [--variants fp32,bf16,…] [--calibration DIALOGUES] [--keep FOLDER] [--json FILE]
 
     fp32, bf16          the weights in floats; how often bf16's first choice is fp32's is the floor of every agreement
     int8, int4, nf4     packed for the kernels; four bits in groups of 32 with a search; NF4 as adapters train over it
@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from pairs import Report, arguments, console, machine
+from pairs import Report, arguments, console
 from rich.table import Table
 from torch import Tensor
 
@@ -135,7 +135,7 @@ def texts_of(named: str, tokens: int, tokenizer: Tokenizer) -> dict[str, list[in
 def measure(variant: str, options: Any, texts: dict[str, list[int]], keep: Path) -> dict[str, Any]:
     """One row, and beside it what fp32 said, from this call or an earlier one."""
     loaded, forward, engine = load(variant, options, keep)
-    row: dict[str, Any] = {"variant": variant, "GB": weight_bytes(loaded.model) / 1e9}
+    row: dict[str, Any] = {"GB": weight_bytes(loaded.model) / 1e9}
     agreed, began = [], time.perf_counter()
     for name, ids in texts.items():
         said = read(loaded.model, ids, forward)
@@ -159,55 +159,43 @@ def measure(variant: str, options: Any, texts: dict[str, list[int]], keep: Path)
 
 def main() -> None:
     every = "fp32,bf16,int8,int4,nf4,rtn,gptq,kv_int8,kv_plain"
-    options = arguments(__doc__, model="", texts="", variants=every, calibration="", keep="", markdown="", tokens=8192)
+    options = arguments(__doc__, model="", texts="", variants=every, calibration="", keep="", tokens=8192)
     if not options.model or not options.texts:
         raise SystemExit("--model names a folder or a GGUF file, --texts at least one NAME=FILE")
     if "gptq" in options.variants.split(",") and not options.calibration:
         raise SystemExit("gptq needs --calibration: dialogues that are none of the texts")
     options.tokens = 2048 if options.quick else options.tokens
-    rows = []
+    rows: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as temporary:
         keep = Path(options.keep or temporary)
         keep.mkdir(parents=True, exist_ok=True)
-        texts = texts_of(options.texts, options.tokens, open_model(options.model).tokenizer)
+        opened = open_model(options.model)
+        texts = texts_of(options.texts, options.tokens, opened.tokenizer)
         for variant in options.variants.split(","):
-            rows.append(measure(variant, options, texts, keep))
-            console.print(rows[-1], highlight=False)
+            rows[variant] = measure(variant, options, texts, keep)
+            console.print(variant, rows[variant], highlight=False)
             gc.collect()
-    show(rows, list(texts), options)
-
-
-def show(rows: list[dict[str, Any]], texts: list[str], options: Any) -> None:
-    """The table, on the terminal and as Markdown; changes of perplexity are against bf16."""
-    base = next((row for row in rows if row["variant"] == "bf16"), rows[0])
-    columns = ["", *texts, "top-1 as fp32", "weights GB", "cache KB a token", "read tok/s", "decode tok/s"]
-    lines = []
-    for row in rows:
-        changes = [f"{row[name]:.3f} ({100 * (row[name] / base[name] - 1):+.2f} %)" for name in texts]
-        numbers = [
-            f"{row['GB']:.2f}",
-            f"{row['KB a token']:.1f}",
-            f"{row['read tok/s']:.0f}",
-            f"{row['decode tok/s']:.1f}",
-        ]
-        lines.append([row["variant"], *changes, f"{100 * row['top-1']:.1f} %", *numbers])
-    table = Table(*columns, box=None, header_style="dim")
-    for line in lines:
-        table.add_row(*line)
-    console.print(table)
-    if options.markdown:
-        written = ["| " + " | ".join(line) + " |" for line in (columns, ["---"] * len(columns), *lines)]
-        where = machine()
-        Path(options.markdown).write_text("\n".join([*written, "", f"{where['cpu']}, {where['date']}", ""]))
-    report = Report("quantisation", "")
+    base = rows.get("bf16", next(iter(rows.values())))
+    for row in rows.values():
+        row |= {f"{name}, %": 100 * (row[name] / base[name] - 1) for name in texts}
+    report = Report(f"fewer bits, {opened.name}: perplexity of {options.tokens} tokens a text, beside bf16", "")
     report.note("rows", rows)
-    found = {row["variant"]: row for row in rows}
     ratios = {}
-    if {"bf16", "rtn", "gptq"} <= found.keys():
+    if {"bf16", "rtn", "gptq"} <= rows.keys():
         for name in texts:
-            lost = {v: math.log(found[v][name] / found["bf16"][name]) for v in ("rtn", "gptq")}
+            lost = {v: math.log(rows[v][name] / base[name]) for v in ("rtn", "gptq")}
             ratios[f"gptq_closes_{name}"] = 1 - lost["gptq"] / lost["rtn"]
+    show(rows)
     report.finish(ratios, options.json)
+
+
+def show(rows: dict[str, dict[str, Any]]) -> None:
+    """The rows as a table on the terminal."""
+    columns = list(next(iter(rows.values())))
+    table = Table("", *columns, box=None, header_style="dim")
+    for name, row in rows.items():
+        table.add_row(name, *(f"{row[column]:.4g}" for column in columns))
+    console.print(table)
 
 
 if __name__ == "__main__":

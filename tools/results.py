@@ -8,6 +8,7 @@ was measured.
 """
 
 import json
+import math
 import statistics
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,35 @@ def section(name: str, data: dict[str, Any]) -> str:
         numbers = [statistics.median(pairs["ours"]), statistics.median(pairs["peer"]), statistics.median(ratios)]
         shown = " | ".join(f"{number:,.2f}" for number in [*numbers, min(ratios), max(ratios)])
         lines.append(f"| {row} | {shown} |")
-    lines += ["", *(f"* {note}: {value}" for note, value in data.get("values", {}).items())]
+    notes = data.get("values", {})
+    tables = {note: rows for note, rows in notes.items() if is_table(rows)}
+    lines += ["", *(f"* {note}: {value}" for note, value in notes.items() if note not in tables)]
+    for note, rows in tables.items():
+        lines += ["", *table(note, rows)]
     lines += ["", "`" + "`, `".join(f"ratio {key} {value:.3f}" for key, value in data["ratios"].items()) + "`", ""]
     return "\n".join(lines)
+
+
+def is_table(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value) and all(isinstance(row, dict) for row in value.values())
+
+
+def table(note: str, rows: dict[str, dict[str, Any]]) -> list[str]:
+    """A note that holds numbers by row and column."""
+    columns = list(dict.fromkeys(name for row in rows.values() for name in row))
+    lines = [f"| {note} | " + " | ".join(columns) + " |", "|" + "---|" * (len(columns) + 1)]
+    for name, row in rows.items():
+        lines.append(f"| {name} | " + " | ".join(cell(row.get(column)) for column in columns) + " |")
+    return lines
+
+
+def cell(value: Any) -> str:
+    """A number, or an estimate: its value and, in brackets, the interval it lies in."""
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:,.4g}"
+    if isinstance(value, list) and all(isinstance(part, int | float) for part in value[:3]):
+        return f"{cell(value[0])} ({cell(value[1])} to {cell(value[2])})"
+    return "" if value is None else str(value)
 
 
 def main() -> None:

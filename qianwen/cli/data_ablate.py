@@ -122,7 +122,7 @@ def _config(asked: Ablate) -> Any:
         tie_word_embeddings=True,
     )
     loop = LoopConfig(
-        steps=asked.steps, sequences_per_step=4, micro_batch_size=4, lr=4e-3, warmup_steps=asked.steps // 20,
+        steps=asked.steps, sequences_per_step=16, micro_batch_size=16, lr=2e-3, warmup_steps=asked.steps // 10,
         min_lr_ratio=0.0,
     )  # fmt: skip
     return AblationConfig(

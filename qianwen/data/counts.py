@@ -27,6 +27,13 @@ CLASSES = {
     "digit": "0123456789",
     "chinese stop": "的是了在和有不这這我一与與也就",
     "chinese mark": "，。！？；：、,.!?;:「」《》（）",
+    "shout": "!！",
+    "question": "?？",
+    "pause": ",;，；、",
+    "bracket": "(（",
+    "money": "$%£€¥￥",
+    "machine": "@/_=*",
+    "capital": "ABCDEFGHIJKLMNOPQRSTUVWXYZ",
 }
 CLASS_BITS = {name: np.uint16(1 << number) for number, name in enumerate([*CLASSES, "letter"])}
 

@@ -23,7 +23,7 @@ from qianwen.data.pipeline import chance, is_held_out
 from qianwen.data.readers import documents
 from qianwen.model.config import QwenConfig
 from qianwen.model.transformer import Qwen
-from qianwen.runtime.device import seed_everything
+from qianwen.runtime.device import compute_dtype, seed_everything
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.files import atomic_folder
 from qianwen.runtime.language import tr
@@ -47,7 +47,7 @@ class AblationConfig:
     by: tuple[str, ...] = ("kind",)  # what makes a domain: source, lang, kind
     vocab_size: int = 4096  # of the vocabulary learned for the proxies
     model: QwenConfig
-    seq_len: int = 256
+    seq_len: int = 64  # short, so that a step sees many documents: of few, their order decides as much as the mixture
     loop: LoopConfig
     optim: AdamWConfig = field(default_factory=AdamWConfig)
     num_fit: int = 32  # mixtures the law is fitted to
@@ -165,7 +165,7 @@ def train_proxy(folder: Path, config: AblationConfig, proxy: Proxy) -> dict[str,
     seed_everything(proxy.seed)
     model = Qwen(config.model).init_weights(proxy.seed)
     dataset = MixedDataset(domains.parts, proxy.weights, seed=proxy.seed)
-    state = TrainState(model, AdamW(model, config.optim))
+    state = TrainState(model, AdamW(model, config.optim, compute_dtype=compute_dtype(torch.device("cpu"))))
     run(model, next_token_loss, lambda at: dataset.batch(at, config.loop.micro_batch_size), config.loop, state)
     losses = domains.held_out.losses(model.eval())
     return {

@@ -1,7 +1,11 @@
 """Predicted memory: parts that can be counted by hand, what autograd really keeps, and the published tables."""
 
 import gc
+import json
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +14,7 @@ from qianwen.model.attention import DocumentAttention
 from qianwen.model.config import PRESETS
 from qianwen.model.lora import LoraConfig, attach
 from qianwen.model.transformer import Layer, Qwen, RotaryEmbedding
+from qianwen.runtime.device import free_memory_bytes
 from qianwen.runtime.errors import ConfigError
 from qianwen.train.plan import GIGABYTE, LIBRARIES, lora_parameters, memory, published, published_size
 
@@ -86,6 +91,21 @@ def test_fine_tuning_takes_no_more_than_was_published(size: str) -> None:
 def test_generating_takes_no_more_than_was_published(size: str, bits: int) -> None:
     found = memory(PRESETS[size], "generate", 2048, bits=bits)
     assert (found.total - LIBRARIES) / GIGABYTE <= published()["generate"][size][str(bits)]
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("size", ["1.8b", "7b"])
+def test_an_answer_of_2048_tokens_takes_no_more_than_was_published(size: str, tmp_path: Path) -> None:
+    """Measured, in four bits, Python and PyTorch included."""
+    figure = published()["generate"][size]["4"]
+    if free_memory_bytes(torch.device("cpu")) < 1.5 * figure * GIGABYTE:
+        pytest.skip(f"needs {1.5 * figure:.0f} GB of free memory")
+    script = Path(__file__).resolve().parents[2] / "benchmarks" / "memory.py"
+    command = [sys.executable, str(script), "--generate", f"{size}:4", "--json", str(tmp_path / "found.json")]
+    subprocess.run(command, check=True, capture_output=True)
+    found = json.loads((tmp_path / "found.json").read_text())["values"]["measured"][f"generate {size} 4 2048"]
+    assert found["GB"] <= figure
 
 
 def test_what_is_no_run() -> None:
