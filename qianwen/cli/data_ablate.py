@@ -154,8 +154,12 @@ def weights_of(given: tuple[str, ...]) -> dict[str, float]:
 
 def _say(law: dict[str, Any], compared: dict[str, dict[str, Any]]) -> None:
     message = tr(
-        "unseen mixtures are ranked with Spearman {rank:.2f}; predicted loss of the proposal {loss:.4f} ± {error:.4f}",
+        "Spearman {rank:.2f} on {tests} unseen mixtures, {all_rank:.2f} on all {count}, each unseen by its law; "
+        "predicted loss of the proposal {loss:.4f} ± {error:.4f}",
         rank=law["spearman"],
+        tests=len(law["test"]["measured"]),
+        all_rank=law["left_out"]["spearman"],
+        count=law["left_out"]["mixtures"],
         loss=law["predicted"],
         error=law["error"],
     )

@@ -1,14 +1,12 @@
-"""Scores of several filters on one scale, and their vote: all of it small convex fits on texts no filter learned from.
+"""Scores of several filters on one scale: small convex fits on texts no filter learned from.
 
     calibrated    Platt (1999): logit = a · score + b, a ≥ 0 and b for each script; a filter that unseen sources prove
                   wrong has no slope, so nothing to say
-    vote          Σ weight · logit + bias, logistic regression with weights ≥ 0: a filter that would vote against its
-                  own judgement has no vote
 
 Scripts with and without spaces are calibrated apart, because what a score of 3 means differs between them. Texts of the
 two labels weigh alike in the fits, so a probability of ½ lies where both mistakes are equally likely.
 
-D texts, M filters, G = 2 groups.
+D texts, G = 2 groups.
 """
 
 from dataclasses import dataclass
@@ -32,18 +30,6 @@ class Platt:
         return np.clip(self.lines[group, 0] * scores + self.lines[group, 1], -SURE, SURE)
 
 
-@dataclass(frozen=True)
-class Vote:
-    """`weights` [G, M] ≥ 0, `bias` [G]."""
-
-    weights: np.ndarray
-    bias: np.ndarray
-
-    def logits(self, each: np.ndarray, group: np.ndarray) -> np.ndarray:
-        """Log-odds of the vote [D] from those of the filters [D, M]."""
-        return np.einsum("dm,dm->d", each, self.weights[group]) + self.bias[group]
-
-
 def script_of(texts: Texts) -> np.ndarray:
     """0: words with spaces; 1: more than half of the words are characters of a script without [D]."""
     alone = np.bincount(texts.word_document[texts.kinds[texts.word_start] == ALONE], minlength=len(texts))
@@ -56,12 +42,6 @@ def fit_platt(scores: np.ndarray, labels: np.ndarray, group: np.ndarray) -> Plat
     return Platt(np.array(lines))
 
 
-def fit_vote(each: np.ndarray, labels: np.ndarray, group: np.ndarray) -> Vote:
-    """The weights of the filters [D, M] for each group."""
-    fitted = [_weights(each[chosen], labels[chosen]) for chosen in _groups(labels, group)]
-    return Vote(np.array([weights for weights, _ in fitted]), np.array([bias for _, bias in fitted]))
-
-
 def _groups(labels: np.ndarray, group: np.ndarray) -> list[np.ndarray]:
     """Which texts each group's fit looks at."""
     chosen = [group == number for number in (0, 1)]
@@ -72,18 +52,6 @@ def _line(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     middle, spread = scores.mean(), max(float(scores.std()), 1e-9)
     slope, offset = fit_dense(((scores - middle) / spread)[:, None], labels)
     return (slope / spread, offset - slope * middle / spread) if slope > 0 else (0.0, 0.0)
-
-
-def _weights(each: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, float]:
-    voters = np.arange(each.shape[1])
-    while True:
-        found = fit_dense(each[:, voters], labels)
-        if (found[:-1] >= 0).all() or len(voters) == 1:
-            break
-        voters = voters[found[:-1] >= 0] if (found[:-1] >= 0).any() else voters[:1]
-    weights = np.zeros(each.shape[1])
-    weights[voters] = np.maximum(found[:-1], 0)
-    return weights, float(found[-1])
 
 
 # ---- how good a score is -----------------------------------------------------------------------------------------

@@ -9,7 +9,9 @@ numbers: the same clusters come out whatever the shards and their order.
                       (Kiveris et al., 2014), through data/engine.py
 """
 
+from collections import deque
 from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -17,13 +19,20 @@ import pyarrow as pa
 from qianwen.data import engine
 
 WINDOW = 32  # neighbours each document is compared with among those that share a band; besides, with the first of them
+THREADS = 2  # that look for pairs in a band each
 
 
 def candidates(band_columns: Iterable[np.ndarray]) -> np.ndarray:
     """Pairs (i < j) of documents [P, 2], each once; a column holds the hash of one band of every document."""
     found = np.zeros(0, dtype=np.uint64)
-    for column in band_columns:
-        found = np.union1d(found, _pairs(column))
+    waiting: deque[Future[np.ndarray]] = deque()
+    with ThreadPoolExecutor(THREADS) as threads:  # NumPy sorts without Python's lock
+        for column in band_columns:
+            waiting.append(threads.submit(_pairs, column))
+            if len(waiting) > THREADS:  # so that few columns are in memory
+                found = np.union1d(found, waiting.popleft().result())
+        for future in waiting:
+            found = np.union1d(found, future.result())
     return np.stack([found >> np.uint64(32), found & np.uint64(0xFFFFFFFF)], axis=1).astype(np.int64)
 
 
@@ -33,11 +42,12 @@ def _pairs(hashes: np.ndarray) -> np.ndarray:
     """
     if len(hashes) < 2:
         return np.zeros(0, dtype=np.uint64)
-    order = np.argsort(hashes, kind="stable").astype(np.uint64)
-    ranked = hashes[order.astype(np.int64)]
+    order = np.argsort(hashes)
+    ranked = hashes[order]
     same = ranked[1:] == ranked[:-1]
     keep = np.concatenate([same, [False]]) | np.concatenate([[False], same])  # most documents share nothing
-    order, ranked = order[keep], ranked[keep]
+    order, ranked = order[keep].astype(np.uint64), ranked[keep]
+    order = order[np.lexsort((order, ranked))]  # a stable sort of all would take four times as long
     pairs = []
     for step in range(1, min(WINDOW, max(len(ranked) - 1, 0)) + 1):
         together = ranked[step:] == ranked[:-step]

@@ -115,7 +115,7 @@ def _find_duplicates(screened: list[Path], folder: Path, config: MinHashConfig, 
     prints = np.stack([known["print_low"], known["print_high"]], axis=1)
     keys = Keys(prints, known["text_hash"], known["address"], known["word_key"], known["num_words"].astype(np.int64))
 
-    def sets(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def sets(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return _sets_of(chosen, shards, first, folder / "sets", config, workers)
 
     found = duplicates(keys, _Bands(shards), sets, config)
@@ -164,8 +164,10 @@ def _taken(shards: list[Path], first: np.ndarray, chosen: np.ndarray, name: str)
 
 def _sets_of(
     chosen: np.ndarray, shards: list[Path], first: np.ndarray, folder: Path, config: MinHashConfig, workers: int | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """The shingle sets of some documents in the order given, which is any; on the disk, mapped into memory."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The shingle sets of some documents, on the disk and mapped into memory; where each begins there, in the order the
+    documents are given in, and how large it is.
+    """
     folder.mkdir(exist_ok=True)
     order = np.sort(chosen)
     tasks = []
@@ -183,13 +185,9 @@ def _sets_of(
             with (folder / f"values-{task['number']}").open("rb") as values:
                 shutil.copyfileobj(values, together, 1 << 20)
     values = np.memmap(folder / "sets", dtype="<u4", mode="r") if sizes.sum() else np.zeros(0, dtype="<u4")
-    start = np.concatenate([[0], np.cumsum(sizes)])
+    start = np.cumsum(sizes) - sizes
     place = np.searchsorted(order, chosen)
-    if (place == np.arange(len(place))).all():
-        return values, start
-    counts = sizes[place]
-    gather = np.repeat(start[place] - (np.cumsum(counts) - counts), counts) + np.arange(int(counts.sum()))
-    return values[gather], np.concatenate([[0], np.cumsum(counts)])
+    return values, start[place], sizes[place]
 
 
 def shingle_part(task: dict[str, Any]) -> int:
@@ -210,7 +208,7 @@ def _texts_at(shard: Path, rows: np.ndarray) -> Iterable[list[str]]:
     """The texts at some rows, some at a time."""
     begin = 0
     with parquet.ParquetFile(shard) as file:
-        for batch in file.iter_batches(batch_size=256, columns=["text"]):
+        for batch in file.iter_batches(batch_size=1024, columns=["text"], use_threads=False):
             inside = rows[np.searchsorted(rows, begin) : np.searchsorted(rows, begin + len(batch))]
             begin += len(batch)
             texts = batch["text"].take(columns.of_numbers(inside - (begin - len(batch)))).to_pylist()

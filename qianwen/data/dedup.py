@@ -23,7 +23,7 @@ from qianwen.runtime.language import tr
 
 IN_MEMORY = 100_000_000  # pairs; more are clustered by joins
 EXACT, ADDRESS, NEAR = 1, 2, 3
-BLANKS = bytes(32 if code < 128 and chr(code).isspace() else code for code in range(256))
+PLAIN = bytes(32 if chr(code).isspace() else ord(chr(code).lower()) for code in range(128)) + bytes(128)  # of ASCII
 
 
 def fingerprint(text: str) -> bytes:
@@ -31,7 +31,7 @@ def fingerprint(text: str) -> bytes:
     if not text.isascii():
         plain = " ".join(unicodedata.normalize("NFKC", text).casefold().split()).encode("utf-8")
     else:  # the same without an object for every word
-        plain = text.lower().encode("ascii").translate(BLANKS)
+        plain = text.encode("ascii").translate(PLAIN)
         while b"  " in plain:
             plain = plain.replace(b"  ", b" ")
         plain = plain.strip(b" ")
@@ -75,15 +75,15 @@ class Duplicates:
 def duplicates(
     keys: Keys,
     band: Callable[[int], np.ndarray],
-    sets: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    sets: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]],
     config: MinHashConfig,
     *,
     in_memory: int = IN_MEMORY,
 ) -> Duplicates:
     """Which documents to drop, and for which other.
 
-    `band(k)` gives the hash of band k of every document [N]; `sets(documents)` the shingle sets of some documents, one
-    after the other, and where each begins, as `minhash.likeness` wants them.
+    `band(k)` gives the hash of band k of every document [N]; `sets(documents)` the shingle sets of some documents,
+    where each begins among them, and how large it is, as `minhash.likeness` wants them.
     """
     order = np.lexsort((keys.text_hashes, keys.fingerprints[:, 1], keys.fingerprints[:, 0]))  # of content
     count = len(order)
@@ -115,14 +115,13 @@ def duplicates(
 
 
 def _alike(
-    pairs: np.ndarray, sets: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], threshold: float
+    pairs: np.ndarray, sets: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]], threshold: float
 ) -> np.ndarray:
     """Which pairs are as like as the threshold, by their shingles."""
     if not len(pairs):
         return np.zeros(0, dtype=bool)
     documents, place = np.unique(pairs, return_inverse=True)
-    values, first = sets(documents)
-    return likeness(place.reshape(pairs.shape), values, first) >= threshold
+    return likeness(place.reshape(pairs.shape), *sets(documents)) >= threshold
 
 
 def _clusters(count: int, edges: np.ndarray, in_memory: int) -> np.ndarray:

@@ -36,16 +36,22 @@ class Judged:
         self.source = np.array([row["source"] for row in rows])
 
     def measured(self) -> dict[str, dict[str, float]]:
-        """For each language: AUC of quality and safety, and false positives at equal recall by member and vote."""
+        """For each language: AUC of quality (of the vote between good and low) and of safety (of its member), and false
+        positives at equal recall by member and vote."""
         found = {}
         for lang in [*sorted(set(self.lang)), "all"]:
             here = (self.lang == lang) | (lang == "all")
             prose = here & (self.label != UNFIT)
             bad = self.label[here] != GOOD
             numbers = {
-                "quality auc": auc(self.logits["quality"][prose], self.label[prose] == LOW),
+                "quality auc": auc(self.logits[VOTE][prose], self.label[prose] == LOW),
                 "safety auc": auc(self.logits["safety"][here], self.label[here] == UNFIT),
                 "vote auc": auc(self.logits[VOTE][here], bad),
+            }
+            numbers |= {
+                f"quality auc, {name}": auc(self.logits[name][prose], self.label[prose] == LOW)
+                for name in MEMBERS
+                if name != "safety"
             }
             wrong = {name: false_positives(logits[here], bad, RECALL) for name, logits in self.logits.items()}
             best = min(wrong[name] for name in MEMBERS)

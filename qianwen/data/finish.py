@@ -7,12 +7,12 @@ counts.json          how many, by reason, language and corpus
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyarrow import parquet
 
 from qianwen.data.columns import of_numbers, of_texts, read, values
@@ -26,6 +26,7 @@ from qianwen.runtime.files import verify_folder, write_jsonl
 
 HOW = {EXACT: "exact", ADDRESS: "address", NEAR: "near"}
 RESULT = (*TEXT_COLUMNS, "lang_probability")
+DROPPED = ("lang", "source", "kind", "licence", "text")  # columns that are looked at
 
 
 def finish_part(task: dict[str, Any]) -> int:
@@ -46,11 +47,10 @@ def _finish(task: dict[str, Any], folder: Path) -> None:
             folder / "documents.parquet", result, compression="zstd", use_dictionary=repeating
         ) as writer:
             for group in range(file.num_row_groups):
-                table = file.read_row_group(group, columns=list(RESULT))
+                table = file.read_row_group(group, columns=list(RESULT), use_threads=False)
                 left = last.left_of(table, begin)
                 begin += len(table)
                 if len(left):
-                    _count(left, last.left_by)
                     writer.write_table(left.cast(result).combine_chunks(), row_group_size=len(left))
     write_jsonl(folder / "dropped.jsonl.zst", last.dropped)
     (folder / "counts.json").write_text(json.dumps(last.counts(), sort_keys=True, ensure_ascii=False), encoding="utf-8")
@@ -72,24 +72,24 @@ class _LastPass:
         self.loaded: list[Score] = [scorer.load() for scorer in self.scorers]
         self.seen = {scorer.name: {"scores": [0] * BINS, "below": 0} for scorer in self.scorers}
         self.hits: Counter[int] = Counter()
-        self.left_by: dict[str, Counter[str]] = {}
+        self.left_by = _passed(Path(task["screened"]))
         self.dropped: list[dict[str, Any]] = []
 
     def left_of(self, table: pa.Table, begin: int) -> pa.Table:
         """The rows of `table` that stay, with their new columns; it begins at row `begin` of the part."""
         how, stays = (column[begin : begin + len(table)] for column in (self.how, self.stays))
-        for row in np.flatnonzero(how != 0).tolist():
-            self._drop(table, row, "duplicates", HOW[int(how[row])], self.source_of[int(stays[row])])
-        alive = np.flatnonzero(how == 0)
-        left, columns = self._scored(table.take(of_numbers(alive)))
+        twice = np.flatnonzero(how != 0)
+        why = [(HOW[kind], self.source_of[other]) for kind, other in zip(how[twice], stays[twice], strict=True)]
+        self._drop(table, twice, "duplicates", why)
+        left, columns = self._scored(table.take(of_numbers(np.flatnonzero(how == 0))))
         hit = _hits(left, self.benchmarks)
-        for row in np.flatnonzero(hit >= 0).tolist():
-            self.hits[int(hit[row])] += 1
-            self._drop(left, row, "benchmarks", "contaminated", self.names[hit[row]])
+        held = np.flatnonzero(hit >= 0)
+        self.hits.update(hit[held].tolist())
+        self._drop(left, held, "benchmarks", [("contaminated", self.names[number]) for number in hit[held]])
         left = left.append_column("passed", of_texts([self.passed] * len(left)))
         for name, numbers in columns.items():
             left = left.append_column(f"score_{name}", pa.array(numbers, pa.float32(), from_pandas=True))
-        return left.take(of_numbers(np.flatnonzero(hit < 0)))
+        return left.take(of_numbers(np.flatnonzero(hit < 0))) if len(held) else left
 
     def _scored(self, table: pa.Table) -> tuple[pa.Table, dict[str, np.ndarray]]:
         """The rows that every scorer lets pass, and their numbers."""
@@ -102,25 +102,31 @@ class _LastPass:
             judged = np.array([scorer.judges(*pair) for pair in zip(langs, kinds, strict=True)], dtype=bool)
             numbers = scores(scorer, score, texts, judged)
             below = numbers < scorer.least  # NaN is not
-            for row in np.flatnonzero(below & passes).tolist():
-                self._drop(table, row, "scores", scorer.name, f"{numbers[row]:.3f}")
+            rows = np.flatnonzero(below & passes)
+            self._drop(table, rows, "scores", [(scorer.name, f"{number:.3f}") for number in numbers[rows]])
             passes &= ~below
             found[scorer.name] = numbers
             seen = self.seen[scorer.name]
             seen["scores"] = [a + b for a, b in zip(seen["scores"], histogram(numbers), strict=True)]
             seen["below"] += int(below.sum())
-        return table.take(of_numbers(np.flatnonzero(passes))), {
-            name: numbers[passes] for name, numbers in found.items()
-        }
+        left = table.take(of_numbers(np.flatnonzero(passes)))
+        return left, {name: numbers[passes] for name, numbers in found.items()}
 
-    def _drop(self, table: pa.Table, row: int, stage_: str, reason: str, detail: str) -> None:
-        source, lang, text = (table[name][row].as_py() for name in ("source", "lang", "text"))
-        entry = {"stage": stage_, "reason": reason, "source": source, "detail": detail, "lang": lang}
-        self.dropped.append(entry | {"head": text[:HEAD]})
+    def _drop(self, table: pa.Table, rows: np.ndarray, stage_: str, why: Sequence[tuple[str, str]]) -> None:
+        """Write down some rows as dropped, each for its (reason, detail)."""
+        columns = (table[name].take(of_numbers(rows)).to_pylist() for name in DROPPED)
+        for (reason, detail), lang, source, kind, licence, text in zip(why, *columns, strict=True):
+            size = len(text) if text.isascii() else len(text.encode("utf-8"))
+            for name, key in zip(DIMENSIONS, dimensions(lang, source, kind, licence, size), strict=True):
+                self.left_by[name][key] -= 1
+                self.left_by[f"{name}_bytes"][key] -= size
+            entry = {"stage": stage_, "reason": reason, "source": source, "detail": detail, "lang": lang}
+            self.dropped.append(entry | {"head": text[:HEAD]})
 
     def counts(self) -> dict[str, Any]:
         reasons = Counter(f"{row['stage']} {row['reason']}" for row in self.dropped)
-        found = {"hits": sorted(self.hits.items()), "dropped": dict(sorted(reasons.items())), "left": self.left_by}
+        left = {name: +found for name, found in self.left_by.items()}  # without what nothing is left of
+        found = {"hits": sorted(self.hits.items()), "dropped": dict(sorted(reasons.items())), "left": left}
         return found | {"scorers": self.seen}
 
 
@@ -138,19 +144,14 @@ def _hits(table: pa.Table, benchmarks: Benchmarks) -> np.ndarray:
     return np.concatenate([contaminated(Texts(some), benchmarks) for some in by_size(table["text"].to_pylist())])
 
 
-def _count(table: pa.Table, by: dict[str, Counter[str]]) -> None:
-    """Documents and bytes of what is left, by each of DIMENSIONS."""
-    sizes = pc.call_function("binary_length", [table["text"]]).to_pylist()
-    rows = zip(*(table[name].to_pylist() for name in ("lang", "source", "kind", "licence")), sizes, strict=True)
-    cells: dict[tuple[str, ...], list[int]] = {}
-    for row in rows:
-        cell = cells.setdefault(dimensions(*row), [0, 0])
-        cell[0] += 1
-        cell[1] += row[-1]
-    for keys, (documents, size) in cells.items():
-        for name, key in zip(DIMENSIONS, keys, strict=True):
-            by.setdefault(name, Counter())[key] += documents
-            by.setdefault(f"{name}_bytes", Counter())[key] += size
+def _passed(screened: Path) -> dict[str, Counter[str]]:
+    """Documents and bytes that a screened part holds, by each of DIMENSIONS."""
+    counts = json.loads((screened / "counts.json").read_text(encoding="utf-8"))
+    found: dict[str, Counter[str]] = {}
+    for name in DIMENSIONS:
+        found[name] = Counter({key: cell[2] for key, cell in counts[name].items()})
+        found[f"{name}_bytes"] = Counter({key: cell[3] for key, cell in counts[name].items()})
+    return found
 
 
 # ---- all parts ---------------------------------------------------------------------------------------------------

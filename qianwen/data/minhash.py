@@ -103,33 +103,32 @@ def _shingle_sets(texts: Texts, config: MinHashConfig) -> tuple[np.ndarray, np.n
     return once.astype(np.uint32), np.bincount((once >> np.uint64(32)).astype(np.int64), minlength=len(counts))
 
 
-def likeness(pairs: np.ndarray, sets: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """The exact Jaccard likeness of each pair [P, 2] of documents; document d has sets[first[d] : first[d + 1]]."""
-    sizes = np.diff(first)
-    found = np.zeros(len(pairs))
+def likeness(pairs: np.ndarray, sets: np.ndarray, begin: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """The exact Jaccard likeness of each pair [P, 2] of documents; the shingles of document d are the sizes[d] values
+    from sets[begin[d]] on, ascending.
+    """
+    shared = shingler.shared(pairs, sets, begin, sizes) if shingler.available() else _shared(pairs, sets, begin, sizes)
+    return shared / np.maximum(sizes[pairs].sum(axis=1) - shared, 1)
+
+
+def _shared(pairs: np.ndarray, sets: np.ndarray, begin: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """How many shingles the two of each pair have both [P]."""
+    found = np.zeros(len(pairs), dtype=np.int64)
     ends = np.cumsum(sizes[pairs].sum(axis=1)) if len(pairs) else np.zeros(0, dtype=np.int64)
     low = 0
     while low < len(pairs):
         before = ends[low - 1] if low else 0
         high = max(int(np.searchsorted(ends, before + (1 << 20), side="right")), low + 1)
-        some = pairs[low:high]
-        shared = _shared(some, sets, first, sizes)
-        either = sizes[some].sum(axis=1) - shared
-        found[low:high] = shared / np.maximum(either, 1)
+        members = pairs[low:high].reshape(-1)
+        lengths = sizes[members]
+        offset = np.repeat(begin[members] - (np.cumsum(lengths) - lengths), lengths)
+        values = sets[offset + np.arange(int(lengths.sum()))]
+        pair = np.repeat(np.repeat(np.arange(high - low, dtype=np.uint64), 2), lengths)
+        keys = np.sort((pair << np.uint64(32)) | values)
+        twice = keys[1:][keys[1:] == keys[:-1]]
+        found[low:high] = np.bincount((twice >> np.uint64(32)).astype(np.int64), minlength=high - low)
         low = high
     return found
-
-
-def _shared(pairs: np.ndarray, sets: np.ndarray, first: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """How many shingles the two of each pair share [P]."""
-    members = pairs.reshape(-1)
-    lengths = sizes[members]
-    offset = np.repeat(first[members] - (np.cumsum(lengths) - lengths), lengths)
-    values = sets[offset + np.arange(int(lengths.sum()))]
-    pair = np.repeat(np.repeat(np.arange(len(pairs), dtype=np.uint64), 2), lengths)
-    keys = np.sort((pair << np.uint64(32)) | values)
-    twice = keys[1:][keys[1:] == keys[:-1]]
-    return np.bincount((twice >> np.uint64(32)).astype(np.int64), minlength=len(pairs))
 
 
 @functools.cache

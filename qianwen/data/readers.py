@@ -195,8 +195,10 @@ def document_of(row: Any, name: str, number: int) -> Document | Rejected:
     text = row.get("text", row.get("content"))
     if not isinstance(text, str):
         return Rejected(name, number, tr("no `text` in it"))
-    if "\x00" in text or not text.strip():
-        return Rejected(name, number, tr("empty") if not text.strip() else tr("holds NUL bytes"))
+    if not text or text.isspace():
+        return Rejected(name, number, tr("empty"))
+    if "\x00" in text:
+        return Rejected(name, number, tr("holds NUL bytes"))
     if not text.isascii() and SURROGATE.search(text):
         return Rejected(name, number, tr("holds half a surrogate pair"))
     document = Document(

@@ -1,9 +1,10 @@
 """The ensemble that decides what is worth learning from: filters that read, and their vote (Qwen report, section 2.1).
 
-Its members (`members.py`) are calibrated and weighed (`calibrate.py`) on texts of sources they did not see: of FOLDS
-parts of the sources each is scored by members that the others taught; the members that are kept learn from all. So a
-member that is sure only of what it knows gets little weight. The vote is the sum of weighted log-odds that a text is to
-be dropped.
+Its members (`members.py`) are calibrated (`calibrate.py`) on texts of sources they did not see: of FOLDS parts of the
+sources each is scored by members that the others taught; the members that are kept learn from all. So a member that is
+sure only of what it knows has little to say. The vote is the sum of the members' log-odds that a text is to be dropped,
+as if they judged independently. Weights fitted to the same texts would fit the few sources there are: they voted worse
+on others (docs/log.md).
 
 A folder holds the whole:  `load` is the vote, `quality` and `safety` two of its members, as a curation wants them
 (`scoring.py`): texts → numbers in [0, 1], 1 for what is surely worth keeping. Every number depends on its text alone.
@@ -20,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from qianwen.data.calibrate import Platt, Vote, fit_platt, fit_vote
+from qianwen.data.calibrate import Platt, fit_platt
 from qianwen.data.linear import Linear
-from qianwen.data.members import GOOD, LABELS, LOW, MEMBERS, UNFIT, Members, Perplexity, fit_members
+from qianwen.data.members import LABELS, LOW, MEMBERS, UNFIT, Members, Perplexity, fit_members
 from qianwen.data.perplexity import NgramModel
 from qianwen.data.pipeline import chance
 from qianwen.data.scoring import Scorer
@@ -38,18 +39,17 @@ TAUGHT = 16_000  # texts that teach the members of a fold, at most
 
 @dataclass(frozen=True)
 class Ensemble:
-    """The members, what their scores mean, and their vote."""
+    """The members and what their scores mean."""
 
     members: Members
     platt: tuple[Platt, ...]
-    vote: Vote
     languages: tuple[str, ...]
 
     def logits(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """Log-odds that each text is to be dropped, of each member [D, M] and of the vote [D]."""
         scores, script = self.members.scores(texts)
         each = np.stack([one.logits(scores[:, number], script) for number, one in enumerate(self.platt)], axis=1)
-        return each, self.vote.logits(each, script)
+        return each, each.sum(axis=1)
 
     def save(self, folder: Path) -> None:
         """Write the folder. Weights are kept to 16 bits: their rounding is far below what labels say."""
@@ -59,8 +59,6 @@ class Ensemble:
             "quality": members.quality.weights.astype(np.float16),
             "safety": members.safety.weights.astype(np.float16),
             "platt": np.stack([one.lines for one in self.platt]),
-            "vote": self.vote.weights,
-            "vote_bias": self.vote.bias,
         } | {f"counts_{n}": counts for n, counts in enumerate(members.ngrams.counts)}
         facts = {
             "members": MEMBERS,
@@ -92,14 +90,14 @@ def open_ensemble(folder: str | Path, perplexity: Perplexity | None = None) -> E
         perplexity=perplexity,
     )
     platt = tuple(Platt(lines) for lines in array["platt"])
-    return Ensemble(members, platt, Vote(array["vote"], array["vote_bias"]), tuple(facts["languages"]))
+    return Ensemble(members, platt, tuple(facts["languages"]))
 
 
 # ---- fitting -----------------------------------------------------------------------------------------------------
 
 
 def train(rows: Sequence[dict[str, str]], perplexity: Perplexity | None = None) -> Ensemble:
-    """Fit members, calibration and vote to rows of {"text", "label", "lang", "source"}.
+    """Fit members and calibration to rows of {"text", "label", "lang", "source"}.
 
     Raises DataError for an unknown label, or one of which there are too few.
     """
@@ -118,7 +116,7 @@ def train(rows: Sequence[dict[str, str]], perplexity: Perplexity | None = None) 
         members = fit_members([texts[one] for one in teach], label[teach], perplexity)
         scores[judge], script[judge] = members.scores([texts[one] for one in judge])
     languages = tuple(sorted({row["lang"] for row in rows}))
-    return _weighed(fit_members(texts, label, perplexity), scores, script, label, languages)
+    return Ensemble(fit_members(texts, label, perplexity), _calibrated(scores, script, label), languages)
 
 
 def _folds(rows: Sequence[dict[str, str]], label: np.ndarray) -> np.ndarray:
@@ -154,17 +152,14 @@ def _thinned(chosen: np.ndarray, texts: Sequence[str]) -> np.ndarray:
     return chosen if share >= 1 else np.array([one for one in chosen if chance(texts[one], "teach") < share])
 
 
-def _weighed(
-    members: Members, scores: np.ndarray, script: np.ndarray, label: np.ndarray, languages: tuple[str, ...]
-) -> Ensemble:
-    """The members with calibration and vote, fitted to scores of texts whose sources the scorers did not see."""
-    platt, each = [], []
+def _calibrated(scores: np.ndarray, script: np.ndarray, label: np.ndarray) -> tuple[Platt, ...]:
+    """What the scores [D, M] of texts mean whose sources the scorers did not see."""
+    found = []
     for number, name in enumerate(MEMBERS):
         judged = label != UNFIT if name != "safety" else np.ones(len(label), dtype=bool)
         wanted = label == (UNFIT if name == "safety" else LOW)
-        platt.append(fit_platt(scores[judged, number], wanted[judged], script[judged]))
-        each.append(platt[-1].logits(scores[:, number], script))
-    return Ensemble(members, tuple(platt), fit_vote(np.stack(each, axis=1), label != GOOD, script), languages)
+        found.append(fit_platt(scores[judged, number], wanted[judged], script[judged]))
+    return tuple(found)
 
 
 # ---- as a curation wants them ------------------------------------------------------------------------------------

@@ -240,9 +240,11 @@ def _kept(
     tally: Tally,
 ) -> np.ndarray:
     """Which documents pass language and rules [D]; the others are in the tally with their first reason."""
-    seen = [text or document["text"] for document, text in zip(batch, prose, strict=True)]
-    kinds = ["code" if code else document["kind"] for document, code in zip(batch, is_code, strict=True)]
-    found = reasons(Batch(seen, [document["lang"] for document in batch], kinds), config.rules) if config.rules else {}
+    found: dict[str, np.ndarray] = {}
+    if config.rules:
+        seen = [text or document["text"] for document, text in zip(batch, prose, strict=True)]
+        kinds = ["code" if code else document["kind"] for document, code in zip(batch, is_code, strict=True)]
+        found = reasons(Batch(seen, [document["lang"] for document in batch], kinds), config.rules)
     kept = np.ones(len(batch), dtype=bool)
     for number, document in enumerate(batch):
         why = "" if is_code[number] else _language_reason(document["lang"], float(probabilities[number]), config)

@@ -41,6 +41,8 @@ def _functions() -> ctypes.CDLL:
     functions.qd_sign.restype = None
     functions.qd_sets.argtypes = (c_void_p, c_int64, c_void_p, c_void_p)
     functions.qd_sets.restype = c_int64
+    functions.qd_shared.argtypes = (c_void_p, c_int64, c_void_p, c_void_p, c_void_p, c_void_p)
+    functions.qd_shared.restype = None
     return functions
 
 
@@ -62,6 +64,15 @@ def sets(texts: Texts, size: int) -> tuple[np.ndarray, np.ndarray]:
     number = _functions().qd_sets(address, size, values.ctypes.data, counts.ctypes.data)
     del given
     return values[:number].copy(), counts
+
+
+def shared(pairs: np.ndarray, values: np.ndarray, begin: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """How many shingles the two documents of each pair [P, 2] have both, int64 [P]; see `minhash.likeness`."""
+    places = [np.ascontiguousarray(array, dtype=np.int64) for array in (pairs, begin, sizes)]
+    pairs_at, begin_at, sizes_at = (array.ctypes.data for array in places)
+    values, found = np.ascontiguousarray(values, dtype=np.uint32), np.empty(len(pairs), np.int64)
+    _functions().qd_shared(pairs_at, len(pairs), values.ctypes.data, begin_at, sizes_at, found.ctypes.data)
+    return found
 
 
 def _described(texts: Texts) -> tuple[tuple, int]:

@@ -19,6 +19,7 @@ def write_report(ablation: Ablation, law: dict[str, Any]) -> None:
             tr("proxies fitted"): purposes.count(FIT),
             tr("proxies tested"): purposes.count(TEST),
             tr("Spearman on unseen mixtures"): law["spearman"],
+            tr("Spearman, each left out"): law["left_out"]["spearman"],
             tr("loss predicted of the proposal"): law["predicted"],
         }
     )

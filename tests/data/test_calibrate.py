@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from qianwen.data.calibrate import auc, false_positives, fit_platt, fit_vote, script_of
+from qianwen.data.calibrate import auc, false_positives, fit_platt, script_of
 from qianwen.data.words import Texts
 
 GENERATOR = np.random.default_rng(0)
@@ -43,22 +43,6 @@ def test_a_group_without_labels_takes_the_line_of_all() -> None:
     scores = GENERATOR.normal(size=400)
     found = fit_platt(scores, scores > 0, np.zeros(400, dtype=int))
     assert found.lines[1] == pytest.approx(found.lines[0])
-
-
-def test_the_vote_of_two_that_see_half_each_beats_both_and_noise_has_no_weight() -> None:
-    labels = np.arange(4000) % 2 == 0
-    kind = np.arange(4000) % 4 == 0  # half of what is to be dropped shows to one member, half to the other
-    each = np.stack(
-        [np.where(labels & kind, 3.0, -1.0), np.where(labels & ~kind, 3.0, -1.0), np.where(labels, -1.0, 1.0)]
-    )
-    each = (each + GENERATOR.normal(size=each.shape)).T
-    group = np.zeros(4000, dtype=int)
-    vote = fit_vote(each, labels, group)
-    assert (vote.weights >= 0).all() and vote.weights[0, 2] == 0
-    votes = vote.logits(each, group)
-    best = min(false_positives(each[:, member], labels, 0.9) for member in range(3))
-    assert false_positives(votes, labels, 0.9) < 0.5 * best
-    assert vote.logits(each[:5], group[:5]) == pytest.approx(votes[:5])
 
 
 def test_scripts_are_told_by_their_words() -> None:

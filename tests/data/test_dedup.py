@@ -41,9 +41,9 @@ def found_in(texts: list[str], addresses: list[int] | None = None, **options: in
         arrays.num_words,
     )
 
-    def sets(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def sets(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         values, counts = shingle_sets(Texts([texts[number] for number in chosen]), CONFIG)
-        return values, np.concatenate([[0], np.cumsum(counts)])
+        return values, np.cumsum(counts) - counts, counts
 
     return duplicates(keys, lambda number: hashes[:, number], sets, CONFIG, **options)
 

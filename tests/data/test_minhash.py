@@ -45,7 +45,7 @@ def test_exact_likeness_is_exact(corpus: tuple[list[str], list[float]]) -> None:
     texts, exact = corpus
     values, counts = shingle_sets(Texts(texts), CONFIG)
     pairs = np.stack([np.arange(1500), np.arange(1500) + 1500], axis=1)
-    assert likeness(pairs, values, np.concatenate([[0], np.cumsum(counts)])) == pytest.approx(exact, abs=1e-9)
+    assert likeness(pairs, values, np.cumsum(counts) - counts, counts) == pytest.approx(exact, abs=1e-9)
 
 
 def test_signatures_agree_as_often_as_texts_are_alike(corpus: tuple[list[str], list[float]]) -> None:
@@ -61,7 +61,7 @@ def test_bands_propose_what_is_alike_and_comparison_keeps_it(corpus: tuple[list[
     hashes = bands(signed(together, CONFIG).signatures, CONFIG)
     pairs = candidates(hashes[:, number] for number in range(CONFIG.num_bands))
     values, counts = shingle_sets(together, CONFIG)
-    close = pairs[likeness(pairs, values, np.concatenate([[0], np.cumsum(counts)])) >= 0.8]
+    close = pairs[likeness(pairs, values, np.cumsum(counts) - counts, counts) >= 0.8]
     found = {tuple(pair) for pair in close.tolist()}
     wanted = {(number, number + 1500) for number, like in enumerate(exact) if like >= 0.8}
     assert len(wanted) > 300 and len(found & wanted) / len(wanted) >= 0.99 and not found - wanted
@@ -82,7 +82,7 @@ def test_chinese_and_thai_are_compared_by_their_characters() -> None:
     for text, _ in pairs:
         edited = text[:-1] + "x"
         values, counts = shingle_sets(Texts([text, edited]), CONFIG)
-        assert likeness(np.array([[0, 1]]), values, np.concatenate([[0], np.cumsum(counts)]))[0] > 0.6
+        assert likeness(np.array([[0, 1]]), values, np.cumsum(counts) - counts, counts)[0] > 0.6
 
 
 def test_bands_differ_where_rows_do() -> None:
@@ -106,3 +106,17 @@ def test_the_kernel_says_what_the_arrays_say(texts: list[str]) -> None:
     found, found_sets = signed(given_texts, CONFIG), shingle_sets(given_texts, CONFIG)
     for one, other in zip((*found, *found_sets), (*plain, *plain_sets), strict=True):
         assert np.array_equal(one, other) and one.dtype == other.dtype
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.sets(st.integers(0, 40), max_size=20), min_size=1, max_size=8), st.randoms(use_true_random=False))
+def test_likeness_in_either_way_is_that_of_sets(members: list[set[int]], draw: random.Random) -> None:
+    sizes = np.array([len(one) for one in members])
+    values = np.array([value for one in members for value in sorted(one)], dtype=np.uint32)
+    pairs = [(draw.randrange(len(members)), draw.randrange(len(members))) for _ in range(12)]
+    wanted = [len(members[a] & members[b]) / max(len(members[a] | members[b]), 1) for a, b in pairs]
+    for is_compiled in {shingler.available(), False}:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(shingler, "available", lambda is_compiled=is_compiled: is_compiled)
+            found = likeness(np.array(pairs), values, np.cumsum(sizes) - sizes, sizes)
+        assert found == pytest.approx(wanted)

@@ -103,7 +103,7 @@ def test_absence_and_damage_are_told(ensemble: scorers.Ensemble, tmp_path: Path)
     with pytest.raises(ConfigError, match="train-filter"):
         open_ensemble(tmp_path)
     ensemble.save(tmp_path / "filter")
-    (tmp_path / "filter" / "vote.npy").write_bytes(b"x")
+    (tmp_path / "filter" / "platt.npy").write_bytes(b"x")
     with pytest.raises(CheckpointError):
         open_ensemble(tmp_path / "filter")
 

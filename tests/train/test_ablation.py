@@ -49,6 +49,7 @@ def test_an_ablation_from_texts_to_a_mixture_that_can_be_trained_on(config: Abla
     assert len(list(ablation.train(ablation.first_proxies()))) == 11
     law = ablation.propose()
     assert sum(law["proposal"].values()) == pytest.approx(1) and law["error"] >= 0
+    assert law["left_out"]["mixtures"] == 11 and -1 <= law["left_out"]["spearman"] <= 1
     assert law == json.loads((prepared / LAW).read_text())
     list(ablation.train(ablation.last_proxies(ablation.proposal())))
     compared = ablation.compared()

@@ -117,4 +117,22 @@ __attribute__((visibility("default"))) int64_t qd_sets(const Texts* texts, int64
     }
     return values - begin;
 }
+
+// How many values the sets of both documents of each pair hold: pairs [P, 2]; set d is values[begin[d]], … , sizes[d] of
+// them, ascending.
+__attribute__((visibility("default"))) void qd_shared(const int64_t* pairs, int64_t count, const uint32_t* values,
+                                                      const int64_t* begin, const int64_t* sizes, int64_t* shared) {
+    for (int64_t p = 0; p < count; p++) {
+        const uint32_t *a = values + begin[pairs[2 * p]], *b = values + begin[pairs[2 * p + 1]];
+        const uint32_t *a_end = a + sizes[pairs[2 * p]], *b_end = b + sizes[pairs[2 * p + 1]];
+        int64_t both = 0;
+        while (a != a_end && b != b_end) { // no branch on which is less: that cannot be foreseen
+            const uint32_t x = *a, y = *b;
+            both += x == y;
+            a += x <= y;
+            b += y <= x;
+        }
+        shared[p] = both;
+    }
+}
 }
