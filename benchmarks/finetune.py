@@ -71,8 +71,10 @@ def theirs(folder: str, method: str, data: list[dict[str, torch.Tensor]]) -> Ste
     """peft around transformers' network, stepped by hand: what their Trainer does, without its logging."""
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers.utils import logging
 
     warnings.simplefilter("ignore")
+    logging.disable_progress_bar()
     dtype, extra = compute_dtype(torch.device("cpu")), {}
     if method == "qlora":
         four = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": dtype}

@@ -1,6 +1,6 @@
 """Does an adapter teach a model to choose tools? Chinese questions, ReAct calls, held-out selection before and after.
 
-    python benchmarks/tool_calls.py --model DIR_OR_GGUF --data DIALOGUES [--methods lora,qlora] [--steps 60]
+    python benchmarks/tool_calls.py --model DIR_OR_GGUF --data DIALOGUES [--methods lora,qlora] [--steps 36]
         [--llama-cpp 20]
 
 `--data` are dialogues with `tools` and calls, in any form that `qianwen sft` reads. Each call becomes a question with
@@ -125,7 +125,7 @@ def tuned(name: str, model: str, method: Any, data: Path, steps: int) -> tuple[P
         lora=LoraConfig(rank=16, alpha=32.0, dropout=0.05),
         seq_len=LEN,
         loop=loop,
-        checkpoint_activations=True,
+        checkpoint_activations=method == "qlora",
         log_steps=5,
         save_steps=20,
     )
@@ -167,7 +167,7 @@ def beside_llama_cpp(adapter: Path, asked: Sequence[Question], folder: Path) -> 
 
 
 def main() -> None:
-    options = arguments(__doc__, model="", data="", methods="lora,qlora", steps=60, asked=100, llama_cpp=20)
+    options = arguments(__doc__, model="", data="", methods="lora,qlora", steps=36, asked=100, llama_cpp=20)
     if not options.model or not options.data:
         raise SystemExit("--model names a folder or a GGUF file, --data dialogues with calls")
     from qianwen.align.dialogues import read_dialogues
@@ -191,7 +191,7 @@ def main() -> None:
             if options.llama_cpp:
                 beside = beside_llama_cpp(adapter, held_out[: options.llama_cpp], folder / method)
                 report.note(f"{method}, beside llama.cpp", beside)
-    report.finish({f"{name}_selection": share for name, share in shares.items()}, options.json)
+            report.finish({f"{name}_selection": share for name, share in shares.items()}, options.json)
 
 
 if __name__ == "__main__":

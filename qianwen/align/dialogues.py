@@ -24,6 +24,8 @@ from qianwen.runtime.language import tr
 from qianwen.runtime.log import console
 from qianwen.tokenizer.tokenizer import Tokenizer
 
+GRAIN = 64  # tokens to a multiple of which a batch is long: a CPU compiles its products for each length it meets
+
 
 def read_dialogues(path: str | Path) -> Iterator[Dialogue]:
     """The dialogues of a file, in any form. Raises DataError naming the record that cannot be read."""
@@ -93,7 +95,8 @@ def _warn_of_cuts(whole: Sequence[Rendered], kept: Sequence[Rendered], seq_len: 
 class PackedDialogues:
     """Rendered dialogues in sequences of `seq_len`, each dialogue whole; epoch after epoch in an order of its own.
 
-    `len()` is the sequences of one epoch; cursors go on past it. What is left of a sequence is padding without labels.
+    `len()` is the sequences of one epoch; cursors go on past it. What is left of a sequence is padding without labels,
+    as far as the longest of a batch goes: no more of it is computed.
     """
 
     def __init__(self, dialogues: Sequence[Rendered], seq_len: int, pad_id: int, *, seed: int = 0) -> None:
@@ -104,19 +107,24 @@ class PackedDialogues:
         return len(self.bins)
 
     def batch(self, cursor: int, micro_batch_size: int) -> dict[str, torch.Tensor]:
-        """`input_ids`, `labels` and `positions` [B, L] of the sequences `cursor`, `cursor` + 1, …"""
-        shape = (micro_batch_size, self.seq_len)
+        """`input_ids`, `labels` and `positions` [B, L] of the sequences `cursor`, `cursor` + 1, …
+
+        L is `seq_len`, or less where none of them is longer.
+        """
+        bins = [self._bin(cursor + row) for row in range(micro_batch_size)]
+        longest = max(sum(len(one.ids) for one in each) for each in bins)
+        shape = (micro_batch_size, min(-(-longest // GRAIN) * GRAIN, self.seq_len))
         ids, labels = np.full(shape, self.pad_id), np.full(shape, IGNORED)
         positions = np.zeros(shape, dtype=np.int64)
-        for row in range(micro_batch_size):
+        for row, each in enumerate(bins):
             start = 0
-            for one in self._bin(cursor + row):
+            for one in each:
                 end = start + len(one.ids)
                 ids[row, start:end] = one.ids
                 labels[row, start : end - 1] = np.where(one.loss_mask[1:], one.ids[1:], IGNORED)
                 positions[row, start:end] = np.arange(end - start)
                 start = end
-            positions[row, start:] = np.arange(self.seq_len - start)  # padding is a document of its own
+            positions[row, start:] = np.arange(shape[1] - start)  # padding is a document of its own
         return {
             name: torch.from_numpy(a) for name, a in (("input_ids", ids), ("labels", labels), ("positions", positions))
         }

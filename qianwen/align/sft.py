@@ -26,6 +26,7 @@ from torch import nn
 from qianwen.align.dialogues import Dialogue, PackedDialogues, read_dialogues, rendered
 from qianwen.chat.chatml import Mask, render
 from qianwen.engine.llm import LLM
+from qianwen.engine.llm_engine import EngineConfig
 from qianwen.engine.params import SamplingParams
 from qianwen.model.adapter import write_adapter
 from qianwen.model.lora import LoraConfig, attach
@@ -197,7 +198,11 @@ def stops(model: Qwen, tokenizer: Tokenizer, dialogues: list[Dialogue]) -> tuple
     prompts = [render(messages[:-1], tokenizer, add_generation_prompt=True).ids for messages in firsts]
     room = [3 * len(tokenizer.encode(messages[-1].content)) + 16 for messages in firsts]
     params = [SamplingParams(temperature=0.0, max_tokens=tokens) for tokens in room]
-    answers = LLM(model, tokenizer).generate(prompts, params)
+    whole = [len(ids) + tokens for ids, tokens in zip(prompts, room, strict=True)]
+    # A cache for these answers and no more: a run that trained in little memory must not need much at its end.
+    size = EngineConfig.block_size
+    config = EngineConfig(max_num_seqs=NUM_ASKED, num_blocks=sum(-(-tokens // size) + 1 for tokens in whole))
+    answers = LLM(model, tokenizer, config).generate(prompts, params)
     return sum(answer.outputs[0].finish_reason == "stop" for answer in answers), len(answers)
 
 

@@ -39,6 +39,8 @@ class QuantizeOptions:
     """A zero of its own for every group: a little better, and not for every engine's fast path."""
     act_order: bool = False
     """Round the inputs that matter most first."""
+    search: bool = True
+    """Cut off a group's largest weights where less is lost that way; no: as the released models."""
     damp_percent: float = 0.01
     """Of the mean of the Hessian's diagonal, added to it."""
     data: Path | None = None
@@ -66,6 +68,7 @@ def quantize(argv: list[str]) -> int:
         sym=not options.asymmetric,
         damp_percent=options.damp_percent,
         act_order=options.act_order,
+        search=options.search,
     )
     opened = open_model(options.model)
     size = {"samples": options.samples, "seq_len": options.seq_len}

@@ -126,6 +126,16 @@ def test_every_epoch_has_every_dialogue_in_another_order(tokenizer: Tokenizer) -
     assert torch.equal(data.batch(1, 1)["input_ids"][0], epochs[0][1])
 
 
+def test_a_batch_is_as_long_as_its_longest_sequence(tokenizer: Tokenizer) -> None:
+    whole = rendered([dialogue("q" * size, "a") for size in (600, 40)], tokenizer, "clean", 1024)
+    sizes = sorted(len(one.ids) for one in whole)
+    data = PackedDialogues([whole[0]], 1024, tokenizer.eod_id)
+    length = data.batch(0, 1)["input_ids"].size(1)
+    assert length % 64 == 0 and sizes[1] <= length < min(sizes[1] + 64, 1024)
+    both = PackedDialogues(whole, sizes[1], tokenizer.eod_id)  # of two sequences, the longer one
+    assert both.batch(0, 2)["labels"].shape == both.batch(0, 2)["positions"].shape == (2, sizes[1])
+
+
 def test_packing_keeps_all_and_wastes_little() -> None:
     sizes = [90, 80, 50, 50, 20, 10, 60, 40]
     bins = pack([Rendered([0] * size, [True] * size) for size in sizes], 100)

@@ -39,9 +39,22 @@ def test_two_inputs_by_hand() -> None:
 @pytest.mark.parametrize("sym", [True, False])
 @pytest.mark.parametrize("act_order", [True, False])
 def test_inputs_that_have_nothing_in_common_are_rounded_to_nearest(sym: bool, act_order: bool) -> None:
-    weight, config = torch.randn(24, 256), GptqConfig(sym=sym, act_order=act_order)
+    weight, config = torch.randn(24, 256), GptqConfig(sym=sym, act_order=act_order, search=False)
     found, plain = gptq(weight, torch.diag(torch.rand(256) + 0.5), config), nearest(weight, config)
     assert torch.equal(found.codes, plain.codes) and torch.equal(found.scales, plain.scales)
+
+
+@pytest.mark.parametrize("sym", [True, False])
+@pytest.mark.parametrize("act_order", [True, False])
+def test_a_search_cuts_off_what_costs_the_others_more(sym: bool, act_order: bool) -> None:
+    weight, matters = torch.randn(24, 256), torch.rand(256) + 0.5
+    lost = [
+        (gptq(weight, torch.diag(matters), config).dequantize() - weight).square().mul(matters).sum()
+        for config in (GptqConfig(sym=sym, act_order=act_order, search=search) for search in (True, False))
+    ]
+    assert lost[0] < 0.95 * lost[1]
+    even = gptq(torch.ones(4, 128), torch.eye(128), GptqConfig(sym=sym)).dequantize()
+    torch.testing.assert_close(even, torch.ones(4, 128), atol=1e-3, rtol=0)  # nothing to cut off
 
 
 @pytest.mark.parametrize("bits", [4, 8])
