@@ -275,7 +275,7 @@ def _table(batch: list[Document], probabilities: np.ndarray, config: CurateConfi
     addresses = [_hash(url_key(document["url"])) if document.get("url") else 0 for document in batch]
     numbers |= {"text_hash": np.array(text_hashes, "<u8"), "address": np.array(addresses, "<u8")}
     numbers |= {f"band_{number}": hashes[:, number] for number in range(hashes.shape[1])}
-    columns = {name: of_texts([document.get(name, "") for document in batch]) for name in TEXT_COLUMNS}
+    columns = {name: of_texts([str(document.get(name, "")) for document in batch]) for name in TEXT_COLUMNS}
     columns |= {name: of_numbers(values) for name, values in numbers.items()}
     wanted = schema(config)
     return pa.Table.from_arrays([columns[name] for name in wanted.names], schema=wanted)
