@@ -1,6 +1,6 @@
 """The four filters of an ensemble, as raw scores: the higher, the likelier a text is to be dropped.
 
-    rules         what the published rules count, weighed instead of cut off (`traits`)
+    rules         what the published rules count, and how a text speaks to its reader, weighed (`traits`)
     quality       hashed n-grams: edited prose against chatter, spam, boilerplate, noise      (`linear.py`)
     safety        hashed n-grams, the worst window of a text: abuse and obscenity against the rest
     perplexity    an n-gram model of edited text; or a transformer's, handed in as a function  (`perplexity.py`)
