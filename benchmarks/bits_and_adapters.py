@@ -74,7 +74,7 @@ def measure(loaded: LoadedModel, options: Any, held_out: list, texts: dict[str, 
     for name, limit in (("mmlu", options.mmlu_asked), ("gsm8k", options.gsm8k_asked)):
         done = run_task(TASKS[name](getattr(options, name)), llm, limit=limit)
         row[name] = next(iter(done.metrics.values()))
-    row["tools"] = selected(loaded, held_out)
+    row["tools"] = selected(loaded, held_out)["all"]
     return row
 
 

@@ -42,11 +42,13 @@ def ours(folder: str, method: str, data: list[dict[str, torch.Tensor]]) -> Step:
     from qianwen.quantize.load import load_model
 
     bits: Any = "nf4" if method == "qlora" else None
-    return stepper(load_model(folder, bits=bits, dtype=compute_dtype(torch.device("cpu"))).model, method, data)
+    return stepper(
+        load_model(folder, bits=bits, dtype=compute_dtype(torch.device("cpu"))).model, method, data, method == "qlora"
+    )
 
 
-def stepper(model: Qwen, method: str, data: list[dict[str, torch.Tensor]]) -> Step:
-    """A step of an adapter beside `model`."""
+def stepper(model: Qwen, method: str, data: list[dict[str, torch.Tensor]], recompute: bool = False) -> Step:
+    """A step of an adapter beside `model`, or of all its weights."""
     from qianwen.model.lora import LoraConfig, attach
     from qianwen.train.loop import LoopConfig, run
     from qianwen.train.optim import AdamW, AdamWConfig
@@ -54,9 +56,12 @@ def stepper(model: Qwen, method: str, data: list[dict[str, torch.Tensor]]) -> St
     from qianwen.train.pretrain import next_token_loss
     from qianwen.train.state import TrainState
 
-    dtype = compute_dtype(torch.device("cpu"))
-    attach(model, LoraConfig(rank=RANK, alpha=ALPHA, dropout=DROPOUT))
-    if method == "qlora":
+    dtype = compute_dtype(model.model.norm.weight.device)
+    if method == "full":
+        model.requires_grad_(True)
+    else:
+        attach(model, LoraConfig(rank=RANK, alpha=ALPHA, dropout=DROPOUT))
+    if recompute:
         parallelize(model, model.model.layers, ParallelConfig(checkpoint_activations=True), dtype)
     state = TrainState(model, AdamW(model, AdamWConfig(), compute_dtype=dtype))
 

@@ -1,12 +1,13 @@
 """Memory beside the tables of the Qwen README: predicted for every cell, measured for those that are asked for.
 
-    python benchmarks/memory.py [--generate 1.8b:4,7b:4] [--finetune 1.8b:qlora:256,7b:qlora:256,1.8b:lora:256]
-        [--tokens 2048]
+    python benchmarks/memory.py [--generate 1.8b:4,7b:4] [--finetune 1.8b:qlora:256+512,7b:qlora:256]
+        [--tokens 2048] [--device cpu|cuda] [--at-once 1]
 
-Measured is the peak of resident memory of a process of its own, Python and PyTorch included, on this CPU; the published
-figures are a GPU's. Weights are random: one layer's are drawn and quantised, the others are copies of it. Generating is
-an answer of `--tokens` to a prompt of one token; fine-tuning two steps of one sequence, rank 64 around every linear,
-layers recomputed for Q-LoRA (as in `finetune.py`). A ratio above 1 is less than the published figure.
+Measured is a process of its own: on a CPU the peak of resident memory, Python and PyTorch included; on a GPU the most
+that was allocated, as the published figures are. Weights are random: one layer's are drawn and quantised, the others
+are copies of it; what drawing took is not counted. Generating is an answer of `--tokens` to a prompt of one token over
+a cache of 16 bits; fine-tuning two steps of one sequence, rank 64 around every linear, layers recomputed. `--at-once`
+processes share a GPU; their speeds then say nothing. A ratio above 1 is less than the published figure.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,7 +31,7 @@ from qianwen.engine.llm_engine import EngineConfig, LLMEngine
 from qianwen.engine.params import SamplingParams
 from qianwen.model.config import PRESETS, QwenConfig
 from qianwen.model.transformer import Qwen, replace_module
-from qianwen.quantize.linear import FORMAT_OF_BITS, HEAD_BITS, QuantLinear, finish, linear_norms, owned
+from qianwen.quantize.linear import FORMAT_OF_BITS, HEAD_BITS, QuantLinear, finish, linear_norms, owned, to_device
 from qianwen.quantize.nf4 import Nf4Linear
 from qianwen.runtime.device import peak_memory_bytes
 from qianwen.tokenizer.tokenizer import Tokenizer
@@ -39,7 +42,7 @@ Make = Callable[[Tensor], nn.Module]  # a weight [N, K] → its linear, without 
 Again = Callable[[Any], nn.Module]  # such a linear → another one of the same weights, in memory of its own
 
 
-def random_model(config: QwenConfig, make: Make, again: Again, head: Make) -> Qwen:
+def random_model(config: QwenConfig, device: torch.device, make: Make, again: Again, head: Make) -> Qwen:
     """A network of random weights that was never larger than it is in the end, but for one matrix."""
     with torch.device("meta"):
         model = Qwen(config)
@@ -48,32 +51,32 @@ def random_model(config: QwenConfig, make: Make, again: Again, head: Make) -> Qw
         linear = model.get_submodule(name)
         assert isinstance(linear, nn.Linear)
         if name == "lm_head" or prefix == "0":
-            weight = torch.randn(linear.weight.shape, dtype=torch.bfloat16) * 0.02
-            made = head(weight) if name == "lm_head" else make(weight)
+            weight = torch.randn(linear.weight.shape, dtype=torch.bfloat16, device=device) * 0.02
+            made = (head(weight) if name == "lm_head" else make(weight)).to(device)
         else:
             made = again(model.get_submodule(f"model.layers.0.{rest}"))
         if linear.bias is not None:
-            bias = torch.zeros(linear.out_features, dtype=torch.bfloat16)
+            bias = torch.zeros(linear.out_features, dtype=torch.bfloat16, device=device)
             made.bias = nn.Parameter(bias, requires_grad=False) if isinstance(made, nn.Linear) else bias.float()
         replace_module(model, name, made)
     for name, parameter in list(model.named_parameters()):
         if parameter.is_meta:
             owner, _, leaf = name.rpartition(".")
             drawn = torch.ones if leaf == "weight" and "norm" in name else torch.randn
-            value = drawn(parameter.shape, dtype=torch.bfloat16)
+            value = drawn(parameter.shape, dtype=torch.bfloat16, device=device)
             setattr(model.get_submodule(owner), leaf, nn.Parameter(value, requires_grad=False))
     return model
 
 
 def packed(bits: int) -> tuple[Make, Again, Make]:
     def make(weight: Tensor) -> nn.Module:
-        return QuantLinear.from_float(weight, format=FORMAT_OF_BITS[bits])
+        return QuantLinear.from_float(weight.cpu(), format=FORMAT_OF_BITS[bits])
 
     def again(linear: Any) -> nn.Module:
         return QuantLinear(linear.format, owned(linear.packed), linear.out_features, linear.in_features)
 
     def head(weight: Tensor) -> nn.Module:
-        return QuantLinear.from_float(weight, format=FORMAT_OF_BITS[max(bits, HEAD_BITS)])
+        return QuantLinear.from_float(weight.cpu(), format=FORMAT_OF_BITS[max(bits, HEAD_BITS)])
 
     return make, again, head
 
@@ -95,40 +98,68 @@ def four_bits() -> tuple[Make, Again, Make]:
     return Nf4Linear.from_float, again, floats()[0]
 
 
-def generate(size: str, bits: str, tokens: str) -> dict[str, float]:
+def generate(device: torch.device, size: str, bits: str, tokens: str) -> Iterator[float]:
     """Answer with so many tokens to a prompt of one."""
-    model = finish(random_model(PRESETS[size], *packed(int(bits))))
+    is_float = bits == "16" and device.type == "cuda"
+    model = finish(random_model(PRESETS[size], device, *(floats() if is_float else packed(int(bits)))))
+    model = to_device(model, device)
+    forget_peak(device)
     vocabulary = Vocabulary({bytes([value]): value for value in range(256)}, {"<|endoftext|>": 256}, r"\S+|\s+")
-    engine = LLMEngine(model, Tokenizer(vocabulary), EngineConfig(max_model_len=int(tokens) + 1, max_num_seqs=1))
+    engine = LLMEngine(
+        model,
+        Tokenizer(vocabulary),
+        EngineConfig(max_model_len=int(tokens) + 1, max_num_seqs=1, kv_cache_dtype="bfloat16"),
+    )
     began, count = time.perf_counter(), 0
     engine.add_request([1], SamplingParams(temperature=0, max_tokens=int(tokens), ignore_eos=True))
     while engine.has_work:
         count += sum(len(output.token_ids) for output in engine.step())
     assert count == int(tokens)
-    return {"tok/s": count / (time.perf_counter() - began)}
+    yield count / (time.perf_counter() - began)
 
 
-def finetune(size: str, method: str, tokens: str) -> dict[str, float]:
-    """Two steps of an adapter."""
-    model = random_model(PRESETS[size], *(four_bits() if method == "qlora" else floats()))
-    ids = torch.randint(0, 1000, (1, int(tokens)))
-    step = stepper(model, method, [{"input_ids": ids, "labels": ids, "positions": torch.arange(int(tokens))[None]}])
-    began = time.perf_counter()
-    for _ in range(2):
-        step()
-    return {"tok/s": 2 * int(tokens) / (time.perf_counter() - began)}
+def finetune(device: torch.device, size: str, method: str, lengths: str) -> Iterator[float]:
+    """Two steps over one sequence of each length."""
+    model = random_model(PRESETS[size], device, *(four_bits() if method == "qlora" else floats()))
+    forget_peak(device)
+    batch: dict[str, Tensor] = {}
+    step = stepper(model, method, [batch], recompute=True)
+    for tokens in map(int, lengths.split("+")):
+        ids = torch.randint(0, 1000, (1, tokens))
+        batch |= {"input_ids": ids, "labels": ids, "positions": torch.arange(tokens)[None]}
+        began = time.perf_counter()
+        for _ in range(2):
+            step()
+        yield 2 * tokens / (time.perf_counter() - began)
 
 
-def child(kind: str, *of: str) -> None:
-    found = {"generate": generate, "finetune": finetune}[kind](*of)
-    print(json.dumps(found | {"GB": peak_memory_bytes() / 1e9}))
+def child(device: str, kind: str, *of: str) -> None:
+    """Speed and peak of every length, one line each."""
+    for speed in {"generate": generate, "finetune": finetune}[kind](torch.device(device), *of):
+        peak = torch.cuda.max_memory_allocated() if device == "cuda" else peak_memory_bytes()
+        print(json.dumps({"tok/s": speed, "GB": peak / 1e9}), flush=True)
+        forget_peak(torch.device(device))
 
 
-def measured(kind: str, *of: str) -> dict[str, float]:
-    """What a process of its own says of itself."""
-    command = [sys.executable, __file__, "--child", kind, *of]
-    out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    return json.loads(out.strip().splitlines()[-1])
+def forget_peak(device: torch.device) -> None:
+    """Let the peak of memory begin anew from what is in use."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def measured(device: str, kind: str, *of: str) -> dict[str, dict[str, float]]:
+    """What a process of its own says of itself, by cell."""
+    command = [sys.executable, __file__, "--child", device, kind, *of]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        console.print(f"{kind} {' '.join(of)}: ended early, with {done.returncode}", style="yellow", highlight=False)
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    cells = {f"{kind} {of[0]} {of[1]} {tokens}": line for tokens, line in zip(of[2].split("+"), lines, strict=False)}
+    for name, line in cells.items():
+        console.print(f"{name}: {line['GB']:.2f} GB, {line['tok/s']:.1f} tok/s", highlight=False)
+    return cells
 
 
 def predicted(kind: str, size: str, method: str, tokens: int) -> float:
@@ -155,7 +186,7 @@ def main() -> None:
     if "--child" in sys.argv:
         child(*sys.argv[sys.argv.index("--child") + 1 :])
         return
-    options = arguments(__doc__, generate="", finetune="", tokens=2048)
+    options = arguments(__doc__, generate="", finetune="", tokens=2048, device="cpu", at_once=1)
     tables = published()
     cells = {
         "generate": [(size, bits, 2048, gb) for size, row in tables["generate"].items() for bits, gb in row.items()],
@@ -169,15 +200,14 @@ def main() -> None:
     asked = [("generate", *cell.split(":"), str(options.tokens)) for cell in options.generate.split(",") if cell]
     asked += [("finetune", *cell.split(":")) for cell in options.finetune.split(",") if cell]
     report, peaks, ratios = Report("memory beside the published tables", "GB"), {}, {}
-    for kind, size, method, tokens in asked:
-        name = f"{kind} {size} {method} {tokens}"
-        peaks[name] = measured(kind, size, method, tokens)
-        console.print(f"{name}: {peaks[name]['GB']:.2f} GB, {peaks[name]['tok/s']:.1f} tok/s", highlight=False)
-        figure = next((gb for *cell, gb in cells[kind] if [*map(str, cell)] == [size, method, tokens]), None)
-        if figure:
-            ratios[name.replace(" ", "_")] = figure / peaks[name]["GB"]
+    with ThreadPoolExecutor(options.at_once) as pool:
+        for found in pool.map(lambda cell: measured(options.device, *cell), asked):
+            peaks |= found
     for kind, rows in cells.items():
         show(kind, rows, peaks)
+        for *cell, figure in rows:
+            if name := next((name for name in peaks if name == " ".join(map(str, (kind, *cell)))), ""):
+                ratios[name.replace(" ", "_")] = figure / peaks[name]["GB"]
     report.note("measured", peaks)
     above = {
         kind: [

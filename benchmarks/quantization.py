@@ -9,9 +9,10 @@
                         read in bf16, answered and weighed packed
     kv_int8, kv_plain   bf16 weights over a cache of eight bits, keys bare, or as they come
 
-Perplexity is over windows of 1,024 tokens, `--tokens` of each text. Top-1 agreement is with fp32. Memory is that of the
-weights and, in the rows of the cache, of a token in it. `--keep` holds what fp32 said and the quantised folders, for
-further calls with other variants.
+Perplexity is over windows of 1,024 tokens, `--tokens` of each text. Top-1 agreement is with fp32, and so is the KL
+divergence in nats, of every 16th token: how far a row's answers are from it, whether they got worse or better. Memory
+is that of the weights and, in the rows of the cache, of a token in it. `--keep` holds what fp32 said and the quantised
+folders, for further calls with other variants.
 """
 
 from __future__ import annotations
@@ -42,15 +43,16 @@ from qianwen.quantize.load import LoadedModel, load_model, open_model
 from qianwen.quantize.reduce import reduce_model
 from qianwen.tokenizer.tokenizer import Tokenizer
 
-WINDOW, HEAD_ROWS = 1024, 256
+WINDOW, HEAD_ROWS, WHOLE = 1024, 256, 16  # tokens at once; rows of scores at once; one in so many is kept whole
 Forward = Callable[[Qwen, Tensor], Tensor]  # ids [1, T] → hidden [T, H]
 
 
 class Said(NamedTuple):
-    """Of every token: its log-probability, and which token came first."""
+    """Of every token: its log-probability, and which token came first; of some all log-probabilities, fp16 [n, V]."""
 
     logprobs: Tensor
     first: Tensor
+    whole: Tensor
 
 
 def plain(model: Qwen, ids: Tensor) -> Tensor:
@@ -69,7 +71,7 @@ def through_cache(model: Qwen, ids: Tensor, *, bare_keys: bool) -> Tensor:
 @torch.inference_mode()
 def read(model: Qwen, ids: list[int], forward: Forward) -> Said:
     """What the model says of a text, window by window."""
-    logprobs, first = [], []
+    logprobs, first, whole = [], [], []
     for start in range(0, len(ids) - 1, WINDOW):
         window = torch.tensor([ids[start : start + WINDOW + 1]])
         hidden, labels = forward(model, window[:, :-1]), window[0, 1:]
@@ -77,7 +79,15 @@ def read(model: Qwen, ids: list[int], forward: Forward) -> Said:
             scores = model.logits(rows).float()
             logprobs.append(scores.gather(1, wanted[:, None])[:, 0] - scores.logsumexp(-1))
             first.append(scores.argmax(-1))
-    return Said(torch.cat(logprobs), torch.cat(first))
+            whole.append(scores[::WHOLE].log_softmax(-1).half())
+    return Said(torch.cat(logprobs), torch.cat(first), torch.cat(whole))
+
+
+def divergence(said: Said, reference: Said) -> float:
+    """Mean KL divergence of what was said from the reference, nats."""
+    pairs = zip(reference.whole.split(HEAD_ROWS), said.whole.split(HEAD_ROWS), strict=True)
+    total = sum((p.double().exp() * (p.double() - q.double())).sum().item() for p, q in pairs)
+    return total / len(said.whole)
 
 
 def decode_speed(loaded: LoadedModel, config: EngineConfig) -> float:
@@ -136,17 +146,22 @@ def measure(variant: str, options: Any, texts: dict[str, list[int]], keep: Path)
     """One row, and beside it what fp32 said, from this call or an earlier one."""
     loaded, forward, engine = load(variant, options, keep)
     row: dict[str, Any] = {"GB": weight_bytes(loaded.model) / 1e9}
-    agreed, began = [], time.perf_counter()
+    agreed, apart, seconds = [], [], 0.0
     for name, ids in texts.items():
+        began = time.perf_counter()
         said = read(loaded.model, ids, forward)
+        seconds += time.perf_counter() - began
         reference = keep / f"fp32-{name}.pt"
         if variant == "fp32":
             torch.save(tuple(said), reference)
         if reference.exists():
-            agreed.append((said.first == torch.load(reference)[1]).double().mean().item())
+            exact = Said(*torch.load(reference))
+            agreed.append((said.first == exact.first).double().mean().item())
+            apart.append(divergence(said, exact))
         row[name] = math.exp(-said.logprobs.double().mean())
-    row["read tok/s"] = sum(map(len, texts.values())) / (time.perf_counter() - began)
+    row["read tok/s"] = sum(map(len, texts.values())) / seconds
     row["top-1"] = sum(agreed) / len(agreed) if agreed else math.nan
+    row["KL"] = sum(apart) / len(apart) if apart else math.nan
     cache: type[PagedCache] = Int8PagedCache if variant.startswith("kv") else PagedCache
     dtype = {} if variant.startswith("kv") else {"dtype": loaded.model.model.norm.weight.dtype}
     row["KB a token"] = cache(loaded.config, 1, 32, **dtype).num_bytes / 64 / 1e3
@@ -185,6 +200,8 @@ def main() -> None:
         for name in texts:
             lost = {v: math.log(rows[v][name] / base[name]) for v in ("rtn", "gptq")}
             ratios[f"gptq_closes_{name}"] = 1 - lost["gptq"] / lost["rtn"]
+        floor, rounded, solved = (base["KL"], rows["rtn"]["KL"], rows["gptq"]["KL"])
+        ratios["gptq_closes_KL"] = 1 - (solved - floor) / (rounded - floor)
     show(rows)
     report.finish(ratios, options.json)
 

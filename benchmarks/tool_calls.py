@@ -4,9 +4,11 @@
         [--llama-cpp 20]
 
 `--data` are dialogues with `tools` and calls, in any form that `qianwen sft` reads. Each call becomes a question with
-five tools on offer, its own and four of other dialogues, laid out in Qwen v1's ReAct form. A fifth of the dialogues, by
-a hash of their text, is held out; none of their questions is learned. The answer counts if its first action is the tool
-that was called. Both methods see the same sequences from the same seed. Runs go where QIANWEN_RUNS says.
+five tools on offer, its own and four of other dialogues, laid out in Qwen v1's ReAct form; so does each first question
+that was answered without one, and then the right tool is none. A quarter of the dialogues, by a hash of their text, is
+held out; none of their questions is learned. The answer counts if its first action is the tool that was called, or if
+it has none where none was. Both methods see the same sequences from the same seed, and answer over the base they were
+learned over: bf16, or NF4. Runs go where QIANWEN_RUNS says.
 
 Training is a process of its own, so that its peak of resident memory is its own. At last each adapter is merged and
 exported to GGUF, and llama.cpp (`node-llama-cpp`) is asked so many held-out questions beside us, greedy, 48 tokens.
@@ -21,6 +23,7 @@ import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -37,13 +40,14 @@ from qianwen.engine.llm import LLM
 from qianwen.engine.params import SamplingParams
 from qianwen.model.lora import LoraConfig
 from qianwen.quantize.export import export_model
+from qianwen.quantize.frozen import answer_fast
 from qianwen.quantize.load import LoadedModel, load_model
 from qianwen.runtime.device import peak_memory_bytes
 from qianwen.runtime.files import write_jsonl
 from qianwen.tokenizer.tokenizer import Tokenizer
 from qianwen.train.loop import LoopConfig
 
-OFFERED, HELD_OUT = 5, 5  # tools of a question; one in so many dialogues is held out
+OFFERED, HELD_OUT = 5, 4  # tools of a question; one in so many dialogues is held out
 LEN = 1024  # tokens of a training sequence
 ANSWER = 96  # tokens in which a tool is named
 COMPARED = 48  # tokens of an answer beside llama.cpp's
@@ -51,7 +55,7 @@ COMPARED = 48  # tokens of an answer beside llama.cpp's
 
 @dataclass(frozen=True)
 class Question:
-    """A user's turn with tools in it, and the call that answers it."""
+    """A user's turn with tools in it, what was answered, and the tool that called; empty where none was."""
 
     prompt: str
     answer: str
@@ -64,13 +68,14 @@ def questions(dialogues: Sequence[Dialogue]) -> tuple[list[Question], list[Quest
     parts: tuple[list[Question], list[Question]] = ([], [])
     for dialogue in dialogues:
         key = hashlib.sha256("".join(message.content for message in dialogue.messages).encode()).digest()
-        for index, message in enumerate(dialogue.messages):
-            asked = dialogue.messages[index - 1]
-            if index and message.tool_calls and asked.role == "user" and _is_chinese(asked.content):
+        first = next(message for message in dialogue.messages if message.role == "user")
+        for asked, said in pairwise(dialogue.messages):
+            is_answer = asked.role == "user" and said.role == "assistant" and _is_chinese(asked.content)
+            if is_answer and (said.tool_calls or asked is first):
                 offered = _offered(dialogue.functions, tools, random.Random(key))
-                answer = react_turns([asked, Message("assistant", "", tool_calls=message.tool_calls[:1])], ())
-                text = "".join(span.text for span in answer[-1].spans)
-                tool = message.tool_calls[0].name
+                said = Message("assistant", said.content, tool_calls=said.tool_calls[:1])
+                text = "".join(span.text for span in react_turns([asked, said], offered)[-1].spans)
+                tool = said.tool_calls[0].name if said.tool_calls else ""
                 parts[key[0] % HELD_OUT == 0].append(Question(react_prompt(offered, asked.content), text, tool))
     return parts
 
@@ -98,13 +103,25 @@ def chosen(answer: str) -> str:
     return "".join(piece.text for piece in pieces if piece.field == "action").strip()
 
 
-def selected(loaded: LoadedModel, asked: Sequence[Question]) -> float:
-    """The share of questions whose first action is the right tool."""
+def selected(loaded: LoadedModel, asked: Sequence[Question]) -> dict[str, float]:
+    """The share of questions whose first action is the right tool: of all, of those with one, of those without."""
     llm = LLM(loaded.model, loaded.tokenizer)
     params = SamplingParams(temperature=0, max_tokens=ANSWER, stop=STOP)
     answers = llm.generate(prompts(asked, loaded.tokenizer), params)
     right = [chosen(one.outputs[0].text) == each.tool for each, one in zip(asked, answers, strict=True)]
-    return sum(right) / len(right)
+    kinds = {
+        "all": right,
+        "a tool": [is_right for is_right, each in zip(right, asked, strict=True) if each.tool],
+        "none": [is_right for is_right, each in zip(right, asked, strict=True) if not each.tool],
+    }
+    return {kind: sum(found) / len(found) for kind, found in kinds.items() if found}
+
+
+def answering(adapter: Path, method: str) -> LoadedModel:
+    """An adapter over the base it was learned over, ready to answer."""
+    loaded = load_model(adapter, bits="nf4" if method == "qlora" else 16)
+    answer_fast(loaded.model)
+    return loaded
 
 
 def write_questions(learned: Sequence[Question], path: Path) -> Path:
@@ -177,7 +194,7 @@ def main() -> None:
     held_out = held_out[: 8 if options.quick else options.asked]
     report = Report(f"held-out tool selection, {Path(options.model).stem}", "share")
     report.note("questions", f"{len(learned)} learned, {len(held_out)} held out")
-    shares = {"base": selected(load_model(options.model, bits="stored"), held_out)}
+    shares = {"base": selected(load_model(options.model, bits=16), held_out)}
     report.note("base", shares["base"])
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -185,13 +202,13 @@ def main() -> None:
         for method in options.methods.split(","):
             name = f"tool-calls-{Path(options.model).stem}-{method}"
             adapter, peak = tuned(name, options.model, method, data, options.steps)
-            shares[method] = selected(load_model(adapter, bits="stored"), held_out)
+            shares[method] = selected(answering(adapter, method), held_out)
             report.note(method, shares[method])
             report.note(f"{method}, peak GB", peak)
             if options.llama_cpp:
                 beside = beside_llama_cpp(adapter, held_out[: options.llama_cpp], folder / method)
                 report.note(f"{method}, beside llama.cpp", beside)
-            report.finish({f"{name}_selection": share for name, share in shares.items()}, options.json)
+            report.finish({f"{name}_selection": share["all"] for name, share in shares.items()}, options.json)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What every test gets: fixed seeds, one thread, English messages, and no network beyond this machine."""
+"""What every test gets: fixed seeds, one thread, the CPU, English messages, and no network beyond this machine."""
 
 import ipaddress
 import os
@@ -42,7 +42,9 @@ def _guarded_lookup(call):
     return lookup
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    if "not gpu" in config.option.markexpr:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # these say what holds on a CPU, whatever else the machine has
     socket.socket.connect = _guarded(socket.socket.connect)
     socket.socket.connect_ex = _guarded(socket.socket.connect_ex)
     socket.getaddrinfo = _guarded_lookup(socket.getaddrinfo)

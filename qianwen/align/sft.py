@@ -33,7 +33,7 @@ from qianwen.model.lora import LoraConfig, attach
 from qianwen.model.transformer import Qwen
 from qianwen.quantize.folder import write_folder, write_settings
 from qianwen.quantize.frozen import answer_fast
-from qianwen.runtime.device import best_device, compute_dtype, seed_everything
+from qianwen.runtime.device import best_device, compute_dtype, return_free_memory, seed_everything
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.files import RunFolder, atomic_folder, lock, runs_dir, sha256_file
 from qianwen.runtime.language import tr
@@ -96,6 +96,7 @@ def sft(
             _tune(config, model, tokenizer, folder, evaluate)
             with atomic_folder(path / "model") as target:
                 _write(config, model, tokenizer, target, generation)
+            return_free_memory()
             _check_stops(config, answer_fast(model.eval()), tokenizer, folder)
             return path / "model"
         except KeyboardInterrupt:

@@ -10,7 +10,8 @@ All of it works backward.
 
 A CPU's 16-bit kernels are compiled for each size they meet, which takes several times as long as running them once. So
 what is packed is padded there to a few sizes; padding comes last, where causal attention never looks. Where there are
-kernels of our own (`kernels.py`), packed documents go there instead.
+kernels of our own (`kernels.py`), packed documents go there instead; on a GPU in 16 bits to PyTorch's flash kernel for
+sequences of any length, all in one call.
 
 Shapes: B rows, T queries, S keys, h query heads, g key/value heads, d head_dim.
 """
@@ -23,6 +24,8 @@ from qianwen.model.config import QwenConfig
 from qianwen.model.kernels import kernels_for
 from qianwen.model.long_context import stretch_factor
 
+# cuDNN makes a plan for every new length, which takes milliseconds, and an answer has a new one at every token.
+torch.backends.cuda.enable_cudnn_sdp(False)
 BLOCK = 256  # queries that share one mask
 GRAIN = 64  # tokens to a multiple of which packed documents are padded on a CPU
 
@@ -83,6 +86,7 @@ class DocumentAttention:
         self._spans = _spans(self.lengths)
         self._masks: dict[tuple[int, int], Tensor] = {}  # (span, window) → which token sees which, for all layers
         self._first: dict[int, Tensor] = {}  # window → the first token that each sees
+        self._ends: Tensor | None = None
 
     def reserve(self, num_tokens: int) -> None:
         """Nothing is stored."""
@@ -93,6 +97,8 @@ class DocumentAttention:
         if kernels := kernels_for(q):
             first = self._first_seen(window, q.size(0) * q.size(1))
             return kernels.attend_documents(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), first).view_as(q)
+        if _has_flash(q):
+            return self._attend_flash(window, q, k, v)
         if len(set(self.lengths)) == 1:
             return attend(*(x.reshape(-1, self.lengths[0], *x.shape[2:]) for x in (q, k, v)), window=window).view_as(q)
         flat = (x.flatten(0, 1).unsqueeze(0) for x in (q, k, v))  # [1, B·T, heads, d]
@@ -109,6 +115,25 @@ class DocumentAttention:
                 first = first.maximum(torch.arange(1 - window, num_tokens + 1 - window))
             self._first[window] = first.int()
         return self._first[window]
+
+    def _attend_flash(self, window: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        from torch.nn.attention.varlen import varlen_attn  # imports torch's compiler: a second, for GPUs alone
+
+        ends, longest = self._ends_on(q.device, q.size(0) * q.size(1)), max(self.lengths)
+        if (shared := q.size(2) // k.size(2)) > 1:
+            k, v = k.repeat_interleave(shared, 2), v.repeat_interleave(shared, 2)
+        q_rows, k_rows, v_rows = (x.flatten(0, 1) for x in (q, k, v))
+        seen = (window - 1 if window else -1, 0)  # so many before a token, and none behind it
+        out = varlen_attn(q_rows, k_rows, v_rows, ends, ends, longest, longest, window_size=seen)
+        assert isinstance(out, Tensor)
+        return out.view_as(q)
+
+    def _ends_on(self, device: torch.device, num_tokens: int) -> Tensor:
+        """[n + 1] int32: where each document of all rows begins, and the last one ends."""
+        if self._ends is None:
+            lengths = torch.tensor([0, *self.lengths * (num_tokens // sum(self.lengths))])
+            self._ends = lengths.cumsum(0).int().to(device)
+        return self._ends
 
     def _attend_span(self, span: int, window: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         lengths, num_tokens = self._spans[span], q.size(1)
@@ -128,6 +153,12 @@ class DocumentAttention:
             return alphas[0]
         each = torch.tensor(alphas).repeat_interleave(torch.tensor(self.lengths))
         return each.view_as(positions).to(positions.device)
+
+
+def _has_flash(q: Tensor) -> bool:
+    """Whether PyTorch's flash kernels take such tensors."""
+    is_half = q.dtype in (torch.bfloat16, torch.float16)
+    return q.is_cuda and is_half and torch.cuda.get_device_capability(q.device) >= (8, 0)
 
 
 def _spans(lengths: list[int]) -> list[list[int]]:

@@ -67,7 +67,8 @@ class _CrossEntropy(torch.autograd.Function):
             if kernels := kernels_for(scores):
                 loss += kernels.softmax_loss_(scores, targets).sum()
             else:
-                for part, wanted in zip(scores.split(CACHED_ROWS), targets.split(CACHED_ROWS), strict=True):
+                step = CACHED_ROWS if scores.is_cpu else chunk_size
+                for part, wanted in zip(scores.split(step), targets.split(step), strict=True):
                     loss += _sum_and_gradient(part, wanted[:, None], wide, wants_hidden or wants_weight)
             if grad_hidden is not None:
                 torch.mm(scores, weight, out=grad_hidden[start : start + chunk_size])
@@ -90,8 +91,8 @@ def _sum_and_gradient(scores: Tensor, targets: Tensor, wide: torch.dtype, with_g
     loss = -logprobs.gather(1, targets).where(has_label, 0).sum()
     if with_grad:
         scores.copy_(logprobs.exp_().scatter_add_(1, targets, logprobs.new_full(targets.shape, -1.0)))
-        if not has_label.all():
-            scores[~has_label[:, 0]] = 0
+        if scores.is_cuda or not has_label.all():  # a GPU would have to be waited for
+            scores.masked_fill_(~has_label, 0)
     return loss
 
 

@@ -61,6 +61,7 @@ def start(config: QwenConfig, embedding: Tensor, rows: Sequence[tuple[Tensor, Te
     """Rows of (ids, positions) before the first layer, in the type of `embedding`."""
     rotary, made = RotaryEmbedding(config), []
     for ids, positions in rows:
+        ids, positions = ids.to(embedding.device), positions.to(embedding.device)
         cache = DocumentAttention(config, ids.size(1), positions, stretch=True)
         made.append(Row(F.embedding(ids, embedding), rotary(positions, cache.alpha), cache))
     return made
@@ -115,7 +116,7 @@ def _quantize_group(linears: dict[str, nn.Module], rows: Sequence[Row], config: 
     for name, linear in linears.items():
         assert isinstance(linear, nn.Linear)
         if rows and hessian is None:
-            hessian = Hessian(linear.in_features)
+            hessian = Hessian(linear.in_features, linear.weight.device)
             for row in rows:
                 hessian.add(row.inner)
         weight = linear.weight.detach()

@@ -96,7 +96,7 @@ def nearest(weight: Tensor, config: GptqConfig) -> Groups:
     """Every weight [N, K] to the nearest code of its group's grid."""
     rows, size = weight.float().T, config.size(weight.size(1))
     scales, zeros = _grids(rows, size, config)
-    group_of = group_order(len(rows), size)
+    group_of = group_order(len(rows), size, weight.device)
     codes = _codes(rows, scales.float()[group_of.long()], zeros[group_of.long()], config.bits)
     return _groups(codes, scales, zeros, group_of, config)
 
@@ -105,18 +105,20 @@ def gptq(weight: Tensor, hessian: Tensor, config: GptqConfig) -> Groups:
     """The codes for `weight` [N, K] that change its outputs least on inputs with this H [K, K]."""
     inputs = weight.size(1)
     size, unused = config.size(inputs), hessian.diagonal() == 0
-    group_of = group_order(inputs, size)
+    group_of = group_order(inputs, size, weight.device)
     rows = weight.float().T.contiguous()  # one input after the other [K, N]
     rows[unused] = 0
     matters = hessian.diagonal() if config.search else None
     scales, zeros = _grids(rows, size, config, matters if config.act_order else None)
-    order = hessian.diagonal().argsort(descending=True) if config.act_order else torch.arange(inputs)
+    order = torch.arange(inputs, device=weight.device)
+    if config.act_order:
+        order = hessian.diagonal().argsort(descending=True)
     rows, group = rows[order], group_of[order].tolist()
     upper = _inverse_factor(hessian[order][:, order], unused[order], config.damp_percent)
     codes = torch.empty_like(rows)
     for start in range(0, inputs, BLOCK):
         end = min(start + BLOCK, inputs)
-        errors = torch.empty(end - start, rows.size(1))
+        errors = rows.new_empty(end - start, rows.size(1))
         for i in range(start, end):
             if not config.act_order and i % size == 0:
                 there = slice(i, i + size)

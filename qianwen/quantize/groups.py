@@ -40,7 +40,8 @@ class Groups:
     def group_size(self) -> int:
         """Inputs of a group where groups lie in order and are of one size; 0 where they do not."""
         size = int((self.group_of == self.group_of[0]).sum())
-        return size if torch.equal(self.group_of, group_order(self.codes.size(1), size)) else 0
+        order = group_order(self.codes.size(1), size, self.group_of.device)
+        return size if torch.equal(self.group_of, order) else 0
 
     def dequantize(self) -> Tensor:
         """The weights, fp32 [N, K]."""
@@ -57,9 +58,9 @@ class Groups:
         return Quantized(format, self.codes, scales.contiguous())
 
 
-def group_order(inputs: int, group_size: int) -> Tensor:
+def group_order(inputs: int, group_size: int, device: torch.device | None = None) -> Tensor:
     """The group of each input where groups lie one after the other, int32 [K]."""
-    return (torch.arange(inputs) // group_size).int()
+    return (torch.arange(inputs, device=device) // group_size).int()
 
 
 def to_gptq(weight: Groups) -> dict[str, Tensor]:

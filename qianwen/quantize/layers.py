@@ -31,7 +31,7 @@ from qianwen.quantize.packing import FORMATS, PADDED_OUTPUTS
 
 def fuse(model: Qwen) -> Qwen:
     """Let the decoder run its layers through the kernels wherever it can; linears changed later are not seen."""
-    if kernels.available():
+    if kernels.available() and model.model.norm.weight.is_cpu:
         model.model.run_layer = FusedLayers(model)
     return model
 

@@ -5,7 +5,8 @@
 The network never learns of it: a `QuantLinear` is called like the linear it replaces. Activations are quantised too, on
 the fly, 128 of a row to a scale, so that products are sums of bytes; bf16 weights are multiplied in fp32. With AMX a
 great many rows meet the weights in bfloat16. Few and many rows are computed in different ways (`kernels/linears.h`),
-and the switch between them is measured on the machine.
+and the switch between them is measured on the machine. On an NVIDIA GPU (`kernels/cuda.py`) activations stay as they
+are: few rows read the packed weights, many meet them unpacked, a part at a time.
 
 Without the kernels (no compiler, another processor), and to train what lies beside them, the weights are unpacked at
 every call: right, but slow.
@@ -13,23 +14,27 @@ Not here: the grids (`rtn.py`, `gptq.py`), the layout (`packing.py`), whole laye
 """
 
 from collections.abc import Callable, Iterator
+from types import ModuleType
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qianwen.model.gguf_file import GgufTensor
 from qianwen.model.transformer import Layer, Qwen, replace_module
 from qianwen.quantize import kernels
 from qianwen.quantize.frozen import frozen_linear
-from qianwen.quantize.packing import FORMATS, Quantized, pack, pack_dense, unpack, unpack_dense
+from qianwen.quantize.packing import FORMATS, PANEL, Quantized, pack, pack_dense, unpack, unpack_dense
 from qianwen.quantize.rtn import quantize_affine, quantize_int8
 from qianwen.quantize.transcode import transcode
+from qianwen.runtime.device import compute_dtype
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.language import tr
 
 FORMAT_OF_BITS = {4: "int4", 5: "int5", 8: "int8", 16: "bf16"}
 Progress = Callable[[Iterator[str], int], Iterator[str]]  # names and their number → the names, shown as they pass
 HEAD_BITS = 8  # at least, of the head: few bits do most harm there
+UNPACKED_WEIGHTS = 1 << 26  # at most, that are floats at once on a GPU
 
 
 class QuantLinear(nn.Module):
@@ -76,18 +81,37 @@ class QuantLinear(nn.Module):
         """Bytes read from memory to use the weights once."""
         return self.packed.numel()
 
-    def dequantize(self) -> Tensor:
-        """The weights, fp32 [N, K]."""
+    def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """The weights in `dtype`, [N, K]."""
+        shape = self.out_features, self.in_features
         if self.format == "bf16":
-            return unpack_dense(self.packed, self.out_features, self.in_features).float()
-        return unpack(self.packed, self.format, self.out_features, self.in_features).dequantize()
+            return unpack_dense(self.packed, *shape).to(dtype)
+        if gpu := kernels.on_gpu(self.packed):
+            return gpu.unpack(self.packed, self.format, *shape, dtype)
+        return unpack(self.packed, self.format, *shape).dequantize().to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         learns = torch.is_grad_enabled() and x.requires_grad
-        if learns or self.packed.device.type != "cpu" or not kernels.available():
-            return frozen_linear(x, lambda dtype: self.dequantize().to(dtype), self.bias)
-        out = self.kernel(x.reshape(-1, self.in_features).float().contiguous())
+        gpu = kernels.on_gpu(self.packed)
+        if learns or self.format == "bf16" and gpu or not (gpu or self.packed.is_cpu and kernels.available()):
+            return frozen_linear(x, self.dequantize, self.bias)
+        rows = x.reshape(-1, self.in_features)
+        if gpu is None:
+            out = self.kernel(rows.float().contiguous())
+        elif len(rows) <= gpu.MOST_ROWS:
+            out = gpu.few_rows(rows.contiguous(), self.packed, self.format, self.out_features, self.bias)
+        else:
+            step = max(UNPACKED_WEIGHTS // self.in_features // PANEL, 1) * PANEL
+            parts = [self._some_outputs(gpu, rows, start, step) for start in range(0, self.out_features, step)]
+            out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         return out.view(*x.shape[:-1], self.out_features).to(x.dtype)
+
+    def _some_outputs(self, gpu: ModuleType, rows: Tensor, start: int, count: int) -> Tensor:
+        """Those from `start` on, whose weights are unpacked meanwhile."""
+        end = min(start + count, self.out_features)
+        panels = self.packed[start // PANEL : -(-end // PANEL)]
+        weight = gpu.unpack(panels, self.format, end - start, self.in_features, rows.dtype)
+        return F.linear(rows, weight, None if self.bias is None else self.bias[start:end].to(rows.dtype))
 
     @property
     def kernel(self) -> kernels.Linear:
@@ -106,7 +130,9 @@ class QuantLinear(nn.Module):
 
 
 def owned(packed: Tensor) -> Tensor:
-    """The same bytes in memory of large pages."""
+    """The same bytes in memory of large pages, or of their own on a GPU."""
+    if not packed.is_cpu:
+        return packed.clone()
     return kernels.huge_tensor(packed.numel()).view(packed.shape).copy_(packed)
 
 
@@ -152,6 +178,19 @@ def finish(model: Qwen) -> Qwen:
         if name.endswith("norm.weight"):
             parameter.data = parameter.data.float()
     return model.requires_grad_(False).eval()
+
+
+def to_device(model: Qwen, device: torch.device) -> Qwen:
+    """Move a packed network. On a GPU all that is not packed computes in the GPU's own type, as its kernels do."""
+    if device.type == "cpu":
+        return model
+    dtype, table = compute_dtype(device), model.model.embed_tokens.weight.detach()
+    weight = table.to(device, dtype)
+    model.model.embed_tokens = nn.Embedding(weight.size(0), weight.size(1), _weight=weight, _freeze=True)
+    for name, parameter in model.named_parameters():
+        if name.endswith("norm.weight"):
+            parameter.data = parameter.data.to(device, dtype)
+    return model.to(device)
 
 
 def importance(norm: Tensor | None) -> Tensor | None:

@@ -27,7 +27,7 @@ from qianwen.model.transformer import Qwen
 from qianwen.model.weights import CONFIG, PICKLES, load_weights, pickle_error, read_json, stored_dtype
 from qianwen.quantize import kernels
 from qianwen.quantize.gptq_folder import QUANTIZATION, as_floats, as_packed, gptq_model, is_gptq, read_format
-from qianwen.quantize.linear import HEAD_BITS, quantize_model
+from qianwen.quantize.linear import HEAD_BITS, quantize_model, to_device
 from qianwen.quantize.nf4 import nf4_model
 from qianwen.quantize.store import converted, gguf_bits, packed_model
 from qianwen.runtime.device import best_device, compute_dtype
@@ -119,8 +119,10 @@ def _network(source: GgufModel | Path, bits: Bits, dtype: torch.dtype, device: t
         return _gptq_network(source, num_bits, dtype, device)
     if num_bits == "nf4":
         return nf4_model(source, dtype=dtype, device=device)
+    if num_bits == 16 and device.type != "cpu":  # floats are as good there
+        dtype, num_bits = torch.bfloat16, None
     if num_bits is not None:
-        return packed_model(source, num_bits).to(device)
+        return to_device(packed_model(source, num_bits), device)
     if isinstance(source, GgufModel):
         return source.load(dtype=dtype, device=device)
     return load_weights(source, dtype=dtype, device=device)
@@ -132,9 +134,11 @@ def _gptq_network(folder: Path, bits: int | Literal["nf4"] | None, dtype: torch.
     if bits is None:
         return as_floats(gptq_model(folder, dtype=dtype, device=device), dtype)
     if bits == read_format(folder).bits:
-        return converted(folder, bits, lambda: as_packed(gptq_model(folder, dtype=torch.float32))).to(device)
-    floats = as_floats(gptq_model(folder, dtype=torch.float32), torch.float32)
-    return quantize_model(floats, bits, head_bits=max(bits, HEAD_BITS)).to(device)
+        packed = converted(folder, bits, lambda: as_packed(gptq_model(folder, dtype=torch.float32)))
+    else:
+        floats = as_floats(gptq_model(folder, dtype=torch.float32), torch.float32)
+        packed = quantize_model(floats, bits, head_bits=max(bits, HEAD_BITS))
+    return to_device(packed, device)
 
 
 def _vocabulary(source: GgufModel | Path, path: Path) -> tuple[Tokenizer, dict[str, Any]]:

@@ -30,7 +30,7 @@ from qianwen.quantize.groups import Groups, shapes, to_gptq
 from qianwen.quantize.load import LoadedModel, OpenModel
 from qianwen.quantize.model_card import Origin, model_card
 from qianwen.quantize.parity import Parity, compare, prompt_rows
-from qianwen.runtime.device import compute_dtype
+from qianwen.runtime.device import best_device, compute_dtype
 from qianwen.runtime.errors import ConfigError, DataError
 from qianwen.runtime.files import atomic_file, atomic_folder
 from qianwen.runtime.language import tr
@@ -67,10 +67,10 @@ def reduce_model(
     _check(opened)
     if texts and not any(len(text) for text in texts):
         raise DataError(tr("there is nothing to calibrate on: the texts are empty"))
-    dtype = compute_dtype(torch.device("cpu"))
-    source = opened.source
+    device = best_device()
+    source, dtype = opened.source, compute_dtype(device)
     model, parameters = (
-        source.read(dtype, "cpu") if isinstance(source, GgufModel) else read_weights(source, dtype, "cpu")
+        source.read(dtype, device) if isinstance(source, GgufModel) else read_weights(source, dtype, device)
     )
     work = _Work(model, parameters, config, layout)
     rows = [row for row in calibrate.packed_rows(texts, seq_len) if row[0].numel()]

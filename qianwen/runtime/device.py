@@ -3,8 +3,11 @@
 bfloat16 is chosen only where the hardware multiplies it. Elsewhere it is emulated, and slower than float32.
 """
 
+import ctypes
+import gc
 import random
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +49,13 @@ def seed_everything(seed: int) -> None:
 def memory_in_use_bytes() -> int:
     """Resident memory of this process now."""
     return psutil.Process().memory_info().rss
+
+
+def return_free_memory() -> None:
+    """Give back to the system what was freed. C libraries keep it for later, also when that is of another size."""
+    gc.collect()
+    with suppress(OSError, AttributeError):  # only glibc can be asked to
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def peak_memory_bytes() -> int:

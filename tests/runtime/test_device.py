@@ -2,6 +2,7 @@
 
 import mmap
 import random
+import sys
 
 import numpy as np
 import pytest
@@ -59,3 +60,14 @@ def test_memory_is_counted():
         block.write(bytes(len(block)))
         assert device.memory_in_use_bytes() - before > 80_000_000
         assert device.peak_memory_bytes() >= device.memory_in_use_bytes() - 1_000_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc alone can be asked to")
+def test_what_was_freed_goes_back_to_the_system():
+    kept = []
+    for _ in range(200):  # small pieces, each second of them freed: none at the end of the heap
+        kept.append(np.ones(60_000, np.uint8))
+    before = device.memory_in_use_bytes()
+    del kept[:-1]
+    device.return_free_memory()
+    assert device.memory_in_use_bytes() < before - 8_000_000

@@ -7,6 +7,7 @@
     amx_blocks.h  prompts.h          attention on AMX: of prompts
     documents.h  softmax.h           for training (`training.py`): of packed documents and back; the loss
     kernels.cpp  build.py  tuning.py the C functions; compiling them at first use; which way for how many rows
+    cuda.py                          packed linears on an NVIDIA GPU, in Triton
 
 The functions below take and return fp32 tensors on the CPU and share PyTorch's OpenMP threads: `torch.set_num_threads`
 holds for them too. A row's results have the same bits whatever rows stand beside it: always in `rms_norm`, `rope_`,
@@ -18,9 +19,12 @@ Shapes: T tokens of all sequences, S sequences, N pages, b page size, h query he
 
 import ctypes
 import functools
+import importlib
+import importlib.util
 import mmap
 from contextlib import suppress
 from ctypes import c_float, c_int64, c_void_p
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -37,6 +41,17 @@ FORMATS = ["int4", "int5", "q4_0", "q5_0", "q6_k", "q8_0", "int8", "bf16"]  # as
 def available() -> bool:
     """Whether the kernels run here; compiles them at the first call."""
     return library() is not None
+
+
+def on_gpu(tensor: Tensor) -> ModuleType | None:
+    """The kernels in Triton, if `tensor` is where they run."""
+    return _triton() if tensor.is_cuda else None
+
+
+@functools.cache
+def _triton() -> ModuleType | None:
+    found = importlib.util.find_spec("triton")  # PyTorch brings it where it has CUDA, but not on every system
+    return importlib.import_module("qianwen.quantize.kernels.cuda") if found else None
 
 
 class _Linear(ctypes.Structure):
