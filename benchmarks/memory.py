@@ -208,6 +208,10 @@ def main() -> None:
         for *cell, figure in rows:
             if name := next((name for name in peaks if name == " ".join(map(str, (kind, *cell)))), ""):
                 ratios[name.replace(" ", "_")] = figure / peaks[name]["GB"]
+    figures = {" ".join(map(str, (kind, *cell))): gb for kind, rows in cells.items() for *cell, gb in rows}
+    for name, line in peaks.items():
+        kind, size, method, tokens = name.split()
+        line |= {"predicted GB": predicted(kind, size, method, int(tokens)), "published GB": figures.get(name)}
     report.note("measured", peaks)
     above = {
         kind: [

@@ -27,8 +27,9 @@ def section(name: str, data: dict[str, Any]) -> str:
     """One benchmark as Markdown."""
     machine = data["machine"]
     versions = ", ".join(f"{package} {version}" for package, version in machine.get("versions", {}).items())
+    gpu = f", {machine['gpu']}" if "gpu" in machine else ""
     lines = [f"## {data['title']}", "", f"`benchmarks/{name}.py`, {machine['date']}: {machine['cpu']}, "
-             f"{machine['cores']} cores; {versions}.", ""]  # fmt: skip
+             f"{machine['cores']} cores{gpu}; {versions}.", ""]  # fmt: skip
     if data["rows"]:
         lines += [f"| {data['unit']} | ours | peer | ratio | least | largest |", "|---|---|---|---|---|---|"]
     for row, pairs in data["rows"].items():

@@ -5,6 +5,9 @@ import torch
 from torch import Tensor
 
 from qianwen.quantize import kernels, rtn
+from qianwen.quantize.gptq import GptqConfig, nearest
+from qianwen.quantize.linear import QuantLinear
+from qianwen.quantize.nf4 import Nf4Linear
 from qianwen.quantize.rtn import quantize_affine, quantize_int8
 
 
@@ -55,3 +58,20 @@ def test_kernel_searches_as_pytorch_does(rows: int) -> None:
         return ((codes * step[..., None] - low[..., None] - groups).square() * weights).sum()
 
     torch.testing.assert_close(loss(*fast), loss(*slow), rtol=1e-3, atol=0)  # ties may fall either way
+
+
+@pytest.mark.parametrize("kind", ["int4", "int5", "int8", "nf4", "gptq4", "gptq8"])
+def test_rounding_costs_no_more_than_llama_cpp_allows_itself(kind: str) -> None:
+    """R26: on its synthetic data, by its measures: the root of the squared errors over n, and a product's error."""
+    weight, other = (0.1 + 2 * torch.cos(torch.arange(4096.0) + offset) for offset in (0.0, 1.0))
+    rows = weight.view(16, 256)
+    if kind == "nf4":
+        back = Nf4Linear.from_float(rows).dequantize()
+    elif kind.startswith("gptq"):
+        back = nearest(rows, GptqConfig(bits=int(kind[4:]))).dequantize()
+    else:
+        back = QuantLinear.from_float(rows, format=kind).dequantize()
+    errors = back.flatten() - weight
+    # A cosine stays near its ends, where the codes of NF4, made for normal weights, lie far apart.
+    assert errors.norm() / 4096 <= (0.0022 if kind == "nf4" else 0.002)
+    assert (errors * other).sum().abs() / 4096 <= 0.02
