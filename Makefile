@@ -5,6 +5,7 @@
 #   make e2e      every command of the guides, every example, and the wheel alone
 #   make offline  the tests where no network exists (Linux)
 #   make faults   long kill, corruption and full-disk suites         make nightly   everything that runs without a GPU
+#   make gpu      the tests of what is different on an NVIDIA card
 #   make dist     a wheel in dist/              make sbom      a bill of materials
 #   make lock     pin every version again       make clean     remove what these made, but neither .venv nor runs
 #
@@ -25,7 +26,7 @@ MAKE_VENV := $(PYTHON) -m venv .venv
 INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check
 endif
 
-.PHONY: setup demo test check offline e2e faults nightly dist sbom lock clean
+.PHONY: setup demo test check offline e2e faults nightly gpu dist sbom lock clean
 setup: .venv/.user
 
 $(BIN)/python:
@@ -71,6 +72,9 @@ faults: .venv/.dev
 
 nightly: .venv/.dev
 	$(BIN)/pytest -m 'not gpu and not peer'
+
+gpu: .venv/.dev
+	$(BIN)/pytest -m gpu tests/gpu
 
 dist: .venv/.dev
 	$(BIN)/python -m pip wheel -q --disable-pip-version-check --no-deps -w dist .

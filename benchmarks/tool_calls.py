@@ -5,7 +5,7 @@
 
 `--data` are dialogues with `tools` and calls, in any form that `qianwen sft` reads. Each call becomes a question with
 five tools on offer, its own and four of other dialogues, laid out in Qwen v1's ReAct form; so does each first question
-that was answered without one, and then the right tool is none. A quarter of the dialogues, by a hash of their text, is
+that was answered without one, and then the right tool is none and of the answer its beginning is learned. A quarter of the dialogues, by a hash of their text, is
 held out; none of their questions is learned. The answer counts if its first action is the tool that was called, or if
 it has none where none was. Both methods see the same sequences from the same seed, and answer over the base they were
 learned over: bf16, or NF4. Runs go where QIANWEN_RUNS says.
@@ -50,6 +50,7 @@ from qianwen.train.loop import LoopConfig
 OFFERED, HELD_OUT = 5, 4  # tools of a question; one in so many dialogues is held out
 LEN = 1024  # tokens of a training sequence
 ANSWER = 96  # tokens in which a tool is named
+FIRST = 60  # characters of an answer without a tool: whether there is one is what is to be learned
 COMPARED = 48  # tokens of an answer beside llama.cpp's
 
 
@@ -73,7 +74,8 @@ def questions(dialogues: Sequence[Dialogue]) -> tuple[list[Question], list[Quest
             is_answer = asked.role == "user" and said.role == "assistant" and _is_chinese(asked.content)
             if is_answer and (said.tool_calls or asked is first):
                 offered = _offered(dialogue.functions, tools, random.Random(key))
-                said = Message("assistant", said.content, tool_calls=said.tool_calls[:1])
+                begins = said.content.strip().partition("\n")[0][:FIRST]
+                said = Message("assistant", begins, tool_calls=said.tool_calls[:1])
                 text = "".join(span.text for span in react_turns([asked, said], offered)[-1].spans)
                 tool = said.tool_calls[0].name if said.tool_calls else ""
                 parts[key[0] % HELD_OUT == 0].append(Question(react_prompt(offered, asked.content), text, tool))
@@ -133,7 +135,7 @@ def write_questions(learned: Sequence[Question], path: Path) -> Path:
 
 def tuned(name: str, model: str, method: Any, data: Path, steps: int) -> tuple[Path, float]:
     """An adapter learned from the questions over `model`, and the GB its process took at most."""
-    loop = LoopConfig(steps=steps, sequences_per_step=2, micro_batch_size=1, lr=3e-4, warmup_steps=5)
+    loop = LoopConfig(steps=steps, sequences_per_step=2, micro_batch_size=1, lr=1e-3, warmup_steps=3)
     config = SFTConfig(
         name=name,
         model=model,

@@ -17,7 +17,9 @@ from torch import Tensor
 
 from qianwen.model.lora import adapted
 from qianwen.model.transformer import Qwen
+from qianwen.runtime.device import return_free_memory
 
+LINEARS_BETWEEN = 7  # about a layer's
 Unpack = Callable[[torch.dtype], Tensor]  # → the weights [N, K] in that type
 
 
@@ -42,7 +44,9 @@ class _Product(torch.autograd.Function):
 
 def answer_fast(model: Qwen) -> Qwen:
     """Swap linears under adapters for the forms that answer fast, of those that have one; not to be trained further."""
-    for _, lora in adapted(model):
+    for number, (_, lora) in enumerate(adapted(model)):
         if callable(fast := getattr(lora.base, "fast", None)):
             lora.base = fast()
+            if number % LINEARS_BETWEEN == 0:  # else what was freed so far stays beside what is made
+                return_free_memory()
     return model
