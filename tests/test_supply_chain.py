@@ -73,7 +73,8 @@ def test_everything_imported_is_declared():
     declared = {canonicalize_name(requirement.name) for requirement in wanted(*PROJECT["optional-dependencies"])}
     sellers = importlib.metadata.packages_distributions()
     unknown = {name: sellers.get(name, [name]) for name in imported()}
-    assert not {name for name, sold_by in unknown.items() if not declared & set(map(canonicalize_name, sold_by))}
+    undeclared = {name for name, sold_by in unknown.items() if not declared & set(map(canonicalize_name, sold_by))}
+    assert undeclared <= {"triton"}  # a part of PyTorch's CUDA builds, imported only where it is found
 
 
 def test_constraints_pin_every_dependency_within_its_range():
