@@ -205,13 +205,13 @@ def main() -> None:
             peaks |= found
     for kind, rows in cells.items():
         show(kind, rows, peaks)
-        for *cell, figure in rows:
-            if name := next((name for name in peaks if name == " ".join(map(str, (kind, *cell)))), ""):
-                ratios[name.replace(" ", "_")] = figure / peaks[name]["GB"]
     figures = {" ".join(map(str, (kind, *cell))): gb for kind, rows in cells.items() for *cell, gb in rows}
     for name, line in peaks.items():
         kind, size, method, tokens = name.split()
-        line |= {"predicted GB": predicted(kind, size, method, int(tokens)), "published GB": figures.get(name)}
+        line |= {"predicted GB": predicted(kind, size, method, int(tokens))}
+        if name in figures:
+            line["published GB"] = figures[name]
+            ratios[name.replace(" ", "_")] = figures[name] / line["GB"]
     report.note("measured", peaks)
     above = {
         kind: [

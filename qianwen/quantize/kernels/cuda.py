@@ -1,13 +1,14 @@
 """Packed linears on an NVIDIA GPU, in Triton: the layout of `packing.py`, read where it lies.
 
-    few_rows    y = x · Wᵀ + b for up to MOST_ROWS rows, as when answering: each weight is read once, packed
+    few_rows    y = x · Wᵀ + b for up to MOST_ROWS rows, as when answering: weights are read packed
     unpack      some panels as floats, for many rows to meet in an ordinary product
 
-A program of `few_rows` takes a panel (16 outputs) and a share of its blocks; the shares are added in their order, so
-the same input gives the same bits. Its tiles are 32 words by 16 outputs: a word holds the codes of four inputs of one
-output, and the four inputs 16 further on in a second word (or the same one's high halves).
+A program of `few_rows` takes a row, a panel (16 outputs) and a share of its blocks; the shares are added in their
+order, so the same input gives the same bits. Its tiles are 32 words by 16 outputs: a word holds the codes of four inputs
+of one output, and the four inputs 16 further on in a second word (or the same one's high halves).
 
-Triton comes with PyTorch's CUDA builds; ask `available()` first. Not here: bf16 panels, which a GPU has no need of.
+Triton comes with PyTorch's CUDA builds; `kernels.on_gpu` gives this module where it runs. Not here: bf16 panels, which
+a GPU has no need of.
 Shapes: M rows, N outputs, K inputs.
 """
 
@@ -20,7 +21,6 @@ from qianwen.quantize.packing import BLOCK, FORMATS, PANEL, Format, block_bytes,
 
 MOST_ROWS = 4
 PROGRAMS = 1056  # that fill a GPU of 132 multiprocessors; fewer panels are cut into shares of their blocks
-WORDS = 32  # of codes for an output of a block
 
 
 @triton.jit
@@ -137,9 +137,8 @@ def _unpack(  # noqa: PLR0913
     k = block * 256 + group * 32 + vector * 4
     out_ptr += n.to(tl.int64) * inputs + k
     for j in tl.static_range(4):
-        near, far = (
-            _code(low, j, MIDDLE) * near_scale - minimum, _code(high, j, MIDDLE) * far_scale - minimum
-        )  # fmt: skip
+        near = _code(low, j, MIDDLE) * near_scale - minimum
+        far = _code(high, j, MIDDLE) * far_scale - minimum
         kept = mask & (n < rows)
         tl.store(out_ptr + j, near.to(out_ptr.dtype.element_ty), kept & (k + j < inputs))
         tl.store(out_ptr + j + 16, far.to(out_ptr.dtype.element_ty), kept & (k + j + 16 < inputs))
