@@ -4,7 +4,7 @@
     unpack      some panels as floats, for many rows to meet in an ordinary product
 
 A program of `few_rows` takes a row, a panel (16 outputs) and a share of its blocks; the shares are added in their
-order, so the same input gives the same bits. Its tiles are 32 words by 16 outputs: a word holds the codes of four inputs
+order, so the same input gives the same bits. Tiles are 32 words by 16 outputs: a word holds the codes of four inputs
 of one output, and the four inputs 16 further on in a second word (or the same one's high halves).
 
 Triton comes with PyTorch's CUDA builds; `kernels.on_gpu` gives this module where it runs. Not here: bf16 panels, which
