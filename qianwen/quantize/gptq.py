@@ -11,7 +11,8 @@ that loses least, an input's error counting as much as its square in X. In order
 that matter most are rounded first, while most others can still make good; groups stay where they lie (static groups),
 their grids chosen beforehand, so the result is laid out and as fast as any other.
 
-`nearest` rounds on the same grids without looking: the baseline. Not here: where H comes from (`calibrate.py`).
+`nearest` rounds on the same grids without looking: the baseline. Not here: where H comes from (`calibrate.py`), what
+is done once every input is rounded (`refine.py`).
 Shapes: N outputs, K inputs, G groups.
 """
 
@@ -25,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qianwen.quantize.groups import Groups, group_order
+from qianwen.quantize.refine import refine
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.language import tr
 
@@ -37,14 +39,16 @@ ATTEMPTS = 6  # dampings tried, each ten times the last, until H has an inverse
 
 @dataclass(frozen=True, kw_only=True)
 class GptqConfig:
-    """The grid and the solver; the defaults are those of the released models."""
+    """The grid and the solver. Grid and layout are by default those of the released models, which were made with a
+    tenth of the damping, inputs as they lie, no search and no passes."""
 
     bits: int = 4
     group_size: int = 128  # inputs; -1: all inputs of an output
     sym: bool = True  # zero is the middle code
-    damp_percent: float = 0.01  # of the mean of H's diagonal, added to it
-    act_order: bool = False  # round the inputs that matter most first
-    search: bool = True  # cut off a group's largest weights where less is lost that way; the released models do not
+    damp_percent: float = 0.1  # of the mean of H's diagonal, added to it
+    act_order: bool = True  # round the inputs that matter most first
+    search: bool = True  # cut off a group's largest weights where less is lost that way
+    passes: int = 2  # over all codes and scales, once every input is rounded
 
     def __post_init__(self) -> None:
         if self.bits not in BITS:
@@ -106,15 +110,15 @@ def gptq(weight: Tensor, hessian: Tensor, config: GptqConfig) -> Groups:
     inputs = weight.size(1)
     size, unused = config.size(inputs), hessian.diagonal() == 0
     group_of = group_order(inputs, size, weight.device)
-    rows = weight.float().T.contiguous()  # one input after the other [K, N]
-    rows[unused] = 0
+    wanted = torch.where(unused, 0, weight.float())
+    rows = wanted.T.contiguous()  # one input after the other [K, N]
     matters = hessian.diagonal() if config.search else None
     scales, zeros = _grids(rows, size, config, matters if config.act_order else None)
     order = torch.arange(inputs, device=weight.device)
     if config.act_order:
         order = hessian.diagonal().argsort(descending=True)
     rows, group = rows[order], group_of[order].tolist()
-    upper = _inverse_factor(hessian[order][:, order], unused[order], config.damp_percent)
+    hessian, upper = _factored(hessian, unused, order, config.damp_percent)
     codes = torch.empty_like(rows)
     for start in range(0, inputs, BLOCK):
         end = min(start + BLOCK, inputs)
@@ -129,7 +133,8 @@ def gptq(weight: Tensor, hessian: Tensor, config: GptqConfig) -> Groups:
             errors[i - start] = (rows[i] - (codes[i] - zero) * scale) / upper[i, i]
             rows[i + 1 : end].addr_(upper[i, i + 1 : end], errors[i - start], alpha=-1)
         rows[end:].addmm_(upper[start:end, end:].T, errors, alpha=-1)
-    return _groups(codes[order.argsort()], scales, zeros, group_of, config)
+    found = _groups(codes[order.argsort()], scales, zeros, group_of, config)
+    return refine(wanted, found, hessian, config.passes)
 
 
 def _groups(codes: Tensor, scales: Tensor, zeros: Tensor, group_of: Tensor, config: GptqConfig) -> Groups:
@@ -174,18 +179,21 @@ def _codes(rows: Tensor, scale: Tensor, zero: Tensor, bits: int) -> Tensor:
     return (rows / scale + zero).round_().clamp_(0, 2**bits - 1)
 
 
-def _inverse_factor(hessian: Tensor, unused: Tensor, damp_percent: float) -> Tensor:
-    """U with Uᵀ U = H⁻¹, H damped until it has one. An input that is always zero is left to itself."""
+def _factored(hessian: Tensor, unused: Tensor, order: Tensor, damp_percent: float) -> tuple[Tensor, Tensor]:
+    """H damped until it has an inverse, and U with Uᵀ U = H⁻¹ in this order of the inputs.
+
+    An input that is always zero is left to itself.
+    """
     hessian = hessian.clone()
     diagonal = hessian.diagonal()
     diagonal[unused] = 1
     damp = damp_percent * diagonal.mean().clone()
     for _ in range(ATTEMPTS):
         diagonal += damp
-        factor, failed = torch.linalg.cholesky_ex(hessian)
+        factor, failed = torch.linalg.cholesky_ex(hessian[order][:, order])
         if not failed:
             inverse, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(factor), upper=True)
             if not failed:
-                return inverse
+                return hessian, inverse
         damp *= 10
     raise ConfigError(tr("the calibration inputs are not finite or all alike: give other data with --data"))
