@@ -26,9 +26,9 @@ def refine(weight: Tensor, found: Groups, hessian: Tensor, passes: int) -> Group
     )
     inputs, size, group_of = len(rows), found.group_size, found.group_of.tolist()
     diagonal = hessian.diagonal().tolist()
+    slopes = hessian @ ((codes - zeros[group_of]) * scales[group_of] - rows)
     for _ in range(passes):
         levels = codes - zeros[group_of]
-        slopes = hessian @ (levels * scales[group_of] - rows)
         for group, start in enumerate(range(0, inputs, size)):
             part = slice(start, start + size)
             scales[group] = _fitted_scale(scales[group], levels[part], slopes, hessian[:, part], part)

@@ -36,7 +36,7 @@ from qianwen.serve.protocol import BODIES, error_body
 from qianwen.serve.service import Service
 
 HEADER_SECONDS = 20.0  # for a client to send the head of its request
-LAST_SECONDS = 0.3  # after a drain, for what was never admitted, such as a file; an open page listens for ever
+LAST_SECONDS = 1.0  # after a drain, for last bytes and what was never admitted; an open page listens for ever
 MAX_CONNECTIONS = 2048  # open at once, idle ones too; beyond, a request is told 503
 
 

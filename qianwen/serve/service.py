@@ -19,7 +19,7 @@ from qianwen.serve.metrics import Metrics
 from qianwen.serve.store import Key, Store
 from qianwen.tokenizer.tokenizer import Tokenizer
 
-CUT_OFF_SECONDS = 0.5  # for the last words to reach those whose answers were cut off
+CUT_OFF_SECONDS = 2.0  # for the last words to reach those whose answers were cut off
 
 
 @dataclass(frozen=True)
