@@ -1,14 +1,15 @@
 """Does an adapter teach a model to choose tools? Chinese questions, ReAct calls, held-out selection before and after.
 
-    python benchmarks/tool_calls.py --model DIR_OR_GGUF --data DIALOGUES [--methods lora,qlora] [--steps 36]
+    python benchmarks/tool_calls.py --model DIR_OR_GGUF --data DIALOGUES [--methods lora,qlora] [--steps N]
         [--llama-cpp 20]
 
 `--data` are dialogues with `tools` and calls, in any form that `qianwen sft` reads. Each call becomes a question with
-five tools on offer, its own and four of other dialogues, laid out in Qwen v1's ReAct form; so does each first question
+three tools on offer, its own and those of other dialogues, laid out in Qwen v1's ReAct form; so does each first question
 that was answered without one, and then the right tool is none, and of the answer its beginning is learned. A quarter of
 the dialogues, by a hash of their text, is held out; none of their questions is learned. The answer counts if its first
 action is the tool that was called, or if it has none where none was. Both methods see the same sequences from the same
-seed, and answer over the base they were learned over: bf16, or NF4. Runs go where QIANWEN_RUNS says.
+seed, all of them once or those of so many `--steps`, and answer over the base they were learned over: bf16, or NF4.
+Runs go where QIANWEN_RUNS says.
 
 Training is a process of its own, so that its peak of resident memory is its own. At last each adapter is merged and
 exported to GGUF, and llama.cpp (`node-llama-cpp`) is asked so many held-out questions beside us, greedy, 48 tokens.
@@ -47,10 +48,11 @@ from qianwen.runtime.files import write_jsonl
 from qianwen.tokenizer.tokenizer import Tokenizer
 from qianwen.train.loop import LoopConfig
 
-OFFERED, HELD_OUT = 5, 4  # tools of a question; one in so many dialogues is held out
-LEN = 1024  # tokens of a training sequence
+OFFERED, HELD_OUT = 3, 4  # tools of a question; one in so many dialogues is held out
+LEN = 1024  # tokens of a training sequence, which holds two or three questions
+LR = 1e-3
 ANSWER = 96  # tokens in which a tool is named
-FIRST = 60  # characters of an answer without a tool: whether there is one is what is to be learned
+FIRST = 20  # characters of an answer without a tool: that there is none is what is to be learned
 COMPARED = 48  # tokens of an answer beside llama.cpp's
 
 
@@ -135,7 +137,7 @@ def write_questions(learned: Sequence[Question], path: Path) -> Path:
 
 def tuned(name: str, model: str, method: Any, data: Path, steps: int) -> tuple[Path, float]:
     """An adapter learned from the questions over `model`, and the GB its process took at most."""
-    loop = LoopConfig(steps=steps, sequences_per_step=2, micro_batch_size=1, lr=1e-3, warmup_steps=3)
+    loop = LoopConfig(steps=steps, sequences_per_step=1, micro_batch_size=1, lr=LR, warmup_steps=3)
     config = SFTConfig(
         name=name,
         model=model,
@@ -186,7 +188,7 @@ def beside_llama_cpp(adapter: Path, asked: Sequence[Question], folder: Path) -> 
 
 
 def main() -> None:
-    options = arguments(__doc__, model="", data="", methods="lora,qlora", steps=36, asked=100, llama_cpp=20)
+    options = arguments(__doc__, model="", data="", methods="lora,qlora", steps=0, asked=100, llama_cpp=20)
     if not options.model or not options.data:
         raise SystemExit("--model names a folder or a GGUF file, --data dialogues with calls")
     from qianwen.align.dialogues import read_dialogues
