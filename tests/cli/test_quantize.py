@@ -52,7 +52,9 @@ def test_to_nearest_and_on_its_own_texts(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_every_other_text_begins_within(capsys: pytest.CaptureFixture[str]) -> None:
     tokenizer = load_model("base").tokenizer
-    rows = [[{"role": "user", "content": "?"}, {"role": "assistant", "content": "abcdefghij" * n}] for n in (3, 1, 9, 9)]
+    rows = [
+        [{"role": "user", "content": "?"}, {"role": "assistant", "content": "abcdefghij" * n}] for n in (3, 1, 9, 9)
+    ]
     write_jsonl("dialogues.jsonl", [{"messages": row} for row in rows])
     texts = calibration_texts(Path("dialogues.jsonl"), tokenizer, samples=4, seq_len=50)
     begins = [tokenizer.decode(text).startswith("<|im_start|>") for text in texts]
