@@ -4,12 +4,12 @@
         [--llama-cpp 20]
 
 `--data` are dialogues with `tools` and calls, in any form that `qianwen sft` reads. Each call becomes a question with
-three tools on offer, its own and those of other dialogues, laid out in Qwen v1's ReAct form; so does each first question
-that was answered without one, and then the right tool is none, and of the answer its beginning is learned. A quarter of
-the dialogues, by a hash of their text, is held out; none of their questions is learned. The answer counts if its first
-action is the tool that was called, or if it has none where none was. Both methods see the same sequences from the same
-seed, all of them once or those of so many `--steps`, and answer over the base they were learned over: bf16, or NF4.
-Runs go where QIANWEN_RUNS says.
+three tools on offer, its own and those of other dialogues, laid out in Qwen v1's ReAct form; so does each question that
+begins a dialogue and was answered without one, and then the right tool is none, and of the answer its beginning is
+learned. A quarter of the dialogues, by a hash of their text, is held out; none of their questions is learned. The
+answer counts if its first action is the tool that was called, or if it has none where none was. Both methods see the
+same sequences from the same seed, all of them once or those of so many `--steps`, and answer over the base they were
+learned over: bf16, or NF4. Runs go where QIANWEN_RUNS says.
 
 Training is a process of its own, so that its peak of resident memory is its own. At last each adapter is merged and
 exported to GGUF, and llama.cpp (`node-llama-cpp`) is asked so many held-out questions beside us, greedy, 48 tokens.
