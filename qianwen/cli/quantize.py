@@ -43,7 +43,7 @@ class QuantizeOptions:
     search: bool = True
     """Cut off a group's largest weights where less is lost that way."""
     passes: int = 2
-    """Over all codes and scales, once every input is rounded: half as long again, and a little less is lost."""
+    """Over all codes and scales, once every input is rounded: less is lost, and it takes up to twice as long."""
     damp_percent: float = 0.1
     """Of the mean of the Hessian's diagonal, added to it. The released models: 0.01, and none of the three above."""
     data: Path | None = None

@@ -59,6 +59,8 @@ class GptqConfig:
             raise ConfigError(tr(message, size=self.group_size))
         if not 0 < self.damp_percent < 1:
             raise ConfigError(tr("damp_percent = {value} is not between 0 and 1", value=self.damp_percent))
+        if self.passes < 0:
+            raise ConfigError(tr("passes = {value} is below 0", value=self.passes))
 
     def size(self, inputs: int) -> int:
         """Inputs of a group in a matrix that has so many."""
@@ -134,7 +136,7 @@ def gptq(weight: Tensor, hessian: Tensor, config: GptqConfig) -> Groups:
             rows[i + 1 : end].addr_(upper[i, i + 1 : end], errors[i - start], alpha=-1)
         rows[end:].addmm_(upper[start:end, end:].T, errors, alpha=-1)
     found = _groups(codes[order.argsort()], scales, zeros, group_of, config)
-    return refine(wanted, found, hessian, config.passes)
+    return refine(wanted, found, hessian, config.passes) if config.passes else found
 
 
 def _groups(codes: Tensor, scales: Tensor, zeros: Tensor, group_of: Tensor, config: GptqConfig) -> Groups:

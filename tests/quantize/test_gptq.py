@@ -101,7 +101,12 @@ def test_inputs_that_are_not_finite_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("fields", "complaint"),
-    [({"bits": 3}, "3 bits"), ({"group_size": 100}, "group_size = 100"), ({"damp_percent": 0.0}, "damp_percent = 0")],
+    [
+        ({"bits": 3}, "3 bits"),
+        ({"group_size": 100}, "group_size = 100"),
+        ({"damp_percent": 0.0}, "damp_percent = 0"),
+        ({"passes": -1}, "passes = -1"),
+    ],
 )
 def test_what_is_no_configuration(fields: dict, complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
