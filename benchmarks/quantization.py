@@ -1,7 +1,7 @@
 """What fewer bits cost on real weights: perplexity by language, agreement, memory and speed, in one table.
 
     python benchmarks/quantization.py --model DIR_OR_GGUF --texts english=A.txt,chinese=B.txt,code=C.py
-        [--variants fp32,bf16,…] [--calibration DIALOGUES] [--keep FOLDER] [--json FILE]
+        [--variants fp32,bf16,…] [--calibration FILE,…] [--keep FOLDER] [--json FILE]
 
     fp32, bf16          the weights in floats; how often bf16's first choice is fp32's is the floor of every agreement
     int8, int4, nf4     packed for the kernels; four bits in groups of 32 with a search; NF4 as adapters train over it
@@ -12,7 +12,7 @@
 Perplexity is over windows of 1,024 tokens, `--tokens` of each text. Top-1 agreement is with fp32, and so is the KL
 divergence in nats, of every 16th token: how far a row's answers are from it, whether they got worse or better. Memory
 is that of the weights and, in the rows of the cache, of a token in it. `--keep` holds what fp32 said and the quantised
-folders, for further calls with other variants.
+folders, for further calls with other variants. `texts.py` makes texts to measure and others to calibrate on.
 """
 
 from __future__ import annotations
@@ -124,12 +124,13 @@ def load(variant: str, options: Any, keep: Path) -> tuple[LoadedModel, Forward, 
 
 
 def quantised(model: str, folder: Path, config: GptqConfig, calibration: str = "") -> Path:
-    """MODEL in GPTQ's layout, made once: by GPTQ on dialogues, or rounded to nearest where there are none."""
-    from qianwen.cli.quantize import calibration_texts
+    """MODEL in GPTQ's layout, made once: by GPTQ on texts of these files, or rounded to nearest without any."""
+    from qianwen.cli.calibration import calibration_texts
 
     if not folder.exists():
         opened = open_model(model)
-        texts = calibration_texts(Path(calibration), opened.tokenizer, samples=128, seq_len=512) if calibration else []
+        files = [Path(name) for name in calibration.split(",") if name]
+        texts = calibration_texts(files, opened.tokenizer, samples=128, seq_len=512) if files else []
         began = time.perf_counter()
         reduce_model(opened, folder, config, texts, seq_len=512)
         console.print(f"{folder.name}: quantised in {time.perf_counter() - began:.0f} s")
@@ -178,7 +179,7 @@ def main() -> None:
     if not options.model or not options.texts:
         raise SystemExit("--model names a folder or a GGUF file, --texts at least one NAME=FILE")
     if "gptq" in options.variants.split(",") and not options.calibration:
-        raise SystemExit("gptq needs --calibration: dialogues that are none of the texts")
+        raise SystemExit("gptq needs --calibration: dialogues or documents that are none of the texts")
     options.tokens = 2048 if options.quick else options.tokens
     rows: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as temporary:

@@ -50,9 +50,9 @@ from qianwen.train.loop import LoopConfig
 
 OFFERED, HELD_OUT = 3, 4  # tools of a question; one in so many dialogues is held out
 LEN = 1024  # tokens of a training sequence, which holds two or three questions
-LR = 1e-3
+LR = 5e-4
 ANSWER = 96  # tokens in which a tool is named
-FIRST = 20  # characters of an answer without a tool: that there is none is what is to be learned
+FIRST = 4  # characters of an answer without a tool: more of them would hide what is to be learned, that there is none
 COMPARED = 48  # tokens of an answer beside llama.cpp's
 
 
@@ -145,6 +145,7 @@ def tuned(name: str, model: str, method: Any, data: Path, steps: int) -> tuple[P
         method=method,
         lora=LoraConfig(rank=16, alpha=32.0, dropout=0.05),
         seq_len=LEN,
+        epochs=1,
         loop=loop,
         checkpoint_activations=method == "qlora",
         log_steps=5,

@@ -7,8 +7,9 @@ GPTQ rounds an input once, before it knows how those after it are rounded, and n
     a group's scale    s ← s − (c S_gᵀ) / (c H_gg cᵀ)        c: the group's codes, less their zero
     an input's code    q ← round(q − S_i / (s H_ii))
 
-Blocks of 128 inputs are worked on alone, and what changed in them reaches the rest of S at once. But for the rounding
-of scales to fp16, no step makes the error larger. Shapes: N outputs, K inputs, which lie first.
+A group's scale moves first, then its codes, and what changed in the group reaches the slopes of all others in one
+product. But for the rounding of scales to fp16, no step makes the error larger. Shapes: N outputs, K inputs, which lie
+first, S inputs of a group.
 """
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from qianwen.quantize.groups import Groups
 
-BLOCK = 128  # inputs whose changes reach the rest of the slopes at once
+BLOCK = 128  # inputs of a group whose changes reach its other slopes at once
 
 
 def refine(weight: Tensor, found: Groups, hessian: Tensor, passes: int) -> Groups:
@@ -24,33 +25,45 @@ def refine(weight: Tensor, found: Groups, hessian: Tensor, passes: int) -> Group
     rows, codes, zeros, scales = (
         part.float().T.contiguous() for part in (weight, found.codes, found.zeros, found.scales)
     )
-    inputs, size, group_of = len(rows), found.group_size, found.group_of.tolist()
-    diagonal = hessian.diagonal().tolist()
+    size, group_of = found.group_size, found.group_of.long()
     slopes = hessian @ ((codes - zeros[group_of]) * scales[group_of] - rows)
     for _ in range(passes):
-        levels = codes - zeros[group_of]
-        for group, start in enumerate(range(0, inputs, size)):
+        for group, start in enumerate(range(0, len(rows), size)):
             part = slice(start, start + size)
-            scales[group] = _fitted_scale(scales[group], levels[part], slopes, hessian[:, part], part)
-        for start in range(0, inputs, BLOCK):
-            part = slice(start, start + BLOCK)
-            own, moved = slopes[part].clone(), torch.zeros_like(slopes[part])
-            for i, group in enumerate(group_of[part], start):
-                step = own[i - start] / (scales[group] * diagonal[i])
-                code = (codes[i] - step).round_().clamp_(0, 2**found.bits - 1)
-                moved[i - start] = (code - codes[i]) * scales[group]
-                own.addr_(hessian[part, i], moved[i - start])
-                codes[i] = code
+            own = slopes[part].clone(), hessian[part, part]
+            moved = _descend(codes[part], zeros[group], scales[group], *own, top=2**found.bits - 1)
             slopes.addmm_(hessian[:, part], moved)
     codes, scales = codes.T.to(torch.uint8).contiguous(), scales.T.half().contiguous()
     return Groups(found.bits, codes, scales, found.zeros, found.group_of)
 
 
-def _fitted_scale(scale: Tensor, levels: Tensor, slopes: Tensor, hessian: Tensor, part: slice) -> Tensor:
-    """The best scale [N] for the inputs `part`, which have these `levels`; `slopes` [K, N] follow it."""
+def _descend(codes: Tensor, zero: Tensor, scale: Tensor, slopes: Tensor, hessian: Tensor, *, top: int) -> Tensor:
+    """Move a group's `scale` [N] and `codes` [S, N] in place, and return by how much its weights changed [S, N].
+
+    `slopes` [S, N] and `hessian` [S, S] are the group's own; the slopes follow.
+    """
+    before = (codes - zero) * scale
+    scale.copy_(_fitted(scale, codes - zero, slopes, hessian))
+    for start in range(0, len(codes), BLOCK):
+        part = slice(start, start + BLOCK)
+        block, inside = hessian[part, part], slopes[part].clone()
+        moved = torch.empty_like(inside)
+        for i, curve in enumerate(block.diagonal().tolist()):
+            old = codes[start + i].clone()
+            new = (old - inside[i] / (scale * curve)).round_().clamp_(0, top)
+            codes[start + i] = new
+            moved[i] = (new - old) * scale
+            inside.addr_(block[i], moved[i])
+        if len(codes) > BLOCK:
+            slopes.addmm_(hessian[:, part], moved)
+    return (codes - zero) * scale - before
+
+
+def _fitted(scale: Tensor, levels: Tensor, slopes: Tensor, hessian: Tensor) -> Tensor:
+    """The best scale [N] for a group of these `levels` [S, N], as fp16 can hold it; `slopes` follow it."""
     reach = hessian @ levels
-    curve = (levels * reach[part]).sum(0)
-    fitted = (scale - (levels * slopes[part]).sum(0) / curve).half().float()
+    curve = (levels * reach).sum(0)
+    fitted = (scale - (levels * slopes).sum(0) / curve).half().float()
     fitted = torch.where((curve > 0) & (fitted > 0) & fitted.isfinite(), fitted, scale)
     slopes.addcmul_(reach, fitted - scale)
     return fitted
