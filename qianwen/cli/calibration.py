@@ -69,7 +69,8 @@ def texts_of(path: Path) -> Iterator[Dialogue | Document]:
         found = documents(path)
         first = next(found, None)
         if first is None:
-            message = tr("{path} holds neither dialogues nor documents: {error}", path=path, error=error)
+            reason = str(error) or tr("empty")
+            message = tr("{path} holds neither dialogues nor documents: {error}", path=path, error=reason)
             raise DataError(message) from error
         return itertools.chain([first], found)
 

@@ -77,6 +77,9 @@ def test_what_can_be_read(tmp_path: Path) -> None:
     for name, complaint in (("empty", "neither dialogues nor documents"), ("absent", "no such file")):
         with pytest.raises(DataError, match=complaint):
             texts_of(tmp_path / name)
+    (tmp_path / "nothing.jsonl").touch()
+    with pytest.raises(DataError, match="neither dialogues nor documents: empty"):
+        texts_of(tmp_path / "nothing.jsonl")
     write_jsonl(tmp_path / "broken.jsonl", [{"messages": "no list"}])
     with pytest.raises(DataError, match="broken.jsonl holds neither"):
         texts_of(tmp_path / "broken.jsonl")
