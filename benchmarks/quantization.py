@@ -7,18 +7,21 @@
     int8, int4, nf4     packed for the kernels; four bits in groups of 32 with a search; NF4 as adapters train over it
     rtn, gptq           GPTQ's layout, four bits, symmetric, groups of 128: rounded to nearest, and by GPTQ;
                         read in bf16, answered and weighed packed
+    tuned               the codes of gptq, their scales tuned for `--steps` steps towards what the source says
     kv_int8, kv_plain   bf16 weights over a cache of eight bits, keys bare, or as they come
 
 Perplexity is over windows of 1,024 tokens, `--tokens` of each text. Top-1 agreement is with fp32, and so is the KL
 divergence in nats, of every 16th token: how far a row's answers are from it, whether they got worse or better. Memory
 is that of the weights and, in the rows of the cache, of a token in it. `--keep` holds what fp32 said and the quantised
-folders, for further calls with other variants. `texts.py` makes texts to measure and others to calibrate on.
+folders, for further calls with other variants; rows that are in `--json` already stay and are not measured again.
+`texts.py` makes texts to measure and others to calibrate on.
 """
 
 from __future__ import annotations
 
 import functools
 import gc
+import json
 import math
 import tempfile
 import time
@@ -43,6 +46,7 @@ from qianwen.quantize.load import LoadedModel, load_model, open_model
 from qianwen.quantize.reduce import reduce_model
 from qianwen.tokenizer.tokenizer import Tokenizer
 
+GPTQ_LAYOUT = ("rtn", "gptq", "tuned")
 WINDOW, HEAD_ROWS, WHOLE = 1024, 256, 16  # tokens at once; rows of scores at once; one in so many is kept whole
 Forward = Callable[[Qwen, Tensor], Tensor]  # ids [1, T] → hidden [T, H]
 
@@ -109,9 +113,11 @@ def load(variant: str, options: Any, keep: Path) -> tuple[LoadedModel, Forward, 
     """The model of a row, how it reads, and how it answers."""
     floats = functools.partial(load_model, options.model)
     engine = EngineConfig(max_model_len=2048, max_num_seqs=1)
-    if variant in ("rtn", "gptq"):  # read in floats, so that nothing but the weights is rounded
-        calibration = options.calibration if variant == "gptq" else ""
-        folder = quantised(options.model, keep / variant, GptqConfig(), calibration)
+    if variant in GPTQ_LAYOUT:  # read in floats, so that nothing but the weights is rounded
+        calibration = "" if variant == "rtn" else options.calibration
+        folder = quantised(options.model, keep / variant.replace("tuned", "gptq"), GptqConfig(), calibration)
+        if variant == "tuned":
+            folder = with_tuned_scales(options, folder, keep / variant)
         return load_model(folder, dtype=torch.bfloat16), plain, engine
     if variant == "fp32":
         return floats(dtype=torch.float32), plain, engine
@@ -134,6 +140,18 @@ def quantised(model: str, folder: Path, config: GptqConfig, calibration: str = "
         began = time.perf_counter()
         reduce_model(opened, folder, config, texts, seq_len=512)
         console.print(f"{folder.name}: quantised in {time.perf_counter() - began:.0f} s")
+    return folder
+
+
+def with_tuned_scales(options: Any, codes: Path, folder: Path) -> Path:
+    """The codes of a folder with scales that were tuned, made once, on texts drawn anew."""
+    from qianwen.cli.quantize import quantize
+
+    if not folder.exists():
+        data = ["--data", *options.calibration.split(",")]
+        began = time.perf_counter()
+        quantize([options.model, "--to", str(folder), "--codes", str(codes), "--tune", str(options.steps), *data])
+        console.print(f"{folder.name}: tuned in {time.perf_counter() - began:.0f} s")
     return folder
 
 
@@ -166,7 +184,7 @@ def measure(variant: str, options: Any, texts: dict[str, list[int]], keep: Path)
     cache: type[PagedCache] = Int8PagedCache if variant.startswith("kv") else PagedCache
     dtype = {} if variant.startswith("kv") else {"dtype": loaded.model.model.norm.weight.dtype}
     row["KB a token"] = cache(loaded.config, 1, 32, **dtype).num_bytes / 64 / 1e3
-    if variant in ("rtn", "gptq"):
+    if variant in GPTQ_LAYOUT:
         loaded = load_model(keep / variant, bits="stored")
         row["GB"] = weight_bytes(loaded.model) / 1e9
     row["decode tok/s"] = decode_speed(loaded, engine) if variant not in ("kv_plain", "nf4") else math.nan
@@ -174,37 +192,45 @@ def measure(variant: str, options: Any, texts: dict[str, list[int]], keep: Path)
 
 
 def main() -> None:
-    every = "fp32,bf16,int8,int4,nf4,rtn,gptq,kv_int8,kv_plain"
-    options = arguments(__doc__, model="", texts="", variants=every, calibration="", keep="", tokens=8192)
+    every = "fp32,bf16,int8,int4,nf4,rtn,gptq,tuned,kv_int8,kv_plain"
+    options = arguments(__doc__, model="", texts="", variants=every, calibration="", keep="", tokens=8192, steps=64)
     if not options.model or not options.texts:
         raise SystemExit("--model names a folder or a GGUF file, --texts at least one NAME=FILE")
-    if "gptq" in options.variants.split(",") and not options.calibration:
-        raise SystemExit("gptq needs --calibration: dialogues or documents that are none of the texts")
+    if {"gptq", "tuned"} & set(options.variants.split(",")) and not options.calibration:
+        raise SystemExit("gptq and tuned need --calibration: dialogues or documents that are none of the texts")
     options.tokens = 2048 if options.quick else options.tokens
     rows: dict[str, dict[str, Any]] = {}
+    if options.json and options.json.exists():
+        rows = json.loads(options.json.read_text())["values"]["rows"]
     with tempfile.TemporaryDirectory() as temporary:
         keep = Path(options.keep or temporary)
         keep.mkdir(parents=True, exist_ok=True)
         opened = open_model(options.model)
         texts = texts_of(options.texts, options.tokens, opened.tokenizer)
-        for variant in options.variants.split(","):
+        for variant in (name for name in options.variants.split(",") if name not in rows):
             rows[variant] = measure(variant, options, texts, keep)
             console.print(variant, rows[variant], highlight=False)
             gc.collect()
+    rows = {name: rows[name] for name in every.split(",") if name in rows}
     base = rows.get("bf16", next(iter(rows.values())))
     for row in rows.values():
         row |= {f"{name}, %": 100 * (row[name] / base[name] - 1) for name in texts}
     report = Report(f"fewer bits, {opened.name}: perplexity of {options.tokens} tokens a text, beside bf16", "")
     report.note("rows", rows)
     ratios = {}
-    if {"bf16", "rtn", "gptq"} <= rows.keys():
-        for name in texts:
-            lost = {v: math.log(rows[v][name] / base[name]) for v in ("rtn", "gptq")}
-            ratios[f"gptq_closes_{name}"] = 1 - lost["gptq"] / lost["rtn"]
-        floor, rounded, solved = (base["KL"], rows["rtn"]["KL"], rows["gptq"]["KL"])
-        ratios["gptq_closes_KL"] = 1 - (solved - floor) / (rounded - floor)
+    for variant in ("gptq", "tuned"):
+        if {"bf16", "rtn", variant} <= rows.keys():
+            ratios |= closed(rows, variant, list(texts))
     show(rows)
     report.finish(ratios, options.json)
+
+
+def closed(rows: dict[str, dict[str, Any]], variant: str, texts: list[str]) -> dict[str, float]:
+    """Which share of what rounding to nearest loses a row wins back: of the log-perplexities and of the divergence."""
+    base, rounded, solved = (rows[name] for name in ("bf16", "rtn", variant))
+    lost = {text: [math.log(row[text] / base[text]) for row in (solved, rounded)] for text in texts}
+    lost["KL"] = [row["KL"] - base["KL"] for row in (solved, rounded)]
+    return {f"{variant}_closes_{text}": 1 - ours / theirs for text, (ours, theirs) in lost.items()}
 
 
 def show(rows: dict[str, dict[str, Any]]) -> None:

@@ -30,11 +30,12 @@ T = TypeVar("T")
 
 
 def calibration_texts(
-    data: Sequence[Path], tokenizer: Tokenizer, *, samples: int, seq_len: int, seed: int = 0
+    data: Sequence[Path], tokenizer: Tokenizer, *, samples: int, seq_len: int, seed: int = 0, to_tune: bool = False
 ) -> list[list[int]]:
     """Token ids of `samples` texts of `data`, dialogues laid out in ChatML as they would be to train on.
 
-    Without data they are what Python says of itself. Raises DataError for a file that is neither.
+    Without data they are what Python says of itself. `to_tune` only says what is told the user: that scales will be
+    tuned on them. Raises DataError for a file that is neither.
     """
     chance = random.Random(seed)
     if data:
@@ -50,13 +51,11 @@ def calibration_texts(
     ids = [_ids(text, tokenizer) for text in chosen]
     ids[1::2] = [one[chance.randrange(max(len(one) - seq_len, len(one) // 2, 1)) :] for one in ids[1::2]]
     kinds = sorted(Counter(kind_of(text) for text in chosen).items(), key=lambda named: (-named[1], named[0]))
-    message = tr(
-        "calibrating on {texts} texts, {tokens:,} tokens: {kinds}",
-        texts=len(ids),
-        tokens=sum(min(len(one), seq_len) for one in ids),
-        kinds=", ".join(f"{count} {kind}" for kind, count in kinds),
-    )
-    console.print(message)
+    message = "calibrating on {texts} texts, {tokens:,} tokens: {kinds}"
+    if to_tune:
+        message = "tuning on {texts} texts, {tokens:,} tokens: {kinds}"
+    drawn = {"texts": len(ids), "tokens": sum(min(len(one), seq_len) for one in ids)}
+    console.print(tr(message, **drawn, kinds=", ".join(f"{count} {kind}" for kind, count in kinds)))
     return ids
 
 

@@ -3,12 +3,19 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.language import tr
 from qianwen.runtime.log import console, progress
+
+if TYPE_CHECKING:
+    from qianwen.quantize.load import OpenModel
+    from qianwen.quantize.parity import Parity
+
+SHORT = 2  # texts drawn for one that is as long as it may be: many are shorter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +53,11 @@ class QuantizeOptions:
     """Tokens of a text that are read."""
     seed: int = 0
     """Of the draw."""
+    tune: int = 0
+    """Then let the scales learn for so many steps of 1,024 tokens to answer as MODEL does: 64 are enough. Both are in
+    memory, MODEL in 16 bits."""
+    codes: Path | None = None
+    """A folder that was quantised from MODEL before: its codes stay and only its scales are tuned."""
     layout: Literal["qwen2", "qwen-v1"] = "qwen2"
     license: str = ""
     """For the model card: the licence these weights are under."""
@@ -54,9 +66,26 @@ class QuantizeOptions:
 def quantize(argv: list[str]) -> int:
     """Quantise, then print what it cost and the command that runs the copy."""
     options = tyro.cli(QuantizeOptions, prog="qianwen quantize", args=argv)
-    from qianwen.cli.calibration import calibration_texts
-    from qianwen.quantize.gptq import GptqConfig
     from qianwen.quantize.load import open_model
+    from qianwen.train.scales import check_tuning
+
+    opened = open_model(options.model)
+    if options.codes and not options.tune:
+        raise ConfigError(
+            tr("--codes takes the codes of a folder as they are: say with --tune how long to tune its scales")
+        )
+    if options.tune:
+        check_tuning(opened, options.codes)  # before the hour that comes first
+    parity = None if options.codes else _reduce(options, opened)
+    if options.tune:
+        parity = _tune(options, opened)
+    console.print(tr("{folder}: {parity}", folder=options.to, parity=parity))
+    console.print(tr("Run it: {command}", command=f"qianwen chat {options.to}"))
+    return 0
+
+
+def _reduce(options: QuantizeOptions, opened: "OpenModel") -> "Parity":
+    from qianwen.quantize.gptq import GptqConfig
     from qianwen.quantize.model_card import Origin
     from qianwen.quantize.reduce import reduce_model
 
@@ -69,9 +98,7 @@ def quantize(argv: list[str]) -> int:
         search=options.search,
         passes=options.passes,
     )
-    opened = open_model(options.model)
-    size = {"samples": options.samples, "seq_len": options.seq_len, "seed": options.seed}
-    texts = [] if options.method == "rtn" else calibration_texts(options.data, opened.tokenizer, **size)
+    texts = [] if options.method == "rtn" else _texts(options, opened, options.samples)
 
     def shown(layers: Iterable[int], count: int) -> Iterable[int]:
         return progress(layers, count, tr("quantising {name} to {bits} bits", name=opened.name, bits=options.bits))
@@ -86,6 +113,25 @@ def quantize(argv: list[str]) -> int:
         origin=Origin(options.model, options.license),
         progress=shown,
     )
-    console.print(tr("{folder}: {parity}", folder=done.folder, parity=done.parity))
-    console.print(tr("Run it: {command}", command=f"qianwen chat {options.to}"))
-    return 0
+    return done.parity
+
+
+def _tune(options: QuantizeOptions, opened: "OpenModel") -> "Parity":
+    from qianwen.quantize.model_card import Origin
+    from qianwen.train.scales import ROW, tune_folder
+
+    wanted = options.tune * -(-ROW // options.seq_len) * SHORT
+    texts = _texts(options, opened, wanted, to_tune=True)
+    origin = Origin(options.model, options.license)
+    done = tune_folder(
+        opened, options.codes or options.to, options.to, texts, options.tune, seq_len=options.seq_len, origin=origin
+    )
+    return done.parity
+
+
+def _texts(options: QuantizeOptions, opened: "OpenModel", samples: int, *, to_tune: bool = False) -> list[list[int]]:
+    from qianwen.cli.calibration import calibration_texts
+
+    seed = options.seed + to_tune  # to tune on, others than GPTQ was calibrated on, where there are more
+    size = {"samples": samples, "seq_len": options.seq_len, "seed": seed}
+    return calibration_texts(options.data, opened.tokenizer, **size, to_tune=to_tune)

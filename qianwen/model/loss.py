@@ -1,4 +1,4 @@
-"""Cross-entropy over a large vocabulary without ever holding all logits.
+"""Losses over a large vocabulary without ever holding all logits: cross-entropy, and divergence from another network.
 
 A batch of 8,192 tokens against 151,936 words would be 5 GB of fp32 logits, and as much again for their gradient. Rows
 are taken a chunk at a time instead: logits, log-softmax in fp32, loss, and at once the gradients, since
@@ -7,7 +7,8 @@ are taken a chunk at a time instead: logits, log-softmax in fp32, loss, and at o
 
 needs nothing from later. Only the gradients of the hidden states and of the head survive a chunk; the backward pass
 scales them by what arrives from above. Rows without a label are left out, but for the few that fill up the last grain:
-a CPU compiles its 16-bit products for each number of rows it meets.
+a CPU compiles its 16-bit products for each number of rows it meets. The KL divergence from what a second network says
+goes the same way: its gradient is the difference of the two softmaxes.
 """
 
 from typing import Any
@@ -47,6 +48,16 @@ def chunked_cross_entropy(
     return loss, num_tokens
 
 
+def chunked_divergence(hidden: Tensor, wanted: Tensor, weight: Tensor, *, chunk_size: int = 0) -> Tensor:
+    """Summed KL divergence in nats of what `hidden` says from what `wanted` says, both [..., H].
+
+    Σ p (log p − log q), p of `wanted`. weight [V, H], the head of both, is not trained, nor is what `wanted` came from.
+    """
+    hidden, wanted = hidden.flatten(0, -2), wanted.detach().flatten(0, -2)
+    chunk_size = chunk_size or max(MIN_CHUNK, CHUNK_BYTES // (weight.itemsize * len(weight)) // GRAIN * GRAIN)
+    return _Divergence.apply(hidden, wanted.to(hidden.dtype), weight.detach().to(hidden.dtype), chunk_size)
+
+
 def _kept(valid: Tensor, num_valid: int) -> Tensor:
     """The rows with a label, then as many without as make their number a multiple of GRAIN, where there are any."""
     return valid.logical_not().byte().argsort(stable=True)[: -(-num_valid // GRAIN) * GRAIN]
@@ -81,6 +92,30 @@ class _CrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_weight = (None if g is None else g * upstream[0].to(g.dtype) for g in ctx.saved_tensors)
         return grad_hidden, grad_weight, None, None, None
+
+
+class _Divergence(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, wanted: Tensor, weight: Tensor, chunk_size: int) -> Tensor:
+        wide = torch.promote_types(hidden.dtype, torch.float32)
+        loss, grad = hidden.new_zeros((), dtype=wide), torch.empty_like(hidden)
+        for start in range(0, len(hidden), chunk_size):
+            part = slice(start, start + chunk_size)
+            scores, others = hidden[part] @ weight.T, wanted[part] @ weight.T
+            step = CACHED_ROWS if scores.is_cpu else chunk_size
+            for ours, theirs in zip(scores.split(step), others.split(step), strict=True):
+                q, p = (F.log_softmax(rows, dim=-1, dtype=wide) for rows in (ours, theirs))
+                shares = p.exp()
+                loss += shares.flatten() @ p.sub_(q).flatten()
+                ours.copy_(q.exp_().sub_(shares))
+            torch.mm(scores, weight, out=grad[part])
+        ctx.save_for_backward(grad)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = ctx.saved_tensors
+        return grad * upstream[0].to(grad.dtype), None, None, None
 
 
 def _sum_and_gradient(scores: Tensor, targets: Tensor, wide: torch.dtype, with_grad: bool) -> Tensor:

@@ -10,10 +10,11 @@ the network has none) and Qwen2's. What is made of them is the caller's choice:
     as_floats       ordinary linears, to go on training or to export
     as_packed       the fast kernels' layout, to the last bit where the codes are symmetric and in order
 
-Not here: writing such folders (`reduce.py`).
+`write_scales` writes the folder once more with other scales, which were tuned. Not here: new codes (`reduce.py`).
 """
 
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from qianwen.model.safetensors_file import SafetensorsFile
 from qianwen.model.transformer import Qwen, replace_module
 from qianwen.model.weights import (
     CONFIG,
+    INDEX,
     V1_NAMES,
     Stack,
     check_tensors,
@@ -33,11 +35,13 @@ from qianwen.model.weights import (
     inventory,
     read_json,
     stacks,
+    write_shards,
 )
 from qianwen.quantize.gptq import BITS
 from qianwen.quantize.gptq_linear import GptqLinear
 from qianwen.quantize.groups import TENSORS, Groups, from_gptq, shapes
 from qianwen.quantize.linear import QuantLinear, finish
+from qianwen.runtime.atomic import MANIFEST
 from qianwen.runtime.errors import CheckpointError
 from qianwen.runtime.language import tr
 
@@ -78,7 +82,7 @@ def gptq_model(folder: Path, *, dtype: torch.dtype, device: torch.device | str =
     raw, format, where = read_json(folder / CONFIG), read_format(folder), inventory(folder)
     config = QwenConfig.from_hf({name: value for name, value in raw.items() if name != QUANTIZATION})
     model = empty_model(config, len(where))
-    expected = stacks(model, V1_NAMES if "transformer.wte.weight" in where else ())
+    expected = stacks(model, _renaming(where))
     coded = {name: stack for name, stack in expected.items() if name.removesuffix("weight") + "qweight" in where}
     _check(coded, expected, where, format, folder)
 
@@ -116,6 +120,31 @@ def as_packed(model: Qwen) -> Qwen:
         replace_module(model, name, coded.fast())
     model.lm_head = QuantLinear.from_float(model.lm_head.weight, format="int8")  # type: ignore[assignment]
     return finish(model)
+
+
+def write_scales(model: Qwen, source: Path, target: Path) -> None:
+    """All files of `source` into the existing folder `target`, with the scales of `model`, which was read from it."""
+    where, codes = inventory(source), dict(_coded(model))
+    kept = {file.path.name for file in where.values()} | {INDEX, MANIFEST}
+    for file in source.iterdir():
+        if file.is_file() and file.name not in kept:
+            shutil.copy(file, target)
+    empty = empty_model(model.config, len(where))
+    scales = {
+        name.removesuffix("weight") + "scales": [codes[part.removesuffix(".weight")].scales for part in stack.names]
+        for name, stack in stacks(empty, _renaming(where)).items()
+        if name.removesuffix("weight") + "qweight" in where
+    }
+    plans = {name: (file.entries[name].dtype, file.entries[name].shape) for name, file in where.items()}
+    tensors = (
+        torch.cat(scales[name]).T.to(dtype) if name in scales else where[name].read(name)
+        for name, (dtype, _) in plans.items()
+    )
+    write_shards(target, plans, tensors)
+
+
+def _renaming(where: Mapping[str, SafetensorsFile]) -> Iterable[tuple[str, str]]:
+    return V1_NAMES if "transformer.wte.weight" in where else ()
 
 
 def _coded(model: Qwen) -> list[tuple[str, GptqLinear]]:

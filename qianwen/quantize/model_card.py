@@ -6,7 +6,7 @@ Hubs read the block between the dashes; people read the rest. A fact that is not
 from dataclasses import dataclass
 
 from qianwen.model.config import QwenConfig
-from qianwen.quantize.load import LoadedModel
+from qianwen.quantize.load import LoadedModel, OpenModel
 from qianwen.quantize.parity import Parity
 
 CARD = """\
@@ -65,7 +65,7 @@ class Origin:
 
 
 def model_card(
-    model: LoadedModel,
+    model: LoadedModel | OpenModel,
     origin: Origin,
     parity: Parity,
     *,

@@ -20,14 +20,14 @@ from torch import Tensor
 from qianwen.model.adapter import is_adapter
 from qianwen.model.gguf import GgufModel
 from qianwen.model.transformer import Layer, Qwen
-from qianwen.model.weights import CONFIG, V1_NAMES, Layout, Plan, Stack, read_weights, stacks, write_shards
+from qianwen.model.weights import CONFIG, V1_NAMES, Layout, Plan, Stack, read_json, read_weights, stacks, write_shards
 from qianwen.quantize import calibrate
 from qianwen.quantize.calibrate import LINEARS
 from qianwen.quantize.folder import write_json, write_settings
 from qianwen.quantize.gptq import GptqConfig
 from qianwen.quantize.gptq_folder import QUANTIZATION
 from qianwen.quantize.groups import Groups, shapes, to_gptq
-from qianwen.quantize.load import LoadedModel, OpenModel
+from qianwen.quantize.load import OpenModel
 from qianwen.quantize.model_card import Origin, model_card
 from qianwen.quantize.parity import Parity, compare, prompt_rows
 from qianwen.runtime.device import best_device, compute_dtype
@@ -232,7 +232,12 @@ def _describe(
     settings: dict[str, Any] = {"chat": opened.chat, "layout": layout, "generation": opened.generation}
     write_settings(model.config, opened.tokenizer, inside, **settings)
     origin, parity, folder = done
-    loaded = LoadedModel(model, opened.tokenizer, model.config, opened.generation, opened.name, opened.chat)
-    command = f"qianwen chat {folder}" if layout == "qwen" else f"vllm serve {folder} --served-model-name {opened.name}"
+    write_card(opened, inside, origin, parity, folder, format=f"GPTQ Int{config.bits}")
+
+
+def write_card(opened: OpenModel, inside: Path, origin: Origin, parity: Parity, folder: Path, *, format: str) -> None:
+    """The card of a GPTQ folder, now at `inside`, that will be `folder`; other programs do not run Qwen v1's layout."""
+    is_v1 = read_json(inside / CONFIG).get("model_type") == "qwen"
+    command = f"qianwen chat {folder}" if is_v1 else f"vllm serve {folder} --served-model-name {opened.name}"
     with atomic_file(inside / "README.md", "w") as file:
-        file.write(model_card(loaded, origin, parity, format=f"GPTQ Int{config.bits}", command=command))
+        file.write(model_card(opened, origin, parity, format=format, command=command))

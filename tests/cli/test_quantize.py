@@ -60,3 +60,18 @@ def test_slips_get_one_clear_line(capsys: pytest.CaptureFixture[str], argv: list
     assert main(["quantize", *argv]) == 1
     assert complaint in capsys.readouterr().err
     assert not Path("out").exists()
+
+
+def test_scales_are_tuned_after_or_later(capsys: pytest.CaptureFixture[str]) -> None:
+    common = ["--data", "dialogues.jsonl", "--samples", "3", "--group-size", "32"]
+    row = {"messages": [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4."}]}
+    write_jsonl("dialogues.jsonl", [row] * 5)
+    assert main(["quantize", "base", "--to", "both", "--tune", "3", *common]) == 0
+    said = capsys.readouterr().out
+    assert "tuning on 5 texts" in said and "tuning step 3" in said and bits_of("both") == 4
+    assert main(["quantize", "base", "--to", "plain", *common]) == 0
+    assert main(["quantize", "base", "--to", "later", "--codes", "plain", "--tune", "3", *common]) == 0
+    weights = [Path(name, "model.safetensors").read_bytes() for name in ("both", "later", "plain")]
+    assert weights[0] == weights[1] != weights[2]
+    assert main(["quantize", "base", "--to", "out", "--codes", "plain"]) == 1
+    assert "say with --tune" in capsys.readouterr().err and not Path("out").exists()

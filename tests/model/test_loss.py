@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from qianwen.model.loss import chunked_cross_entropy
+from qianwen.model.loss import chunked_cross_entropy, chunked_divergence
 
 
 def inputs(rows=(3, 7), hidden=8, vocab=11, dtype=torch.double, ignored=4):
@@ -130,3 +130,24 @@ def test_however_many_labels_there_are_products_have_few_sizes():
             assert num_tokens == 300 - ignored
             torch.testing.assert_close(loss, naive(h, w, labels))
     assert rows.found == {192, 256, 300}
+
+
+def divergence(hidden, wanted, weight):
+    q, p = ((states @ weight.T).log_softmax(-1) for states in (hidden, wanted))
+    return (p.exp() * (p - q)).sum()
+
+
+@pytest.mark.parametrize("chunk_size", [1, 4, 17, 0])
+def test_the_divergence_and_its_gradient_are_those_of_torch(chunk_size):
+    h, w, _ = inputs()
+    other = torch.randn_like(h)
+    ours, theirs = chunked_divergence(h, other, w, chunk_size=chunk_size), divergence(h, other, w)
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(torch.autograd.grad(ours / 3, h), torch.autograd.grad(theirs / 3, h))
+
+
+def test_the_divergence_from_itself_is_nothing():
+    h, w, _ = inputs()
+    loss = chunked_divergence(h, h, w)
+    loss.backward()
+    assert abs(loss) < 1e-12 and h.grad.abs().max() < 1e-12 and w.grad is None
