@@ -13,7 +13,7 @@
 Perplexity is over windows of 1,024 tokens, `--tokens` of each text. Top-1 agreement is with fp32, and so is the KL
 divergence in nats, of every 16th token: how far a row's answers are from it, whether they got worse or better. Memory
 is that of the weights and, in the rows of the cache, of a token in it. `--keep` holds what fp32 said and the quantised
-folders, for further calls with other variants; rows that are in `--json` already stay and are not measured again.
+folders, for further calls with other variants; rows that `--json` has of the same day stay and are not measured again.
 `texts.py` makes texts to measure and others to calibrate on.
 """
 
@@ -200,13 +200,17 @@ def main() -> None:
         raise SystemExit("gptq and tuned need --calibration: dialogues or documents that are none of the texts")
     options.tokens = 2048 if options.quick else options.tokens
     rows: dict[str, dict[str, Any]] = {}
-    if options.json and options.json.exists():
-        rows = json.loads(options.json.read_text())["values"]["rows"]
     with tempfile.TemporaryDirectory() as temporary:
         keep = Path(options.keep or temporary)
         keep.mkdir(parents=True, exist_ok=True)
         opened = open_model(options.model)
         texts = texts_of(options.texts, options.tokens, opened.tokenizer)
+        title = f"fewer bits, {opened.name}: perplexity of {options.tokens} tokens a text, beside bf16"
+        if options.json and options.json.exists():
+            before = json.loads(options.json.read_text())
+            if before["machine"]["date"] != time.strftime("%Y-%m-%d") or before["title"] != title:
+                raise SystemExit(f"{options.json} is of another day or model: remove it, or name another file")
+            rows = before["values"]["rows"]
         for variant in (name for name in options.variants.split(",") if name not in rows):
             rows[variant] = measure(variant, options, texts, keep)
             console.print(variant, rows[variant], highlight=False)
@@ -215,7 +219,7 @@ def main() -> None:
     base = rows.get("bf16", next(iter(rows.values())))
     for row in rows.values():
         row |= {f"{name}, %": 100 * (row[name] / base[name] - 1) for name in texts}
-    report = Report(f"fewer bits, {opened.name}: perplexity of {options.tokens} tokens a text, beside bf16", "")
+    report = Report(title, "")
     report.note("rows", rows)
     ratios = {}
     for variant in ("gptq", "tuned"):

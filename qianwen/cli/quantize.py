@@ -1,5 +1,6 @@
 """`qianwen quantize MODEL --to DIR`: fewer bits a weight, in the format of the published Int4 and Int8 models."""
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from qianwen.quantize.load import OpenModel
     from qianwen.quantize.parity import Parity
 
+# What decides about codes: of no use where there are some.
+OF_CODES = ("bits", "method", "group_size", "asymmetric", "act_order", "search", "passes", "damp_percent", "samples",
+            "layout")  # fmt: skip
 SHORT = 2  # texts drawn for one that is as long as it may be: many are shorter
 
 
@@ -56,8 +60,8 @@ class QuantizeOptions:
     tune: int = 0
     """Then let the scales learn for so many steps of 1,024 tokens to answer as MODEL does: 64 are enough. Both are in
     memory, MODEL in 16 bits."""
-    codes: Path | None = None
-    """A folder that was quantised from MODEL before: its codes stay and only its scales are tuned."""
+    codes: str = ""
+    """What was quantised from MODEL before, a folder or hub name: codes, bits and layout stay, its scales are tuned."""
     layout: Literal["qwen2", "qwen-v1"] = "qwen2"
     license: str = ""
     """For the model card: the licence these weights are under."""
@@ -66,22 +70,36 @@ class QuantizeOptions:
 def quantize(argv: list[str]) -> int:
     """Quantise, then print what it cost and the command that runs the copy."""
     options = tyro.cli(QuantizeOptions, prog="qianwen quantize", args=argv)
-    from qianwen.quantize.load import open_model
+    from qianwen.quantize.load import find_model, open_model
     from qianwen.train.scales import check_tuning
 
-    opened = open_model(options.model)
-    if options.codes and not options.tune:
-        raise ConfigError(
-            tr("--codes takes the codes of a folder as they are: say with --tune how long to tune its scales")
-        )
+    _check(options)
+    opened, codes = open_model(options.model), find_model(options.codes) if options.codes else None
     if options.tune:
-        check_tuning(opened, options.codes)  # before the hour that comes first
-    parity = None if options.codes else _reduce(options, opened)
+        check_tuning(opened, codes)  # before the hour that comes first
+    parity = None if codes else _reduce(options, opened)
     if options.tune:
-        parity = _tune(options, opened)
+        parity = _tune(options, opened, codes or options.to)
     console.print(tr("{folder}: {parity}", folder=options.to, parity=parity))
     console.print(tr("Run it: {command}", command=f"qianwen chat {options.to}"))
     return 0
+
+
+def _check(options: QuantizeOptions) -> None:
+    """Raise ConfigError for options that would be ignored."""
+    if options.tune < 0:
+        raise ConfigError(tr("tune = {value} is below 0", value=options.tune))
+    if not options.codes:
+        return
+    if not options.tune:
+        message = "--codes takes the codes of a folder as they are: say with --tune how long to tune its scales"
+        raise ConfigError(tr(message))
+    for field in dataclasses.fields(options):
+        if field.name in OF_CODES and getattr(options, field.name) != field.default:
+            name = field.name.replace("_", "-")
+            raise ConfigError(
+                tr("--{name} is for new codes, and --codes keeps those there are: leave one out", name=name)
+            )
 
 
 def _reduce(options: QuantizeOptions, opened: "OpenModel") -> "Parity":
@@ -116,17 +134,14 @@ def _reduce(options: QuantizeOptions, opened: "OpenModel") -> "Parity":
     return done.parity
 
 
-def _tune(options: QuantizeOptions, opened: "OpenModel") -> "Parity":
+def _tune(options: QuantizeOptions, opened: "OpenModel", codes: Path) -> "Parity":
     from qianwen.quantize.model_card import Origin
     from qianwen.train.scales import ROW, tune_folder
 
     wanted = options.tune * -(-ROW // options.seq_len) * SHORT
     texts = _texts(options, opened, wanted, to_tune=True)
     origin = Origin(options.model, options.license)
-    done = tune_folder(
-        opened, options.codes or options.to, options.to, texts, options.tune, seq_len=options.seq_len, origin=origin
-    )
-    return done.parity
+    return tune_folder(opened, codes, options.to, texts, options.tune, seq_len=options.seq_len, origin=origin).parity
 
 
 def _texts(options: QuantizeOptions, opened: "OpenModel", samples: int, *, to_tune: bool = False) -> list[list[int]]:

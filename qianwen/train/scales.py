@@ -40,6 +40,9 @@ ROW = 1024  # tokens of a step
 LR = 1e-3  # of a factor; four times as much spoils the scales (docs/log.md)
 WARMUP = 0.1  # of all steps
 SHOWN = 8  # steps between two lines
+# What a model and its copy have in common.
+SHAPE = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+         "num_key_value_heads")  # fmt: skip
 
 
 def tune_folder(
@@ -95,10 +98,6 @@ def check_tuning(opened: OpenModel, folder: Path | None = None) -> None:
     if need > free:
         message = "tuning the scales needs about {need:.1f} GB and {free:.1f} are free: leave out --tune"
         raise ConfigError(tr(message, need=need / 1e9, free=free / 1e9))
-
-
-SHAPE = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-         "num_key_value_heads")  # fmt: skip
 
 
 def needed_bytes(config: QwenConfig, itemsize: int = 2) -> float:

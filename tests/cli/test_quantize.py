@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from qianwen.cli import main
 from qianwen.model.config import QwenConfig
@@ -70,8 +72,24 @@ def test_scales_are_tuned_after_or_later(capsys: pytest.CaptureFixture[str]) -> 
     said = capsys.readouterr().out
     assert "tuning on 5 texts" in said and "tuning step 3" in said and bits_of("both") == 4
     assert main(["quantize", "base", "--to", "plain", *common]) == 0
-    assert main(["quantize", "base", "--to", "later", "--codes", "plain", "--tune", "3", *common]) == 0
-    weights = [Path(name, "model.safetensors").read_bytes() for name in ("both", "later", "plain")]
-    assert weights[0] == weights[1] != weights[2]
-    assert main(["quantize", "base", "--to", "out", "--codes", "plain"]) == 1
-    assert "say with --tune" in capsys.readouterr().err and not Path("out").exists()
+    assert main(["quantize", "base", "--to", "later", "--codes", "plain", "--tune", "3", *common[:2]]) == 0
+    both, later, plain = (load_file(f"{name}/model.safetensors") for name in ("both", "later", "plain"))
+    for name, tensor in plain.items():
+        is_scale = name.endswith("scales")
+        assert [torch.equal(tensor, tuned[name]) for tuned in (both, later)] == [not is_scale] * 2, name
+
+
+@pytest.mark.parametrize(
+    ("extra", "complaint"),
+    [
+        (["--codes", "near"], "say with --tune"),
+        (["--codes", "near", "--tune", "2", "--bits", "8"], "--bits is for new codes"),
+        (["--codes", "base", "--tune", "2"], "base is no folder in GPTQ's format"),
+        (["--codes", "nothing", "--tune", "2"], "nothing is no model"),
+        (["--tune", "-1"], "tune = -1"),
+    ],
+)
+def test_slips_in_tuning(capsys: pytest.CaptureFixture[str], extra: list[str], complaint: str) -> None:
+    assert main(["quantize", "base", "--to", "near", "--method", "rtn", "--group-size", "32"]) == 0
+    assert main(["quantize", "base", "--to", "out", *extra]) == 1
+    assert complaint in capsys.readouterr().err and not Path("out").exists()

@@ -1,5 +1,6 @@
 """Tuned scales: nearer to the source, codes and layout as they were, stopped or not; and what is refused."""
 
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,9 @@ from qianwen.runtime.files import atomic_folder, verify_folder
 from qianwen.tokenizer.tokenizer import Tokenizer
 from qianwen.tokenizer.vocab import Vocabulary, qwen_special_tokens
 from qianwen.train import scales
+from qianwen.train.loop import Hook, Metrics
 from qianwen.train.scales import needed_bytes, tune_folder
+from qianwen.train.state import TrainState
 
 CONFIG = QwenConfig(
     vocab_size=472, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
@@ -77,8 +80,19 @@ def test_it_can_replace_its_folder() -> None:
 def test_stopped_half_way_it_keeps_what_was_learned(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    taken = scales.tune
-    monkeypatch.setattr(scales, "tune", lambda *given: taken(*given[:-1], 20))  # as if asked to stop after 20 steps
+    shown = scales._shown
+
+    def interrupted(steps: int) -> Hook:
+        hook = shown(steps)
+
+        def ask(state: TrainState, metrics: Metrics) -> None:
+            hook(state, metrics)
+            if state.step == 20:
+                signal.raise_signal(signal.SIGINT)
+
+        return ask
+
+    monkeypatch.setattr(scales, "_shown", interrupted)
     with pytest.raises(KeyboardInterrupt):
         tune_folder(open_model("source"), Path("codes"), Path("tuned"), TEXTS, 40)
     assert "--codes tuned --tune 20" in capsys.readouterr().out.replace("\n", " ")
