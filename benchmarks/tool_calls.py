@@ -41,7 +41,7 @@ from qianwen.engine.llm import LLM
 from qianwen.engine.params import SamplingParams
 from qianwen.model.lora import LoraConfig
 from qianwen.quantize.export import export_model
-from qianwen.quantize.frozen import answer_fast
+from qianwen.quantize.linear import answer_fast
 from qianwen.quantize.load import LoadedModel, load_model
 from qianwen.runtime.device import peak_memory_bytes
 from qianwen.runtime.files import write_jsonl

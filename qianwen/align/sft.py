@@ -32,7 +32,7 @@ from qianwen.model.adapter import write_adapter
 from qianwen.model.lora import LoraConfig, attach
 from qianwen.model.transformer import Qwen
 from qianwen.quantize.folder import write_folder, write_settings
-from qianwen.quantize.frozen import answer_fast
+from qianwen.quantize.linear import answer_fast
 from qianwen.runtime.device import best_device, compute_dtype, return_free_memory, seed_everything
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.files import RunFolder, atomic_folder, lock, runs_dir, sha256_file

@@ -3,8 +3,6 @@
 Going backward, the gradient of the input is grad · W. Autograd would keep every unpacked W of the network for that,
 which is all that quantising saved; here W is unpacked again instead, so that only one exists at a time.
 
-`answer_fast` gives a trained adapter a base that answers without unpacking, once no gradient is asked for.
-
 Shapes: N outputs, K inputs.
 """
 
@@ -15,11 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qianwen.model.lora import adapted
-from qianwen.model.transformer import Qwen
-from qianwen.runtime.device import return_free_memory
-
-LINEARS_BETWEEN = 7  # about a layer's
 Unpack = Callable[[torch.dtype], Tensor]  # → the weights [N, K] in that type
 
 
@@ -40,13 +33,3 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         return grads[0] @ ctx.unpack(grads[0].dtype), None
-
-
-def answer_fast(model: Qwen) -> Qwen:
-    """Swap linears under adapters for the forms that answer fast, of those that have one; not to be trained further."""
-    for number, (_, lora) in enumerate(adapted(model)):
-        if callable(fast := getattr(lora.base, "fast", None)):
-            lora.base = fast()
-            if number % LINEARS_BETWEEN == 0:  # else what was freed so far stays beside what is made
-                return_free_memory()
-    return model

@@ -145,8 +145,9 @@ def _joined(modules: Sequence[nn.Module]) -> list[kernels.Linear]:
     for linear, part in zip(linears, parts, strict=True):
         linear.packed = part
     shape = sum(linear.out_features for linear in linears), linears[0].in_features
-    index, limits = FORMATS[linears[0].format].index, linears[0].kernel.limits
-    return [kernels.Linear(packed, torch.cat(biases) if biases else None, shape, index, limits)]
+    first, index = linears[0].kernel, FORMATS[linears[0].format].index
+    bias = torch.cat(biases) if biases else None
+    return [kernels.Linear(packed, bias, shape, index, first.limits, first.splits_outliers)]
 
 
 def _is_packed(layer: Layer) -> bool:

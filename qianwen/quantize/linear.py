@@ -2,11 +2,12 @@
 
     model = quantize_model(model, bits=4)       every linear of the network becomes a `QuantLinear`, one after another
 
-The network never learns of it: a `QuantLinear` is called like the linear it replaces. Activations are quantised too, on
-the fly, 128 of a row to a scale, so that products are sums of bytes; bf16 weights are multiplied in fp32. With AMX a
-great many rows meet the weights in bfloat16. Few and many rows are computed in different ways (`kernels/linears.h`),
-and the switch between them is measured on the machine. On an NVIDIA GPU (`kernels/cuda.py`) activations stay as they
-are: few rows read the packed weights, many meet them unpacked, a part at a time.
+The network never learns of it: a `QuantLinear` is called like the linear it replaces. Activations are quantised too,
+on the fly, 128 of a row to a scale, so that products are sums of bytes; a row with an outlier takes two. bf16 weights
+are multiplied in fp32. With AMX a great many rows meet the weights in bytes with wider scales, bf16 ones in bfloat16.
+Few and many rows are computed in different ways (`kernels/linears.h`), and the switch between them is measured on the
+machine. On an NVIDIA GPU (`kernels/cuda.py`) activations stay as they are: few rows read the packed weights, many
+meet them unpacked, a part at a time.
 
 Without the kernels (no compiler, another processor), and to train what lies beside them, the weights are unpacked at
 every call: right, but slow.
@@ -21,19 +22,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qianwen.model.gguf_file import GgufTensor
+from qianwen.model.lora import adapted
 from qianwen.model.transformer import Layer, Qwen, replace_module
 from qianwen.quantize import kernels
 from qianwen.quantize.frozen import frozen_linear
 from qianwen.quantize.packing import FORMATS, PANEL, Quantized, pack, pack_dense, unpack, unpack_dense
 from qianwen.quantize.rtn import quantize_affine, quantize_int8
 from qianwen.quantize.transcode import transcode
-from qianwen.runtime.device import compute_dtype
+from qianwen.runtime.device import compute_dtype, return_free_memory
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.language import tr
 
 FORMAT_OF_BITS = {4: "int4", 5: "int5", 8: "int8", 16: "bf16"}
 Progress = Callable[[Iterator[str], int], Iterator[str]]  # names and their number → the names, shown as they pass
 HEAD_BITS = 8  # at least, of the head: few bits do most harm there
+LINEARS_BETWEEN = 7  # that answer fast already, before freed memory is returned: about a layer's
 UNPACKED_WEIGHTS = 1 << 26  # at most, that are floats at once on a GPU
 
 
@@ -46,6 +49,7 @@ class QuantLinear(nn.Module):
         self.register_buffer("packed", packed)
         self.register_buffer("bias", None if bias is None else bias.detach().float())
         self.limits: kernels.Limits | None = None  # which way for how many rows; None: as measured
+        self.splits_outliers = False  # twice the bits for rows with one
         self._kernel: kernels.Linear | None = None
 
     @classmethod
@@ -117,10 +121,12 @@ class QuantLinear(nn.Module):
     def kernel(self) -> kernels.Linear:
         """What the C functions take; made anew after something changed."""
         limits = self.limits or kernels.limits(self.format)
-        if self._kernel is None or self._kernel.tensors[0] is not self.packed or self._kernel.limits != limits:
+        wanted, kernel = (limits, self.splits_outliers), self._kernel
+        if kernel is None or kernel.tensors[0] is not self.packed or (kernel.limits, kernel.splits_outliers) != wanted:
             shape = self.out_features, self.in_features
-            self._kernel = kernels.Linear(self.packed, self.bias, shape, FORMATS[self.format].index, limits)
-        return self._kernel
+            kernel = kernels.Linear(self.packed, self.bias, shape, FORMATS[self.format].index, *wanted)
+            self._kernel = kernel
+        return kernel
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_kernel": None}
@@ -171,6 +177,7 @@ def quantize_model(
 
 def finish(model: Qwen) -> Qwen:
     """What is not linear: the embedding becomes bf16, the norms fp32."""
+    split_outliers(model)
     table = model.model.embed_tokens.weight.detach()
     # Given its weight, torch draws none: on the meta device that would import torch's compiler, three seconds.
     model.model.embed_tokens = Bf16Embedding(table.size(0), table.size(1), _weight=table.bfloat16(), _freeze=True)
@@ -178,6 +185,28 @@ def finish(model: Qwen) -> Qwen:
         if name.endswith("norm.weight"):
             parameter.data = parameter.data.float()
     return model.requires_grad_(False).eval()
+
+
+def split_outliers(model: Qwen) -> None:
+    """Let the feed-forwards' first linears spend twice the bits on rows with an outlier (`kernels/outliers.h`).
+
+    The first token of a text has one, which a late layer takes away again; where its rows are multiplied with each
+    other, what rounding them lost shows most.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, QuantLinear) and set(name.split(".")) & {"gate_proj", "up_proj"}:
+            module.splits_outliers = True
+
+
+def answer_fast(model: Qwen) -> Qwen:
+    """Swap linears under adapters for the forms that answer fast, of those that have one; not to be trained further."""
+    for number, (_, lora) in enumerate(adapted(model)):
+        if callable(fast := getattr(lora.base, "fast", None)):
+            lora.base = fast()
+            if number % LINEARS_BETWEEN == 0:  # else what was freed so far stays beside what is made
+                return_free_memory()
+    split_outliers(model)
+    return model
 
 
 def to_device(model: Qwen, device: torch.device) -> Qwen:

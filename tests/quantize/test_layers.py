@@ -1,5 +1,7 @@
 """Whole layers in one call give what the network's own code gives, for every kind of Qwen."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from torch import Tensor
 
 from qianwen.model.config import QwenConfig
 from qianwen.model.paged_cache import PagedCache
-from qianwen.model.transformer import Qwen
+from qianwen.model.transformer import Qwen, replace_module
 from qianwen.quantize import kernels
 from qianwen.quantize.kernels.tuning import WAYS, Limits
 from qianwen.quantize.layers import fuse
@@ -43,7 +45,7 @@ def run(
 ) -> list[Tensor]:
     """Hidden states of each text; `steps[i]` says how many of its tokens each step brings."""
     cache = PagedCache(model.config, 40, 16, dtype=dtype, kernel=kernels.paged_attention)
-    tables = [list(range(8 * row, 8 * row + 8)) for row in range(len(texts))]
+    tables = np.split(np.arange(40), len(texts))
     done, outputs = [0] * len(texts), [[] for _ in texts]
     for counts in zip(*steps, strict=True):
         active = [row for row, count in enumerate(counts) if count]
@@ -52,7 +54,7 @@ def run(
             done[row] += counts[row]
         alphas = np.ones(len(active), dtype=np.int64) if model.config.use_dynamic_ntk else None
         contexts, sizes = (np.array(x) for x in ([done[row] for row in active], [len(chunk) for chunk in chunks]))
-        positions = cache.begin([tables[row] for row in active], contexts, sizes, alphas)
+        positions = cache.begin([tables[row].tolist() for row in active], contexts, sizes, alphas)
         with torch.inference_mode():
             hidden = model(torch.tensor([sum(chunks, [])]), torch.from_numpy(positions)[None], cache)[0]
         for row, part in zip(active, hidden.split(sizes.tolist()), strict=True):
@@ -90,6 +92,34 @@ def test_fused_layers_compute_in_any_way(bits: int, limits: Limits) -> None:
     for got, want in zip(run(fuse(model), some, steps), expected, strict=True):
         # Rounding rows to bytes or bfloat16 falls either way where fp32 differs in its last bit.
         assert (got - want).norm() <= 0.06 * want.norm()
+
+
+@pytest.mark.parametrize("coded", [("gate_proj", "up_proj"), ("gate_proj", "up_proj", "down_proj")])
+@pytest.mark.parametrize("limits", WAYS)
+def test_tokens_with_an_outlier_keep_their_small_values(coded: tuple[str, ...], limits: Limits) -> None:
+    """Token 0 has one, as the first of a text: at the start, amid a block of rows, and in the block after it."""
+    model = build("joined", 16)
+    model.model.layers = model.model.layers[:1]
+    model.model.embed_tokens.weight.data[0, 3] = 100.0
+    model.model.layers[0].post_attention_layernorm.weight.data[3] = 5.0
+    for name, linear in list(model.named_modules()):
+        if name.endswith(coded):
+            replace_module(model, name, QuantLinear.from_float(linear.dequantize(), format="int8"))
+    text = torch.randint(1, 64, (600,))
+    text[[0, 5, 590]] = 0
+    for module in model.modules():
+        if isinstance(module, QuantLinear):
+            module.limits = limits
+    errors = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "available", lambda: False)
+        expected = run(model, [text.tolist()], [[600]])[0][text == 0]
+    for splits in (False, True):
+        for linear in (model.model.layers[0].mlp.gate_proj, model.model.layers[0].mlp.up_proj):
+            linear.splits_outliers = splits
+        got = run(fuse(copy.deepcopy(model)), [text.tolist()], [[600]])[0][text == 0]
+        errors.append((got - expected).norm(dim=1) / expected.norm(dim=1))
+    assert (errors[1] < 0.65 * errors[0]).all()
 
 
 def test_a_layer_that_is_not_packed_stands_between_two_that_are() -> None:

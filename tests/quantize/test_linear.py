@@ -111,15 +111,34 @@ def test_a_row_does_not_depend_on_its_company(random_weight: RandomWeight, forma
         linear = QuantLinear.from_float(torch.randn(130, inputs), format=format)
     else:
         linear = QuantLinear.from_quantized(random_weight(format, 130, inputs))
-    linear.limits = limits
+    linear.limits, linear.splits_outliers = limits, True
     x = torch.randn(33, inputs)
     x[3] *= 1000
+    x[7, 5] = x[8, 1700] = 1000
     together = linear(x)
     assert all(torch.equal(linear(x[i : i + 1])[0], together[i]) for i in range(33))
     threads = torch.get_num_threads()
     torch.set_num_threads(3)
     assert torch.equal(linear(x.flip(0)).flip(0), together)
     torch.set_num_threads(threads)
+
+
+@needs_kernels
+@pytest.mark.parametrize("format", INTEGERS)
+@pytest.mark.parametrize("limits", WAYS)
+def test_rows_with_an_outlier_keep_what_is_small(random_weight: RandomWeight, format: str, limits: Limits) -> None:
+    linear, x = QuantLinear.from_quantized(random_weight(format, 70, 896), torch.randn(70)), torch.randn(600, 896)
+    rows, others = [0, 6, 511, 599], [1, 5, 512, 598]
+    linear.limits = limits
+    x[rows, 130] = 500
+    ones = linear(torch.eye(896)).double() - linear.bias  # the weights as they are multiplied this way
+    exact = x[rows].double() @ ones + linear.bias
+    plain = linear(x)
+    linear.splits_outliers = True
+    split = linear(x)
+    assert torch.equal(split[others], plain[others])
+    errors = [(got[rows] - exact).norm(dim=1) for got in (plain, split)]
+    assert (errors[1] < 0.02 * errors[0]).all()
 
 
 @needs_kernels
@@ -170,6 +189,8 @@ def test_quantised_model_keeps_its_answers() -> None:
     # Four bits lose 8 % of a random linear, and this random network amplifies what its linears lose about five times.
     assert distances[16] < 0.02 and distances[8] < 0.08 and distances[4] < 0.5
     assert sum(x.packed_bytes for x in small.modules() if isinstance(x, QuantLinear)) > 0
+    splitting = {name.split(".")[-1] for name, x in small.named_modules() if getattr(x, "splits_outliers", False)}
+    assert splitting == {"gate_proj", "up_proj"}
 
 
 @needs_kernels

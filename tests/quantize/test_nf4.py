@@ -12,8 +12,7 @@ from qianwen.model.config import QwenConfig
 from qianwen.model.lora import LoraConfig, adapted, attach, merge
 from qianwen.model.transformer import Qwen
 from qianwen.model.weights import load_weights, save_weights
-from qianwen.quantize.frozen import answer_fast
-from qianwen.quantize.linear import QuantLinear
+from qianwen.quantize.linear import QuantLinear, answer_fast
 from qianwen.quantize.nf4 import CODE, Nf4Linear, nf4_model, scale_map
 
 CONFIG = QwenConfig(vocab_size=96, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4)
@@ -117,6 +116,8 @@ def test_an_adapter_over_it_learns_answers_and_merges(tmp_path: Path) -> None:
         answer_fast(model)
         fast = model.logits(model(ids))
     assert all(isinstance(lora.base, QuantLinear) for _, lora in adapted(model))
+    splits = {name.split(".")[-1]: lora.base.splits_outliers for name, lora in adapted(model)}
+    assert splits["gate_proj"] and splits["up_proj"] and not splits["down_proj"]
     assert (fast - expected).norm() < 0.05 * expected.norm()
     fresh = attach(nf4_model(tmp_path / "m", dtype=torch.float32), LoraConfig(rank=4))
     assert merge(fresh) < 1e-5

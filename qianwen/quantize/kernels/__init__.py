@@ -63,6 +63,7 @@ class _Linear(ctypes.Structure):
         ("format", c_int64),
         ("few", c_int64),
         ("some", c_int64),
+        ("splits_outliers", c_int64),
     ]
 
 
@@ -123,13 +124,23 @@ def _check(*tensors: Tensor) -> None:
 class Linear:
     """A packed weight (`packing.py`) and its bias, ready to be applied. Keeps both alive.
 
-    `index` is the format's number; `limits` say how many rows are computed in which way.
+    `index` is the format's number; `limits` say how many rows are computed in which way; `splits_outliers` spends twice
+    the bits on rows with an outlier (outliers.h).
     """
 
-    def __init__(self, packed: Tensor, bias: Tensor | None, shape: tuple[int, int], index: int, limits: Limits) -> None:
+    def __init__(
+        self,
+        packed: Tensor,
+        bias: Tensor | None,
+        shape: tuple[int, int],
+        index: int,
+        limits: Limits,
+        splits_outliers: bool = False,
+    ) -> None:
         self.tensors, self.outputs, self.limits = (packed, bias), shape[0], limits
+        self.splits_outliers = splits_outliers
         where = None if bias is None else bias.data_ptr()
-        self._struct = _Linear(packed.data_ptr(), where, shape[1], shape[0], index, *limits)
+        self._struct = _Linear(packed.data_ptr(), where, shape[1], shape[0], index, *limits, splits_outliers)
         self.address = ctypes.addressof(self._struct)
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -74,7 +74,7 @@ template <class F> struct WideColumn {
     static void take_rows(const Job& job, char* memory) {
         const WideRows x(job, memory);
 #pragma omp for schedule(static)
-        for (int64_t row = 0; row < job.rows; row++) x.take(job.dense + row * job.linear.inputs, job.linear.inputs, row);
+        for (int64_t row = 0; row < job.rows; row++) x.take(job.row(row), job.linear.inputs, row);
     }
 
     // Calls `take(row)` for every row once its sums over inputs from `first` on are there: `result(row, panel)`.

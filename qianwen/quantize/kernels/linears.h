@@ -16,19 +16,22 @@
 
 void by_panels(const Job& job);  // few_rows.cpp
 
-// Memory of one call: the rows as bytes with their scales or as bfloat16, shared by the team.
+// Memory of one call, shared by the team: the rows as bytes with their scales or as bfloat16, then their outliers.
+static inline int64_t taken_bytes(const Linear& linear, int64_t rows) {
+    const int64_t padded = ceil_div(linear.splits_outliers ? 2 * rows : rows, TILE) * TILE;
+    return padded * ceil_div(linear.inputs, SPAN) * std::max<int64_t>(Activations::BYTES_PER_SPAN, SPAN * sizeof(uint16_t));
+}
 static inline int64_t row_bytes(const Linear& linear, int64_t rows) {
-    const int64_t padded = ceil_div(rows, TILE) * TILE, spans = ceil_div(linear.inputs, SPAN);
-    return padded * spans * std::max<int64_t>(Activations::BYTES_PER_SPAN, SPAN * sizeof(uint16_t));
+    return taken_bytes(linear, rows) + (linear.splits_outliers ? Outliers::bytes(rows, linear.inputs) : 0);
 }
 
-template <class F> void by_bytes(const Job& job, const float* x, Scratch& own) {
+template <class F> void by_bytes(const Job& job, Scratch& own) {
     constexpr bool IS_INT8 = std::is_same_v<F, Int8>;
-    const bool is_few = job.rows <= job.linear.few, by_panel = is_few && !IS_INT8;
+    const bool is_few = job.own <= job.linear.few, by_panel = is_few && !IS_INT8;
     const int inputs = by_panel ? F::Scales::INPUTS : SPAN, middle = by_panel ? F::MIDDLE : 128;
 #pragma omp for schedule(static)
     for (int64_t i = 0; i < job.rows * job.spans; i++)
-        quantize_span(x + i / job.spans * job.linear.inputs, job.linear.inputs, inputs, middle, job.x, i % job.spans, i / job.spans);
+        quantize_span(job.row(i / job.spans), job.linear.inputs, inputs, middle, job.x, i % job.spans, i / job.spans);
     if (by_panel) return by_panels(job);
     HAS_AMX && !is_few ? by_byte_tiles<F, HAS_AMX>(job, own) : by_byte_tiles<F, false>(job, own);
 }
@@ -38,10 +41,17 @@ static inline bool goes_by_amx(const Linear& linear, int64_t rows) {
     return HAS_AMX && rows > linear.some && (linear.format != DENSE || linear.inputs % STEP == 0);
 }
 
+// For all threads of a team.
 static inline Job job_of(const Linear& linear, const float* x, int64_t rows, Target y, char* memory) {
     const int64_t spans = ceil_div(linear.inputs, SPAN);
-    const int64_t padded = rows > linear.few ? ceil_div(rows, TILE) * TILE : rows;
-    return {linear, activations(memory, padded, spans), x, rows, spans, y};
+    const Outliers outliers = Outliers::in(memory + taken_bytes(linear, rows), rows);
+    int64_t all = rows;
+    if (linear.splits_outliers && linear.format != DENSE) {
+        outliers.find(x, rows, linear.inputs, goes_by_amx(linear, rows) ? REACH : SPAN);
+        all += *outliers.count;
+    }
+    const int64_t padded = rows > linear.few ? ceil_div(all, TILE) * TILE : all;
+    return {linear, activations(memory, padded, spans), x, all, rows, spans, y, outliers};
 }
 
 // For all threads of a team; ends with a barrier.
@@ -56,18 +66,19 @@ static inline void apply(const Linear& linear, const float* x, int64_t rows, Tar
         }
 #endif
         if constexpr (std::is_same_v<F, Dense>) by_dense_tiles(job);
-        else by_bytes<F>(job, x, own);
+        else by_bytes<F>(job, own);
     });
 }
 
 #if HAS_AMX
-// y += down(silu(gate(x)) · up(x)), whose middle is never more than bfloat16; `gated` has room for it.
+// y += down(silu(gate(x)) · up(x)), whose middle is never more than bfloat16; `gated` has room for five times as much.
 static inline void apply_gated(const Linear& gate_up, const Linear& down, const float* x, int64_t rows, Target y,
                                char* memory, uint8_t* gated, Scratch& own) {
     const Job first = job_of(gate_up, x, rows, {}, memory), second = job_of(down, nullptr, rows, y, memory);
     with_format(gate_up.format, [&](auto format) {
         Column<decltype(format)>::take_rows(first, memory);
-        gate_by_amx_tiles<decltype(format)>(first, memory, down.format == DENSE, gated, own);
+        float* halves = (float*)(gated + ceil_div(rows, TILE) * TILE * down.inputs * sizeof(uint16_t));
+        gate_by_amx_tiles<decltype(format)>(first, memory, down.format == DENSE, gated, halves, own);
     });
     with_format(down.format, [&](auto format) {
         using F = decltype(format);
