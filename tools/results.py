@@ -42,8 +42,9 @@ def section(name: str, data: dict[str, Any]) -> str:
     lines += ["", *(f"* {note}: {value}" for note, value in notes.items() if note not in tables)]
     for note, rows in tables.items():
         lines += ["", *table(note, rows)]
-    lines += ["", "`" + "`, `".join(f"ratio {key} {value:.3f}" for key, value in data["ratios"].items()) + "`", ""]
-    return "\n".join(lines)
+    if data["ratios"]:
+        lines += ["", "`" + "`, `".join(f"ratio {key} {value:.3f}" for key, value in data["ratios"].items()) + "`"]
+    return "\n".join([*lines, ""])
 
 
 def is_table(value: Any) -> bool:
