@@ -8,7 +8,7 @@
     nf4         NF4; Q-LoRA over it
 
 Each stands as it is and after an adapter has learned `--service`, tool calls of customers' questions (`tool_calls.py`),
-the same sequences in the same order. Columns: perplexity of each text; MMLU and GSM8K, chat without examples, greedy,
+the same sequences in the same order, each once unless `--steps` says fewer. Columns: perplexity of each text; MMLU and GSM8K, chat without examples, greedy,
 with their 95 % interval; the share of held-out questions answered with the right tool. Answers come through the
 engine from packed weights; NF4's are unpacked into int8 for it.
 
@@ -81,7 +81,7 @@ def measure(loaded: LoadedModel, options: Any, held_out: list, texts: dict[str, 
 def main() -> None:
     options = arguments(
         __doc__, model="", service="", mmlu="", gsm8k="", texts="", calibration="", keep="", tokens=2048,
-        steps=40, asked=60, mmlu_asked=228, gsm8k_asked=50,
+        steps=0, asked=60, mmlu_asked=228, gsm8k_asked=50,
     )  # fmt: skip
     if not all((options.model, options.service, options.mmlu, options.gsm8k, options.texts, options.calibration)):
         raise SystemExit("--model, --service, --mmlu, --gsm8k, --texts and --calibration are all needed")
