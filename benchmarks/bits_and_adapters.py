@@ -8,9 +8,9 @@
     nf4         NF4; Q-LoRA over it
 
 Each stands as it is and after an adapter has learned `--service`, tool calls of customers' questions (`tool_calls.py`),
-the same sequences in the same order, each once unless `--steps` says fewer. Columns: perplexity of each text; MMLU and GSM8K, chat without examples, greedy,
-with their 95 % interval; the share of held-out questions answered with the right tool. Answers come through the
-engine from packed weights; NF4's are unpacked into int8 for it.
+the same sequences in the same order, each once unless `--steps` says fewer. Columns: perplexity of each text; MMLU and
+GSM8K, chat without examples, greedy, with their 95 % interval; the share of held-out questions answered with the right
+tool. Answers come through the engine from packed weights; NF4's are unpacked into int8 for it.
 
 Rows that are in `--json` already are not measured again: a run that was stopped goes on.
 """
