@@ -119,7 +119,7 @@ class Report:
             numbers = [statistics.median(pairs.ours), statistics.median(pairs.peer), pairs.ratio]
             numbers += [min(pairs.ratios), max(pairs.ratios)]
             table.add_row(name, *(f"{number:,.2f}" for number in numbers))
-        console.print(table)
+        console.print(table if self.rows else self.title)
         for name, value in self.values.items():
             console.print(f"{name}: {value}", highlight=False)
         where = machine()
