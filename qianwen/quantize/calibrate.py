@@ -13,7 +13,7 @@ Not here: the solver (`gptq.py`), files (`gptq_folder.py`), which texts to calib
 Shapes: T tokens of a row, H hidden_size, h query heads, d head_dim.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -110,6 +110,17 @@ def quantize_layer(layer: Layer, index: int, rows: Sequence[Row], config: GptqCo
     return made
 
 
+def restore_layer(layer: Layer, made: Mapping[str, Groups]) -> None:
+    """Give a layer the weights of linears that were quantised before."""
+    for name, groups in made.items():
+        _replace(layer.get_submodule(name), groups)
+
+
+def _replace(linear: nn.Module, groups: Groups) -> None:
+    assert isinstance(linear, nn.Linear)
+    linear.weight.data = groups.dequantize().to(linear.weight)
+
+
 def _quantize_group(linears: dict[str, nn.Module], rows: Sequence[Row], config: GptqConfig) -> dict[str, Groups]:
     """Linears that read the same inputs, which are every row's `inner`."""
     made, hessian = {}, None
@@ -121,6 +132,6 @@ def _quantize_group(linears: dict[str, nn.Module], rows: Sequence[Row], config: 
                 hessian.add(row.inner)
         weight = linear.weight.detach()
         found = nearest(weight, config) if hessian is None else gptq(weight, hessian.mean(), config)
-        linear.weight.data = found.dequantize().to(weight.dtype)
+        _replace(linear, found)
         made[name] = found
     return made

@@ -6,11 +6,14 @@ Memory holds one layer, the embedding and the states of the calibration rows, wh
 folder is what AutoGPTQ, optimum, vLLM and `load_model` read: int32 codes, fp16 scales, all else fp16.
 
 The 64 prompts of `parity.py` go through the layers as they were beside those as they become, so the result says what
-the bits cost. Not here: the solver (`gptq.py`), the order of a layer's linears (`calibrate.py`).
+the bits cost. Stopped, the same command goes on from the last whole layer (`unfinished.py`). Not here: the solver
+(`gptq.py`), the order of a layer's linears (`calibrate.py`).
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,8 @@ from qianwen.quantize.groups import Groups, shapes, to_gptq
 from qianwen.quantize.load import OpenModel
 from qianwen.quantize.model_card import Origin, model_card
 from qianwen.quantize.parity import Parity, compare, prompt_rows
+from qianwen.quantize.store import file_stats
+from qianwen.quantize.unfinished import Unfinished, unfinished
 from qianwen.runtime.device import best_device, compute_dtype
 from qianwen.runtime.errors import ConfigError, DataError
 from qianwen.runtime.files import atomic_file, atomic_folder
@@ -62,7 +67,9 @@ def reduce_model(
 ) -> Reduced:
     """Quantise a model into `folder`, which appears whole. Without `texts` of token ids, round to nearest.
 
-    Raises DataError for texts without a token, and what reading raises.
+    Stopped, however hard, it goes on from the last layer when it is called again in the same way.
+    Raises DataError for texts without a token, ConfigError where layers were made otherwise before, and what reading
+    raises.
     """
     _check(opened)
     if texts and not any(len(text) for text in texts):
@@ -74,14 +81,34 @@ def reduce_model(
     )
     work = _Work(model, parameters, config, layout)
     rows = [row for row in calibrate.packed_rows(texts, seq_len) if row[0].numel()]
-    with atomic_folder(folder) as inside:
+    with _kept_layers(opened, Path(folder), config, rows, dtype) as kept, atomic_folder(folder) as inside:
         wanted = stacks(model, V1_NAMES if layout == "qwen" else ())
         plans = dict(_plans(wanted, config, layout))
-        tensors = work.run(wanted, rows, prompt_rows(opened.tokenizer), progress)
+        tensors = work.run(wanted, rows, prompt_rows(opened.tokenizer), kept, progress)
         write_shards(inside, plans, _in_order(plans, tensors))
         assert work.parity is not None
         _describe(opened, model, inside, config, layout, (origin or Origin(opened.name), work.parity, Path(folder)))
     return Reduced(Path(folder), work.parity)
+
+
+def _kept_layers(
+    opened: OpenModel, folder: Path, config: GptqConfig, rows: Sequence[tuple[Tensor, Tensor]], dtype: torch.dtype
+) -> AbstractContextManager[Unfinished | None]:
+    """Layers that an earlier call made. None without texts: rounding takes seconds."""
+    if not rows:
+        return nullcontext()
+    digest = hashlib.sha256()
+    for row in rows:
+        for part in row:
+            digest.update(part.numpy().tobytes())
+    source = opened.source.path if isinstance(opened.source, GgufModel) else opened.source
+    made_of = {
+        "model": {name: stats for name, *stats in file_stats(source)},
+        "options": asdict(config),
+        "calibration texts": digest.hexdigest(),
+        "dtype": str(dtype),
+    }
+    return unfinished(folder, config.bits, made_of)
 
 
 def _check(opened: OpenModel) -> None:
@@ -105,7 +132,7 @@ class _Work:
 
     def run(
         self, wanted: dict[str, Stack], texts: Sequence[tuple[Tensor, Tensor]], probe: tuple[Tensor, Tensor, list[int]],
-        progress: Progress | None,
+        kept: Unfinished | None, progress: Progress | None,
     ) -> Iterator[dict[str, Tensor]]:  # fmt: skip
         """The file's tensors: the embedding, then layer after layer, then the rest."""
         config, ids, positions, ends = self.model.config, *probe
@@ -122,7 +149,13 @@ class _Work:
             prefix = f"model.layers.{index}."
             layer.load_state_dict({name.removeprefix(prefix): value for name, value in own.items()}, assign=True)
             calibrate.advance(layer, before)
-            made = calibrate.quantize_layer(layer, index, rows, self.config)
+            if (made := kept.read(index) if kept else None) is not None:
+                calibrate.restore_layer(layer, made)
+                calibrate.advance(layer, rows)
+            else:
+                made = calibrate.quantize_layer(layer, index, rows, self.config)
+                if kept:
+                    kept.write(index, made)
             calibrate.advance(layer, after)
             yield _file_tensors(wanted, own, {prefix + name: groups for name, groups in made.items()}, self.layout)
             layer.to("meta")

@@ -128,10 +128,14 @@ def converted(source: Path, bits: int | None, convert: Callable[[], Qwen]) -> Qw
 
 def _key(source: Path, bits: int | None) -> str:
     """A name that changes with the source's files, the bits and the layout."""
-    files = sorted(source.iterdir()) if source.is_dir() else part_paths(source)
-    stats = [(file.name, (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files if file.is_file()]
-    identity = json.dumps([str(source.resolve()), stats, bits, VERSION])
+    identity = json.dumps([str(source.resolve()), file_stats(source), bits, VERSION])
     return f"{source.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+
+
+def file_stats(source: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of change of a folder's files, or of all parts of a GGUF file, which tell it from others."""
+    files = sorted(source.iterdir()) if source.is_dir() else part_paths(source)
+    return [(file.name, (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files if file.is_file()]
 
 
 def save_packed(model: Qwen, folder: Path) -> None:
