@@ -176,7 +176,7 @@ def quantize_model(
 
 
 def finish(model: Qwen) -> Qwen:
-    """What is not linear: the embedding becomes bf16, the norms fp32."""
+    """What is left once all linears are packed: the embedding becomes bf16, the norms fp32, outliers are split."""
     split_outliers(model)
     table = model.model.embed_tokens.weight.detach()
     # Given its weight, torch draws none: on the meta device that would import torch's compiler, three seconds.
@@ -190,8 +190,8 @@ def finish(model: Qwen) -> Qwen:
 def split_outliers(model: Qwen) -> None:
     """Let the feed-forwards' first linears spend twice the bits on rows with an outlier (`kernels/outliers.h`).
 
-    The first token of a text has one, which a late layer takes away again; where its rows are multiplied with each
-    other, what rounding them lost shows most.
+    The first token of a text has one, which a late layer takes away again. Gate and up are multiplied, and so is what
+    rounding took from both.
     """
     for name, module in model.named_modules():
         if isinstance(module, QuantLinear) and set(name.split(".")) & {"gate_proj", "up_proj"}:

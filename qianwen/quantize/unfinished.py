@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from qianwen.model.safetensors_file import SafetensorsFile, write_safetensors
+from qianwen.quantize.folder import write_json
 from qianwen.quantize.groups import TENSORS, Groups, from_gptq, to_gptq
 from qianwen.runtime.errors import CheckpointError, ConfigError
-from qianwen.runtime.files import atomic_file, atomic_folder, flat_config, lock, verify_folder
+from qianwen.runtime.files import atomic_folder, flat_config, lock, verify_folder
 from qianwen.runtime.language import tr
 from qianwen.runtime.log import console
 
@@ -62,34 +63,40 @@ class Unfinished:
 
 @contextmanager
 def unfinished(target: Path, bits: int, made_of: Mapping[str, Any]) -> Iterator[Unfinished]:
-    """The layers of the folder `target` that are there; gone once the block has ended well.
+    """The layers of the folder `target` that are there; gone once the block ends well, or before the first is made.
 
-    Raises ConfigError where they are made of something else than `made_of`, which JSON can hold, or another process is
-    at them.
+    Raises ConfigError where they are made of something else than `made_of`, which is what JSON reads back as it was, or
+    another process is at them.
     """
     kept = Unfinished(target.with_name(f"{target.name}.unfinished"), bits)
-    with lock(kept.folder):
-        _check(kept, json.loads(json.dumps(made_of)))
-        try:
-            yield kept
-        except KeyboardInterrupt:
-            message = "{count} layers are kept in {path}: the same command goes on"
-            console.print(tr(message, count=kept.count, path=kept.folder))
-            raise
-    shutil.rmtree(kept.folder)
+    is_over = False
+    try:
+        with lock(kept.folder):
+            _check(kept, made_of)
+            try:
+                yield kept
+                is_over = True
+            except BaseException as error:
+                is_over = not kept.count
+                if kept.count and isinstance(error, KeyboardInterrupt):
+                    message = "{count} layers are kept in {path}: the same command goes on"
+                    console.print(tr(message, count=kept.count, path=kept.folder))
+                raise
+    finally:
+        if is_over:  # not while it is locked, which some systems refuse
+            shutil.rmtree(kept.folder)
 
 
-def _check(kept: Unfinished, made_of: dict[str, Any]) -> None:
+def _check(kept: Unfinished, made_of: Mapping[str, Any]) -> None:
     path = kept.folder / MADE
     if kept.count:
         try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-            found = flat_config(before)
+            found = flat_config(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, AttributeError) as error:
             raise ConfigError(
                 tr("{path} cannot be read ({error}): delete its folder", path=path, error=error)
             ) from error
-        wanted = flat_config(made_of)
+        wanted = flat_config(dict(made_of))
         changed = [key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)]
         if changed:
             message = (
@@ -97,5 +104,4 @@ def _check(kept: Unfinished, made_of: dict[str, Any]) -> None:
             )
             raise ConfigError(tr(message, path=kept.folder, key=min(changed)))
         console.print(tr("going on after {count} layers in {path}", count=kept.count, path=kept.folder))
-    with atomic_file(path, "w") as file:
-        json.dump(made_of, file, indent=1)
+    write_json(path, made_of)

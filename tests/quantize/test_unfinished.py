@@ -103,6 +103,12 @@ def test_layers_made_otherwise_are_not_mixed_in(made: list[int]) -> None:
         reduce("out")
 
 
+def test_stopped_before_the_first_layer_it_leaves_nothing(capsys) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        reduce("out", stop_at=0)
+    assert not Path("out.unfinished").exists() and "kept" not in capsys.readouterr().out
+
+
 def test_two_at_once_are_kept_apart() -> None:
     with unfinished(Path("out"), 4, {}), pytest.raises(ConfigError, match="in use by process"):
         reduce("out")
