@@ -68,7 +68,7 @@ e2e: .venv/.dev
 	$(BIN)/pytest -m e2e
 
 faults: .venv/.dev
-	QIANWEN_KILLS=200 $(BIN)/pytest -m 'not gpu and not peer' tests/faults
+	QIANWEN_KILLS=200 $(BIN)/pytest --timeout 7200 -m 'not gpu and not peer' tests/faults
 
 nightly: .venv/.dev
 	$(BIN)/pytest -m 'not gpu and not peer'

@@ -5,8 +5,8 @@
 
     fp32, bf16          the weights in floats; how often bf16's first choice is fp32's is the floor of every agreement
     int8, int4, nf4     packed for the kernels; four bits in groups of 32 with a search; NF4 as adapters train over it
-    rtn, gptq           GPTQ's layout, four bits, symmetric, groups of 128: rounded to nearest, and by GPTQ;
-                        read in bf16, answered and weighed packed
+    rtn8, rtn, gptq     GPTQ's layout, symmetric, groups of 128: rounded to nearest in eight and four bits, and four by
+                        GPTQ; read in bf16, so that weights alone are rounded, answered and weighed packed
     tuned               the codes of gptq, their scales tuned for `--steps` steps towards what the source says
     kv_int8, kv_plain   bf16 weights over a cache of eight bits, keys bare, or as they come
 
@@ -46,7 +46,7 @@ from qianwen.quantize.load import LoadedModel, load_model, open_model
 from qianwen.quantize.reduce import reduce_model
 from qianwen.tokenizer.tokenizer import Tokenizer
 
-GPTQ_LAYOUT = ("rtn", "gptq", "tuned")
+GPTQ_LAYOUT = ("rtn8", "rtn", "gptq", "tuned")
 WINDOW, HEAD_ROWS, WHOLE = 1024, 256, 16  # tokens at once; rows of scores at once; one in so many is kept whole
 Forward = Callable[[Qwen, Tensor], Tensor]  # ids [1, T] → hidden [T, H]
 
@@ -114,8 +114,9 @@ def load(variant: str, options: Any, keep: Path) -> tuple[LoadedModel, Forward, 
     floats = functools.partial(load_model, options.model)
     engine = EngineConfig(max_model_len=2048, max_num_seqs=1)
     if variant in GPTQ_LAYOUT:  # read in floats, so that nothing but the weights is rounded
-        calibration = "" if variant == "rtn" else options.calibration
-        folder = quantised(options.model, keep / variant.replace("tuned", "gptq"), GptqConfig(), calibration)
+        calibration = "" if variant.startswith("rtn") else options.calibration
+        config = GptqConfig(bits=8 if variant == "rtn8" else 4)
+        folder = quantised(options.model, keep / variant.replace("tuned", "gptq"), config, calibration)
         if variant == "tuned":
             folder = with_tuned_scales(options, folder, keep / variant)
         return load_model(folder, dtype=torch.bfloat16), plain, engine
@@ -192,7 +193,7 @@ def measure(variant: str, options: Any, texts: dict[str, list[int]], keep: Path)
 
 
 def main() -> None:
-    every = "fp32,bf16,int8,int4,nf4,rtn,gptq,tuned,kv_int8,kv_plain"
+    every = "fp32,bf16,rtn8,int8,int4,nf4,rtn,gptq,tuned,kv_int8,kv_plain"
     options = arguments(__doc__, model="", texts="", variants=every, calibration="", keep="", tokens=8192, steps=64)
     if not options.model or not options.texts:
         raise SystemExit("--model names a folder or a GGUF file, --texts at least one NAME=FILE")

@@ -76,9 +76,9 @@ def unfinished(target: Path, bits: int, made_of: Mapping[str, Any]) -> Iterator[
             try:
                 yield kept
                 is_over = True
-            except BaseException as error:
+            except BaseException:
                 is_over = not kept.count
-                if kept.count and isinstance(error, KeyboardInterrupt):
+                if not is_over:
                     message = "{count} layers are kept in {path}: the same command goes on"
                     console.print(tr(message, count=kept.count, path=kept.folder))
                 raise

@@ -1,24 +1,21 @@
-"""Kill a curation anywhere, start it again: the shards are those of a run that was never killed (R15, R5).
-
-Run as a script, this file is a nursery as in test_kill_resume.py: it forks a process that curates and tokenises for
-every line on its input, so that imports are paid once.
-"""
+"""Kill a curation anywhere, start it again: the shards are those of a run that was never killed (R15, R5)."""
 
 import hashlib
 import json
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+
+from .nursery import nursery
 
 pytest.importorskip("fasttext", reason="fastText comes with the extra `data`")
 if sys.platform == "win32":
@@ -61,17 +58,22 @@ def write_inputs(folder: Path) -> None:
         (folder / "in" / f"{number}.html").write_text(page)
 
 
-def curate_and_tokenise(inputs: Path, output: Path, file_limit: int) -> None:
+def prepare() -> None:
+    from qianwen.data import curate, language, pack  # noqa: F401  what every attempt needs
+
+    language.languages(["the model is read here, once"])
+
+
+def attempt(given: str, to: str) -> None:
+    """Curate and tokenise what `given` holds."""
     from qianwen.data import parts
     from qianwen.data.curate import curate
     from qianwen.data.pack import tokenized_documents, write_tokens
     from qianwen.data.pipeline import folder_hash, stage
     from qianwen.data.screen import CurateConfig
 
+    inputs, output = Path(given), Path(to)
     parts.SMALLEST = 40_000
-    if file_limit:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, resource.RLIM_INFINITY))
     curate([str(inputs / "in")], output, CurateConfig(), benchmarks=[str(inputs / "test.jsonl")], workers=1)
     documents = output / "documents"
 
@@ -82,66 +84,18 @@ def curate_and_tokenise(inputs: Path, output: Path, file_limit: int) -> None:
     stage(output / "packed", {"documents": folder_hash(documents)}, tokenise)
 
 
-def attempt(inputs: Path, output: Path, file_limit: int) -> int:
-    """One attempt in this process; the exit status."""
-    from qianwen.runtime.errors import QianwenError
-
-    output.mkdir(parents=True, exist_ok=True)
-    with (output.parent / f"{output.name}.txt").open("a") as console:
-        os.dup2(console.fileno(), 1)
-        os.dup2(console.fileno(), 2)
-        try:
-            curate_and_tokenise(inputs, output, file_limit)
-        except (QianwenError, OSError) as error:
-            console.write(f"{error}\n")
-            return 1
-        return 0
-
-
-def nursery() -> None:
-    from qianwen.data import curate, language, pack  # noqa: F401  what every child needs
-
-    language.languages(["the model is read here, once"])
-    print("ready", flush=True)
-    for line in sys.stdin:
-        inputs, output, seconds, file_limit = json.loads(line)
-        if not (child := os.fork()):
-            status = 99
-            try:
-                status = attempt(Path(inputs), Path(output), file_limit)
-            finally:
-                os._exit(status)
-        if seconds is not None:
-            time.sleep(seconds)
-            os.kill(child, signal.SIGKILL)
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-
-
-class Nursery:
-    """Starts curations, and kills them after some seconds."""
-
-    def __init__(self, inputs: Path) -> None:
-        self.inputs = inputs
-        self.process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        assert self.process.stdout.readline() == "ready\n"
-
-    def run(self, output: Path, seconds: float | None = None, file_limit: int = 0) -> int:
-        self.process.stdin.write(json.dumps([str(self.inputs), str(output), seconds, file_limit]) + "\n")
-        self.process.stdin.flush()
-        return int(self.process.stdout.readline())
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("inputs") / "given"
+    write_inputs(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
-def nurse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
-    inputs = tmp_path_factory.mktemp("inputs") / "given"
-    write_inputs(inputs)
-    nurse = Nursery(inputs)
-    yield nurse
-    nurse.process.stdin.close()
-    nurse.process.wait(timeout=30)
-    nurse.process.stdout.close()
+def run(inputs: Path) -> Iterator[Callable[..., int]]:
+    """`run(output)`: an attempt at the curation in that folder, whose words are in OUTPUT.txt; its exit status."""
+    with nursery(__name__) as nurse:
+        yield lambda output, **how: nurse.run(output.with_name(f"{output.name}.txt"), inputs, output, **how)
 
 
 def outcome(output: Path) -> dict[str, str]:
@@ -168,11 +122,11 @@ def leftovers(output: Path) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def straight(nurse: Nursery, tmp_path_factory: pytest.TempPathFactory) -> tuple[float, dict[str, str]]:
+def straight(run: Callable[..., int], tmp_path_factory: pytest.TempPathFactory) -> tuple[float, dict[str, str]]:
     """The seconds and the outcome of a run that nobody disturbs."""
     folder = tmp_path_factory.mktemp("straight")
     began = time.perf_counter()
-    assert nurse.run(folder / "out") == 0, (folder / "out.txt").read_text()
+    assert run(folder / "out") == 0, (folder / "out.txt").read_text()
     seconds = time.perf_counter() - began
     found = outcome(folder / "out")
     counts = json.loads((folder / "out" / "counts.json").read_text())
@@ -181,7 +135,7 @@ def straight(nurse: Nursery, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     return seconds, found
 
 
-def kill_and_go_on(nurse: Nursery, straight: tuple, folder: Path, kills: int) -> Counter[str]:
+def kill_and_go_on(run: Callable[..., int], straight: tuple, folder: Path, kills: int) -> Counter[str]:
     """`kills` kills, one to three for each curation, every one of which must end as the undisturbed one."""
     seconds, expected = straight
     moments = random.Random(kills)
@@ -190,37 +144,37 @@ def kill_and_go_on(nurse: Nursery, straight: tuple, folder: Path, kills: int) ->
     while done < kills:
         output = folder / str(done)
         for _ in range(min(moments.randint(1, 3), kills - done)):
-            if nurse.run(output, moments.uniform(0, seconds)) == -signal.SIGKILL:
+            if run(output, signal_after=moments.uniform(0, seconds)) == -signal.SIGKILL:
                 stages[reached(output)] += 1
             done += 1
-        assert nurse.run(output) == 0, (folder / f"{output.name}.txt").read_text()
+        assert run(output) == 0, (folder / f"{output.name}.txt").read_text()
         assert outcome(output) == expected
         assert not leftovers(output)
     return stages
 
 
 @pytest.mark.slow
-def test_killed_curations_end_as_if_never_killed(nurse, straight, tmp_path):
-    assert sum(kill_and_go_on(nurse, straight, tmp_path, NUM_KILLS).values())
+def test_killed_curations_end_as_if_never_killed(run, straight, tmp_path):
+    assert sum(kill_and_go_on(run, straight, tmp_path, NUM_KILLS).values())
 
 
 @pytest.mark.nightly
 @pytest.mark.timeout(1800)
-def test_a_hundred_kills_over_all_stages(nurse, straight, tmp_path):
-    stages = kill_and_go_on(nurse, straight, tmp_path, 100)
+def test_a_hundred_kills_over_all_stages(run, straight, tmp_path):
+    stages = kill_and_go_on(run, straight, tmp_path, 100)
     print(dict(stages))
     assert len(stages) >= 6, stages
 
 
 @pytest.mark.slow
-def test_a_disk_that_fills_costs_a_run_but_no_document(nurse, straight, tmp_path):
+def test_a_disk_that_fills_costs_a_run_but_no_document(run, straight, tmp_path):
     """Writes fail beyond a random byte of any file, then there is room again."""
     sizes = random.Random(1)
     statuses = []
     for number in range(4):
         output = tmp_path / str(number)
-        statuses.append(nurse.run(output, file_limit=sizes.randrange(500, 30_000)))
-        assert nurse.run(output) == 0, (tmp_path / f"{number}.txt").read_text()
+        statuses.append(run(output, file_limit=sizes.randrange(500, 30_000)))
+        assert run(output) == 0, (tmp_path / f"{number}.txt").read_text()
         assert outcome(output) == straight[1] and not leftovers(output)
     assert 1 in statuses and set(statuses) <= {0, 1}
     said = "".join(file.read_text() for file in tmp_path.glob("*.txt"))
@@ -228,30 +182,30 @@ def test_a_disk_that_fills_costs_a_run_but_no_document(nurse, straight, tmp_path
 
 
 @pytest.mark.slow
-def test_a_shard_that_changed_is_never_read(nurse, straight, tmp_path):
+def test_a_shard_that_changed_is_never_read(run, straight, tmp_path):
     """A byte of each kind of shard in turn: the stage that made it runs again, and the result is the same."""
     output = tmp_path / "out"
-    assert nurse.run(output) == 0
+    assert run(output) == 0
     for name in ("screened/00001/documents.parquet", "duplicates/stays.npy", "finished/00000/dropped.jsonl.zst"):
         file = output / "work" / name
         data = bytearray(file.read_bytes())
         data[len(data) // 2] ^= 1
         file.write_bytes(data)
-        assert nurse.run(output) == 0, (tmp_path / "out.txt").read_text()
+        assert run(output) == 0, (tmp_path / "out.txt").read_text()
         assert outcome(output) == straight[1], file
 
 
 @pytest.mark.nightly
 @pytest.mark.timeout(900)
-def test_killed_commands_leave_no_worker_behind(nurse, tmp_path):
+def test_killed_commands_leave_no_worker_behind(inputs, tmp_path):
     """The command itself, over two worker processes: its input has parts enough for both."""
     words, moments, num_workers = [f"word{number:x}" for number in range(5000)], random.Random(0), 0
     with (tmp_path / "large.jsonl").open("w") as file:
         for number in range(12_000):
             file.write(json.dumps({"text": " ".join(moments.choices(words, k=200)), "source": str(number)}) + "\n")
-    inputs = [str(nurse.inputs / "in"), str(tmp_path / "large.jsonl")]
-    command = [sys.executable, "-m", "qianwen", "data", "curate", *inputs, "--workers", "2"]
-    command += ["--benchmarks", str(nurse.inputs / "test.jsonl"), "--output"]
+    given = [str(inputs / "in"), str(tmp_path / "large.jsonl")]
+    command = [sys.executable, "-m", "qianwen", "data", "curate", *given, "--workers", "2"]
+    command += ["--benchmarks", str(inputs / "test.jsonl"), "--output"]
     began = time.perf_counter()
     subprocess.run([*command, str(tmp_path / "straight")], check=True, capture_output=True)
     seconds = time.perf_counter() - began
@@ -277,7 +231,3 @@ def _is_alive(process: psutil.Process) -> bool:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-if __name__ == "__main__":
-    nursery()

@@ -1,0 +1,106 @@
+"""Kill a quantisation anywhere, start it again: the model is the one that was never killed (R1, R5 for it)."""
+
+import hashlib
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from .nursery import nursery
+
+if sys.platform == "win32":
+    pytest.skip("forks and SIGKILL are POSIX", allow_module_level=True)
+
+NUM_KILLS = int(os.environ.get("QIANWEN_KILLS", "4"))
+
+
+def prepare() -> None:
+    import torch
+
+    from qianwen.quantize import reduce  # noqa: F401
+
+    torch.set_num_threads(1)
+
+
+def attempt(model: str, to: str) -> None:
+    """Quantise `model`, four layers, to the folder `to`."""
+    from qianwen.quantize.gptq import GptqConfig
+    from qianwen.quantize.load import open_model
+    from qianwen.quantize.reduce import reduce_model
+
+    texts = [[(7 * i + 3 * j) % 256 for j in range(60)] for i in range(12)]
+    reduce_model(open_model(model), Path(to), GptqConfig(group_size=32), texts)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from qianwen.model import Qwen, QwenConfig
+    from qianwen.quantize.folder import write_folder
+    from qianwen.runtime.files import atomic_folder
+    from qianwen.tokenizer.tokenizer import Tokenizer
+    from qianwen.tokenizer.train import train_vocabulary
+
+    shape = QwenConfig(vocab_size=464, hidden_size=64, intermediate_size=96, num_hidden_layers=4, num_attention_heads=4)
+    folder = tmp_path_factory.mktemp("given") / "model"
+    with atomic_folder(folder) as inside:
+        write_folder(Qwen(shape).init_weights(seed=1), Tokenizer(train_vocabulary(["a"], 464)), inside, chat=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(model: Path) -> Iterator[Callable[..., int]]:
+    """`run(to)`: an attempt at that folder, whose words are in TO.txt; its exit status."""
+    with nursery(__name__) as nurse:
+        yield lambda to, **how: nurse.run(to.with_name(f"{to.name}.txt"), model, to, **how)
+
+
+def outcome(to: Path) -> dict[str, str]:
+    """The hash of every file but the card, which names its folder, and the manifest, which has the card's hash."""
+    files = [path for path in to.iterdir() if path.name not in ("README.md", "manifest.json")]
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.fixture(scope="module")
+def straight(run: Callable[..., int], tmp_path_factory: pytest.TempPathFactory) -> tuple[float, dict[str, str]]:
+    """The seconds and the outcome of one that nobody disturbs."""
+    to = tmp_path_factory.mktemp("straight") / "out"
+    began = time.perf_counter()
+    assert run(to) == 0, to.with_suffix(".txt").read_text()
+    return time.perf_counter() - began, outcome(to)
+
+
+@pytest.mark.slow
+def test_killed_quantisations_end_as_if_never_killed(run, straight, tmp_path):
+    """Every folder is killed up to three times; some of them after layers that need not be made again."""
+    seconds, expected = straight
+    moments = random.Random(0)
+    kills = 0
+    for number in range(NUM_KILLS):
+        to = tmp_path / str(number)
+        for _ in range(moments.randint(1, 3)):
+            kills += run(to, signal_after=moments.uniform(0, seconds)) == -signal.SIGKILL
+        said = to.with_name(f"{to.name}.txt")
+        assert run(to) == 0, said.read_text()
+        assert outcome(to) == expected
+    assert kills and not list(tmp_path.glob("*.unfinished")) and not list(tmp_path.rglob("*.tmp"))
+    assert "going on after" in "".join(path.read_text() for path in tmp_path.glob("*.txt"))
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_costs_one_layer(run, straight, tmp_path):
+    """Writes fail beyond a random byte of any file, then there is room again."""
+    sizes = random.Random(1)
+    statuses = []
+    for number in range(4):
+        to = tmp_path / str(number)
+        statuses.append(run(to, file_limit=sizes.randrange(500, 300_000)))
+        assert run(to) == 0, to.with_name(f"{to.name}.txt").read_text()
+        assert outcome(to) == straight[1]
+    assert 1 in statuses and set(statuses) <= {0, 1}
+    said = "".join(file.read_text() for file in tmp_path.glob("*.txt"))
+    assert "File too large: " in said and "layers are kept in" in said and "Traceback" not in said
