@@ -1,7 +1,6 @@
 """`qianwen quantize MODEL --to DIR`: fewer bits a weight, in the format of the published Int4 and Int8 models."""
 
 import dataclasses
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,11 +9,12 @@ import tyro
 
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.language import tr
-from qianwen.runtime.log import console, progress
+from qianwen.runtime.log import console
 
 if TYPE_CHECKING:
     from qianwen.quantize.load import OpenModel
     from qianwen.quantize.parity import Parity
+    from qianwen.quantize.reduce import Texts
 
 # What decides about codes: of no use where there are some.
 OF_CODES = ("bits", "method", "group_size", "asymmetric", "act_order", "search", "passes", "damp_percent", "samples",
@@ -77,9 +77,9 @@ def quantize(argv: list[str]) -> int:
     opened, codes = open_model(options.model), find_model(options.codes) if options.codes else None
     if options.tune:
         check_tuning(opened, codes)  # before the hour that comes first
-    parity = None if codes else _reduce(options, opened)
-    if options.tune:
-        parity = _tune(options, opened, codes or options.to)
+        parity = _tune(options, opened, codes)
+    else:
+        parity = _reduce(options, opened, options.to, _calibration(options, opened))
     console.print(tr("{folder}: {parity}", folder=options.to, parity=parity))
     console.print(tr("Run it: {command}", command=f"qianwen chat {options.to}"))
     return 0
@@ -102,7 +102,9 @@ def _check(options: QuantizeOptions) -> None:
             )
 
 
-def _reduce(options: QuantizeOptions, opened: "OpenModel") -> "Parity":
+def _reduce(
+    options: QuantizeOptions, opened: "OpenModel", to: Path, texts: "Texts", keep: Path | None = None
+) -> "Parity":
     from qianwen.quantize.gptq import GptqConfig
     from qianwen.quantize.model_card import Origin
     from qianwen.quantize.reduce import reduce_model
@@ -116,35 +118,51 @@ def _reduce(options: QuantizeOptions, opened: "OpenModel") -> "Parity":
         search=options.search,
         passes=options.passes,
     )
-    texts = [] if options.method == "rtn" else _texts(options, opened, options.samples)
-
-    def shown(layers: Iterable[int], count: int) -> Iterable[int]:
-        return progress(layers, count, tr("quantising {name} to {bits} bits", name=opened.name, bits=options.bits))
-
     done = reduce_model(
         opened,
-        options.to,
+        to,
         config,
         texts,
         seq_len=options.seq_len,
         layout="qwen" if options.layout == "qwen-v1" else "qwen2",
         origin=Origin(options.model, options.license),
-        progress=shown,
+        keep=keep,
     )
     return done.parity
 
 
-def _tune(options: QuantizeOptions, opened: "OpenModel", codes: Path) -> "Parity":
+def _tune(options: QuantizeOptions, opened: "OpenModel", codes: Path | None) -> "Parity":
+    """Tune the scales of `codes`, or of codes that are made first; stopped in either, the same command goes on."""
     from qianwen.quantize.model_card import Origin
-    from qianwen.train.scales import ROW, tune_folder
+    from qianwen.quantize.reduce import sources
+    from qianwen.quantize.store import file_stats
+    from qianwen.quantize.unfinished import texts_digest, work_folder
+    from qianwen.runtime.files import verify_folder
+    from qianwen.train.scales import CODES, ROW, told_tuning, tune_folder
 
-    wanted = options.tune * -(-ROW // options.seq_len) * SHORT
-    texts = _texts(options, opened, wanted, to_tune=True)
-    origin = Origin(options.model, options.license)
-    return tune_folder(opened, codes, options.to, texts, options.tune, seq_len=options.seq_len, origin=origin).parity
+    calibration = [] if codes else _calibration(options, opened)
+    texts = _texts(options, opened, options.tune * -(-ROW // options.seq_len) * SHORT, to_tune=True)
+    made_of = sources(opened) | {
+        "codes": {name: stats for name, *stats in file_stats(codes)} if codes else {},
+        "options": {name: getattr(options, name) for name in (*OF_CODES, "seq_len", "tune")},
+        "texts": texts_digest([*calibration, *texts]),
+    }
+    with work_folder(options.to, made_of, told_tuning) as keep:
+        if not codes:
+            codes = keep / CODES
+            if not codes.exists():
+                _reduce(options, opened, codes, calibration, keep)
+            verify_folder(codes)
+        size = {"seq_len": options.seq_len, "origin": Origin(options.model, options.license)}
+        return tune_folder(opened, codes, options.to, texts, options.tune, keep=keep, **size).parity
 
 
-def _texts(options: QuantizeOptions, opened: "OpenModel", samples: int, *, to_tune: bool = False) -> list[list[int]]:
+def _calibration(options: QuantizeOptions, opened: "OpenModel") -> "Texts":
+    """Texts for GPTQ; rounding needs none."""
+    return [] if options.method == "rtn" else _texts(options, opened, options.samples)
+
+
+def _texts(options: QuantizeOptions, opened: "OpenModel", samples: int, *, to_tune: bool = False) -> "Texts":
     from qianwen.cli.calibration import calibration_texts
 
     seed = options.seed + to_tune  # to tune on, others than GPTQ was calibrated on, where there are more

@@ -10,9 +10,8 @@ the bits cost. Stopped, the same command goes on from the last whole layer (`unf
 (`gptq.py`), the order of a layer's linears (`calibrate.py`).
 """
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,14 +33,14 @@ from qianwen.quantize.load import OpenModel
 from qianwen.quantize.model_card import Origin, model_card
 from qianwen.quantize.parity import Parity, compare, prompt_rows
 from qianwen.quantize.store import file_stats
-from qianwen.quantize.unfinished import Unfinished, unfinished
+from qianwen.quantize.unfinished import KeptLayers, texts_digest, told_layers, work_folder
 from qianwen.runtime.device import best_device, compute_dtype
 from qianwen.runtime.errors import ConfigError, DataError
 from qianwen.runtime.files import atomic_file, atomic_folder
 from qianwen.runtime.language import tr
+from qianwen.runtime.log import progress
 
 Texts = Sequence[Sequence[int]]
-Progress = Callable[[Iterable[int], int], Iterable[int]]  # numbers and their count → the numbers, shown as they pass
 FLOATS = torch.float16  # of what is not quantised, as published
 BIAS = "bias"
 
@@ -63,11 +62,12 @@ def reduce_model(
     seq_len: int = 2048,
     layout: Layout = "qwen2",
     origin: Origin | None = None,
-    progress: Progress | None = None,
+    keep: Path | None = None,
 ) -> Reduced:
     """Quantise a model into `folder`, which appears whole. Without `texts` of token ids, round to nearest.
 
-    Stopped, however hard, it goes on from the last layer when it is called again in the same way.
+    Stopped, however hard, it goes on from the last layer when it is called again in the same way; layers lie in `keep`
+    if a caller gives it, who answers for what lies there being made in the same way.
     Raises DataError for texts without a token, ConfigError where layers were made otherwise before, and what reading
     raises.
     """
@@ -81,34 +81,25 @@ def reduce_model(
     )
     work = _Work(model, parameters, config, layout)
     rows = [row for row in calibrate.packed_rows(texts, seq_len) if row[0].numel()]
-    with _kept_layers(opened, Path(folder), config, rows, dtype) as kept, atomic_folder(folder) as inside:
+    made_of = sources(opened) | {"options": asdict(config) | {"seq_len": seq_len}, "texts": texts_digest(texts)}
+    own = work_folder(Path(folder), made_of, told_layers) if rows and not keep else nullcontext(keep)
+    with own as place, atomic_folder(folder) as inside:  # no place where there are no texts: rounding takes seconds
+        kept = KeptLayers(place, config.bits) if place else None
         wanted = stacks(model, V1_NAMES if layout == "qwen" else ())
         plans = dict(_plans(wanted, config, layout))
-        tensors = work.run(wanted, rows, prompt_rows(opened.tokenizer), kept, progress)
+        title = tr("quantising {name} to {bits} bits", name=opened.name, bits=config.bits)
+        tensors = work.run(wanted, rows, prompt_rows(opened.tokenizer), kept, title)
         write_shards(inside, plans, _in_order(plans, tensors))
         assert work.parity is not None
         _describe(opened, model, inside, config, layout, (origin or Origin(opened.name), work.parity, Path(folder)))
     return Reduced(Path(folder), work.parity)
 
 
-def _kept_layers(
-    opened: OpenModel, folder: Path, config: GptqConfig, rows: Sequence[tuple[Tensor, Tensor]], dtype: torch.dtype
-) -> AbstractContextManager[Unfinished | None]:
-    """Layers that an earlier call made. None without texts: rounding takes seconds."""
-    if not rows:
-        return nullcontext()
-    digest = hashlib.sha256()
-    for row in rows:
-        for part in row:
-            digest.update(part.numpy().tobytes())
+def sources(opened: OpenModel) -> dict[str, Any]:
+    """What tells a model's weights from others, and how they are read."""
     source = opened.source.path if isinstance(opened.source, GgufModel) else opened.source
-    made_of = {
-        "model": {name: stats for name, *stats in file_stats(source)},
-        "options": asdict(config),
-        "calibration texts": digest.hexdigest(),
-        "dtype": str(dtype),
-    }
-    return unfinished(folder, config.bits, made_of)
+    files = {name: stats for name, *stats in file_stats(source)}
+    return {"model": files, "dtype": str(compute_dtype(best_device()))}
 
 
 def _check(opened: OpenModel) -> None:
@@ -132,7 +123,7 @@ class _Work:
 
     def run(
         self, wanted: dict[str, Stack], texts: Sequence[tuple[Tensor, Tensor]], probe: tuple[Tensor, Tensor, list[int]],
-        kept: Unfinished | None, progress: Progress | None,
+        kept: KeptLayers | None, title: str,
     ) -> Iterator[dict[str, Tensor]]:  # fmt: skip
         """The file's tensors: the embedding, then layer after layer, then the rest."""
         config, ids, positions, ends = self.model.config, *probe
@@ -141,8 +132,7 @@ class _Work:
         rows = calibrate.start(config, table, texts)
         before, after = (calibrate.start(config, table, [(ids, positions)]) for _ in range(2))
         yield _file_tensors(wanted, first, {}, self.layout)
-        layers = range(config.num_hidden_layers)
-        for index in progress(layers, len(layers)) if progress else layers:
+        for index in progress(range(config.num_hidden_layers), config.num_hidden_layers, title):
             own = self._take(f"model.layers.{index}.")
             layer = self.model.model.layers[index]
             assert isinstance(layer, Layer)

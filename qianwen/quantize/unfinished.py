@@ -1,15 +1,18 @@
-"""Layers of a quantisation that was stopped: kept beside the folder to come, so that the same command goes on.
+"""What a quantisation that was stopped has done, kept beside the folder to come, so that the same command goes on.
 
-    small.unfinished/made.json        what they are made of, and how
+    small.unfinished/made.json        what it is made of, and how
     small.unfinished/layer-00003/     codes, scales and zeros of a layer's linears, as the folder to come has them
 
-A layer is there whole or not at all, and its bytes are checked when it is read. Layers made of other weights or texts,
-or in another way, are never mixed in. Not here: making layers (`calibrate.py`), the folder to come (`reduce.py`).
+A layer is there whole or not at all, and its bytes are checked when it is read. What was made of other weights or
+texts, or in another way, is never mixed in. Not here: making layers (`calibrate.py`), the folder to come
+(`reduce.py`), tuned scales, whose checkpoints lie there too (`train/scales.py`).
 """
 
+import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,16 +29,11 @@ MADE = "made.json"
 CODES = "codes.safetensors"
 
 
-class Unfinished:
+class KeptLayers:
     """The layers that are kept in `folder`, all of `bits` bits a weight."""
 
     def __init__(self, folder: Path, bits: int) -> None:
         self.folder, self.bits = folder, bits
-
-    @property
-    def count(self) -> int:
-        """Layers that are there."""
-        return sum(1 for _ in self.folder.glob("layer-*"))
 
     def read(self, index: int) -> dict[str, Groups] | None:
         """The linears of a layer; None where it is still to be made, or again because its bytes changed."""
@@ -62,34 +60,48 @@ class Unfinished:
 
 
 @contextmanager
-def unfinished(target: Path, bits: int, made_of: Mapping[str, Any]) -> Iterator[Unfinished]:
-    """The layers of the folder `target` that are there; gone once the block ends well, or before the first is made.
+def work_folder(target: Path, made_of: Mapping[str, Any], told: Callable[[Path], str]) -> Iterator[Path]:
+    """`target`.unfinished: gone once the block ends well, or where there is nothing in it that `told` tells of.
 
-    Raises ConfigError where they are made of something else than `made_of`, which is what JSON reads back as it was, or
-    another process is at them.
+    Raises ConfigError where it is of something else than `made_of`, which is what JSON reads back as it was, or another
+    process is at it.
     """
-    kept = Unfinished(target.with_name(f"{target.name}.unfinished"), bits)
+    folder = target.with_name(f"{target.name}.unfinished")
     is_over = False
     try:
-        with lock(kept.folder):
-            _check(kept, made_of)
+        with lock(folder):
+            _check(folder, made_of, told(folder))
             try:
-                yield kept
+                yield folder
                 is_over = True
             except BaseException:
-                is_over = not kept.count
-                if not is_over:
-                    message = "{count} layers are kept in {path}: the same command goes on"
-                    console.print(tr(message, count=kept.count, path=kept.folder))
+                if done := told(folder):
+                    message = "{done} are kept in {path}: the same command goes on"
+                    console.print(tr(message, done=done, path=folder))
+                is_over = not done
                 raise
     finally:
         if is_over:  # not while it is locked, which some systems refuse
-            shutil.rmtree(kept.folder)
+            shutil.rmtree(folder)
 
 
-def _check(kept: Unfinished, made_of: Mapping[str, Any]) -> None:
-    path = kept.folder / MADE
-    if kept.count:
+def told_layers(folder: Path) -> str:
+    """How many layers are there, in words."""
+    count = sum(1 for _ in folder.glob("layer-*"))
+    return tr("{count} layers", count=count) if count else ""
+
+
+def texts_digest(texts: Sequence[Sequence[int]]) -> str:
+    """Of token ids, to tell them from others."""
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(array("q", [len(text), *text]).tobytes())
+    return digest.hexdigest()
+
+
+def _check(folder: Path, made_of: Mapping[str, Any], done: str) -> None:
+    path = folder / MADE
+    if done:
         try:
             found = flat_config(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, AttributeError) as error:
@@ -99,9 +111,7 @@ def _check(kept: Unfinished, made_of: Mapping[str, Any]) -> None:
         wanted = flat_config(dict(made_of))
         changed = [key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)]
         if changed:
-            message = (
-                "{path} holds layers that were made with another {key}: give what they were made with, or delete it"
-            )
-            raise ConfigError(tr(message, path=kept.folder, key=min(changed)))
-        console.print(tr("going on after {count} layers in {path}", count=kept.count, path=kept.folder))
+            message = "{path} holds what was made with another {key}: give what it was made with, or delete it"
+            raise ConfigError(tr(message, path=folder, key=min(changed)))
+        console.print(tr("going on after {done} in {path}", done=done, path=folder))
     write_json(path, made_of)

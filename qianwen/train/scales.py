@@ -5,7 +5,8 @@ is looked at: texts go through source and copy, and the scales of the copy (`qua
 gradient of the KL divergence between what the two say of every token, which asks for no labels. Codes stay, so the
 folder has the same layout, size and speed as before.
 
-Both models are in memory, the source in 16 bits. Stopped half-way, the scales learned so far are kept.
+Both models are in memory, the source in 16 bits. Checkpoints of the scales lie in a folder beside the one to come, with
+the codes where those are new, so that what was stopped goes on (`quantize/unfinished.py`).
 """
 
 import time
@@ -25,12 +26,14 @@ from qianwen.quantize.model_card import Origin
 from qianwen.quantize.parity import compare, next_token_logprobs
 from qianwen.quantize.reduce import Reduced, write_card
 from qianwen.quantize.tuned_linear import fix, to_tune
+from qianwen.quantize.unfinished import told_layers
 from qianwen.runtime.device import best_device, compute_dtype, free_memory_bytes
 from qianwen.runtime.errors import ConfigError, DataError
 from qianwen.runtime.files import atomic_folder
 from qianwen.runtime.language import tr
 from qianwen.runtime.log import console, metrics_line
-from qianwen.train.hooks import stop_signals
+from qianwen.train.checkpoint import Checkpoints
+from qianwen.train.hooks import save_every, stop_signals
 from qianwen.train.loop import Batch, Hook, LoopConfig, Metrics, run
 from qianwen.train.optim import AdamW, AdamWConfig
 from qianwen.train.plan import memory, weight_bytes
@@ -39,7 +42,8 @@ from qianwen.train.state import TrainState
 ROW = 1024  # tokens of a step
 LR = 1e-3  # of a factor; four times as much spoils the scales (docs/log.md)
 WARMUP = 0.1  # of all steps
-SHOWN = 8  # steps between two lines
+SHOWN = 8  # steps between two lines, and between two checkpoints
+CODES = "codes"  # a folder in `keep`: what was quantised first
 # What a model and its copy have in common.
 SHAPE = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
          "num_key_value_heads")  # fmt: skip
@@ -54,11 +58,13 @@ def tune_folder(
     *,
     seq_len: int = 512,
     origin: Origin | None = None,
+    keep: Path | None = None,
 ) -> Reduced:
     """Tune the GPTQ folder `folder` towards its source, `opened`, and write it to `target`, which appears whole.
 
-    `texts` are token ids, of each at most `seq_len` are read. Raises what `check_tuning` raises, DataError for texts
-    without a token, KeyboardInterrupt, with `target` written, when asked to stop.
+    `texts` are token ids, of each at most `seq_len` are read. Checkpoints lie in `keep`; a later call with the same
+    arguments goes on from them. Raises what `check_tuning` raises, DataError for texts without a token,
+    KeyboardInterrupt when asked to stop.
     """
     check_tuning(opened, folder)
     rows = [row for row in packed_rows([text[:seq_len] for text in texts], ROW) if row[0].numel()]
@@ -68,18 +74,14 @@ def tune_folder(
     dtype = compute_dtype(device)
     teacher = load_model(opened.path, dtype=dtype, device=device)
     model = to_tune(gptq_model(folder, dtype=dtype, device=device))
-    done = tune(model, teacher.model, rows, steps)
+    if not tune(model, teacher.model, rows, steps, keep):
+        raise KeyboardInterrupt
     fix(model.eval())
     parity = compare(*(next_token_logprobs(each, opened.tokenizer) for each in (teacher.model, model)))
     with atomic_folder(target) as inside:
         write_scales(model, folder, inside)
         format = f"tuned GPTQ Int{read_format(folder).bits}"
         write_card(opened, inside, origin or Origin(opened.name), parity, target, format=format)
-    if done < steps:
-        message = "stopped after {done} of {steps} steps; {folder} has what was learned so far, and goes on with: {how}"
-        how = f"--codes {target} --tune {steps - done}"
-        console.print(tr(message, done=done, steps=steps, folder=target, how=how), style="yellow")
-        raise KeyboardInterrupt
     return Reduced(target, parity)
 
 
@@ -106,10 +108,18 @@ def needed_bytes(config: QwenConfig, itemsize: int = 2) -> float:
     return memory(config, "qlora", ROW, recompute=False, itemsize=itemsize).total + beside
 
 
-def tune(model: Qwen, teacher: Qwen, rows: Sequence[tuple[Tensor, Tensor]], steps: int) -> int:
-    """Train `model`, made by `to_tune`, on rows of ids and positions [1, T] for so many steps; how many were taken."""
+def tune(
+    model: Qwen, teacher: Qwen, rows: Sequence[tuple[Tensor, Tensor]], steps: int, keep: Path | None = None
+) -> bool:
+    """Train `model`, made by `to_tune`, on rows of ids and positions [1, T] to step `steps`; False if stopped before.
+
+    With `keep` it goes on from the newest checkpoint there, and leaves one every few steps and when it is stopped.
+    """
     loop = LoopConfig(steps=steps, sequences_per_step=1, micro_batch_size=1, lr=LR, warmup_steps=round(WARMUP * steps))
     state = TrainState(model, AdamW(model, AdamWConfig(weight_decay=0.0)))
+    checkpoints = Checkpoints(keep, keep=1, facts={"steps": steps}) if keep else None
+    if checkpoints:
+        checkpoints.load_newest(state)
 
     def batch(cursor: int) -> Batch:
         ids, positions = rows[cursor % len(rows)]
@@ -121,12 +131,22 @@ def tune(model: Qwen, teacher: Qwen, rows: Sequence[tuple[Tensor, Tensor]], step
             wanted = teacher(ids, positions)
         return chunked_divergence(model(ids, positions), wanted, teacher.lm_head.weight), ids.numel(), {}
 
+    hooks = [_shown(steps, state.step), *([save_every(SHOWN, checkpoints)] if checkpoints else [])]
     with stop_signals() as stop:
-        run(model, loss, batch, loop, state, [_shown(steps)], stop)
-    return state.step
+        is_done = run(model, loss, batch, loop, state, hooks, stop)
+    if checkpoints and not is_done:
+        checkpoints.save(state)
+    return is_done
 
 
-def _shown(steps: int) -> Hook:
+def told_tuning(folder: Path) -> str:
+    """What a call that was stopped left in `keep`, in words."""
+    if steps := Checkpoints(folder).steps():
+        return tr("{steps} steps of tuning", steps=steps[0])
+    return tr("the codes of all layers") if (folder / CODES).exists() else told_layers(folder)
+
+
+def _shown(steps: int, first: int) -> Hook:
     """A line every few steps: the mean divergence since the one before, and how long it will take."""
     began, losses = time.monotonic(), []
 
@@ -134,7 +154,7 @@ def _shown(steps: int) -> Hook:
         losses.append(metrics["loss"])
         if state.step % SHOWN and state.step not in (1, steps):
             return
-        left = (time.monotonic() - began) / state.step * (steps - state.step)
+        left = (time.monotonic() - began) / (state.step - first) * (steps - state.step)
         line = {"KL": sum(losses) / len(losses), tr("minutes left"): round(left / 60, 1)}
         console.print(metrics_line({tr("tuning step"): state.step, **line}))
         losses.clear()

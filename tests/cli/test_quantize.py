@@ -14,6 +14,8 @@ from qianwen.quantize.folder import write_folder
 from qianwen.runtime.files import atomic_folder, write_jsonl
 from qianwen.tokenizer.tokenizer import Tokenizer
 from qianwen.tokenizer.vocab import Vocabulary, qwen_special_tokens
+from qianwen.train.checkpoint import Checkpoints
+from qianwen.train.state import TrainState
 
 
 @pytest.fixture(autouse=True)
@@ -77,6 +79,30 @@ def test_scales_are_tuned_after_or_later(capsys: pytest.CaptureFixture[str]) -> 
     for name, tensor in plain.items():
         is_scale = name.endswith("scales")
         assert [torch.equal(tensor, tuned[name]) for tuned in (both, later)] == [not is_scale] * 2, name
+
+
+def test_a_tuning_that_was_stopped_goes_on(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    write_jsonl("texts.jsonl", [{"text": f"{number} and {number} are {2 * number}. " * 9} for number in range(40)])
+    asked = ["quantize", "base", "--data", "texts.jsonl", "--samples", "3", "--group-size", "32", "--tune", "4", "--to"]
+    assert main([*asked, "whole"]) == 0
+
+    def full(self: Checkpoints, state: TrainState) -> None:
+        save(self, state)
+        raise KeyboardInterrupt
+
+    save = Checkpoints.save
+    with monkeypatch.context() as patched:
+        patched.setattr("qianwen.train.scales.SHOWN", 2)
+        patched.setattr(Checkpoints, "save", full)
+        assert main([*asked, "out"]) == 130
+    assert "2 steps of tuning are kept in out.unfinished" in capsys.readouterr().out and not Path("out").exists()
+    assert main([*asked, "out", "--group-size", "64"]) == 1
+    assert "made with another options.group_size" in capsys.readouterr().err
+    assert main([*asked, "out"]) == 0
+    said = capsys.readouterr().out
+    assert "going on after 2 steps of tuning in out.unfinished" in said and "quantising" not in said
+    assert Path("out/model.safetensors").read_bytes() == Path("whole/model.safetensors").read_bytes()
+    assert not Path("out.unfinished").exists()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import random
+import re
 import signal
 import sys
 import time
@@ -22,31 +23,33 @@ NUM_KILLS = int(os.environ.get("QIANWEN_KILLS", "4"))
 def prepare() -> None:
     import torch
 
-    from qianwen.quantize import reduce  # noqa: F401
+    from qianwen.cli import calibration, quantize  # noqa: F401
+    from qianwen.train import scales  # noqa: F401
 
     torch.set_num_threads(1)
 
 
 def attempt(model: str, to: str) -> None:
-    """Quantise `model`, four layers, to the folder `to`."""
-    from qianwen.quantize.gptq import GptqConfig
-    from qianwen.quantize.load import open_model
-    from qianwen.quantize.reduce import reduce_model
+    """Quantise `model`, four layers, to the folder `to`, and tune the scales."""
+    from qianwen.cli.quantize import quantize
 
-    texts = [[(7 * i + 3 * j) % 256 for j in range(60)] for i in range(12)]
-    reduce_model(open_model(model), Path(to), GptqConfig(group_size=32), texts)
+    texts = str(Path(model).parent / "texts.jsonl")
+    quantize([model, "--to", to, "--data", texts, "--group-size", "32", "--seq-len", "64", "--tune", "24"])
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from qianwen.model import Qwen, QwenConfig
     from qianwen.quantize.folder import write_folder
-    from qianwen.runtime.files import atomic_folder
+    from qianwen.runtime.files import atomic_folder, write_jsonl
     from qianwen.tokenizer.tokenizer import Tokenizer
     from qianwen.tokenizer.train import train_vocabulary
 
     shape = QwenConfig(vocab_size=464, hidden_size=64, intermediate_size=96, num_hidden_layers=4, num_attention_heads=4)
     folder = tmp_path_factory.mktemp("given") / "model"
+    words = ["river", "mill", "farm", "boat", "bridge", "market", "road", "storm", "village", "forest"]
+    pick = random.Random(0)
+    write_jsonl(folder.parent / "texts.jsonl", [{"text": " ".join(pick.choices(words, k=20))} for _ in range(400)])
     with atomic_folder(folder) as inside:
         write_folder(Qwen(shape).init_weights(seed=1), Tokenizer(train_vocabulary(["a"], 464)), inside, chat=True)
     return folder
@@ -88,7 +91,8 @@ def test_killed_quantisations_end_as_if_never_killed(run, straight, tmp_path):
         assert run(to) == 0, said.read_text()
         assert outcome(to) == expected
     assert kills and not list(tmp_path.glob("*.unfinished")) and not list(tmp_path.rglob("*.tmp"))
-    assert "going on after" in "".join(path.read_text() for path in tmp_path.glob("*.txt"))
+    said = "".join(path.read_text() for path in tmp_path.glob("*.txt"))
+    assert re.search("going on after . layers", said) and re.search("going on after .* steps of tuning", said)
 
 
 @pytest.mark.slow
@@ -103,4 +107,4 @@ def test_a_disk_that_fills_costs_one_layer(run, straight, tmp_path):
         assert outcome(to) == straight[1]
     assert 1 in statuses and set(statuses) <= {0, 1}
     said = "".join(file.read_text() for file in tmp_path.glob("*.txt"))
-    assert "File too large: " in said and "layers are kept in" in said and "Traceback" not in said
+    assert "File too large: " in said and "are kept in" in said and "Traceback" not in said

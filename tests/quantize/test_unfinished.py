@@ -14,7 +14,7 @@ from qianwen.quantize.folder import write_folder
 from qianwen.quantize.gptq import GptqConfig
 from qianwen.quantize.load import open_model
 from qianwen.quantize.reduce import reduce_model
-from qianwen.quantize.unfinished import unfinished
+from qianwen.quantize.unfinished import told_layers, work_folder
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.files import atomic_folder
 from qianwen.tokenizer.tokenizer import Tokenizer
@@ -48,13 +48,15 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def reduce(to: str, config: GptqConfig = GRIDS[0], texts: list[list[int]] = TEXTS, stop_at: int = -1) -> str:
     """The digest of the weights; interrupted at the layer `stop_at`."""
 
-    def shown(layers: range, count: int) -> Iterator[int]:
+    def stopping(layers: range, count: int, title: str) -> Iterator[int]:
         for layer in layers:
             if layer == stop_at:
                 raise KeyboardInterrupt
             yield layer
 
-    reduce_model(open_model("source"), to, config, texts, progress=shown)  # type: ignore[arg-type]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("qianwen.quantize.reduce.progress", stopping)
+        reduce_model(open_model("source"), to, config, texts)
     return hashlib.sha256((Path(to) / "model.safetensors").read_bytes()).hexdigest()
 
 
@@ -90,7 +92,7 @@ def test_layers_made_otherwise_are_not_mixed_in(made: list[int]) -> None:
         reduce("out", stop_at=2)
     with pytest.raises(ConfigError, match=r"another options\.passes"):
         reduce("out", GptqConfig(group_size=32, passes=0))
-    with pytest.raises(ConfigError, match="another calibration texts"):
+    with pytest.raises(ConfigError, match="another texts"):
         reduce("out", texts=TEXTS[:-1])
     weights = Path("source/model.safetensors")
     weights.touch()
@@ -110,7 +112,7 @@ def test_stopped_before_the_first_layer_it_leaves_nothing(capsys) -> None:
 
 
 def test_two_at_once_are_kept_apart() -> None:
-    with unfinished(Path("out"), 4, {}), pytest.raises(ConfigError, match="in use by process"):
+    with work_folder(Path("out"), {}, told_layers), pytest.raises(ConfigError, match="in use by process"):
         reduce("out")
 
 

@@ -1,6 +1,9 @@
 """Tuned scales: nearer to the source, codes and layout as they were, stopped or not; and what is refused."""
 
+import shutil
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +23,7 @@ from qianwen.tokenizer.tokenizer import Tokenizer
 from qianwen.tokenizer.vocab import Vocabulary, qwen_special_tokens
 from qianwen.train import scales
 from qianwen.train.loop import Hook, Metrics
-from qianwen.train.scales import needed_bytes, tune_folder
+from qianwen.train.scales import needed_bytes, told_tuning, tune_folder
 from qianwen.train.state import TrainState
 
 CONFIG = QwenConfig(
@@ -77,26 +80,40 @@ def test_it_can_replace_its_folder() -> None:
     assert divergence("codes") < loss
 
 
-def test_stopped_half_way_it_keeps_what_was_learned(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shown = scales._shown
+@pytest.mark.parametrize("stops", [[0], [5, 20]])
+def test_stopped_and_gone_on_with_it_is_as_if_never_stopped(stops: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever Ctrl-C comes: after that step, or before the first."""
+    given = open_model("source"), Path("codes"), Path("tuned"), TEXTS, 24
+    tune_folder(*given)
+    expected = Path("tuned/model.safetensors").read_bytes()
+    shutil.rmtree("tuned")
+    shown, stop_signals = scales._shown, scales.stop_signals
 
-    def interrupted(steps: int) -> Hook:
-        hook = shown(steps)
+    def interrupting(steps: int, first: int) -> Hook:
+        hook = shown(steps, first)
 
         def ask(state: TrainState, metrics: Metrics) -> None:
             hook(state, metrics)
-            if state.step == 20:
+            if state.step in stops:
                 signal.raise_signal(signal.SIGINT)
 
         return ask
 
-    monkeypatch.setattr(scales, "_shown", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        tune_folder(open_model("source"), Path("codes"), Path("tuned"), TEXTS, 40)
-    assert "--codes tuned --tune 20" in capsys.readouterr().out.replace("\n", " ")
-    assert divergence("tuned") < divergence("codes")
+    @contextmanager
+    def interrupted() -> Iterator[Callable[[], bool]]:
+        with stop_signals() as stop:
+            signal.raise_signal(signal.SIGINT)
+            yield stop
+
+    for at in stops:
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(scales, "_shown", interrupting)
+            if not at:
+                patched.setattr(scales, "stop_signals", interrupted)
+            tune_folder(*given, keep=Path("kept"))
+        assert told_tuning(Path("kept")) == f"{at} steps of tuning" and not Path("tuned").exists()
+    tune_folder(*given, keep=Path("kept"))
+    assert Path("tuned/model.safetensors").read_bytes() == expected
 
 
 def test_what_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
