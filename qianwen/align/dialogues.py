@@ -18,7 +18,7 @@ from qianwen.align.records import Dialogue as Dialogue
 from qianwen.align.records import read_record
 from qianwen.chat.chatml import Mask, Rendered, render
 from qianwen.data.pack import IGNORED
-from qianwen.runtime.errors import DataError, RequestError
+from qianwen.runtime.errors import DataError
 from qianwen.runtime.files import open_bytes, read_jsonl
 from qianwen.runtime.language import tr
 from qianwen.runtime.log import console
@@ -28,16 +28,19 @@ GRAIN = 64  # tokens to a multiple of which a batch is long: a CPU compiles its 
 
 
 def read_dialogues(path: str | Path) -> Iterator[Dialogue]:
-    """The dialogues of a file, in any form. Raises DataError naming the record that cannot be read."""
+    """The dialogues of a file, in any form. Raises DataError where there is none, or naming one that cannot be read."""
     file = Path(path)
     if not file.exists():
         raise DataError(tr("{path}: no such file", path=path))
+    number = 0
     for number, row in enumerate(_rows(file), start=1):
         try:
             yield read_record(row)
-        except (RequestError, KeyError, TypeError, ValueError, AttributeError) as error:
+        except DataError as error:
             message = tr("{path}, record {number}: {error}", path=path, number=number, error=error)
             raise DataError(message) from error
+    if not number:
+        raise DataError(tr("{path} holds no dialogue", path=path))
 
 
 def _rows(file: Path) -> Iterator[Any]:

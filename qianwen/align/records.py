@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from qianwen.chat.messages import FunctionSpec, Message, ToolCall, from_openai
+from qianwen.runtime.errors import DataError, RequestError
 from qianwen.runtime.language import tr
 
 ROLES = {
@@ -40,27 +41,49 @@ class Dialogue(NamedTuple):
 
 
 def read_record(row: Any) -> Dialogue:
-    """Raises RequestError, KeyError, TypeError, ValueError or AttributeError for what holds no conversation."""
+    """Raises DataError, which says what is wrong, for what holds no conversation."""
+    try:
+        return _read(row)
+    except KeyError as error:
+        raise DataError(tr("`{key}` is missing", key=error.args[0])) from error
+    except (RequestError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(str(error)) from error
+
+
+def _read(row: Any) -> Dialogue:
+    _require_object(row)
     if "messages" in row:
-        messages = [from_openai(message) for message in row["messages"]]
+        messages = [from_openai(message) for message in _list(row, "messages")]
     elif "conversations" in row:
-        messages = [_turn(turn) for turn in row["conversations"]]
+        messages = [_turn(turn) for turn in _list(row, "conversations")]
     elif "instruction" in row and "output" in row:
         messages = _alpaca(row)
     else:
-        raise KeyError(tr("neither `messages` nor `conversations` nor `instruction` and `output` in it"))
+        raise ValueError(tr("neither `messages` nor `conversations` nor `instruction` and `output` in it"))
     if (system := row.get("system")) and messages and messages[0].role != "system":
         messages.insert(0, Message("system", system))
     if not any(message.role == "assistant" for message in messages):
-        raise KeyError(tr("the assistant never speaks in it"))
+        raise ValueError(tr("the assistant never speaks in it"))
     tools = row.get("tools") or row.get("functions") or ()
     if isinstance(tools, str):
         tools = json.loads(tools)
     return Dialogue(messages, [FunctionSpec.from_openai(spec) for spec in tools])
 
 
-def _turn(turn: Mapping[str, Any]) -> Message:
+def _require_object(value: Any) -> None:
+    if not isinstance(value, Mapping):
+        raise TypeError(tr("an object with names is needed; got {value!r}", value=value))
+
+
+def _list(row: Mapping[str, Any], name: str) -> list[Any]:
+    if not isinstance(row[name], list):
+        raise TypeError(tr("`{name}` must be a list; got {value!r}", name=name, value=row[name]))
+    return row[name]
+
+
+def _turn(turn: Any) -> Message:
     """A turn of `from` and `value`."""
+    _require_object(turn)
     who, value = turn["from"], turn["value"]
     if who == CALL:
         calls = json.loads(value)
@@ -82,8 +105,10 @@ def _call(call: Mapping[str, Any]) -> ToolCall:
 def _alpaca(row: Mapping[str, Any]) -> list[Message]:
     question = "\n".join(part for part in (row["instruction"], row.get("input")) if part)
     messages = []
-    for asked, answered in row.get("history") or ():
-        messages += [Message("user", asked), Message("assistant", answered)]
+    for pair in row.get("history") or ():
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise ValueError(tr("`history` must be a list of pairs; got {value!r}", value=pair))
+        messages += [Message("user", pair[0]), Message("assistant", pair[1])]
     for text in (question, row["output"]):
         if not isinstance(text, str):
             raise TypeError(tr("a turn's value must be text; got {value!r}", value=text))

@@ -64,13 +64,11 @@ def texts_of(path: Path) -> Iterator[Dialogue | Document]:
     dialogues = read_dialogues(path)
     try:
         return itertools.chain([next(dialogues)], dialogues)
-    except (DataError, OSError, StopIteration) as error:
+    except (DataError, OSError) as error:
         found = documents(path)
         first = next(found, None)
         if first is None:
-            reason = str(error) or tr("empty")
-            message = tr("{path} holds neither dialogues nor documents: {error}", path=path, error=reason)
-            raise DataError(message) from error
+            raise DataError(tr("{error}, and no document either", error=error)) from error
         return itertools.chain([first], found)
 
 

@@ -195,7 +195,8 @@ class RunFolder:
     def create(cls, name: str | Path, stage: str, config: Any) -> "RunFolder":
         """Start a run, or go on with the one that is there. `config` is a dataclass or a dict.
 
-        A name without a folder lies in `runs_dir()`. Raises ConfigError when the run there was made differently.
+        A name without a folder lies in `runs_dir()`. Raises ConfigError when the run there was made differently, unless
+        it ended before there was anything to keep.
         """
         path = _run_path(name)
         plain = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else dict(config)
@@ -207,7 +208,9 @@ class RunFolder:
                 flat_config({"stage": run.record["stage"], **run.config}),
             )
             changed = [key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)]
-            if changed:
+            if changed and run._is_empty():
+                run.record["config"], run.record["stage"] = plain, stage
+            elif changed:
                 key = min(changed)
                 message = tr(
                     "{path} was made with {key} = {old}, not {new}: choose another name or `qianwen runs delete` it",
@@ -257,6 +260,13 @@ class RunFolder:
 
     def finish(self) -> None:
         self.set_state("finished")
+
+    def _is_empty(self) -> bool:
+        """Whether the run ended before there was anything to keep."""
+        return self.record["state"] != "finished" and {path.name for path in self.path.iterdir()} <= {
+            "run.json",
+            ".lock",
+        }
 
 
 def _run_path(name: str | Path) -> Path:

@@ -63,11 +63,13 @@ def test_tools_come_along(tmp_path: Path) -> None:
         ('{"messages": [{"role": "user", "content": "a"}]}', "the assistant never speaks"),
         (json.dumps(OURS) + '\n{"text": "a"}', "record 2: .*neither `messages` nor `conversations` nor"),
         (json.dumps(OURS) + '\n{"messages": [{"role": "alien", "content": "a"}]}', "record 2: .*alien"),
-        (json.dumps(OURS) + '\n{"conversations": [{"from": "user"}]}', "record 2: 'value'"),
+        (json.dumps(OURS) + '\n{"conversations": [{"from": "user"}]}', "record 2: `value` is missing"),
         (json.dumps(OURS) + '\n{"messages": 7}', "record 2"),
         (json.dumps(OURS) + "\n{torn", "line 2"),
         ("[1, 2", "data.jsonl: "),
         ("[1]", "record 1"),
+        ("", "data.jsonl holds no dialogue"),
+        ("[]", "data.jsonl holds no dialogue"),
     ],
 )
 def test_a_bad_record_is_named(tmp_path: Path, text: str, complaint: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from qianwen.align.records import read_record
 from qianwen.chat.messages import Message, ToolCall
-from qianwen.runtime.errors import RequestError
+from qianwen.runtime.errors import DataError
 
 PAIR = [Message("user", "你好"), Message("assistant", "我叫通义千问。")]
 FORMS: dict[str, dict[str, Any]] = {
@@ -52,20 +52,24 @@ def test_calls_and_results_of_sharegpt() -> None:
 
 
 @pytest.mark.parametrize(
-    "row",
+    ("row", "complaint"),
     [
-        {"text": "a"},
-        {"instruction": "a"},
-        {"instruction": 3, "output": "a"},
-        {"conversations": [{"from": "human", "value": "?"}]},
-        {"conversations": [{"from": "gpt", "value": 7}]},
-        {"conversations": [{"from": "alien", "value": "a"}]},
-        {"conversations": [{"from": "function_call", "value": "no JSON"}]},
-        FORMS["openai"] | {"tools": "no JSON"},
-        FORMS["alpaca"] | {"history": [["only one"]]},
-        7,
+        ({"text": "a"}, "neither `messages` nor"),
+        ({"instruction": "a"}, "neither `messages` nor"),
+        ({"instruction": 3, "output": "a"}, "expected str|must be text"),
+        ({"messages": 7}, "`messages` must be a list; got 7"),
+        ({"messages": ["hello"]}, "must be an object with role and content; got 'hello'"),
+        ({"conversations": [{"from": "human", "value": "?"}]}, "the assistant never speaks"),
+        ({"conversations": [{"from": "gpt", "value": 7}]}, "must be text; got 7"),
+        ({"conversations": [{"from": "gpt"}]}, "^`value` is missing"),
+        ({"conversations": ["hello"]}, "an object with names is needed; got 'hello'"),
+        ({"conversations": [{"from": "alien", "value": "a"}]}, "alien"),
+        ({"conversations": [{"from": "function_call", "value": "no JSON"}]}, "Expecting value"),
+        (FORMS["openai"] | {"tools": "no JSON"}, "Expecting value"),
+        (FORMS["alpaca"] | {"history": [["only one"]]}, "list of pairs; got .'only one'."),
+        (7, "an object with names is needed; got 7"),
     ],
 )
-def test_what_holds_no_conversation(row: Any) -> None:
-    with pytest.raises((RequestError, KeyError, TypeError, ValueError, AttributeError)):
+def test_what_holds_no_conversation(row: Any, complaint: str) -> None:
+    with pytest.raises(DataError, match=complaint):
         read_record(row)

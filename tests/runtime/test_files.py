@@ -115,10 +115,18 @@ def test_a_run_is_created_continued_and_refused_when_it_was_made_differently(tmp
     assert again.record["created"] == run.record["created"]
     opened = RunFolder.open("中 a")
     assert (opened.record["state"], opened.config) == ("running", {"seed": 1, "folder": "data", "loop": {"steps": 20}})
+    opened.metrics_path.touch()
     with pytest.raises(ConfigError, match=r"loop\.steps = 20, not 30"):
         RunFolder.create("中 a", "pretrain", Config(loop=Loop(30)))
     with pytest.raises(ConfigError, match="stage = pretrain, not sft"):
         RunFolder.create(tmp_path / "中 a", "sft", Config())
+
+
+@pytest.mark.parametrize("state", ["failed", "interrupted", "running"])
+def test_a_run_that_ended_before_it_began_does_not_hold_its_name(tmp_path, state):
+    RunFolder.create(tmp_path / "a", "pretrain", Config()).set_state(state)
+    run = RunFolder.create(tmp_path / "a", "sft", Config(loop=Loop(30)))
+    assert (run.record["stage"], RunFolder.open(tmp_path / "a").config["loop"]) == ("sft", {"steps": 30})
 
 
 def test_a_missing_and_a_damaged_run_are_told_apart(tmp_path):
