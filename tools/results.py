@@ -23,12 +23,13 @@ one run and prints the median of the ratios of neighbouring runs. Ratios above 1
 """
 
 
-def section(name: str, data: dict[str, Any]) -> str:
-    """One benchmark as Markdown."""
+def section(file: str, data: dict[str, Any]) -> str:
+    """One benchmark as Markdown; `file` is the name of its numbers."""
     machine = data["machine"]
     versions = ", ".join(f"{package} {version}" for package, version in machine.get("versions", {}).items())
     gpu = f", {machine['gpu']}" if "gpu" in machine else ""
-    lines = [f"## {data['title']}", "", f"`benchmarks/{name}.py`, {machine['date']}: {machine['cpu']}, "
+    lines = [f"## {data['title']}", "", f"`benchmarks/{file.partition('.')[0]}.py` ([{file}](../benchmarks/results/{file})), {machine['date']}: "
+             f"{machine['cpu']}, "
              f"{machine['cores']} cores{gpu}; {versions}.", ""]  # fmt: skip
     if data["rows"]:
         lines += [f"| {data['unit']} | ours | peer | ratio | least | largest |", "|---|---|---|---|---|---|"]
@@ -71,7 +72,7 @@ def cell(value: Any) -> str:
 
 def main() -> None:
     files = sorted((ROOT / "benchmarks/results").glob("*.json"))
-    sections = [section(file.name.partition(".")[0], json.loads(file.read_text(encoding="utf-8"))) for file in files]
+    sections = [section(file.name, json.loads(file.read_text(encoding="utf-8"))) for file in files]
     with atomic_file(ROOT / "docs/results.md", "w") as page:
         page.write("\n".join([HEAD, *sections]))
 

@@ -1,14 +1,14 @@
-// Products of integer weights with a great many rows on AMX: both become bytes that share one scale for 512 inputs of a
+// Products of integer weights with a great many rows on AMX: both become bytes that share one scale for 256 inputs of a
 // row and of an output, so wide that scaling their sums costs little beside the products. bfloat16, which rounds less,
 // takes twice the time.
 //
-// Tiles of rows lie [row / 16][step], 16 rows of 64 inputs each; a reach is 8 steps.
+// Tiles of rows lie [row / 16][step], 16 rows of 64 inputs each; a reach is 4 steps.
 #pragma once
 
 #include "amx.h"
 #include "many_rows.h"
 
-constexpr int REACH = 512, BYTE_STEP = 64, REACH_STEPS = REACH / BYTE_STEP, REACH_SPANS = REACH / SPAN;
+constexpr int REACH = 256, BYTE_STEP = 64, REACH_STEPS = REACH / BYTE_STEP, REACH_SPANS = REACH / SPAN;
 
 #if HAS_AMX
 
@@ -55,7 +55,7 @@ struct WideRows {
 // 64 outputs against the rows [first_row, first_row + rows), over one chunk of inputs. Their weights over a reach stay in
 // the first cache while all rows pass; rows and sums come from the second.
 template <class F> struct WideColumn {
-    static constexpr int CHUNK = 3 * REACH, PANEL = REACH_STEPS * TILE_BYTES;
+    static constexpr int CHUNK = 6 * REACH, PANEL = REACH_STEPS * TILE_BYTES;
 
     const Job& job;
     const WideRows x;
