@@ -28,9 +28,9 @@ def section(file: str, data: dict[str, Any]) -> str:
     machine = data["machine"]
     versions = ", ".join(f"{package} {version}" for package, version in machine.get("versions", {}).items())
     gpu = f", {machine['gpu']}" if "gpu" in machine else ""
-    lines = [f"## {data['title']}", "", f"`benchmarks/{file.partition('.')[0]}.py` ([{file}](../benchmarks/results/{file})), {machine['date']}: "
-             f"{machine['cpu']}, "
-             f"{machine['cores']} cores{gpu}; {versions}.", ""]  # fmt: skip
+    source = f"`benchmarks/{file.partition('.')[0]}.py` ([{file}](../benchmarks/results/{file}))"
+    where = f"{machine['date']}: {machine['cpu']}, {machine['cores']} cores{gpu}; {versions}"
+    lines = [f"## {data['title']}", "", f"{source}, {where}.", ""]
     if data["rows"]:
         lines += [f"| {data['unit']} | ours | peer | ratio | least | largest |", "|---|---|---|---|---|---|"]
     for row, pairs in data["rows"].items():
