@@ -7,7 +7,8 @@
     int8, int4, nf4     packed for the kernels; four bits in groups of 32 with a search; NF4 as adapters train over it
     rtn8, rtn, gptq     GPTQ's layout, symmetric, groups of 128: rounded to nearest in eight and four bits, and four by
                         GPTQ; read in bf16, so that weights alone are rounded, answered and weighed packed
-    tuned               the codes of gptq, their scales tuned for `--steps` steps towards what the source says
+    tuned, tuned2       the codes of gptq, their scales tuned for `--steps` steps towards what the source says, and for
+                        twice as many, which only `--variants` asks for
     kv_int8, kv_plain   bf16 weights over a cache of eight bits, keys bare, or as they come
 
 Perplexity is over windows of 1,024 tokens, `--tokens` of each text. Top-1 agreement is with fp32, and so is the KL
@@ -46,7 +47,8 @@ from qianwen.quantize.load import LoadedModel, load_model, open_model
 from qianwen.quantize.reduce import reduce_model
 from qianwen.tokenizer.tokenizer import Tokenizer
 
-GPTQ_LAYOUT = ("rtn8", "rtn", "gptq", "tuned")
+VARIANTS = ("fp32", "bf16", "rtn8", "int8", "int4", "nf4", "rtn", "gptq", "tuned", "tuned2", "kv_int8", "kv_plain")
+GPTQ_LAYOUT = ("rtn8", "rtn", "gptq", "tuned", "tuned2")
 WINDOW, HEAD_ROWS, WHOLE = 1024, 256, 16  # tokens at once; rows of scores at once; one in so many is kept whole
 Forward = Callable[[Qwen, Tensor], Tensor]  # ids [1, T] → hidden [T, H]
 
@@ -116,9 +118,11 @@ def load(variant: str, options: Any, keep: Path) -> tuple[LoadedModel, Forward, 
     if variant in GPTQ_LAYOUT:  # read in floats, so that nothing but the weights is rounded
         calibration = "" if variant.startswith("rtn") else options.calibration
         config = GptqConfig(bits=8 if variant == "rtn8" else 4)
-        folder = quantised(options.model, keep / variant.replace("tuned", "gptq"), config, calibration)
-        if variant == "tuned":
-            folder = with_tuned_scales(options, folder, keep / variant)
+        tuned = variant.startswith("tuned")
+        folder = quantised(options.model, keep / ("gptq" if tuned else variant), config, calibration)
+        if tuned:
+            steps = options.steps * (2 if variant == "tuned2" else 1)
+            folder = with_tuned_scales(options, folder, keep / variant, steps)
         return load_model(folder, dtype=torch.bfloat16), plain, engine
     if variant == "fp32":
         return floats(dtype=torch.float32), plain, engine
@@ -144,14 +148,14 @@ def quantised(model: str, folder: Path, config: GptqConfig, calibration: str = "
     return folder
 
 
-def with_tuned_scales(options: Any, codes: Path, folder: Path) -> Path:
+def with_tuned_scales(options: Any, codes: Path, folder: Path, steps: int) -> Path:
     """The codes of a folder with scales that were tuned, made once, on texts drawn anew."""
     from qianwen.cli.quantize import quantize
 
     if not folder.exists():
         data = ["--data", *options.calibration.split(",")]
         began = time.perf_counter()
-        quantize([options.model, "--to", str(folder), "--codes", str(codes), "--tune", str(options.steps), *data])
+        quantize([options.model, "--to", str(folder), "--codes", str(codes), "--tune", str(steps), *data])
         console.print(f"{folder.name}: tuned in {time.perf_counter() - began:.0f} s")
     return folder
 
@@ -193,11 +197,11 @@ def measure(variant: str, options: Any, texts: dict[str, list[int]], keep: Path)
 
 
 def main() -> None:
-    every = "fp32,bf16,rtn8,int8,int4,nf4,rtn,gptq,tuned,kv_int8,kv_plain"
+    every = ",".join(name for name in VARIANTS if name != "tuned2")
     options = arguments(__doc__, model="", texts="", variants=every, calibration="", keep="", tokens=8192, steps=64)
     if not options.model or not options.texts:
         raise SystemExit("--model names a folder or a GGUF file, --texts at least one NAME=FILE")
-    if {"gptq", "tuned"} & set(options.variants.split(",")) and not options.calibration:
+    if {"gptq", "tuned", "tuned2"} & set(options.variants.split(",")) and not options.calibration:
         raise SystemExit("gptq and tuned need --calibration: dialogues or documents that are none of the texts")
     options.tokens = 2048 if options.quick else options.tokens
     rows: dict[str, dict[str, Any]] = {}
@@ -216,14 +220,14 @@ def main() -> None:
             rows[variant] = measure(variant, options, texts, keep)
             console.print(variant, rows[variant], highlight=False)
             gc.collect()
-    rows = {name: rows[name] for name in every.split(",") if name in rows}
+    rows = {name: rows[name] for name in VARIANTS if name in rows}
     base = rows.get("bf16", next(iter(rows.values())))
     for row in rows.values():
         row |= {f"{name}, %": 100 * (row[name] / base[name] - 1) for name in texts}
     report = Report(title, "")
     report.note("rows", rows)
     ratios = {}
-    for variant in ("gptq", "tuned"):
+    for variant in ("gptq", "tuned", "tuned2"):
         if {"bf16", "rtn", variant} <= rows.keys():
             ratios |= closed(rows, variant, list(texts))
     show(rows)
