@@ -4,6 +4,7 @@ pip install openai
 python examples/openai_client.py [MODEL]
 """
 
+import contextlib
 import os
 import signal
 import socket
@@ -24,11 +25,12 @@ try:
     for _ in range(600):  # a minute to read the weights
         if server.poll() is not None:
             sys.exit("the server ended: run the same command by hand to see why")
-        try:
+        with contextlib.suppress(httpx.TransportError):  # nobody listens yet, or listens and still reads weights
             if httpx.get(f"{url}/ready", trust_env=False).status_code == 200:
                 break
-        except httpx.ConnectError:
-            time.sleep(0.1)
+        time.sleep(0.1)
+    else:
+        sys.exit("the server reads weights for more than a minute: look at it by hand")
 
     http = httpx.Client(trust_env=False)  # loopback needs no proxy
     client = openai.OpenAI(base_url=f"{url}/v1", api_key=os.environ.get("QIANWEN_KEY", "none"), http_client=http)
