@@ -263,10 +263,8 @@ class RunFolder:
 
     def _is_empty(self) -> bool:
         """Whether the run ended before there was anything to keep."""
-        return self.record["state"] != "finished" and {path.name for path in self.path.iterdir()} <= {
-            "run.json",
-            ".lock",
-        }
+        kept = {path.name for path in self.path.iterdir()} - {"run.json", ".lock"}
+        return not kept and self.record["state"] != "finished"
 
 
 def _run_path(name: str | Path) -> Path:

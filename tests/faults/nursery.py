@@ -67,6 +67,13 @@ def nursery(module: str) -> Iterator[Nursery]:
     nurse.process.stdout.close()
 
 
+@contextmanager
+def attempts(module: str, given: Path) -> Iterator[Callable[..., int]]:
+    """`run(to)`: an attempt of the module at making `to` of `given`, whose words are in TO.txt; its exit status."""
+    with nursery(module) as nurse:
+        yield lambda to, **how: nurse.run(to.with_name(f"{to.name}.txt"), given, to, **how)
+
+
 def _attempt(attempt: Callable[..., None], console: str, file_limit: int, *arguments: object) -> int:
     """One attempt in this process, as the command line would end it; the exit status."""
     from qianwen.runtime.errors import QianwenError

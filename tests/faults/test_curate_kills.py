@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from .nursery import nursery
+from .nursery import attempts
 
 pytest.importorskip("fasttext", reason="fastText comes with the extra `data`")
 if sys.platform == "win32":
@@ -93,9 +93,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(inputs: Path) -> Iterator[Callable[..., int]]:
-    """`run(output)`: an attempt at the curation in that folder, whose words are in OUTPUT.txt; its exit status."""
-    with nursery(__name__) as nurse:
-        yield lambda output, **how: nurse.run(output.with_name(f"{output.name}.txt"), inputs, output, **how)
+    with attempts(__name__, inputs) as run:
+        yield run
 
 
 def outcome(output: Path) -> dict[str, str]:

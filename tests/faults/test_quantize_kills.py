@@ -3,7 +3,6 @@
 import hashlib
 import os
 import random
-import re
 import signal
 import sys
 import time
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .nursery import nursery
+from .nursery import attempts
 
 if sys.platform == "win32":
     pytest.skip("forks and SIGKILL are POSIX", allow_module_level=True)
@@ -57,9 +56,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(model: Path) -> Iterator[Callable[..., int]]:
-    """`run(to)`: an attempt at that folder, whose words are in TO.txt; its exit status."""
-    with nursery(__name__) as nurse:
-        yield lambda to, **how: nurse.run(to.with_name(f"{to.name}.txt"), model, to, **how)
+    with attempts(__name__, model) as run:
+        yield run
 
 
 def outcome(to: Path) -> dict[str, str]:
@@ -78,8 +76,9 @@ def straight(run: Callable[..., int], tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # 'make faults' asks for hundreds
 def test_killed_quantisations_end_as_if_never_killed(run, straight, tmp_path):
-    """Every folder is killed up to three times; some of them after layers that need not be made again."""
+    """Every folder is killed up to three times, in layers, between them, or while scales are tuned."""
     seconds, expected = straight
     moments = random.Random(0)
     kills = 0
@@ -91,8 +90,6 @@ def test_killed_quantisations_end_as_if_never_killed(run, straight, tmp_path):
         assert run(to) == 0, said.read_text()
         assert outcome(to) == expected
     assert kills and not list(tmp_path.glob("*.unfinished")) and not list(tmp_path.rglob("*.tmp"))
-    said = "".join(path.read_text() for path in tmp_path.glob("*.txt"))
-    assert re.search("going on after . layers", said) and re.search("going on after .* steps of tuning", said)
 
 
 @pytest.mark.slow
