@@ -11,8 +11,10 @@ from qianwen.engine.params import SamplingParams
 from qianwen.engine.scoring import embed
 from qianwen.model.adapter import load_adapter
 from qianwen.quantize import kernels
+from qianwen.quantize.kernels.build import AMX_FEATURES
 from qianwen.quantize.linear import QuantLinear, quantize_model
 from qianwen.runtime.errors import RequestError
+from qianwen.runtime.processor import cpu_features
 
 from .conftest import tiny_model
 
@@ -56,6 +58,11 @@ def test_answers_are_those_of_the_full_forward(model, tokenizer, greedy, config)
     assert is_idle(engine)
 
 
+@pytest.mark.xfail(
+    not cpu_features().issuperset(AMX_FEATURES),
+    reason="fp32 products of PyTorch depend on the number of rows on processors without AMX",
+    strict=False,
+)
 def test_who_gave_way_answers_as_ever(model, tokenizer, greedy):
     engine = LLMEngine(model, tokenizer, EngineConfig(block_size=4, num_blocks=32, max_model_len=128))
     params = SamplingParams(temperature=0, max_tokens=40, ignore_eos=True)

@@ -1,9 +1,11 @@
 """The small kernels and attention over pages, against PyTorch."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,10 +14,23 @@ from torch import Tensor
 
 from qianwen.quantize import kernels
 from qianwen.quantize.kernels import tuning
-from qianwen.quantize.kernels.build import may_use_amx
+from qianwen.quantize.kernels.build import WITHOUT_AMX, may_use_amx
 from qianwen.runtime.compiler import SWITCH
 
 needs_kernels = pytest.mark.skipif(not kernels.available(), reason="the kernels need AVX-512 VNNI and a C++ compiler")
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs g++")
+@pytest.mark.parametrize(
+    "flags",
+    [["-march=cascadelake"], ["-march=sapphirerapids", *WITHOUT_AMX], ["-march=sapphirerapids"]],
+    ids=["avx512_vnni", "amx held back", "amx"],
+)
+def test_compile_for_every_processor(flags: list[str]) -> None:
+    source = Path(kernels.__file__).with_name("kernels.cpp")
+    command = ["g++", "-std=c++17", "-fopenmp", "-fsyntax-only", *flags, str(source)]
+    compiled = subprocess.run(command, capture_output=True, text=True)
+    assert not compiled.returncode, compiled.stderr
 
 
 @needs_kernels

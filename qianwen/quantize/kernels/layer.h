@@ -88,6 +88,7 @@ static inline void place_tokens(const Layer& layer, const Step& step, float* qkv
     }
 }
 
+#if HAS_AMX
 // Whether the feed-forward's middle stays in tiles: twice its width in fp32, written and read twice, takes as long as
 // the products.
 static inline bool gates_in_tiles(const Layer& layer, int64_t tokens) {
@@ -95,6 +96,7 @@ static inline bool gates_in_tiles(const Layer& layer, int64_t tokens) {
     return layer.gate_up.count == 1 && !gate_up.bias && layer.intermediate % STEP == 0 &&
            gate_up.inputs <= DenseColumn::CHUNK && tokens >= TILE && goes_by_amx(gate_up, tokens) && goes_by_amx(down, tokens);
 }
+#endif
 
 // Where the rows of linears go that way, a row's bits depend on its company already.
 static inline bool attends_in_tiles(const Layer& layer, int64_t tokens) { return goes_by_amx(*layer.o.linears[0], tokens); }
