@@ -15,7 +15,7 @@ from pairs import Report, alternate, arguments
 
 from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import EngineConfig
-from qianwen.engine.params import SamplingParams
+from qianwen.engine.sampling_params import SamplingParams
 
 CASES = {"decode_1": (1, 32, 48), "decode_8": (8, 32, 48), "prefill_512": (1, 512, 1)}  # rows, prompt, new tokens
 

@@ -29,14 +29,14 @@ from quantization import plain, quantised, read, texts_of
 from tool_calls import questions, selected, tuned, write_questions
 
 from qianwen.align.dialogues import read_dialogues
+from qianwen.checkpoints.load import LoadedModel, load_model, open_model
 from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import EngineConfig
 from qianwen.eval.runner import run_task
 from qianwen.eval.tasks import TASKS
+from qianwen.model.linears.nf4 import Nf4Linear
 from qianwen.model.transformer import Qwen, replace_module
 from qianwen.quantize.gptq import GptqConfig
-from qianwen.quantize.load import LoadedModel, load_model, open_model
-from qianwen.quantize.nf4 import Nf4Linear
 
 BASES = ("bf16", "int8", "int4", "nf4")
 

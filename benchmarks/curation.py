@@ -28,16 +28,16 @@ STAGES = {  # of a profile in one process: a function of each stage
     "language": ("language.py", "languages"),
     "personal data": ("pii.py", "scrub"),
     "rules": ("rules.py", "reasons"),
-    "keys and signatures": ("screen.py", "_table"),
-    "duplicates": ("curate.py", "_find_duplicates"),
-    "last pass": ("finish.py", "finish_part"),
+    "keys and signatures": ("filter_part.py", "_table"),
+    "duplicates": ("curation.py", "_find_duplicates"),
+    "last pass": ("finish_part.py", "finish_part"),
 }
 
 
 def ours(folder: str, output: str, _: str) -> None:
     """Curate in this process and its workers, and say how long that took."""
-    from qianwen.data.curate import curate
-    from qianwen.data.screen import CurateConfig
+    from qianwen.data.curate.curation import curate
+    from qianwen.data.curate.filter_part import CurateConfig
 
     began = time.perf_counter()
     curate([folder], Path(output), CurateConfig(), workers=2)
@@ -46,8 +46,8 @@ def ours(folder: str, output: str, _: str) -> None:
 
 def stages(folder: Path, output: Path, megabytes: float) -> dict[str, float]:
     """MB of HTML per second of each stage, on one core."""
-    from qianwen.data.curate import curate
-    from qianwen.data.screen import CurateConfig
+    from qianwen.data.curate.curation import curate
+    from qianwen.data.curate.filter_part import CurateConfig
 
     profile = cProfile.Profile(builtins=False, subcalls=False)
     profile.runcall(curate, [str(folder)], output, CurateConfig(), workers=1)

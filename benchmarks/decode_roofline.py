@@ -17,12 +17,12 @@ import torch
 from inference_vs_llama_cpp import code_text, decode_speed
 from pairs import Pairs, Report, arguments
 
+from qianwen.checkpoints.load import load_model
 from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import EngineConfig
+from qianwen.kernels.cpu.operators import huge_tensor
+from qianwen.model.linears.packed import PackedLinear
 from qianwen.model.transformer import Qwen
-from qianwen.quantize.kernels import huge_tensor
-from qianwen.quantize.linear import QuantLinear
-from qianwen.quantize.load import load_model
 
 PROMPT, NEW = 128, 64
 READ_BYTES, READS = 2 * 10**9, 10
@@ -39,7 +39,7 @@ def best_read(memory: torch.Tensor) -> float:
 
 
 def packed_bytes(model: Qwen) -> int:
-    return sum(module.packed_bytes for module in model.modules() if isinstance(module, QuantLinear))
+    return sum(module.packed_bytes for module in model.modules() if isinstance(module, PackedLinear))
 
 
 def main() -> None:

@@ -34,11 +34,11 @@ WORDS = {"split": "white space", "default": "spaCy, as it comes"}
 
 def ours(folder: str, output: str, ray: str) -> None:
     """Deduplicate in this process and its workers, and say how long that took."""
-    from qianwen.data import engine
-    from qianwen.data.curate import curate
-    from qianwen.data.screen import CurateConfig
+    from qianwen.data import worker_pool
+    from qianwen.data.curate.curation import curate
+    from qianwen.data.curate.filter_part import CurateConfig
 
-    engine.use(ray)
+    worker_pool.use(ray)
     began = time.perf_counter()
     curate([folder], Path(output), CurateConfig(rules=(), identify=False, scrub=False), workers=2)
     print(seconds_of(began))

@@ -31,7 +31,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from qianwen.data.extract import page_text
+from qianwen.data.documents.extract import page_text
 from qianwen.runtime.files import open_bytes, read_jsonl, write_jsonl
 
 Row = dict[str, str]

@@ -17,11 +17,11 @@ from pathlib import Path
 
 from pairs import Report, alternate, arguments, console
 
-from qianwen.data.counts import Batch
-from qianwen.data.filter_report import Judged, write_report
-from qianwen.data.rules import RULES, reasons
-from qianwen.data.scorers import Ensemble, train
-from qianwen.data.words import by_size
+from qianwen.data.curate.rules import RULES, reasons
+from qianwen.data.curate.text_statistics import Batch
+from qianwen.data.filters.filter_report import Judged, write_report
+from qianwen.data.filters.vote import Ensemble, train
+from qianwen.data.text_arrays import by_size
 from qianwen.runtime.files import read_jsonl
 
 MEGABYTES = 24  # scored for a speed

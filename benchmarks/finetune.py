@@ -39,7 +39,7 @@ def batches(path: Path) -> list[dict[str, torch.Tensor]]:
 
 def ours(folder: str, method: str, data: list[dict[str, torch.Tensor]]) -> Step:
     """Our loop, one step at a time."""
-    from qianwen.quantize.load import load_model
+    from qianwen.checkpoints.load import load_model
 
     bits: Any = "nf4" if method == "qlora" else None
     return stepper(
@@ -49,7 +49,7 @@ def ours(folder: str, method: str, data: list[dict[str, torch.Tensor]]) -> Step:
 
 def stepper(model: Qwen, method: str, data: list[dict[str, torch.Tensor]], recompute: bool = False) -> Step:
     """A step of an adapter beside `model`, or of all its weights."""
-    from qianwen.model.lora import LoraConfig, attach
+    from qianwen.model.linears.lora import LoraConfig, attach
     from qianwen.train.loop import LoopConfig, run
     from qianwen.train.optim import AdamW, AdamWConfig
     from qianwen.train.parallel import ParallelConfig, parallelize
@@ -148,9 +148,9 @@ class Side:
 def prepare(options: Any, folder: Path) -> tuple[Path, Path]:
     """The weights as a folder both can read, and packed sequences of dialogues."""
     from qianwen.align.dialogues import PackedDialogues, read_dialogues, rendered
+    from qianwen.checkpoints.hf_folder import write_folder
+    from qianwen.checkpoints.load import load_model
     from qianwen.cli.quantize import documentation
-    from qianwen.quantize.folder import write_folder
-    from qianwen.quantize.load import load_model
     from qianwen.runtime.files import atomic_folder
 
     loaded = load_model(options.model, dtype=compute_dtype(torch.device("cpu")))

@@ -27,14 +27,14 @@ from pairs import Report, alternate, arguments
 
 from qianwen.chat.chatml import render
 from qianwen.chat.messages import Message
+from qianwen.checkpoints.gguf.network import GgufModel
+from qianwen.checkpoints.load import load_model
 from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import EngineConfig
-from qianwen.engine.params import SamplingParams
+from qianwen.engine.sampling_params import SamplingParams
 from qianwen.engine.scoring import loglikelihoods
-from qianwen.model.gguf import GgufModel
+from qianwen.model.linears.packed import PackedLinear
 from qianwen.model.transformer import Qwen
-from qianwen.quantize.linear import QuantLinear
-from qianwen.quantize.load import load_model
 from qianwen.runtime.log import console
 from qianwen.tokenizer.tokenizer import Tokenizer
 
@@ -96,7 +96,7 @@ def perplexity(llm: LLM, ids: list[int]) -> float:
 
 
 def bits_per_weight(model: Qwen) -> float:
-    linears = [module for module in model.modules() if isinstance(module, QuantLinear)]
+    linears = [module for module in model.modules() if isinstance(module, PackedLinear)]
     return 8 * sum(x.packed_bytes for x in linears) / sum(x.in_features * x.out_features for x in linears)
 
 

@@ -18,10 +18,11 @@ from pathlib import Path
 import torch
 from pairs import Report, alternate, arguments
 
+from qianwen.checkpoints.hf_config import config_to_hf
+from qianwen.checkpoints.load import load_model
 from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import EngineConfig
-from qianwen.engine.params import SamplingParams
-from qianwen.quantize.load import load_model
+from qianwen.engine.sampling_params import SamplingParams
 
 PROMPT, NEW, LONG = 128, 64, 512
 
@@ -66,7 +67,7 @@ def peer(model: str) -> torch.nn.Module:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     loaded = load_model(model, dtype=torch.bfloat16)
-    fields = loaded.config.to_hf()
+    fields = config_to_hf(loaded.config)
     config = AutoConfig.for_model(**fields)
     theirs_model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     theirs_model.load_state_dict(loaded.model.state_dict())

@@ -28,11 +28,11 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from qianwen.engine.llm_engine import EngineConfig, LLMEngine
-from qianwen.engine.params import SamplingParams
+from qianwen.engine.sampling_params import SamplingParams
 from qianwen.model.config import PRESETS, QwenConfig
+from qianwen.model.linears.nf4 import Nf4Linear
+from qianwen.model.linears.packed import FORMAT_OF_BITS, HEAD_BITS, PackedLinear, finish, linear_norms, owned, to_device
 from qianwen.model.transformer import Qwen, replace_module
-from qianwen.quantize.linear import FORMAT_OF_BITS, HEAD_BITS, QuantLinear, finish, linear_norms, owned, to_device
-from qianwen.quantize.nf4 import Nf4Linear
 from qianwen.runtime.device import peak_memory_bytes
 from qianwen.tokenizer.tokenizer import Tokenizer
 from qianwen.tokenizer.vocab import Vocabulary
@@ -70,13 +70,13 @@ def random_model(config: QwenConfig, device: torch.device, make: Make, again: Ag
 
 def packed(bits: int) -> tuple[Make, Again, Make]:
     def make(weight: Tensor) -> nn.Module:
-        return QuantLinear.from_float(weight.cpu(), format=FORMAT_OF_BITS[bits])
+        return PackedLinear.from_float(weight.cpu(), format=FORMAT_OF_BITS[bits])
 
     def again(linear: Any) -> nn.Module:
-        return QuantLinear(linear.format, owned(linear.packed), linear.out_features, linear.in_features)
+        return PackedLinear(linear.format, owned(linear.packed), linear.out_features, linear.in_features)
 
     def head(weight: Tensor) -> nn.Module:
-        return QuantLinear.from_float(weight.cpu(), format=FORMAT_OF_BITS[max(bits, HEAD_BITS)])
+        return PackedLinear.from_float(weight.cpu(), format=FORMAT_OF_BITS[max(bits, HEAD_BITS)])
 
     return make, again, head
 

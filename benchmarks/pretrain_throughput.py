@@ -26,7 +26,8 @@ import torch
 from pairs import Pairs, Report, alternate, arguments
 from torch.utils.data import Dataset
 
-from qianwen.data.pack import PackedDataset, write_tokens
+from qianwen.checkpoints.hf_config import config_to_hf
+from qianwen.data.tokens.pack import PackedDataset, write_tokens
 from qianwen.model import PRESETS, Qwen
 from qianwen.model.config import QwenConfig
 from qianwen.runtime.device import best_device, compute_dtype
@@ -89,7 +90,7 @@ class Theirs:
     def __init__(self, shape: QwenConfig, data: PackedDataset, batch: int, bf16: bool) -> None:
         from transformers import AutoConfig, AutoModelForCausalLM
 
-        self.model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**shape.to_hf("qwen2")))
+        self.model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config_to_hf(shape, "qwen2")))
         self.blocks, self.bf16, self.batch, self.tokens = Blocks(data), bf16, batch, batch * data.seq_len
 
     def speed(self, steps: int) -> float:

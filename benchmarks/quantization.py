@@ -36,15 +36,15 @@ from pairs import Report, arguments, console
 from rich.table import Table
 from torch import Tensor
 
+from qianwen.checkpoints.load import LoadedModel, load_model, open_model
 from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import EngineConfig
-from qianwen.engine.params import SamplingParams
-from qianwen.model.int8_cache import Int8PagedCache, key_biases
-from qianwen.model.paged_cache import PagedCache
-from qianwen.model.transformer import Qwen
+from qianwen.engine.sampling_params import SamplingParams
+from qianwen.model.caches.int8 import Int8PagedCache
+from qianwen.model.caches.paged import PagedCache
+from qianwen.model.transformer import Qwen, key_biases
 from qianwen.quantize.gptq import GptqConfig
-from qianwen.quantize.load import LoadedModel, load_model, open_model
-from qianwen.quantize.reduce import reduce_model
+from qianwen.quantize.gptq_model import quantize_model
 from qianwen.tokenizer.tokenizer import Tokenizer
 
 VARIANTS = ("fp32", "bf16", "rtn8", "int8", "int4", "nf4", "rtn", "gptq", "tuned", "tuned2", "kv_int8", "kv_plain")
@@ -136,14 +136,14 @@ def load(variant: str, options: Any, keep: Path) -> tuple[LoadedModel, Forward, 
 
 def quantised(model: str, folder: Path, config: GptqConfig, calibration: str = "") -> Path:
     """MODEL in GPTQ's layout, made once: by GPTQ on texts of these files, or rounded to nearest without any."""
-    from qianwen.cli.calibration import calibration_texts
+    from qianwen.cli.calibration_data import calibration_texts
 
     if not folder.exists():
         opened = open_model(model)
         files = [Path(name) for name in calibration.split(",") if name]
         texts = calibration_texts(files, opened.tokenizer, samples=128, seq_len=512) if files else []
         began = time.perf_counter()
-        reduce_model(opened, folder, config, texts, seq_len=512)
+        quantize_model(opened, folder, config, texts, seq_len=512)
         console.print(f"{folder.name}: quantised in {time.perf_counter() - began:.0f} s")
     return folder
 

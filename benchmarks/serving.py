@@ -27,7 +27,7 @@ import httpx
 import psutil
 from pairs import Pairs, Report, arguments
 
-from qianwen.model.gguf import GgufModel
+from qianwen.checkpoints.gguf.network import GgufModel
 from qianwen.tokenizer.tokenizer import Tokenizer
 
 HERE = Path(__file__).parent

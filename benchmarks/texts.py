@@ -16,8 +16,8 @@ from pathlib import Path
 
 from pairs import arguments, console
 
-from qianwen.cli.calibration import draw
-from qianwen.data.readers import Document, documents
+from qianwen.cli.calibration_data import draw
+from qianwen.data.documents.readers import Document, documents
 from qianwen.runtime.files import write_jsonl
 
 HELD_OUT = 7  # one document in so many

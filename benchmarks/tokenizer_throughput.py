@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from pairs import Report, alternate, arguments, console
 
-from qianwen.data.sources import SOURCES, fetch
+from qianwen.data.documents.sources import SOURCES, fetch
 from qianwen.tokenizer.patterns import QWEN_PATTERN
 from qianwen.tokenizer.tokenizer import Tokenizer
 from qianwen.tokenizer.train import train_vocabulary

@@ -37,12 +37,12 @@ from qianwen.align.sft import SFTConfig, sft
 from qianwen.chat import Message, render
 from qianwen.chat.messages import FunctionSpec, to_openai
 from qianwen.chat.react import STOP, ReActReader, react_prompt, react_turns
+from qianwen.checkpoints.export import export_model
+from qianwen.checkpoints.load import LoadedModel, load_model
 from qianwen.engine.llm import LLM
-from qianwen.engine.params import SamplingParams
-from qianwen.model.lora import LoraConfig
-from qianwen.quantize.export import export_model
-from qianwen.quantize.linear import answer_fast
-from qianwen.quantize.load import LoadedModel, load_model
+from qianwen.engine.sampling_params import SamplingParams
+from qianwen.model.linears.lora import LoraConfig
+from qianwen.model.linears.packed import answer_fast
 from qianwen.runtime.device import peak_memory_bytes
 from qianwen.runtime.files import write_jsonl
 from qianwen.tokenizer.tokenizer import Tokenizer

@@ -5,8 +5,7 @@ Run it where `qianwen demo` (or `qianwen demo --quick`) has run, or name a model
 
 import sys
 
-from qianwen.engine.llm import LLM
-from qianwen.engine.params import SamplingParams
+from qianwen import LLM, SamplingParams
 from qianwen.engine.scoring import embed, loglikelihoods
 
 llm = LLM.load(sys.argv[1] if len(sys.argv) > 1 else "runs/demo")

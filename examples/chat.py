@@ -5,9 +5,9 @@ Run it where `qianwen demo` (or `qianwen demo --quick`) has run, or name a model
 
 import sys
 
-from qianwen.chat import Message, collect
+from qianwen import LLM, Message
+from qianwen.chat import collect
 from qianwen.engine.constrain import json_grammar
-from qianwen.engine.llm import LLM
 from qianwen.runtime.errors import RequestError
 
 llm = LLM.load(sys.argv[1] if len(sys.argv) > 1 else "runs/demo")

@@ -7,10 +7,10 @@ it is named as `module:function`, because parts of a large corpus are curated in
 from collections.abc import Callable
 from pathlib import Path
 
-from qianwen.data.curate import curate
-from qianwen.data.curate_report import write_report
-from qianwen.data.scoring import Scorer
-from qianwen.data.screen import CurateConfig
+from qianwen.data.curate.curation import curate
+from qianwen.data.curate.curation_report import write_report
+from qianwen.data.curate.filter_part import CurateConfig
+from qianwen.data.curate.quality_scorer import Scorer
 
 INPUT, OUTPUT = "runs/demo/text/held_out", Path("curated_by_hand")
 

@@ -8,10 +8,9 @@ import dataclasses
 import json
 from pathlib import Path
 
+from qianwen import LLM, Message, load_model
 from qianwen.align.sft import SFTConfig, sft
-from qianwen.chat import Message, collect
-from qianwen.engine.llm import LLM
-from qianwen.quantize.load import load_model
+from qianwen.chat import collect
 from qianwen.train.loop import LoopConfig
 
 BASE = "runs/demo/pretrain"

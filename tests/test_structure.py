@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from qianwen.cli import COMMANDS
-from qianwen.runtime.language import chinese
+from qianwen.runtime.translation import chinese
 
 ROOT = Path(__file__).resolve().parents[1]
 MAX_LINES = 400
@@ -74,6 +74,27 @@ def test_every_test_mirrors_a_source_file():
         is_chapter_wide = stem == "invariance" or chapter == (stem,) or (sources / stem).is_dir()
         if not is_chapter_wide and not (sources / f"{'__init__' if stem == 'init' else stem}.py").exists():
             strays.append(str(path.relative_to(ROOT)))
+    assert not strays
+
+
+def imports_of(path: Path) -> set[str]:
+    """Every module of this package that a file imports."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return names | {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+
+
+def test_agents_get_what_they_need_handed_in():
+    """They talk to any `ChatModel`: whatever computes one is below them and handed to them."""
+    below = ("engine", "train", "quantize", "checkpoints", "model", "kernels")
+    forbidden = tuple(f"qianwen.{chapter}" for chapter in below)
+    assert imports_of(ROOT / "qianwen/align/sft.py") & {"qianwen.model.transformer"}, "imports are seen"
+    strays = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in python_files("qianwen/agents")
+        for name in imports_of(path)
+        if name.startswith(forbidden)
+    }
     assert not strays
 
 

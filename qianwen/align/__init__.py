@@ -2,7 +2,7 @@
 
 Read in this order:
 
-    derive.py       questions and answers that a corpus holds without saying so
+    corpus_questions.py       questions and answers that a corpus holds without saying so
     dialogues.py    files of dialogues, and dialogues as packed training sequences
     sft.py          the training loop on them, learning only what the assistant says
     equations.py    the calculations in a piece of reasoning

@@ -17,11 +17,11 @@ import torch
 from qianwen.align.records import Dialogue as Dialogue
 from qianwen.align.records import read_record
 from qianwen.chat.chatml import Mask, Rendered, render
-from qianwen.data.pack import IGNORED
+from qianwen.data.tokens.pack import IGNORED
 from qianwen.runtime.errors import DataError
 from qianwen.runtime.files import open_bytes, read_jsonl
-from qianwen.runtime.language import tr
 from qianwen.runtime.log import console
+from qianwen.runtime.translation import tr
 from qianwen.tokenizer.tokenizer import Tokenizer
 
 GRAIN = 64  # tokens to a multiple of which a batch is long: a CPU compiles its products for each length it meets

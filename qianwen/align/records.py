@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from qianwen.chat.messages import FunctionSpec, Message, ToolCall, from_openai
 from qianwen.runtime.errors import DataError, RequestError
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 
 ROLES = {
     "system": "system",

@@ -30,7 +30,7 @@ from qianwen.chat.messages import Message
 from qianwen.chat.model import ChatModel
 from qianwen.runtime.errors import DataError
 from qianwen.runtime.files import RunFolder, atomic_file, read_jsonl, write_jsonl
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 
 INSTRUCTION = (
     "Solve the problem in a few short steps, without code or unknowns. Write out each calculation, as in 3 + 4 = 7. "

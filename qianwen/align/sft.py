@@ -7,8 +7,8 @@ the questions it would learn to ask. So a file in which nothing, everything, or 
 before the first step, and after the last one the model is asked a few questions and must end its answers itself.
 
     full     every weight is trained; the run ends in a model folder
-    lora     a low-rank adapter is trained beside the frozen weights (`model/lora.py`); the run ends in its folder
-    qlora    the same over weights of four bits: NF4 (`quantize/nf4.py`) or a GPTQ checkpoint's own
+    lora     a low-rank adapter is trained beside the frozen weights (`lora.py`); the run ends in its folder
+    qlora    the same over weights of four bits: NF4 (`model/linears/nf4.py`) or a GPTQ checkpoint's own
 
 Not here: mixing several files.
 """
@@ -25,19 +25,19 @@ from torch import nn
 
 from qianwen.align.dialogues import Dialogue, PackedDialogues, read_dialogues, rendered
 from qianwen.chat.chatml import Mask, render
+from qianwen.checkpoints.adapter_folder import write_adapter
+from qianwen.checkpoints.hf_folder import write_folder, write_settings
 from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import EngineConfig
-from qianwen.engine.params import SamplingParams
-from qianwen.model.adapter import write_adapter
-from qianwen.model.lora import LoraConfig, attach
+from qianwen.engine.sampling_params import SamplingParams
+from qianwen.model.linears.lora import LoraConfig, attach
+from qianwen.model.linears.packed import answer_fast
 from qianwen.model.transformer import Qwen
-from qianwen.quantize.folder import write_folder, write_settings
-from qianwen.quantize.linear import answer_fast
 from qianwen.runtime.device import best_device, compute_dtype, return_free_memory, seed_everything
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.files import RunFolder, atomic_folder, lock, runs_dir, sha256_file
-from qianwen.runtime.language import tr
 from qianwen.runtime.log import MetricsLog, console
+from qianwen.runtime.translation import tr
 from qianwen.tokenizer.tokenizer import Tokenizer
 from qianwen.train.checkpoint import Checkpoints
 from qianwen.train.hooks import log_every, measure_every, save_every, stop_signals

@@ -25,7 +25,7 @@ from typing import Literal
 
 from qianwen.chat.functions import FunctionFormat, function_format, lay_out
 from qianwen.chat.messages import FunctionSpec, Message, Span, Turn
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 from qianwen.tokenizer.tokenizer import Tokenizer
 
 Mask = Literal["clean", "memo", "reference"]

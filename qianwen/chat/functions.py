@@ -20,7 +20,7 @@ from qianwen.chat.messages import FunctionSpec, Message, Span, ToolCall, Turn
 from qianwen.chat.model import Delta
 from qianwen.chat.react import STOP, Field, Piece, ReActReader, react_turns
 from qianwen.runtime.errors import ToolError
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 from qianwen.tokenizer.tokenizer import Tokenizer
 
 FunctionFormat = Literal["react", "tool_call"]

@@ -23,7 +23,7 @@ from typing import Literal
 
 from qianwen.chat.messages import FunctionSpec, Message, Span, ToolCall, Turn
 from qianwen.runtime.errors import RequestError
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 
 INSTRUCTION = """Answer the following questions as best you can. You have access to the following APIs:
 

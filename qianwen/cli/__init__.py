@@ -14,7 +14,7 @@ import traceback
 
 from qianwen import __version__
 from qianwen.runtime.errors import QianwenError
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("qianwen.cli.demo:demo", "every stage in miniature on this machine, then a chat with the result"),

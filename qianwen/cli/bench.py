@@ -10,15 +10,15 @@ import torch
 import tyro
 from rich.table import Table
 
+from qianwen.checkpoints.load import Bits
 from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import CacheDtype, EngineConfig, LLMEngine
-from qianwen.engine.params import SamplingParams
-from qianwen.quantize.load import Bits
+from qianwen.engine.sampling_params import SamplingParams
 from qianwen.runtime.device import memory_in_use_bytes, peak_memory_bytes
 from qianwen.runtime.files import write_jsonl
-from qianwen.runtime.language import tr
 from qianwen.runtime.log import console
 from qianwen.runtime.processor import cpu_name
+from qianwen.runtime.translation import tr
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ from typing import Any
 import tyro
 
 from qianwen.chat import Message, from_openai, to_openai, trim_history
+from qianwen.checkpoints.load import Bits
 from qianwen.engine.llm import LLM
-from qianwen.engine.params import SamplingParams
-from qianwen.quantize.load import Bits
+from qianwen.engine.sampling_params import SamplingParams
 from qianwen.runtime.errors import ConfigError, QianwenError, RequestError
 from qianwen.runtime.files import atomic_file, runs_dir
-from qianwen.runtime.language import tr
 from qianwen.runtime.runs import all_runs
+from qianwen.runtime.translation import tr
 
 NOT_CHAT = ("tokenizer", "data", "pretrain", "extend", "reward")  # stages whose models do not converse
 SHOWN = tuple(name.name for name in fields(SamplingParams) if name.name not in ("n", "logprobs", "grammar"))

@@ -11,8 +11,8 @@ from qianwen.cli.data_curate import Curate, Report, curate, report
 from qianwen.cli.data_filter import TrainFilter, train_filter
 from qianwen.cli.data_reject import Reject, reject
 from qianwen.cli.data_trace import Trace, trace
-from qianwen.runtime.language import tr
 from qianwen.runtime.log import console
+from qianwen.runtime.translation import tr
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ def data(argv: list[str]) -> int:
 
 
 def _fetch(asked: Fetch) -> int:
-    from qianwen.data.card import fetched_card
-    from qianwen.data.sources import fetch, named
+    from qianwen.data.curate.dataset_card import fetched_card
+    from qianwen.data.documents.sources import fetch, named
     from qianwen.runtime.files import atomic_folder
 
     folder = Path(asked.out or Path("data") / asked.name)
@@ -87,7 +87,7 @@ def _fetch(asked: Fetch) -> int:
 
 
 def _build(asked: Build) -> int:
-    from qianwen.data.pipeline import CorpusConfig, build_corpus
+    from qianwen.data.curate.corpus import CorpusConfig, build_corpus
     from qianwen.runtime.files import atomic_folder
 
     with atomic_folder(asked.out) as temporary:

@@ -7,8 +7,8 @@ from typing import Any
 
 import tyro
 
-from qianwen.runtime.language import tr
 from qianwen.runtime.log import console
+from qianwen.runtime.translation import tr
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def ablate(asked: Ablate) -> int:
     from qianwen.runtime.log import progress
     from qianwen.train.ablation import MIXTURE, Ablation
     from qianwen.train.ablation_report import write_report
-    from qianwen.train.proxy import prepare
+    from qianwen.train.proxy_model import prepare
 
     if asked.mixtures < 8 or asked.tests < 2 or asked.seeds < 1:
         raise ConfigError(tr("an ablation needs at least 8 mixtures, 2 tests and 1 seed"))
@@ -110,7 +110,7 @@ def ablate(asked: Ablate) -> int:
 def _config(asked: Ablate) -> Any:
     from qianwen.model.config import QwenConfig
     from qianwen.train.loop import LoopConfig
-    from qianwen.train.proxy import AblationConfig
+    from qianwen.train.proxy_model import AblationConfig
 
     model = QwenConfig(
         vocab_size=asked.vocab_size,
@@ -172,8 +172,8 @@ def _say(law: dict[str, Any], compared: dict[str, dict[str, Any]]) -> None:
 
 def mix(asked: Mix) -> int:
     """Tokenise each domain, then put the weights beside."""
-    from qianwen.data.mixed import normalised, write_domains, write_weights
-    from qianwen.data.readers import documents
+    from qianwen.data.documents.readers import documents
+    from qianwen.data.tokens.mixture import normalised, write_domains, write_weights
     from qianwen.runtime.log import progress
     from qianwen.tokenizer.tokenizer import Tokenizer
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import tyro
 
-from qianwen.runtime.language import tr
 from qianwen.runtime.log import console
+from qianwen.runtime.translation import tr
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,16 @@ def curate(asked: Curate) -> int:
     """Check what is asked, run it, report."""
     import daft  # noqa: F401  first, so that what is missing is said before anything is done
 
-    from qianwen.data import engine
-    from qianwen.data.curate import curate as run
-    from qianwen.data.curate_report import write_report
-    from qianwen.data.extract import blocklist
-    from qianwen.data.scorers import as_scorer
+    from qianwen.data import worker_pool
+    from qianwen.data.curate.curation import curate as run
+    from qianwen.data.curate.curation_report import write_report
+    from qianwen.data.documents.extract import blocklist
+    from qianwen.data.filters.vote import as_scorer
 
     config = _config(asked)
     blocked = blocklist(Path(asked.blocklist)) if asked.blocklist else ()
     scorers = [as_scorer(asked.filter)] if asked.filter else []
-    engine.use(asked.ray)
+    worker_pool.use(asked.ray)
     output = Path(asked.output)
     counts = run(
         asked.inputs, output, config, benchmarks=asked.benchmarks, blocked=blocked, scorers=scorers,
@@ -76,9 +76,9 @@ def curate(asked: Curate) -> int:
 
 def _config(asked: Curate) -> Any:
     """The CurateConfig of what is asked. Raises ConfigError for what cannot be."""
-    from qianwen.data.minhash import MinHashConfig
-    from qianwen.data.rules import RULES
-    from qianwen.data.screen import CurateConfig
+    from qianwen.data.curate.filter_part import CurateConfig
+    from qianwen.data.curate.minhash import MinHashConfig
+    from qianwen.data.curate.rules import RULES
     from qianwen.runtime.errors import ConfigError
 
     if strange := set(asked.rules) - RULES.keys():
@@ -111,7 +111,7 @@ def _print_funnel(counts: dict) -> None:
 
 def report(asked: Report) -> int:
     """Write the page again."""
-    from qianwen.data.curate_report import write_report
+    from qianwen.data.curate.curation_report import write_report
 
     console.print(tr("written: {path}", path=write_report(Path(asked.folder))))
     return 0

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import tyro
 
-from qianwen.runtime.language import tr
 from qianwen.runtime.log import console
+from qianwen.runtime.translation import tr
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class TrainFilter:
 
 def train_filter(asked: TrainFilter) -> int:
     """Fit, save, measure, print."""
-    from qianwen.data.filter_report import Judged, write_report
-    from qianwen.data.scorers import train
+    from qianwen.data.filters.filter_report import Judged, write_report
+    from qianwen.data.filters.vote import train
     from qianwen.runtime.errors import DataError
     from qianwen.runtime.files import read_jsonl
 

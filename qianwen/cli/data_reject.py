@@ -5,8 +5,8 @@ from pathlib import Path
 
 import tyro
 
-from qianwen.runtime.language import tr
 from qianwen.runtime.log import console
+from qianwen.runtime.translation import tr
 
 
 @dataclass(frozen=True)

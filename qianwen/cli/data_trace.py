@@ -9,8 +9,8 @@ import tyro
 from rich.table import Table
 
 from qianwen.runtime.errors import ConfigError
-from qianwen.runtime.language import tr
 from qianwen.runtime.log import console
+from qianwen.runtime.translation import tr
 
 BEGINS = 60  # characters of a span that are shown
 
@@ -29,8 +29,8 @@ class Trace:
 
 def trace(asked: Trace) -> int:
     """Print the spans of the step and the tokens of each source."""
-    from qianwen.data.mixed import is_tokens, open_tokens
-    from qianwen.data.trace import by, trace_step
+    from qianwen.data.tokens.mixture import is_tokens, open_tokens
+    from qianwen.data.tokens.trace import by, trace_step
     from qianwen.runtime.files import RunFolder, write_jsonl
     from qianwen.tokenizer.tokenizer import Tokenizer
 

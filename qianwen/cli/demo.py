@@ -4,8 +4,8 @@ import shlex
 import sys
 from dataclasses import dataclass
 
-from qianwen.runtime.language import tr
 from qianwen.runtime.log import console
+from qianwen.runtime.translation import tr
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ def demo(argv: list[str]) -> int:
 
     options = tyro.cli(DemoOptions, prog="qianwen demo", args=argv)
 
+    from qianwen.demo.report import print_conversation
+    from qianwen.demo.stages import run_demo
     from qianwen.recipes import tiny
-    from qianwen.recipes.demo import run_demo
-    from qianwen.recipes.demo_report import print_conversation
 
     recipe = tiny.quick if options.quick else tiny.demo
     chosen = {"name": options.name, "source": options.data}

@@ -23,8 +23,8 @@ from rich.table import Table
 from qianwen.runtime import device, processor
 from qianwen.runtime.errors import ConfigError, QianwenError
 from qianwen.runtime.files import atomic_folder, cache_dir, lock, runs_dir, verify_folder
-from qianwen.runtime.language import tr
 from qianwen.runtime.log import console
+from qianwen.runtime.translation import tr
 
 PYTHONS = ("3.11", "3.12", "3.13")
 COUNTED = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm")

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import tyro
 
 from qianwen.runtime.errors import ConfigError
-from qianwen.runtime.language import tr
 from qianwen.runtime.log import console
+from qianwen.runtime.translation import tr
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from qianwen.runtime.language import tr
 from qianwen.runtime.log import console
+from qianwen.runtime.translation import tr
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +37,8 @@ def export(argv: list[str]) -> int:
     options = tyro.cli(ExportOptions, prog="qianwen export", args=argv)
     import torch
 
-    from qianwen.quantize.export import export_model
-    from qianwen.quantize.model_card import Origin
+    from qianwen.checkpoints.export import export_model
+    from qianwen.checkpoints.model_card import Origin
 
     done = export_model(
         options.model,

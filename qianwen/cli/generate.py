@@ -11,13 +11,13 @@ import tyro
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from qianwen.chat import Message, from_openai, render
+from qianwen.checkpoints.load import Bits
 from qianwen.engine.llm import LLM, Stream
-from qianwen.engine.params import SamplingParams
-from qianwen.quantize.load import Bits
+from qianwen.engine.sampling_params import SamplingParams
 from qianwen.runtime.errors import ConfigError, DataError, QianwenError
 from qianwen.runtime.files import read_jsonl
-from qianwen.runtime.language import tr
 from qianwen.runtime.log import console
+from qianwen.runtime.translation import tr
 
 
 @dataclass(frozen=True)

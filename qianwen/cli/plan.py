@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 from rich.table import Table
 
-from qianwen.runtime.language import tr
 from qianwen.runtime.log import console
+from qianwen.runtime.translation import tr
 
 if TYPE_CHECKING:
     from qianwen.model.config import QwenConfig
@@ -47,7 +47,7 @@ class PlanOptions:
 def plan(argv: list[str]) -> int:
     """Print the parts, the published figures of this size, and what would fit here."""
     options = tyro.cli(PlanOptions, prog="qianwen plan", args=argv)
-    from qianwen.model.lora import LoraConfig
+    from qianwen.model.linears.lora import LoraConfig
     from qianwen.runtime.device import best_device, free_memory_bytes
     from qianwen.train.plan import memory, published_size
 
@@ -77,8 +77,8 @@ def plan(argv: list[str]) -> int:
 
 
 def _config(model: str) -> "QwenConfig":
+    from qianwen.checkpoints.load import base_model, find_model, source_and_shape
     from qianwen.model.config import PRESETS
-    from qianwen.quantize.load import base_model, find_model, source_and_shape
 
     return PRESETS[model] if model in PRESETS else source_and_shape(base_model(find_model(model)))[1]
 

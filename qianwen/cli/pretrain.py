@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.files import runs_dir
-from qianwen.runtime.language import tr
 from qianwen.runtime.log import console
+from qianwen.runtime.translation import tr
 
 USAGE = """usage: qianwen pretrain RECIPE [--from MODEL] [--resume] [--FIELD VALUE …]
 
@@ -39,7 +39,7 @@ def pretrain(argv: list[str]) -> int:
         raise ConfigError(tr("there is no run {name} to resume: leave --resume out to begin it", name=config.name))
     model = None
     if config.start_from:
-        from qianwen.quantize.load import load_model
+        from qianwen.checkpoints.load import load_model
 
         loaded = load_model(config.start_from)
         model, tokenizer = loaded.model, loaded.tokenizer

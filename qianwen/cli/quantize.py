@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from qianwen.runtime.errors import ConfigError
-from qianwen.runtime.language import tr
 from qianwen.runtime.log import console
+from qianwen.runtime.translation import tr
 
 if TYPE_CHECKING:
-    from qianwen.quantize.load import OpenModel
-    from qianwen.quantize.parity import Parity
-    from qianwen.quantize.reduce import Texts
+    from qianwen.checkpoints.load import OpenModel
+    from qianwen.checkpoints.parity import Parity
+    from qianwen.quantize.gptq_model import Texts
 
 # What decides about codes: of no use where there are some.
 OF_CODES = ("bits", "method", "group_size", "asymmetric", "act_order", "search", "passes", "damp_percent", "samples",
@@ -70,8 +70,8 @@ class QuantizeOptions:
 def quantize(argv: list[str]) -> int:
     """Quantise, then print what it cost and the command that runs the copy."""
     options = tyro.cli(QuantizeOptions, prog="qianwen quantize", args=argv)
-    from qianwen.quantize.load import find_model, open_model
-    from qianwen.train.scales import check_tuning
+    from qianwen.checkpoints.load import find_model, open_model
+    from qianwen.quantize.tune_scales import check_tuning
 
     _check(options)
     opened, codes = open_model(options.model), find_model(options.codes) if options.codes else None
@@ -105,9 +105,9 @@ def _check(options: QuantizeOptions) -> None:
 def _reduce(
     options: QuantizeOptions, opened: "OpenModel", to: Path, texts: "Texts", keep: Path | None = None
 ) -> "Parity":
+    from qianwen.checkpoints.model_card import Origin
     from qianwen.quantize.gptq import GptqConfig
-    from qianwen.quantize.model_card import Origin
-    from qianwen.quantize.reduce import reduce_model
+    from qianwen.quantize.gptq_model import quantize_model
 
     config = GptqConfig(
         bits=options.bits,
@@ -118,7 +118,7 @@ def _reduce(
         search=options.search,
         passes=options.passes,
     )
-    done = reduce_model(
+    done = quantize_model(
         opened,
         to,
         config,
@@ -133,12 +133,12 @@ def _reduce(
 
 def _tune(options: QuantizeOptions, opened: "OpenModel", codes: Path | None) -> "Parity":
     """Tune the scales of `codes`, or of codes that are made first; stopped in either, the same command goes on."""
-    from qianwen.quantize.model_card import Origin
-    from qianwen.quantize.reduce import sources
-    from qianwen.quantize.store import file_stats
-    from qianwen.quantize.unfinished import texts_digest, work_folder
+    from qianwen.checkpoints.model_card import Origin
+    from qianwen.checkpoints.packed_cache import file_stats
+    from qianwen.quantize.gptq_model import sources
+    from qianwen.quantize.resume import texts_digest, work_folder
+    from qianwen.quantize.tune_scales import CODES, ROW, told_tuning, tune_folder
     from qianwen.runtime.files import verify_folder
-    from qianwen.train.scales import CODES, ROW, told_tuning, tune_folder
 
     calibration = [] if codes else _calibration(options, opened)
     texts = _texts(options, opened, options.tune * -(-ROW // options.seq_len) * SHORT, to_tune=True)
@@ -163,7 +163,7 @@ def _calibration(options: QuantizeOptions, opened: "OpenModel") -> "Texts":
 
 
 def _texts(options: QuantizeOptions, opened: "OpenModel", samples: int, *, to_tune: bool = False) -> "Texts":
-    from qianwen.cli.calibration import calibration_texts
+    from qianwen.cli.calibration_data import calibration_texts
 
     seed = options.seed + to_tune  # to tune on, others than GPTQ was calibrated on, where there are more
     size = {"samples": samples, "seq_len": options.seq_len, "seed": seed}

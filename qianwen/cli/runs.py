@@ -10,8 +10,8 @@ from rich.table import Table
 from qianwen.runtime import runs as registry
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.files import RunFolder, runs_dir
-from qianwen.runtime.language import tr
 from qianwen.runtime.log import console, metrics_line, read_metrics
+from qianwen.runtime.translation import tr
 
 Names = tyro.conf.Positional[tuple[str, ...]]
 Name = tyro.conf.Positional[str]

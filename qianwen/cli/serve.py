@@ -12,11 +12,11 @@ from typing import Annotated, Literal
 import tyro
 from rich.table import Table
 
-from qianwen.quantize.load import Bits
+from qianwen.checkpoints.load import Bits
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.files import data_dir
-from qianwen.runtime.language import tr
 from qianwen.runtime.log import console
+from qianwen.runtime.translation import tr
 from qianwen.serve.admission import Admission, Limits
 from qianwen.serve.gate import LOOPBACK, Door, is_loopback, listen
 from qianwen.serve.store import Store

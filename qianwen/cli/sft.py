@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from qianwen.runtime.files import RunFolder, runs_dir
-from qianwen.runtime.language import tr
 from qianwen.runtime.log import console
+from qianwen.runtime.translation import tr
 
 if TYPE_CHECKING:
     from qianwen.align.sft import Method, SFTConfig
@@ -34,7 +34,7 @@ def sft(argv: list[str]) -> int:
 
     from qianwen.align.sft import SFTConfig
     from qianwen.align.sft import sft as run
-    from qianwen.quantize.load import load_model
+    from qianwen.checkpoints.load import load_model
     from qianwen.recipes import load_recipe
 
     first, *fields = argv
@@ -54,12 +54,12 @@ def sft(argv: list[str]) -> int:
 
 def _default(model: str, fields: list[str]) -> "SFTConfig":
     """A run of `model` as suits it, its data and this machine; says what was chosen. Other options still change it."""
-    from qianwen.align.choose import choose
     from qianwen.align.dialogues import read_dialogues
     from qianwen.align.preview import preview
     from qianwen.align.sft import SFTConfig
+    from qianwen.align.training_method import choose
     from qianwen.chat.chatml import render
-    from qianwen.quantize.load import open_model
+    from qianwen.checkpoints.load import open_model
     from qianwen.runtime.device import best_device, compute_dtype, free_memory_bytes
 
     opened, data = open_model(model), _given(fields, "--data")

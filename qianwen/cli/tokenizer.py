@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from qianwen.runtime.language import tr
 from qianwen.runtime.log import console
+from qianwen.runtime.translation import tr
 
 if TYPE_CHECKING:
     from qianwen.tokenizer.tokenizer import Tokenizer
@@ -32,7 +32,7 @@ class Train:
     def run(self) -> None:
         import time
 
-        from qianwen.data.readers import documents
+        from qianwen.data.documents.readers import documents
         from qianwen.tokenizer.tokenizer import Tokenizer
         from qianwen.tokenizer.train import train_vocabulary
 

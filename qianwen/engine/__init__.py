@@ -2,7 +2,7 @@
 
 Read in this order:
 
-    params.py         what a request may ask for
+    sampling_params.py         what a request may ask for
     sequence.py       one answer under way
     block_manager.py  who owns which block of the paged cache, and who shares
     scheduler.py      which tokens run in the next step

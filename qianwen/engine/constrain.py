@@ -18,7 +18,7 @@ import numpy as np
 from qianwen.chat.functions import CLOSE, OPEN, FunctionFormat
 from qianwen.chat.messages import FunctionSpec
 from qianwen.runtime.errors import RequestError
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 from qianwen.tokenizer.tokenizer import Tokenizer
 
 if TYPE_CHECKING:

@@ -25,15 +25,15 @@ from qianwen.chat.chatml import render
 from qianwen.chat.functions import ReActCallReader, ToolCallReader, call_reader, function_format, function_stop
 from qianwen.chat.messages import FunctionSpec, Message
 from qianwen.chat.model import Delta, FinishReason, Usage
+from qianwen.checkpoints.adapter_folder import is_adapter
+from qianwen.checkpoints.load import Bits, find_model, load_model
 from qianwen.engine.llm_engine import EngineConfig, LLMEngine, Output
-from qianwen.engine.params import SamplingParams
 from qianwen.engine.sampling import TokenLogprob
+from qianwen.engine.sampling_params import SamplingParams
 from qianwen.engine.sequence import Pooling
-from qianwen.model.adapter import is_adapter
 from qianwen.model.transformer import Qwen
-from qianwen.quantize.load import Bits, find_model, load_model
 from qianwen.runtime.errors import ConfigError, RequestError
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 from qianwen.tokenizer.tokenizer import Tokenizer
 
 

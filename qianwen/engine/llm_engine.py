@@ -20,24 +20,25 @@ import torch
 from torch import Tensor, nn
 
 from qianwen.chat.model import FinishReason, Usage
+from qianwen.checkpoints.adapter_folder import read_adapter
 from qianwen.engine.block_manager import BlockManager
 from qianwen.engine.detokenize import Detokenizer, StopStrings, control_ids
 from qianwen.engine.model_runner import ModelRunner
-from qianwen.engine.params import SamplingParams
 from qianwen.engine.sampling import Sampler, TokenLogprob, token_logprob
+from qianwen.engine.sampling_params import SamplingParams
 from qianwen.engine.scheduler import Chunk, Scheduler
 from qianwen.engine.sequence import Pooling, Sequence, Status
 from qianwen.engine.speculate import DraftModel, PromptLookup, Speculator, can_guess, verify
-from qianwen.model.adapter_bank import AdapterBank
-from qianwen.model.int8_cache import Int8PagedCache, key_biases
+from qianwen.kernels.cpu import operators
+from qianwen.model.caches.int8 import Int8PagedCache
+from qianwen.model.caches.paged import AttentionKernel, PagedCache
+from qianwen.model.fused_layers import fuse
+from qianwen.model.linears.adapter_bank import AdapterBank
+from qianwen.model.linears.packed import PackedLinear, make_invariant
 from qianwen.model.long_context import ntk_alpha
-from qianwen.model.paged_cache import AttentionKernel, PagedCache
-from qianwen.model.transformer import Qwen
-from qianwen.quantize import kernels
-from qianwen.quantize.layers import fuse
-from qianwen.quantize.linear import QuantLinear, make_invariant
+from qianwen.model.transformer import Qwen, key_biases
 from qianwen.runtime.errors import RequestError
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 from qianwen.tokenizer.tokenizer import Tokenizer
 
 END_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")  # a model that opens a turn has ended its own
@@ -79,7 +80,7 @@ class Output:
 def _attention_kernel(weight: Tensor) -> AttentionKernel | None:
     """The fused attention over pages, if it runs for a model with such weights."""
     is_fit = weight.device.type == "cpu" and weight.dtype == torch.float32
-    return kernels.paged_attention if is_fit and kernels.available() else None
+    return operators.paged_attention if is_fit and operators.available() else None
 
 
 def _new_cache(model: Qwen, num_blocks: int, config: EngineConfig) -> PagedCache:
@@ -98,7 +99,7 @@ def _prepare(model: Qwen, config: EngineConfig) -> None:
 
     The last engine made for a model says which.
     """
-    if any(isinstance(module, QuantLinear) for module in model.modules()):
+    if any(isinstance(module, PackedLinear) for module in model.modules()):
         fuse(make_invariant(model, config.batch_invariant))
 
 
@@ -155,7 +156,7 @@ class LLMEngine:
         if self.runner.bank is None:
             self.runner.bank = AdapterBank(self.runner.model, is_invariant=self.config.batch_invariant)
             self.runner.tile = INVARIANT_TILE if self.config.batch_invariant else 0
-        self.runner.bank.add(name, folder)
+        self.runner.bank.add(name, read_adapter(self.runner.model, folder))
 
     def add_request(
         self,

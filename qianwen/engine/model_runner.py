@@ -21,8 +21,8 @@ from torch import Tensor
 
 from qianwen.engine.sampling import token_logprob
 from qianwen.engine.scheduler import Chunk
-from qianwen.model.adapter_bank import AdapterBank
-from qianwen.model.paged_cache import PagedCache
+from qianwen.model.caches.paged import PagedCache
+from qianwen.model.linears.adapter_bank import AdapterBank
 from qianwen.model.transformer import Qwen
 
 SCORED_ROWS = 64  # rows of prompt scores in memory at a time

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qianwen.engine.params import SamplingParams
+from qianwen.engine.sampling_params import SamplingParams
 
 # nats below the best score (after temperature) within which candidates are sought; the next one where a filter needs it
 MARGINS = (6.0, 12.0, 24.0, math.inf)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qianwen.engine.llm import LLM
-from qianwen.engine.params import SamplingParams
+from qianwen.engine.sampling_params import SamplingParams
 from qianwen.engine.sequence import Pooling
 
 

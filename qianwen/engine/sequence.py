@@ -17,8 +17,8 @@ import numpy as np
 
 from qianwen.chat.model import FinishReason
 from qianwen.engine.detokenize import Detokenizer
-from qianwen.engine.params import SamplingParams
 from qianwen.engine.sampling import Distribution, Sampler, TokenLogprob
+from qianwen.engine.sampling_params import SamplingParams
 
 Pooling = Literal["last", "mean"]
 

@@ -23,10 +23,10 @@ from qianwen.engine.model_runner import ModelRunner
 from qianwen.engine.sampling import Distribution, Sampler
 from qianwen.engine.scheduler import Chunk
 from qianwen.engine.sequence import Sequence
-from qianwen.model.paged_cache import PagedCache
+from qianwen.model.caches.paged import PagedCache
 from qianwen.model.transformer import Qwen
 from qianwen.runtime.errors import ConfigError
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 
 PREFILL_TOKENS = 512  # of a draft model's forward
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from qianwen.eval.task import Answer, Loglikelihood
 from qianwen.model.transformer import Qwen
 from qianwen.runtime.errors import RequestError
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 from qianwen.tokenizer.tokenizer import Tokenizer
 
 TOKENS_AT_ONCE = 4096  # in a forward pass

@@ -12,8 +12,8 @@ from qianwen.eval.metrics import Estimate
 from qianwen.eval.runner import Result
 from qianwen.eval.task import Generate
 from qianwen.runtime.files import atomic_file
-from qianwen.runtime.language import tr
 from qianwen.runtime.page import Page
+from qianwen.runtime.translation import tr
 
 
 def console_table(results: Sequence[Result]) -> Table:

@@ -14,8 +14,8 @@ from qianwen.eval.likelihood import likelihoods
 from qianwen.eval.metrics import Estimate, estimate
 from qianwen.eval.task import Answer, Example, Generate, Loglikelihood, Share, Task
 from qianwen.runtime.errors import ConfigError
-from qianwen.runtime.language import tr
 from qianwen.runtime.log import progress
+from qianwen.runtime.translation import tr
 
 AT_ONCE = 64  # examples open at the same time
 

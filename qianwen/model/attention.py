@@ -10,8 +10,8 @@ All of it works backward.
 
 A CPU's 16-bit kernels are compiled for each size they meet, which takes several times as long as running them once. So
 what is packed is padded there to a few sizes; padding comes last, where causal attention never looks. Where there are
-kernels of our own (`kernels.py`), packed documents go there instead; on a GPU in 16 bits to PyTorch's flash kernel for
-sequences of any length, all in one call.
+kernels of our own (`kernels/dispatch.py`), packed documents go there instead; on a GPU in 16 bits to
+PyTorch's flash kernel for sequences of any length, all in one call.
 
 Shapes: B rows, T queries, S keys, h query heads, g key/value heads, d head_dim.
 """
@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from qianwen.kernels.dispatch import training_kernels
 from qianwen.model.config import QwenConfig
-from qianwen.model.kernels import kernels_for
 from qianwen.model.long_context import stretch_factor
 
 # cuDNN makes a plan for every new length, which takes milliseconds, and an answer has a new one at every token.
@@ -94,7 +94,7 @@ class DocumentAttention:
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q [B, T, h, d], k and v [B, T, g, d] → [B, T, h, d]."""
         window = self.config.window(layer)
-        if kernels := kernels_for(q):
+        if kernels := training_kernels(q):
             first = self._first_seen(window, q.size(0) * q.size(1))
             return kernels.attend_documents(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), first).view_as(q)
         if _has_flash(q):

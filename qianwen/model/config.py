@@ -1,18 +1,16 @@
 """The shape of a network: one frozen dataclass for Qwen v1, Qwen1.5 / 2 / 2.5, Qwen3 (dense) and Llama.
 
 Field names are Hugging Face's, counts are exact integers, and every value is checked on construction, so a `QwenConfig`
-that exists can be built. `PRESETS` has the published sizes; `hf_config.py` knows the keys of `config.json`.
-Not here: anything about training, tokens or files.
+that exists can be built. `PRESETS` has the published sizes; the keys of `config.json` are in
+`checkpoints/hf_config.py`. Not here: anything about training, tokens or files.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
-from qianwen.model.hf_config import read_hf, write_hf
 from qianwen.runtime.errors import ConfigError
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,18 +90,6 @@ class QwenConfig:
     def window(self, layer: int) -> int:
         """How many tokens `layer` looks back, itself included; 0 for all."""
         return self.layer_windows[layer] if self.layer_windows else 0
-
-    @classmethod
-    def from_hf(cls, hf: Mapping[str, Any]) -> "QwenConfig":
-        """Read the contents of a `config.json`; `ConfigError` names the field that this network cannot do."""
-        return cls(**read_hf(hf))
-
-    def to_hf(self, model_type: str = "") -> dict[str, Any]:
-        """The contents of a `config.json` for `model_type`: `qwen` (v1), `qwen2`, `qwen3`, `llama`, or the natural one.
-
-        Token ids and dtype are for the caller to add. `ConfigError` if that architecture cannot express this shape.
-        """
-        return write_hf(asdict(self), model_type or self.architecture)
 
 
 def _qwen_v1(layers: int, hidden: int, ffn: int, *, vocab_size: int = 151936, **fields: Any) -> QwenConfig:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from qianwen.model.config import QwenConfig
 from qianwen.runtime.errors import ConfigError
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 
 
 def ntk_alpha(seq_len: int, train_len: int) -> int:

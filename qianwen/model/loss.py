@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qianwen.model.kernels import kernels_for
+from qianwen.kernels.dispatch import training_kernels
 
 IGNORE = -100  # label of a token that is not predicted
 CHUNK_BYTES, MIN_CHUNK = 1 << 26, 512  # of a chunk's logits: products pay from so many rows on
@@ -75,7 +75,7 @@ class _CrossEntropy(torch.autograd.Function):
         for start in range(0, len(labels), chunk_size):
             rows, targets = hidden[start : start + chunk_size], labels[start : start + chunk_size]
             scores = torch.mm(rows, weight.T, out=memory[: len(rows)])
-            if kernels := kernels_for(scores):
+            if kernels := training_kernels(scores):
                 loss += kernels.softmax_loss_(scores, targets).sum()
             else:
                 step = CACHED_ROWS if scores.is_cpu else chunk_size

@@ -1,7 +1,14 @@
-"""Fewer bits, and the way of models in and out of this package (Qwen report, section 2 and the quantised releases).
+"""Fewer bits a weight, chosen from data (the quantised releases of the Qwen memo).
 
-    load.py      `load_model(MODEL)`: the one reader of folders, GGUF files, run folders and hub names
-    export.py    the one writer of folders, GGUF and Ollama files, each with a model card and a parity check
+Read in this order:
 
-This chapter knows weights and number formats. It does not know requests, training or evaluation.
+    gptq.py                  one matrix: round it so that its outputs change least
+    coordinate_descent.py    passes over codes and scales after that
+    calibration.py           a network, layer by layer, on the activations it really has
+    gptq_model.py            MODEL → a folder in GPTQ's format: what `qianwen quantize` does
+    resume.py                what a stopped quantisation has finished, so that it goes on
+    tune_scales.py           the scales of a quantised model, trained to match its source
+
+Not here: rounding without data and packing (`kernels/`), linears over codes (`model/linears/`), folders
+(`checkpoints/gptq_folder.py`).
 """

@@ -11,8 +11,8 @@ that loses least, an input's error counting as much as its square in X. In order
 that matter most are rounded first, while most others can still make good; groups stay where they lie (static groups),
 their grids chosen beforehand, so the result is laid out and as fast as any other.
 
-`nearest` rounds on the same grids without looking: the baseline. Not here: where H comes from (`calibrate.py`), what
-is done once every input is rounded (`refine.py`).
+`nearest` rounds on the same grids without looking: the baseline. Not here: where H comes from (`calibration.py`), what
+is done once every input is rounded (`coordinate_descent.py`).
 Shapes: N outputs, K inputs, G groups.
 """
 
@@ -25,13 +25,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qianwen.quantize.groups import Groups, group_order
-from qianwen.quantize.refine import refine
+from qianwen.model.linears.gptq_layout import BITS, Groups, group_order
+from qianwen.quantize.coordinate_descent import refine
 from qianwen.runtime.errors import ConfigError
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 
 BLOCK = 128  # inputs whose errors reach the rest at once
-BITS = (4, 8)
 # Of a group's range, what a search tries; at 15/14 the largest weight of a symmetric four-bit group is a code itself.
 SHARES = (1.0, 15 / 14, 0.96, 0.92, 0.88, 0.84, 0.8, 0.76, 0.72, 0.68, 0.64, 0.6)
 ATTEMPTS = 6  # dampings tried, each ten times the last, until H has an inverse

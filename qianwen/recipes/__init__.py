@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import TypeVar
 
 from qianwen.runtime.errors import ConfigError
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 
 T = TypeVar("T")
 

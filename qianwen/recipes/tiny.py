@@ -8,10 +8,10 @@ what was tried.
 from dataclasses import replace
 
 from qianwen.align.sft import SFTConfig
-from qianwen.data.pipeline import CorpusConfig
+from qianwen.data.curate.corpus import CorpusConfig
+from qianwen.demo.stages import DemoConfig
+from qianwen.demo.text import TextConfig
 from qianwen.model.config import QwenConfig
-from qianwen.recipes.demo import DemoConfig
-from qianwen.recipes.demo_text import TextConfig
 from qianwen.runtime.files import runs_dir
 from qianwen.train.loop import LoopConfig
 from qianwen.train.optim import AdamWConfig

@@ -2,7 +2,7 @@
 
 Read in this order:
 
-    errors.py  language.py     how we speak to the user
+    errors.py  translation.py     how we speak to the user
     atomic.py  files.py        how anything reaches the disk; JSON lines, locks, the run folder
     wheels.py                  data that ships inside packages
     processor.py  device.py  distributed.py  what computes, and how many

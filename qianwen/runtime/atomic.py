@@ -23,7 +23,7 @@ from typing import IO, Any
 import psutil
 
 from qianwen.runtime.errors import CheckpointError
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 
 MANIFEST = "manifest.json"
 

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qianwen.runtime.files import atomic_folder, cache_dir
-from qianwen.runtime.language import tr
 from qianwen.runtime.log import console
 from qianwen.runtime.processor import cpu_features
+from qianwen.runtime.translation import tr
 
 SWITCH = "QIANWEN_KERNELS"
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-fvisibility=hidden")

@@ -23,7 +23,7 @@ from qianwen.runtime.atomic import atomic_folder as atomic_folder
 from qianwen.runtime.atomic import sha256_file as sha256_file
 from qianwen.runtime.atomic import verify_folder as verify_folder
 from qianwen.runtime.errors import CheckpointError, ConfigError, DataError
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 
 # ---- JSON lines -------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from qianwen.runtime.distributed import is_main
 from qianwen.runtime.files import atomic_file
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 
 T = TypeVar("T")
 

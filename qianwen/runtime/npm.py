@@ -12,7 +12,7 @@ from pathlib import Path
 
 from qianwen.runtime.errors import DataError
 from qianwen.runtime.files import cache_dir, sha256_file
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 
 PATIENCE = 600  # seconds for one package
 

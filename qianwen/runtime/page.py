@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 from qianwen import __version__
 from qianwen.runtime.files import atomic_file
-from qianwen.runtime.language import language as user_language
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import language as user_language
+from qianwen.runtime.translation import tr
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,9 +15,9 @@ import psutil
 
 from qianwen.runtime.errors import CheckpointError, ConfigError
 from qianwen.runtime.files import RunFolder, flat_config, runs_dir
-from qianwen.runtime.language import tr
 from qianwen.runtime.log import read_metrics
 from qianwen.runtime.page import Cell, Page, new_axes
+from qianwen.runtime.translation import tr
 
 MAX_CURVES = 12  # figures of a report; more are in metrics.jsonl
 

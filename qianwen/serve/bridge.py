@@ -17,10 +17,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, TypeVar
 
 from qianwen.engine.llm_engine import LLMEngine, Output
-from qianwen.engine.params import SamplingParams
+from qianwen.engine.sampling_params import SamplingParams
 from qianwen.engine.sequence import Pooling
 from qianwen.runtime.errors import QianwenError, RequestError
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 from qianwen.serve.fault import log_fault
 
 Result = TypeVar("Result")

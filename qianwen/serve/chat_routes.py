@@ -26,10 +26,10 @@ from qianwen.chat.messages import FunctionSpec, from_openai
 from qianwen.chat.model import Usage
 from qianwen.engine.constrain import Grammar, call_grammar, json_grammar
 from qianwen.engine.llm_engine import Output
-from qianwen.engine.params import SamplingParams
+from qianwen.engine.sampling_params import SamplingParams
 from qianwen.engine.sequence import Pooling
 from qianwen.runtime.errors import QianwenError, RequestError
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 from qianwen.serve import protocol
 from qianwen.serve.admission import answer_limit
 from qianwen.serve.exchange import EventStream, read_body, while_present

@@ -26,9 +26,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from qianwen.runtime.errors import ConfigError
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 from qianwen.serve.fault import log_fault
-from qianwen.serve.metrics import Metrics
+from qianwen.serve.prometheus import Metrics
 from qianwen.serve.protocol import error_body
 from qianwen.serve.store import Key, Store
 

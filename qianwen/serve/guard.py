@@ -15,11 +15,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from qianwen.data.scorers import safety
+from qianwen.data.filters.vote import safety
 from qianwen.engine.llm_engine import Output
 from qianwen.engine.sampling import TokenLogprob
 from qianwen.runtime.errors import ConfigError, RequestError
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 
 Guard = Callable[[str], str | None]
 PIECE = 160  # characters that may wait for a verdict

@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from qianwen.engine.params import SamplingParams
+from qianwen.engine.sampling_params import SamplingParams
 from qianwen.runtime.errors import RequestError
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 from qianwen.serve.admission import Admission
 from qianwen.serve.bridge import Bridge
 from qianwen.serve.gate import ANONYMOUS
 from qianwen.serve.guard import Guard
-from qianwen.serve.metrics import Metrics
+from qianwen.serve.prometheus import Metrics
 from qianwen.serve.store import Key, Store
 from qianwen.tokenizer.tokenizer import Tokenizer
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qianwen.runtime.errors import ConfigError
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS keys (

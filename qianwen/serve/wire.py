@@ -21,7 +21,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 
 MAX_STOPS = 16
 MAX_TOOLS = 128

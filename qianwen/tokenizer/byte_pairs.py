@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from qianwen.runtime.errors import CheckpointError
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 
 
 def _alphabet() -> dict[int, str]:

@@ -20,8 +20,8 @@ import tiktoken
 
 from qianwen.runtime.errors import ConfigError, DataError
 from qianwen.runtime.files import read_jsonl
-from qianwen.runtime.language import tr
 from qianwen.runtime.page import PALETTE
+from qianwen.runtime.translation import tr
 from qianwen.tokenizer.tokenizer import Tokenizer
 from qianwen.tokenizer.vocab import load_vocabulary
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import regex
 
 from qianwen.runtime.errors import ConfigError
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 from qianwen.tokenizer.normal import normal_text
 from qianwen.tokenizer.tokenizer import Tokenizer
 from qianwen.tokenizer.train import Pair, learn_merges

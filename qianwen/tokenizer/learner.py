@@ -21,7 +21,7 @@ import regex
 
 from qianwen.runtime.compiler import native_library
 from qianwen.runtime.errors import DataError
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 
 AT_ONCE = 256  # merges between two looks at whether Ctrl-C was pressed
 OTHER, LETTER, NUMBER, BLANK, LINE_END = range(5)  # as in pieces.h

@@ -25,7 +25,7 @@ import numpy as np
 import tiktoken
 
 from qianwen.runtime.errors import ConfigError
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 from qianwen.tokenizer.fast import Encode, fast_encoder
 from qianwen.tokenizer.long_pieces import PROBE_EVERY, encode_pieces, may_have_long_piece
 from qianwen.tokenizer.normal import normal_text, unspelled

@@ -20,7 +20,7 @@ from typing import Any
 import regex
 
 from qianwen.runtime.errors import ConfigError, DataError
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 from qianwen.tokenizer.learner import Learner, available
 from qianwen.tokenizer.long_pieces import PROBE_EVERY, may_have_long_piece
 from qianwen.tokenizer.normal import normal_text

@@ -25,8 +25,8 @@ from typing import Any
 
 from qianwen.runtime.errors import CheckpointError, ConfigError, DataError
 from qianwen.runtime.files import atomic_file, cache_dir
-from qianwen.runtime.language import tr
 from qianwen.runtime.log import console
+from qianwen.runtime.translation import tr
 from qianwen.runtime.wheels import wheel_file
 from qianwen.tokenizer import byte_pairs
 from qianwen.tokenizer.byte_pairs import bytes_to_text as bytes_to_text

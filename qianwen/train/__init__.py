@@ -2,6 +2,6 @@
 
 Reading order: `loop.py` (one page: the whole of training), `schedule.py` and `optim.py` (what a step uses), `state.py`
 and `checkpoint.py` (why a killed run continues bit for bit), `hooks.py` (what is watched), `parallel.py` (many
-processes), `pretrain.py` (all of it joined), `proxy.py` and `ablation.py` (small runs over mixtures). Nothing here
-knows evaluation or chat: functions are handed in.
+processes), `pretrain.py` (all of it joined), `proxy_model.py` and `ablation.py` (small runs over mixtures). Nothing
+here knows evaluation or chat: functions are handed in.
 """

@@ -1,6 +1,6 @@
 """Small runs over mixtures, and the mixture they speak for (Qwen memo: "the mix was tuned by ablation").
 
-    tokenizer/ domains/ held_out/     what proxies are trained and judged on (`proxy.py`)
+    tokenizer/ domains/ held_out/     what proxies are trained and judged on (`proxy_model.py`)
     runs.jsonl   a line for each proxy: what it was for, weights, seed, loss on each domain's held-out text
     law.json     the fitted law, how it ranks the mixtures it never saw, the proposal with its error bar
     mixture/     the proposal as `pretrain --data` reads it
@@ -23,8 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from qianwen.data.mixed import normalised, write_weights
-from qianwen.data.mixture import (
+from qianwen.data.tokens.mixing_law import (
     Law,
     Proposal,
     bootstrap_laws,
@@ -37,8 +36,9 @@ from qianwen.data.mixture import (
     rank_correlation,
     uniform,
 )
+from qianwen.data.tokens.mixture import normalised, write_weights
 from qianwen.runtime.files import atomic_file, read_jsonl
-from qianwen.train.proxy import DOMAINS, AblationConfig, Domains, Proxy, train_proxy
+from qianwen.train.proxy_model import DOMAINS, AblationConfig, Domains, Proxy, train_proxy
 
 RUNS, LAW, MIXTURE = "runs.jsonl", "law.json", "mixture"
 FIT, TEST = "fit", "test"

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from qianwen.data.mixture import natural
-from qianwen.runtime.language import tr
+from qianwen.data.tokens.mixing_law import natural
 from qianwen.runtime.page import Page, new_axes
+from qianwen.runtime.translation import tr
 from qianwen.train.ablation import FIT, TEST, Ablation
 
 

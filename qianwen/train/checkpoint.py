@@ -20,12 +20,12 @@ from typing import Any
 
 import torch.distributed as dist
 
-from qianwen.model.safetensors_file import SafetensorsFile, write_safetensors
+from qianwen.checkpoints.safetensors_file import SafetensorsFile, write_safetensors
 from qianwen.runtime.distributed import barrier, is_main, rank, world_size
 from qianwen.runtime.errors import CheckpointError
 from qianwen.runtime.files import atomic_folder, verify_folder
-from qianwen.runtime.language import tr
 from qianwen.runtime.log import console
+from qianwen.runtime.translation import tr
 from qianwen.train.parallel import load_shards, save_shards
 from qianwen.train.state import TrainState, rng_state, set_rng_state
 

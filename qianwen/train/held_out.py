@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from qianwen.data.pack import IGNORED
+from qianwen.data.tokens.pack import IGNORED
 from qianwen.model.loss import chunked_cross_entropy
 from qianwen.runtime.errors import DataError
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 
 
 class HeldOut:

@@ -18,8 +18,8 @@ import torch
 
 from qianwen.runtime.device import memory_in_use_bytes
 from qianwen.runtime.distributed import all_reduce_sum, world_size
-from qianwen.runtime.language import tr
 from qianwen.runtime.log import MetricsLog, console
+from qianwen.runtime.translation import tr
 from qianwen.train.checkpoint import Checkpoints
 from qianwen.train.loop import Hook, Metrics
 from qianwen.train.state import TrainState, preserved_rng

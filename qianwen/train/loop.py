@@ -26,11 +26,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qianwen.model import kernels
-from qianwen.quantize.kernels import training as training_kernels
 from qianwen.runtime.distributed import all_reduce_sum, rank, world_size
 from qianwen.runtime.errors import ConfigError, QianwenError
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 from qianwen.train.parallel import local, sync_gradients, total_norm
 from qianwen.train.schedule import Shape, learning_rate
 from qianwen.train.state import TrainState, rng_state, set_rng_state
@@ -88,8 +86,6 @@ def run(
 ) -> bool:
     """Train from `state.step` to `config.steps`. False: `stop()` ended it before, with `state` between two steps."""
     config.grad_accum_steps(world_size())
-    if next(model.parameters()).dtype == torch.bfloat16 and training_kernels.usable():
-        kernels.use(training_kernels)
     model.train()
     while state.step < config.steps:
         began = time.perf_counter()

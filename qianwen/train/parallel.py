@@ -36,7 +36,7 @@ from torch.utils.checkpoint import checkpoint
 from qianwen.model.attention import DocumentAttention
 from qianwen.runtime.distributed import world_size
 from qianwen.runtime.errors import ConfigError
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,10 +24,11 @@ from torch import Tensor, nn
 
 from qianwen.model.account import kv_bytes_per_token, num_embedding_parameters, num_parameters
 from qianwen.model.config import PRESETS, QwenConfig
-from qianwen.model.lora import LoraConfig, LoraLinear
-from qianwen.model.transformer import Layer, RotaryEmbedding, replace_module
+from qianwen.model.linears.lora import LoraConfig, LoraLinear
+from qianwen.model.rope import RotaryEmbedding
+from qianwen.model.transformer import Layer, replace_module
 from qianwen.runtime.errors import ConfigError
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 
 Task = Literal["generate", "qlora", "lora", "full"]
 # Bits of a layer's weight with its scales, and of the head: as the packed linears and NF4 keep them.

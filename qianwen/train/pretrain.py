@@ -19,18 +19,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qianwen.data.mixed import MixedDataset, is_tokens, open_tokens
-from qianwen.data.pack import PackedDataset, tokenized, tokenized_documents, write_tokens
+from qianwen.checkpoints.hf_folder import write_folder
+from qianwen.data.tokens.mixture import MixedDataset, is_tokens, open_tokens
+from qianwen.data.tokens.pack import PackedDataset, tokenized, tokenized_documents, write_tokens
 from qianwen.model.config import QwenConfig
 from qianwen.model.loss import chunked_cross_entropy
 from qianwen.model.transformer import Qwen
-from qianwen.quantize.folder import write_folder
 from qianwen.runtime.device import best_device, compute_dtype, seed_everything
 from qianwen.runtime.distributed import barrier, is_main, rank, world_size
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.files import RunFolder, atomic_folder, lock, runs_dir
-from qianwen.runtime.language import tr
 from qianwen.runtime.log import MetricsLog, console, progress
+from qianwen.runtime.translation import tr
 from qianwen.tokenizer.tokenizer import Tokenizer
 from qianwen.train.checkpoint import Checkpoints
 from qianwen.train.held_out import HeldOut, forgetting
@@ -48,7 +48,7 @@ class PretrainConfig:
     """One pretraining run. Recipes fill it in; the command line may change any field."""
 
     name: str  # of the run folder, below the folder of runs
-    data: str  # token files, or texts in any form that `data/readers.py` reads
+    data: str  # token files, or texts in any form that `data/documents/readers.py` reads
     vocabulary: str = "qwen"  # folder or file of the tokenizer; `qwen`: the released one
     model: QwenConfig
     start_from: str = ""  # a model to continue (`--from`) instead of fresh weights

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from qianwen.runtime.errors import CheckpointError, ConfigError
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 from qianwen.train.optim import AdamW
 
 

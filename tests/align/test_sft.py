@@ -12,14 +12,14 @@ from safetensors.torch import load_file
 from qianwen.align.dialogues import read_dialogues
 from qianwen.align.sft import SFTConfig, sft, stops
 from qianwen.chat import Message, collect
+from qianwen.checkpoints.adapter_folder import TENSORS, is_adapter
+from qianwen.checkpoints.hf_folder import write_folder
+from qianwen.checkpoints.load import load_model, open_model
 from qianwen.engine.llm import LLM
-from qianwen.model.adapter import TENSORS, is_adapter
-from qianwen.model.lora import LoraConfig
+from qianwen.model.linears.lora import LoraConfig
 from qianwen.model.transformer import Qwen
-from qianwen.quantize.folder import write_folder
 from qianwen.quantize.gptq import GptqConfig
-from qianwen.quantize.load import load_model, open_model
-from qianwen.quantize.reduce import reduce_model
+from qianwen.quantize.gptq_model import quantize_model
 from qianwen.runtime.errors import ConfigError, DataError
 from qianwen.runtime.files import RunFolder, atomic_folder, verify_folder
 from qianwen.runtime.log import read_metrics
@@ -160,7 +160,7 @@ def test_an_adapter_learns_over_four_bits(base: SFTConfig, tokenizer: Tokenizer)
 
 
 def test_an_adapter_learns_over_a_gptq_folder(base: SFTConfig, tokenizer: Tokenizer, tmp_path: Path) -> None:
-    reduce_model(open_model(base.model), tmp_path / "int4", GptqConfig(group_size=32))
+    quantize_model(open_model(base.model), tmp_path / "int4", GptqConfig(group_size=32))
     lora = dataclasses.replace(base.lora, dropout=0.0)
     loop = dataclasses.replace(base.loop, steps=60)
     config = dataclasses.replace(base, method="qlora", model=str(tmp_path / "int4"), lora=lora, loop=loop)

@@ -2,9 +2,9 @@
 
 import pytest
 
+from qianwen.checkpoints.hf_folder import write_folder
 from qianwen.model.config import QwenConfig
 from qianwen.model.transformer import Qwen
-from qianwen.quantize.folder import write_folder
 from qianwen.tokenizer.tokenizer import Tokenizer
 from qianwen.tokenizer.vocab import QWEN_PATTERN, Vocabulary
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from qianwen.cli import main
-from qianwen.data import sources
+from qianwen.data.documents import sources
 from qianwen.runtime.errors import DataError
 from qianwen.runtime.files import read_jsonl, verify_folder
 

@@ -6,7 +6,7 @@ import pytest
 
 from qianwen.cli import main
 from qianwen.cli.data_ablate import weights_of
-from qianwen.data.mixed import open_mixture
+from qianwen.data.tokens.mixture import open_mixture
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.files import write_jsonl
 

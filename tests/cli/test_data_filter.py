@@ -1,7 +1,7 @@
 """`qianwen data train-filter`: from labelled texts to a folder that a curation uses."""
 
 from qianwen.cli import main
-from qianwen.data.scorers import load
+from qianwen.data.filters.vote import load
 from qianwen.runtime.files import read_jsonl, write_jsonl
 
 

@@ -5,7 +5,7 @@ import pytest
 from qianwen.cli import main
 from qianwen.cli.generate import generate_file
 from qianwen.engine.llm import LLM
-from qianwen.engine.params import SamplingParams
+from qianwen.engine.sampling_params import SamplingParams
 from qianwen.runtime.errors import ConfigError
 
 from .conftest import tiny

@@ -2,10 +2,10 @@
 
 import pytest
 
+from qianwen.checkpoints.hf_weights import save_weights
 from qianwen.cli import main
 from qianwen.model.config import QwenConfig
 from qianwen.model.transformer import Qwen
-from qianwen.model.weights import save_weights
 
 
 def test_a_published_size(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,10 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from qianwen.checkpoints.hf_folder import write_folder
 from qianwen.cli import main
 from qianwen.model.config import QwenConfig
 from qianwen.model.transformer import Qwen
-from qianwen.quantize.folder import write_folder
 from qianwen.runtime.files import atomic_folder, write_jsonl
 from qianwen.tokenizer.tokenizer import Tokenizer
 from qianwen.tokenizer.vocab import Vocabulary, qwen_special_tokens
@@ -92,7 +92,7 @@ def test_a_tuning_that_was_stopped_goes_on(capsys: pytest.CaptureFixture[str], m
 
     save = Checkpoints.save
     with monkeypatch.context() as patched:
-        patched.setattr("qianwen.train.scales.SHOWN", 2)
+        patched.setattr("qianwen.quantize.tune_scales.SHOWN", 2)
         patched.setattr(Checkpoints, "save", full)
         assert main([*asked, "out"]) == 130
     assert "2 steps of tuning are kept in out.unfinished" in capsys.readouterr().out and not Path("out").exists()

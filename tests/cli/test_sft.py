@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from qianwen.align.derive import Pair
+from qianwen.align.corpus_questions import Pair
+from qianwen.checkpoints.hf_folder import write_folder
 from qianwen.cli import main
 from qianwen.model.config import QwenConfig
 from qianwen.model.transformer import Qwen
-from qianwen.quantize.folder import write_folder
 from qianwen.runtime.files import RunFolder, atomic_folder, write_jsonl
 from qianwen.tokenizer.tokenizer import Tokenizer
 from qianwen.tokenizer.vocab import QWEN_PATTERN, Vocabulary

@@ -6,11 +6,11 @@ import pytest
 import torch
 from hypothesis import settings
 
+from qianwen.checkpoints.adapter_folder import write_adapter
 from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import EngineConfig
-from qianwen.model.adapter import write_adapter
 from qianwen.model.config import QwenConfig
-from qianwen.model.lora import LoraConfig, attach
+from qianwen.model.linears.lora import LoraConfig, attach
 from qianwen.model.transformer import Qwen
 from qianwen.tokenizer.tokenizer import Tokenizer
 from qianwen.tokenizer.vocab import Vocabulary

@@ -6,8 +6,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from qianwen.engine.block_manager import BlockManager
 from qianwen.engine.detokenize import Detokenizer, StopStrings
-from qianwen.engine.params import SamplingParams
 from qianwen.engine.sampling import Sampler
+from qianwen.engine.sampling_params import SamplingParams
 from qianwen.engine.sequence import Sequence
 
 

@@ -5,7 +5,7 @@ import pytest
 from qianwen.chat import FunctionSpec
 from qianwen.engine.constrain import call_grammar, json_grammar, regex_grammar
 from qianwen.engine.llm import LLM
-from qianwen.engine.params import SamplingParams
+from qianwen.engine.sampling_params import SamplingParams
 from qianwen.runtime.errors import RequestError
 
 from .conftest import byte_tokenizer

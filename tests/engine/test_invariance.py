@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from qianwen.engine.llm_engine import EngineConfig, LLMEngine
-from qianwen.engine.params import SamplingParams
+from qianwen.engine.sampling_params import SamplingParams
+from qianwen.kernels.cpu import operators
+from qianwen.model.linears.packed import pack_model
 from qianwen.model.transformer import Qwen
-from qianwen.quantize import kernels
-from qianwen.quantize.linear import quantize_model
 
 from .conftest import tiny_model
 
-needs_kernels = pytest.mark.skipif(not kernels.available(), reason="the kernels need AVX-512 VNNI and a C++ compiler")
+needs_kernels = pytest.mark.skipif(not operators.available(), reason="the kernels need AVX-512 VNNI and a C++ compiler")
 
 ASKED = SamplingParams(temperature=0, max_tokens=4, logprobs=3, ignore_eos=True)
 
@@ -75,7 +75,7 @@ def test_bits_are_those_of_being_alone_over_an_int8_cache(tokenizer):
 
 
 def packed_model() -> Qwen:
-    return quantize_model(tiny_model(hidden_size=128, intermediate_size=192), 4)
+    return pack_model(tiny_model(hidden_size=128, intermediate_size=192), 4)
 
 
 @needs_kernels

@@ -5,8 +5,8 @@ import pytest
 from qianwen.chat import FunctionSpec, Message, ToolCall, collect
 from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import EngineConfig
-from qianwen.engine.params import SamplingParams
 from qianwen.engine.sampling import Sampler
+from qianwen.engine.sampling_params import SamplingParams
 from qianwen.runtime.errors import RequestError
 
 from .conftest import byte_tokenizer

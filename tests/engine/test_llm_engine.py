@@ -5,14 +5,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qianwen.checkpoints.adapter_folder import load_adapter
 from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import EngineConfig, LLMEngine
-from qianwen.engine.params import SamplingParams
+from qianwen.engine.sampling_params import SamplingParams
 from qianwen.engine.scoring import embed
-from qianwen.model.adapter import load_adapter
-from qianwen.quantize import kernels
-from qianwen.quantize.kernels.build import AMX_FEATURES
-from qianwen.quantize.linear import QuantLinear, quantize_model
+from qianwen.kernels.cpu import operators
+from qianwen.kernels.cpu.build import AMX_FEATURES
+from qianwen.model.linears.packed import PackedLinear, pack_model
 from qianwen.runtime.errors import RequestError
 from qianwen.runtime.processor import cpu_features
 
@@ -212,7 +212,7 @@ def test_each_request_has_its_own_adapter_over_one_base(tokenizer, adapter_folde
     """Base and adapters, in one batch and with prompts that begin alike, answer as each does alone."""
 
     def network(name: str = ""):
-        model = tiny_model() if bits is None else quantize_model(tiny_model(), bits)
+        model = tiny_model() if bits is None else pack_model(tiny_model(), bits)
         return load_adapter(model, adapter_folders[name]) if name else model
 
     engine = LLMEngine(network(), tokenizer, EngineConfig(block_size=4, batch_invariant=True))
@@ -239,8 +239,8 @@ def test_each_request_has_its_own_adapter_over_one_base(tokenizer, adapter_folde
 
 
 def test_an_engine_is_invariant_when_it_asks_to_be_whatever_the_one_before_asked(tokenizer):
-    model = quantize_model(tiny_model(), 8)
-    packed = [module for module in model.modules() if isinstance(module, QuantLinear)]
+    model = pack_model(tiny_model(), 8)
+    packed = [module for module in model.modules() if isinstance(module, PackedLinear)]
     for is_invariant in (False, True, False):
         LLMEngine(model, tokenizer, EngineConfig(batch_invariant=is_invariant))
-        assert {module.limits for module in packed} == {kernels.ONE_WAY if is_invariant else None}
+        assert {module.limits for module in packed} == {operators.ONE_WAY if is_invariant else None}

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qianwen.engine.params import SamplingParams
 from qianwen.engine.sampling import Distribution, Sampler, token_logprob
+from qianwen.engine.sampling_params import SamplingParams
 
 
 def reference(scores: np.ndarray, params: SamplingParams) -> np.ndarray:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from qianwen.engine.params import SamplingParams
+from qianwen.engine.sampling_params import SamplingParams
 from qianwen.engine.scoring import embed, loglikelihoods
 from qianwen.runtime.errors import RequestError
 

@@ -5,8 +5,8 @@ import pytest
 
 from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import EngineConfig
-from qianwen.engine.params import SamplingParams
 from qianwen.engine.sampling import Distribution
+from qianwen.engine.sampling_params import SamplingParams
 from qianwen.engine.speculate import DraftModel, _Memory, can_guess, verify
 from qianwen.runtime.errors import ConfigError
 

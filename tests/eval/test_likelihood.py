@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from qianwen.engine.llm import LLM
-from qianwen.engine.params import SamplingParams
+from qianwen.engine.sampling_params import SamplingParams
 from qianwen.eval import likelihood
 from qianwen.eval.likelihood import likelihoods
 from qianwen.eval.task import Loglikelihood

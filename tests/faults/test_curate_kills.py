@@ -59,21 +59,23 @@ def write_inputs(folder: Path) -> None:
 
 
 def prepare() -> None:
-    from qianwen.data import curate, language, pack  # noqa: F401  what every attempt needs
+    from qianwen.data.curate import curation  # noqa: F401  what every attempt needs
+    from qianwen.data.documents import language_id
+    from qianwen.data.tokens import pack  # noqa: F401
 
-    language.languages(["the model is read here, once"])
+    language_id.languages(["the model is read here, once"])
 
 
 def attempt(given: str, to: str) -> None:
     """Curate and tokenise what `given` holds."""
-    from qianwen.data import parts
-    from qianwen.data.curate import curate
-    from qianwen.data.pack import tokenized_documents, write_tokens
-    from qianwen.data.pipeline import folder_hash, stage
-    from qianwen.data.screen import CurateConfig
+    from qianwen.data.curate import input_parts
+    from qianwen.data.curate.corpus import folder_hash, stage
+    from qianwen.data.curate.curation import curate
+    from qianwen.data.curate.filter_part import CurateConfig
+    from qianwen.data.tokens.pack import tokenized_documents, write_tokens
 
     inputs, output = Path(given), Path(to)
-    parts.SMALLEST = 40_000
+    input_parts.SMALLEST = 40_000
     curate([str(inputs / "in")], output, CurateConfig(), benchmarks=[str(inputs / "test.jsonl")], workers=1)
     documents = output / "documents"
 

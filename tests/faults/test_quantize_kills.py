@@ -22,8 +22,8 @@ NUM_KILLS = int(os.environ.get("QIANWEN_KILLS", "4"))
 def prepare() -> None:
     import torch
 
-    from qianwen.cli import calibration, quantize  # noqa: F401
-    from qianwen.train import scales  # noqa: F401
+    from qianwen.cli import calibration_data, quantize  # noqa: F401
+    from qianwen.quantize import tune_scales  # noqa: F401
 
     torch.set_num_threads(1)
 
@@ -38,8 +38,8 @@ def attempt(model: str, to: str) -> None:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from qianwen.checkpoints.hf_folder import write_folder
     from qianwen.model import Qwen, QwenConfig
-    from qianwen.quantize.folder import write_folder
     from qianwen.runtime.files import atomic_folder, write_jsonl
     from qianwen.tokenizer.tokenizer import Tokenizer
     from qianwen.tokenizer.train import train_vocabulary

@@ -12,7 +12,7 @@ import pytest
 
 from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import EngineConfig
-from qianwen.engine.params import SamplingParams
+from qianwen.engine.sampling_params import SamplingParams
 
 from .conftest import full, percentile
 

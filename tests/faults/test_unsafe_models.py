@@ -1,6 +1,7 @@
 """S8: model folders that would run code if they were believed. Nothing of theirs runs; it is refused or passed over.
 
-Malformed safetensors and GGUF headers: `tests/model/test_safetensors_file.py`, `tests/model/test_gguf_file.py`.
+Malformed safetensors and GGUF headers: `tests/checkpoints/test_safetensors_file.py`,
+`tests/checkpoints/gguf/test_file.py`.
 """
 
 import io
@@ -14,10 +15,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from qianwen.checkpoints.hf_folder import write_folder
+from qianwen.checkpoints.load import load_model
 from qianwen.model.config import QwenConfig
 from qianwen.model.transformer import Qwen
-from qianwen.quantize.folder import write_folder
-from qianwen.quantize.load import load_model
 from qianwen.runtime.device import memory_in_use_bytes
 from qianwen.runtime.errors import QianwenError
 from qianwen.tokenizer.tokenizer import Tokenizer

@@ -5,8 +5,8 @@ import torch
 
 from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import EngineConfig
-from qianwen.engine.params import SamplingParams
-from qianwen.quantize.linear import quantize_model, to_device
+from qianwen.engine.sampling_params import SamplingParams
+from qianwen.model.linears.packed import pack_model, to_device
 
 from ..engine.conftest import byte_tokenizer
 
@@ -36,7 +36,7 @@ def test_answers_are_those_of_the_network(device, make_model, fields):
 @pytest.mark.parametrize("bits", [0, 4, 8])
 def test_packed_weights_and_small_caches_answer(device, make_model, bits, cache):
     model = make_model()
-    model = to_device(quantize_model(model, bits), device) if bits else model.to(device, torch.bfloat16)
+    model = to_device(pack_model(model, bits), device) if bits else model.to(device, torch.bfloat16)
     llm = LLM(model, byte_tokenizer(), EngineConfig(block_size=8, kv_cache_dtype=cache))
     results = llm.generate(PROMPTS, GREEDY)
     assert all(len(result.outputs[0].token_ids) == 24 for result in results)

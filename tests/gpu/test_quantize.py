@@ -5,15 +5,15 @@ import copy
 import pytest
 import torch
 
-from qianwen.model.lora import LoraConfig, attach
+from qianwen.kernels.dispatch import on_gpu
+from qianwen.kernels.packing import FORMATS
+from qianwen.model.linears.gptq_codes import GptqLinear
+from qianwen.model.linears.lora import LoraConfig, attach
+from qianwen.model.linears.nf4 import Nf4Linear
+from qianwen.model.linears.packed import UNPACKED_WEIGHTS, PackedLinear, pack_model, to_device
 from qianwen.quantize.gptq import GptqConfig, Hessian, gptq
-from qianwen.quantize.gptq_linear import GptqLinear
-from qianwen.quantize.kernels import on_gpu
-from qianwen.quantize.linear import UNPACKED_WEIGHTS, QuantLinear, quantize_model, to_device
-from qianwen.quantize.nf4 import Nf4Linear
-from qianwen.quantize.packing import FORMATS
 
-from ..quantize.conftest import make as random_weight
+from ..kernels.conftest import make as random_weight
 
 pytestmark = pytest.mark.gpu
 INTEGERS = [name for name in FORMATS if name != "bf16"]
@@ -24,7 +24,7 @@ INTEGERS = [name for name in FORMATS if name != "bf16"]
 def test_a_packed_linear_is_its_weights_times_the_rows(device, format, size):
     weight = random_weight(format, *size)
     bias = torch.randn(size[0])
-    linear = QuantLinear.from_quantized(weight, bias).to(device)
+    linear = PackedLinear.from_quantized(weight, bias).to(device)
     exact = weight.dequantize().to(device)
     assert torch.allclose(linear.dequantize(), exact, rtol=1e-6, atol=1e-7)
     for rows in (1, 2, 3, 8, 9, 70):
@@ -38,7 +38,7 @@ def test_a_packed_linear_is_its_weights_times_the_rows(device, format, size):
 
 @pytest.mark.parametrize("format", INTEGERS)
 def test_the_same_input_gives_the_same_bits(device, format):
-    linear = QuantLinear.from_quantized(random_weight(format, 192, 4096)).to(device)
+    linear = PackedLinear.from_quantized(random_weight(format, 192, 4096)).to(device)
     x = torch.randn(3, 4096, device=device)
     first = linear(x)
     assert all(torch.equal(linear(x), first) for _ in range(20))
@@ -49,7 +49,7 @@ def test_no_more_than_a_part_is_ever_in_floats(device):
     outputs, inputs = 40_000, 4096
     assert outputs * inputs > 2 * UNPACKED_WEIGHTS
     packed = torch.zeros(outputs // 16, 16 * inputs + 32 * inputs // 128, dtype=torch.uint8, device=device)
-    linear = QuantLinear("int8", packed, outputs, inputs)
+    linear = PackedLinear("int8", packed, outputs, inputs)
     x = torch.randn(16, inputs, device=device, dtype=torch.bfloat16)
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
@@ -69,7 +69,7 @@ def test_the_gradient_of_the_input_is_that_of_the_weights(device, kind):
         hessian.add(torch.randn(512, 256))
         linear = GptqLinear(gptq(weight, hessian.mean(), GptqConfig()))
     else:
-        linear = QuantLinear.from_quantized(random_weight(kind, 96, 256))
+        linear = PackedLinear.from_quantized(random_weight(kind, 96, 256))
     exact = linear.dequantize()
     linear = linear.to(device)
     x = torch.randn(5, 256, device=device, requires_grad=True)
@@ -95,9 +95,9 @@ def test_gptq_loses_as_little_as_on_a_cpu(device, config):
 @pytest.mark.parametrize("bits", [4, 8])
 def test_a_packed_network_says_what_its_weights_say(device, make_model, bits):
     torch.manual_seed(0)
-    packed, ids = quantize_model(make_model(), bits), torch.randint(0, 272, (1, 40), device=device)
+    packed, ids = pack_model(make_model(), bits), torch.randint(0, 272, (1, 40), device=device)
     floats = make_model()
-    for name, linear in [(n, m) for n, m in packed.named_modules() if isinstance(m, QuantLinear)]:
+    for name, linear in [(n, m) for n, m in packed.named_modules() if isinstance(m, PackedLinear)]:
         weights = floats.get_submodule(name)
         weights.weight = torch.nn.Parameter(linear.dequantize())
     floats.model.embed_tokens.weight.data = packed.model.embed_tokens.weight.detach().float()
@@ -116,7 +116,7 @@ def test_an_adapter_learns_over_any_base(device, make_model, base):
     torch.manual_seed(0)
     model = make_model()
     if base == "int4":
-        model = to_device(quantize_model(model, 4), device)
+        model = to_device(pack_model(model, 4), device)
     else:
         for layer in model.model.layers:
             if base == "nf4":

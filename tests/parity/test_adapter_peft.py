@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from qianwen.model.adapter import load_adapter, write_adapter
+from qianwen.checkpoints.adapter_folder import load_adapter, write_adapter
+from qianwen.checkpoints.hf_weights import load_weights, save_weights
 from qianwen.model.config import QwenConfig
-from qianwen.model.lora import LoraConfig, adapted, attach, merge
+from qianwen.model.linears.lora import LoraConfig, adapted, attach, merge
 from qianwen.model.transformer import Qwen
-from qianwen.model.weights import load_weights, save_weights
 
 transformers = pytest.importorskip("transformers", reason="the parity extra is not installed")
 peft = pytest.importorskip("peft", reason="the parity extra is not installed")

@@ -16,16 +16,16 @@ from typing import Any
 import pytest
 import torch
 
-from qianwen.model.adapter import write_adapter
+from qianwen.checkpoints.adapter_folder import write_adapter
+from qianwen.checkpoints.export import export_model
+from qianwen.checkpoints.gguf.network import GgufModel, write_model
+from qianwen.checkpoints.hf_folder import write_folder
+from qianwen.checkpoints.load import load_model, open_model
 from qianwen.model.config import QwenConfig
-from qianwen.model.gguf import GgufModel, write_model
-from qianwen.model.lora import LoraConfig, adapted, attach
+from qianwen.model.linears.lora import LoraConfig, adapted, attach
 from qianwen.model.transformer import Qwen
-from qianwen.quantize.export import export_model
-from qianwen.quantize.folder import write_folder
 from qianwen.quantize.gptq import GptqConfig
-from qianwen.quantize.load import load_model, open_model
-from qianwen.quantize.reduce import reduce_model
+from qianwen.quantize.gptq_model import quantize_model
 from qianwen.runtime.files import atomic_folder
 from qianwen.tokenizer.tokenizer import Tokenizer
 from qianwen.tokenizer.vocab import Vocabulary, qwen_special_tokens
@@ -112,7 +112,7 @@ def test_a_merged_adapter_answers_alike(tmp_path: Path, llama_cpp: Run, type: st
         parameter.data *= 2
     with atomic_folder(tmp_path / "source") as folder:
         write_folder(model, Tokenizer(small_vocabulary()), folder, chat=True)
-    reduce_model(open_model(str(tmp_path / "source")), tmp_path / "int4", GptqConfig(group_size=32))
+    quantize_model(open_model(str(tmp_path / "source")), tmp_path / "int4", GptqConfig(group_size=32))
     apart = attach(load_model(tmp_path / "int4", bits="nf4", dtype=torch.float32).model, LoraConfig(rank=4))
     for _, lora in adapted(apart):
         torch.nn.init.normal_(lora.lora_B, std=0.1)

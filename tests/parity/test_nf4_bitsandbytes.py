@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from qianwen.quantize.nf4 import CODE, Nf4Linear, scale_map
+from qianwen.model.linears.nf4 import CODE, Nf4Linear, scale_map
 
 theirs = pytest.importorskip("bitsandbytes.functional", reason="bitsandbytes is the oracle")
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -10,10 +10,10 @@ import torch
 transformers = pytest.importorskip("transformers", reason="transformers is the oracle")
 
 from qianwen.chat import FunctionSpec, Message, ToolCall, render, to_openai  # noqa: E402
+from qianwen.checkpoints.hf_folder import write_folder  # noqa: E402
+from qianwen.checkpoints.hf_weights import load_weights, save_weights  # noqa: E402
 from qianwen.model.config import QwenConfig  # noqa: E402
 from qianwen.model.transformer import Qwen  # noqa: E402
-from qianwen.model.weights import load_weights, save_weights  # noqa: E402
-from qianwen.quantize.folder import write_folder  # noqa: E402
 from qianwen.runtime.files import atomic_folder  # noqa: E402
 from qianwen.tokenizer.tokenizer import Tokenizer  # noqa: E402
 from qianwen.tokenizer.vocab import Vocabulary, qwen_special_tokens  # noqa: E402

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from qianwen.checkpoints.hf_weights import load_weights, save_weights
 from qianwen.model.config import QwenConfig
 from qianwen.model.transformer import Qwen
-from qianwen.model.weights import load_weights, save_weights
 
 CONFIG = QwenConfig(
     vocab_size=128, hidden_size=64, intermediate_size=80, num_hidden_layers=3, num_attention_heads=4,

@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 
 from qianwen.engine.llm_engine import EngineConfig, LLMEngine
-from qianwen.engine.params import SamplingParams
+from qianwen.engine.sampling_params import SamplingParams
 from qianwen.model.config import QwenConfig
 from qianwen.model.transformer import Qwen
 from qianwen.serve.admission import Admission, Limits

@@ -12,8 +12,8 @@ import httpx
 import openai
 import pytest
 
-from qianwen.model.adapter import write_adapter
-from qianwen.model.lora import LoraConfig, attach
+from qianwen.checkpoints.adapter_folder import write_adapter
+from qianwen.model.linears.lora import LoraConfig, attach
 from qianwen.serve.admission import Limits
 
 from .conftest import running, tiny_model

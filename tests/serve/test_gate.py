@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from qianwen.serve.gate import Door, Gate, is_loopback
-from qianwen.serve.metrics import Metrics
+from qianwen.serve.prometheus import Metrics
 from qianwen.serve.store import Store
 
 HOST = (b"host", b"localhost:8000")

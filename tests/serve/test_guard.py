@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from qianwen.chat.model import Usage
-from qianwen.data.scorers import train
+from qianwen.data.filters.vote import train
 from qianwen.engine.llm_engine import Output
 from qianwen.engine.sampling import TokenLogprob
 from qianwen.runtime.errors import ConfigError

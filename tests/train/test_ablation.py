@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qianwen.data.mixed import open_mixture
+from qianwen.data.tokens.mixture import open_mixture
 from qianwen.model.config import QwenConfig
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.files import read_jsonl, write_jsonl
 from qianwen.train.ablation import FIT, LAW, MIXTURE, RUNS, TEST, Ablation
 from qianwen.train.ablation_report import write_report
 from qianwen.train.loop import LoopConfig
-from qianwen.train.proxy import AblationConfig, Proxy, prepare, train_proxy
+from qianwen.train.proxy_model import AblationConfig, Proxy, prepare, train_proxy
 
 
 @pytest.fixture(scope="module")

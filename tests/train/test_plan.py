@@ -12,8 +12,9 @@ import torch
 
 from qianwen.model.attention import DocumentAttention
 from qianwen.model.config import PRESETS
-from qianwen.model.lora import LoraConfig, attach
-from qianwen.model.transformer import Layer, Qwen, RotaryEmbedding
+from qianwen.model.linears.lora import LoraConfig, attach
+from qianwen.model.rope import RotaryEmbedding
+from qianwen.model.transformer import Layer, Qwen
 from qianwen.runtime.device import free_memory_bytes
 from qianwen.runtime.errors import ConfigError
 from qianwen.train.plan import GIGABYTE, LIBRARIES, lora_parameters, memory, published, published_size

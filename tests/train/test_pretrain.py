@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from qianwen.data.mixed import write_domains, write_weights
-from qianwen.data.readers import documents
+from qianwen.checkpoints.hf_weights import load_weights
+from qianwen.data.documents.readers import documents
+from qianwen.data.tokens.mixture import write_domains, write_weights
 from qianwen.model import PRESETS, Qwen, QwenConfig
-from qianwen.model.weights import load_weights
 from qianwen.runtime.errors import CheckpointError, ConfigError
 from qianwen.runtime.files import RunFolder, lock
 from qianwen.tokenizer.tokenizer import Tokenizer
@@ -106,7 +106,7 @@ def test_a_changed_recipe_or_changed_data_is_refused(config, tmp_path):
 
 
 def test_other_token_files_under_the_same_name_are_refused(config, tmp_path):
-    from qianwen.data.pack import write_tokens
+    from qianwen.data.tokens.pack import write_tokens
 
     write_tokens([[1, 2, 3] * 20], tmp_path / "tokens", 256)
     config = replace(config, data=str(tmp_path / "tokens"), held_out=())

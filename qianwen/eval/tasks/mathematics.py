@@ -10,7 +10,7 @@ from qianwen.chat.messages import Message
 from qianwen.eval.task import Answer, Generate, Share
 from qianwen.runtime.errors import DataError
 from qianwen.runtime.files import read_jsonl
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 
 MAX_TOKENS = 512  # what the released generation config allows
 

@@ -17,7 +17,7 @@ from qianwen.chat.messages import Message
 from qianwen.eval.metrics import exact_match
 from qianwen.eval.task import Answer, Generate, Share
 from qianwen.runtime.errors import DataError
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 
 INSTRUCTION = (
     "The following is a multiple-choice question. Please choose the most suitable one among A, B, C and D as the "

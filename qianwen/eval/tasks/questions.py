@@ -1,7 +1,7 @@
 """Held-out questions: does the answer open as answers of its kind do, does it end by itself, is the sum right?
 
-The files are those of `align/derive.py`: dialogues with `kind` and `opening`, a pattern. What an open question's answer
-says after its opening is not judged; of arithmetic, it is.
+The files are those of `align/corpus_questions.py`: dialogues with `kind` and `opening`, a pattern. What the answer to
+an open question says after its opening is not judged; of arithmetic, it is.
 
     opens              the answer begins as one to this very question must ("What is bread?" → "Bread is …")
     stops              the model ended it

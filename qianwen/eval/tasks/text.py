@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from qianwen.data.pipeline import corpus_of
-from qianwen.data.readers import documents
+from qianwen.data.curate.corpus import corpus_of
+from qianwen.data.documents.readers import documents
 from qianwen.eval.task import Answer, Loglikelihood, Share
 
 
 class Text:
-    """The documents at `path`, in any form that `data/readers.py` reads."""
+    """The documents at `path`, in any form that `data/documents/readers.py` reads."""
 
     name = "text"
 

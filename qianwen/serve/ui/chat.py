@@ -18,7 +18,7 @@ from typing import Any, cast
 import gradio as gr
 
 from qianwen.runtime.errors import QianwenError
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 from qianwen.serve.store import Conversation, Key
 from qianwen.serve.ui.conversation import Desk, Frame, Settings, asked, asked_again, num_tokens, owner_of, title_of
 from qianwen.serve.ui.conversation import open_conversation as opened

@@ -21,7 +21,7 @@ from typing import Any
 from qianwen.chat.chatml import render
 from qianwen.chat.messages import from_openai
 from qianwen.runtime.errors import RequestError
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 from qianwen.serve.chat_routes import prepare_chat, run
 from qianwen.serve.gate import ANONYMOUS
 from qianwen.serve.guard import check_prompt

@@ -20,7 +20,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from qianwen.runtime.language import language, tr
+from qianwen.runtime.translation import language, tr
 from qianwen.serve.exchange import read_body
 from qianwen.serve.gate import COOKIE, Door
 from qianwen.serve.service import Service

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from qianwen.runtime.errors import RequestError
-from qianwen.runtime.language import tr
+from qianwen.runtime.translation import tr
 from qianwen.serve.service import Service
 from qianwen.serve.ui.conversation import Settings
 

@@ -20,8 +20,8 @@ from starlette.responses import FileResponse, Response
 
 from qianwen.runtime import runs as registry
 from qianwen.runtime.files import RunFolder, flat_config, runs_dir
-from qianwen.runtime.language import tr
 from qianwen.runtime.log import read_metrics
+from qianwen.runtime.translation import tr
 from qianwen.serve.ui.curve import curve_svg
 
 TICK_SECONDS = 2.0

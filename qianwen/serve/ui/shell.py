@@ -27,7 +27,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from qianwen.runtime.errors import RequestError
-from qianwen.runtime.language import language, tr
+from qianwen.runtime.translation import language, tr
 from qianwen.serve.exchange import read_body
 from qianwen.serve.gate import ANONYMOUS, Door, Receive, Scope, Send
 from qianwen.serve.protocol import error_body

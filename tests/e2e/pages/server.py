@@ -16,7 +16,7 @@ import torch
 import uvicorn
 
 from qianwen.engine.llm_engine import EngineConfig, LLMEngine
-from qianwen.engine.params import SamplingParams
+from qianwen.engine.sampling_params import SamplingParams
 from qianwen.model.config import QwenConfig
 from qianwen.model.transformer import Qwen
 from qianwen.serve.admission import Admission, Limits

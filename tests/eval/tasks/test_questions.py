@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from qianwen.align.derive import Pair
+from qianwen.align.corpus_questions import Pair
 from qianwen.eval.task import Answer
 from qianwen.eval.tasks.questions import Questions, majority
 from qianwen.runtime.files import write_jsonl

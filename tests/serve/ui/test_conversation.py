@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from qianwen.engine.llm_engine import EngineConfig, LLMEngine
-from qianwen.engine.params import SamplingParams
+from qianwen.engine.sampling_params import SamplingParams
 from qianwen.runtime.errors import RequestError
 from qianwen.serve.admission import Admission, Limits
 from qianwen.serve.bridge import Bridge

@@ -1,0 +1,229 @@
+"""Models in GGUF files: llama.cpp's tensor names, keys and vocabulary ↔ ours.
+
+Four architectures: `qwen` (v1: q, k, v fused, feed-forward width counted twice), `qwen2`, `qwen3` and `llama`, whose
+query and key rows are interleaved there, because llama.cpp rotates neighbours (2j, 2j + 1) for it and halves
+(j, j + d/2) for the others.
+
+`GgufModel.tensors` keeps every parameter packed under our name, so a fast engine can repack the blocks themselves;
+`load` turns them into an ordinary network. Special tokens, merges and token ids come from the file.
+Not here: the container (`file.py`), the number formats (`gguf_blocks.py`), SentencePiece vocabularies, and what a
+GGUF cannot say: dynamic NTK and LogN of Qwen v1 do not survive the way through it.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qianwen.checkpoints.gguf.file import GgufFile, GgufTensor, TensorPlan
+from qianwen.checkpoints.gguf.parts import open_gguf, write_parts
+from qianwen.checkpoints.gguf.vocabulary import read_vocabulary, vocabulary_metadata
+from qianwen.checkpoints.hf_config import config_to_hf
+from qianwen.checkpoints.hf_weights import Stack, check_tensors, empty_model, fill, stacked, stacks
+from qianwen.kernels.gguf_blocks import FORMATS
+from qianwen.model.config import QwenConfig
+from qianwen.model.transformer import Qwen
+from qianwen.runtime.errors import CheckpointError, ConfigError
+from qianwen.runtime.translation import tr
+from qianwen.tokenizer.vocab import Vocabulary
+
+ARCHITECTURES = ("qwen", "qwen2", "qwen3", "llama")
+FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q8_0": 7, "BF16": 32}  # llama.cpp's general.file_type
+
+NAMES = (
+    ("model.embed_tokens.", "token_embd."),
+    ("model.layers.", "blk."),
+    ("model.norm.", "output_norm."),
+    ("lm_head.", "output."),
+    (".input_layernorm.", ".attn_norm."),
+    (".post_attention_layernorm.", ".ffn_norm."),
+    (".self_attn.q_norm.", ".attn_q_norm."),
+    (".self_attn.k_norm.", ".attn_k_norm."),
+    (".self_attn.q_proj.", ".attn_q."),
+    (".self_attn.k_proj.", ".attn_k."),
+    (".self_attn.v_proj.", ".attn_v."),
+    (".self_attn.o_proj.", ".attn_output."),
+    (".mlp.gate_proj.", ".ffn_gate."),
+    (".mlp.up_proj.", ".ffn_up."),
+    (".mlp.down_proj.", ".ffn_down."),
+)
+QKV = (".attn_q.", ".attn_k.", ".attn_v.")
+FUSED = tuple((ours, ".attn_qkv." if theirs in QKV else theirs) for ours, theirs in NAMES)
+
+
+class GgufModel:
+    """A GGUF file, or one in parts, as a model.
+
+    `.config`, `.vocabulary`, packed `.tensors` by our names, and the raw `.metadata`.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        file = open_gguf(path)
+        self.path, self.metadata = file.path, file.metadata
+        self.config = _read_config(file)
+        fused = self.metadata["general.architecture"] == "qwen"
+        model = empty_model(self.config, len(file.tensors))
+        expected = stacks(model, FUSED if fused else NAMES)
+        check_tensors(expected, {name: (self.path, tensor.shape) for name, tensor in file.tensors.items()}, self.path)
+        self.tensors = dict(_parameters(file, expected, self.config))
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The tokens with the file's own ids."""
+        return read_vocabulary(self.metadata, self.path)
+
+    def read(self, dtype: torch.dtype, device: torch.device | str) -> tuple[Qwen, Iterator[tuple[str, Tensor]]]:
+        """The empty network and its parameters, which are decoded one after the other as they are asked for."""
+        parameters = ((name, tensor.dequantize(dtype).to(device)) for name, tensor in self.tensors.items())
+        return empty_model(self.config, len(self.tensors)), parameters
+
+    def load(self, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Qwen:
+        """The network in `dtype`; decoding runs on all cores."""
+
+        def decoded(name: str) -> tuple[str, Tensor]:
+            return name, self.tensors[name].dequantize(dtype).to(device)
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return fill(empty_model(self.config, len(self.tensors)), pool.map(decoded, self.tensors))
+
+
+def read_gguf(path: str | Path) -> GgufModel:
+    """Open a GGUF file. Raises CheckpointError for an unsound file, ConfigError for a network we do not have."""
+    return GgufModel(path)
+
+
+def _read_config(file: GgufFile) -> QwenConfig:
+    arch = file.metadata.get("general.architecture")
+    if not isinstance(arch, str) or arch not in ARCHITECTURES:
+        message = "{path}: architecture {arch!r} is not supported; supported: {known}"
+        raise ConfigError(tr(message, path=file.path, arch=arch, known=", ".join(ARCHITECTURES)))
+
+    def read(key: str, default: float | None = None) -> Any:
+        value = file.metadata.get(f"{arch}.{key}", default)
+        if not isinstance(value, (int, float)):
+            message = "{path}: metadata {key} is {value!r}, expected a number"
+            raise CheckpointError(tr(message, path=file.path, key=f"{arch}.{key}", value=value))
+        # A float32 was a short decimal once: 1e-06, not 9.999999974752427e-07.
+        return float(f"{value:.7g}") if isinstance(value, float) else value
+
+    if (scaling := str(file.metadata.get(f"{arch}.rope.scaling.type", "none"))) != "none":
+        message = "{path}: rope scaling {scaling!r} is not supported"
+        raise ConfigError(tr(message, path=file.path, scaling=scaling))
+    if "token_embd.weight" not in file.tensors:
+        raise CheckpointError(tr("{path}: tensor token_embd.weight is missing", path=file.path))
+    heads, hidden = read("attention.head_count"), read("embedding_length")
+    config = QwenConfig(
+        vocab_size=file.tensors["token_embd.weight"].shape[0],
+        hidden_size=hidden,
+        intermediate_size=read("feed_forward_length") // (2 if arch == "qwen" else 1),
+        num_hidden_layers=read("block_count"),
+        num_attention_heads=heads,
+        num_key_value_heads=read("attention.head_count_kv", heads),
+        head_dim=read("attention.key_length", 0),
+        max_position_embeddings=read("context_length"),
+        rope_theta=read("rope.freq_base", 10000.0),
+        rms_norm_eps=read("attention.layer_norm_rms_epsilon"),
+        tie_word_embeddings="output.weight" not in file.tensors,
+        qkv_bias=arch in ("qwen", "qwen2"),
+        qk_norm=arch == "qwen3",
+    )
+    if (rotated := read("rope.dimension_count", config.head_dim)) != config.head_dim:
+        message = "{path}: {rotated} of {head_dim} dimensions of a head are rotated; only all of them is supported"
+        raise ConfigError(tr(message, path=file.path, rotated=rotated, head_dim=config.head_dim))
+    return config
+
+
+def _parameters(file: GgufFile, expected: Mapping[str, Stack], config: QwenConfig) -> Iterator[tuple[str, GgufTensor]]:
+    """Each of our parameters as packed rows: cut out of fused tensors, and in our order of rows."""
+    for file_name, stack in expected.items():
+        start = 0
+        for name, rows in zip(stack.names, stack.rows, strict=True):
+            tensor = file.tensors[file_name]
+            if len(stack.names) > 1:
+                tensor = tensor.take(slice(start, start + rows))
+            if file.metadata["general.architecture"] == "llama" and _is_rotated(name):
+                tensor = tensor.take(_halves_of_neighbours(rows, config.head_dim))
+            yield name, tensor
+            start += rows
+
+
+def _is_rotated(name: str) -> bool:
+    return ".q_proj." in name or ".k_proj." in name
+
+
+def _halves_of_neighbours(rows: int, head_dim: int) -> np.ndarray:
+    """Row order that turns llama.cpp's neighbouring pairs into our two halves of each head."""
+    return np.arange(rows).reshape(-1, head_dim // 2, 2).swapaxes(1, 2).reshape(-1)
+
+
+# ---- writing ----------------------------------------------------------------------------------------------------
+
+
+def write_model(
+    model: Qwen,
+    vocabulary: Vocabulary,
+    path: Path,
+    *,
+    type: str = "F16",
+    arch: str = "",
+    extra: Mapping[str, Any],
+    max_bytes: int | None = None,
+) -> Path:
+    """Write a model for llama.cpp in F32, F16, BF16, Q8_0 or Q4_0.
+
+    `arch` is the model's own, or `qwen` for v1's fused form. `extra` is more metadata: name, end token, chat template.
+    With `max_bytes` the weights go into parts no larger than that. Returns the file, or the first of them.
+    """
+    arch = arch or model.config.architecture
+    if type not in FILE_TYPES:
+        message = "GGUF type {type} cannot be written; choose one of {known}"
+        raise ConfigError(tr(message, type=type, known=", ".join(FILE_TYPES)))
+    metadata = _config_metadata(model.config, arch) | vocabulary_metadata(vocabulary, model.config.vocab_size)
+    metadata |= {"general.file_type": FILE_TYPES[type], "general.quantization_version": 2, **extra}
+    wanted = stacks(model, FUSED if arch == "qwen" else NAMES)
+    plans = [TensorPlan(name, _tensor_type(name, stack.shape, type), stack.shape) for name, stack in wanted.items()]
+    parameters = dict(model.named_parameters())
+    if arch == "llama":
+        parameters = {name: _interleaved(name, value, model.config.head_dim) for name, value in parameters.items()}
+    tensors = stacked(wanted.values(), parameters)
+    return write_parts(path, metadata, plans, tensors, sys.maxsize if max_bytes is None else max_bytes)
+
+
+def _tensor_type(name: str, shape: tuple[int, ...], type: str) -> str:
+    """Vectors stay exact; the embedding and the head, which 4 bits hurt most, get 8; odd widths get 16."""
+    if len(shape) == 1:
+        return "F32"
+    if type == "Q4_0" and name in ("token_embd.weight", "output.weight"):
+        type = "Q8_0"
+    return "F16" if shape[-1] % FORMATS[type].weights else type
+
+
+def _interleaved(name: str, parameter: Tensor, head_dim: int) -> Tensor:
+    if not _is_rotated(name):
+        return parameter
+    return parameter.detach().unflatten(0, (-1, 2, head_dim // 2)).transpose(1, 2).flatten(0, 2)
+
+
+def _config_metadata(config: QwenConfig, arch: str) -> dict[str, Any]:
+    config_to_hf(config, arch)  # refuses what this architecture cannot express
+    keys: dict[str, Any] = {
+        "context_length": config.train_len if config.use_dynamic_ntk else config.max_position_embeddings,
+        "embedding_length": config.hidden_size,
+        "block_count": config.num_hidden_layers,
+        "feed_forward_length": config.intermediate_size * (2 if arch == "qwen" else 1),
+        "attention.head_count": config.num_attention_heads,
+        "attention.head_count_kv": config.num_key_value_heads,
+        "attention.key_length": config.head_dim,
+        "attention.value_length": config.head_dim,
+        "attention.layer_norm_rms_epsilon": config.rms_norm_eps,
+        "rope.dimension_count": config.head_dim,
+        "rope.freq_base": float(config.rope_theta),
+    }
+    return {"general.architecture": arch} | {f"{arch}.{key}": value for key, value in keys.items()}

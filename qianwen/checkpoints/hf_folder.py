@@ -1,0 +1,136 @@
+"""A model folder as other programs expect it: weights, tokenizer, chat template, and the settings for generation.
+
+    qwen2    Hugging Face's files: transformers, vLLM and SGLang read them without code of ours
+    qwen     Qwen v1's: config and settings of the first release, to which its modelling files can be added
+
+The chat template writes what `chat/chatml.py` writes. One difference cannot be helped: a template yields text, so a
+user's text can spell a control token there, and cannot here.
+"""
+
+import json
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from qianwen.chat.functions import function_format
+from qianwen.checkpoints.hf_weights import CONFIG, Layout, read_json, write_weights
+from qianwen.checkpoints.load import END_OF_TURN, GENERATION
+from qianwen.model.config import QwenConfig
+from qianwen.model.transformer import Qwen
+from qianwen.runtime.files import atomic_file
+from qianwen.tokenizer.patterns import QWEN_PATTERN
+from qianwen.tokenizer.tokenizer import Tokenizer
+
+END_OF_TEXT = "<|endoftext|>"
+
+# Qwen v1's settings as released; of the last three no other class knows.
+V1_GENERATION = {"max_new_tokens": 512, "do_sample": True, "top_k": 0, "top_p": 0.8}
+V1_ONLY = ("chat_format", "max_window_size", "stop_words_ids")
+V1_WINDOW = 6144  # tokens of history that the released chat models keep
+V1_CONFIG = {
+    "tokenizer_class": "QWenTokenizer",
+    "auto_map": {
+        "AutoConfig": "configuration_qwen.QWenConfig",
+        "AutoModelForCausalLM": "modeling_qwen.QWenLMHeadModel",
+    },
+}
+V1_TOKENIZER = {
+    "tokenizer_class": "QWenTokenizer",
+    "auto_map": {"AutoTokenizer": ["tokenization_qwen.QWenTokenizer", None]},
+}
+NO_TOOLS = "{%- if tools %}{{ raise_exception('this model takes tools as text, see its ReAct format') }}{%- endif %}\n"
+
+
+def write_folder(
+    model: Qwen,
+    tokenizer: Tokenizer,
+    folder: Path,
+    *,
+    chat: bool,
+    layout: Layout = "qwen2",
+    dtype: torch.dtype | None = None,
+    generation: Mapping[str, Any] | None = None,
+) -> None:
+    """Write all files into an existing folder, which `atomic_folder` provides.
+
+    `chat` says whether the model ends its turns. `generation` are settings to keep, as in `generation_config.json`.
+    """
+    write_weights(model, folder, layout, dtype=dtype)
+    write_settings(model.config, tokenizer, folder, chat=chat, layout=layout, generation=generation)
+
+
+def write_settings(
+    config: QwenConfig,
+    tokenizer: Tokenizer,
+    folder: Path,
+    *,
+    chat: bool,
+    layout: Layout = "qwen2",
+    generation: Mapping[str, Any] | None = None,
+) -> None:
+    """Write what stands beside the weights, or beside an adapter: tokenizer, chat template, generation settings."""
+    tokenizer.save(folder)
+    settings, ends = dict(generation or {}), end_ids(tokenizer, chat, generation)
+    eod = tokenizer.special_tokens.get(END_OF_TEXT)
+    described: dict[str, Any] = {"model_max_length": config.max_position_embeddings}
+    if layout == "qwen":
+        window = {"max_window_size": V1_WINDOW} if chat else {"stop_words_ids": [[eod]]}
+        ours = {"chat_format": "chatml" if chat else "raw", "eos_token_id": eod, "pad_token_id": eod}
+        settings = V1_GENERATION | window | settings | ours
+        described |= V1_TOKENIZER
+        write_json(folder / CONFIG, read_json(folder / CONFIG) | V1_CONFIG)
+    else:
+        settings = {name: value for name, value in settings.items() if name not in V1_ONLY}
+        settings |= {"eos_token_id": ends, "pad_token_id": eod if eod is not None else ends[0]}
+        described |= _tokenizer_config(tokenizer, ends)
+    write_json(folder / GENERATION, settings)
+    write_json(folder / "tokenizer_config.json", described)
+
+
+def end_ids(tokenizer: Tokenizer, chat: bool, generation: Mapping[str, Any] | None = None) -> list[int]:
+    """The tokens that end a generation: of a chat model the end of a turn, what is recommended, the end of the text."""
+    special = tokenizer.special_tokens
+    turn = [special[END_OF_TURN]] if chat and END_OF_TURN in special else []
+    text = [special[END_OF_TEXT]] if END_OF_TEXT in special else []
+    return list(dict.fromkeys([*turn, *(generation or {}).get("eos_token_id", ()), *text]))
+
+
+def chat_template(tokenizer: Tokenizer) -> str | None:
+    """ChatML as a Jinja template; None for a vocabulary without its tokens."""
+    if END_OF_TURN not in tokenizer.special_tokens:
+        return None
+    template = resources.files("qianwen.chat").joinpath("chat_template.jinja").read_text(encoding="utf-8")
+    return template if function_format(tokenizer) == "tool_call" else NO_TOOLS + template
+
+
+def _tokenizer_config(tokenizer: Tokenizer, ends: list[int]) -> dict[str, Any]:
+    names = {token: name for name, token in tokenizer.special_tokens.items()}
+    flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
+    is_qwen = tokenizer.vocabulary.pattern == QWEN_PATTERN
+    config: dict[str, Any] = {
+        # The generic class takes tokenizer.json as it is; Qwen2's own brings Qwen's pattern.
+        "tokenizer_class": "Qwen2Tokenizer" if is_qwen else "PreTrainedTokenizerFast",
+        "added_tokens_decoder": {
+            str(token): {"content": name, **flags, "special": name.startswith("<|")}
+            for token, name in sorted(names.items())
+        },
+        "bos_token": None,
+        "unk_token": None,
+        "eos_token": names.get(ends[0]),
+        "pad_token": names.get(tokenizer.special_tokens.get(END_OF_TEXT, ends[0])),
+        "add_prefix_space": False,
+        "clean_up_tokenization_spaces": False,
+        "errors": "replace",
+    }
+    template = chat_template(tokenizer)
+    return config | ({"chat_template": template} if template else {})
+
+
+def write_json(path: Path, contents: Mapping[str, Any]) -> None:
+    """A JSON object, in the manner of Hugging Face's files."""
+    with atomic_file(path, "w") as file:
+        json.dump(contents, file, indent=2, ensure_ascii=False)
+        file.write("\n")

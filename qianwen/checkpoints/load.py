@@ -1,0 +1,253 @@
+"""MODEL → a model that can answer: its network, tokenizer and the settings its author recommends.
+
+MODEL is what every command takes:
+
+    models/Qwen-7B-Chat, model.safetensors    a folder of Qwen v1, 1.5, 2, 2.5, 3 or Llama, or a file in it
+    qwen2.5-0.5b-q4_k_m.gguf                  a GGUF file, any of its parts, or a folder with them
+    demo, runs/demo                           a run made here
+    Qwen/Qwen2.5-0.5B-Instruct                a name on the Hugging Face hub; `modelscope:` before it for ModelScope
+    runs/service, adapters/mine               an adapter in PEFT's format; its config names the MODEL it goes on
+
+What lies on this disk comes first; the network is asked only for what has the form of a hub name.
+"""
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+
+from qianwen.checkpoints.adapter_folder import base_of, is_adapter, load_adapter
+from qianwen.checkpoints.gguf.network import GgufModel
+from qianwen.checkpoints.gguf.parts import part_paths, whole_name
+from qianwen.checkpoints.gptq_folder import QUANTIZATION, as_floats, as_packed, gptq_model, is_gptq, read_format
+from qianwen.checkpoints.hf_config import config_from_hf
+from qianwen.checkpoints.hf_weights import CONFIG, PICKLES, load_weights, pickle_error, read_json, stored_dtype
+from qianwen.checkpoints.hub import fetch_model, is_hub_name
+from qianwen.checkpoints.nf4_network import nf4_model
+from qianwen.checkpoints.packed_cache import converted, gguf_bits, packed_model
+from qianwen.kernels.cpu import operators
+from qianwen.model.config import QwenConfig
+from qianwen.model.linears.packed import HEAD_BITS, pack_model, to_device
+from qianwen.model.transformer import Qwen
+from qianwen.runtime.device import best_device, compute_dtype
+from qianwen.runtime.errors import CheckpointError, ConfigError
+from qianwen.runtime.files import runs_dir
+from qianwen.runtime.translation import tr
+from qianwen.tokenizer.tokenizer import Tokenizer
+
+Bits = Literal["stored", "nf4", 4, 5, 8, 16] | None
+GENERATION = "generation_config.json"
+END_OF_TURN = "<|im_end|>"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model in eval mode with all that is needed to talk to it."""
+
+    model: Qwen
+    tokenizer: Tokenizer
+    config: QwenConfig
+    generation: dict[str, Any]  # the contents of generation_config.json; `eos_token_id` is always a list
+    name: str
+    chat: bool  # it was taught to end its turns
+
+
+def load_model(
+    model: str | Path,
+    *,
+    bits: Bits = None,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> LoadedModel:
+    """Find MODEL and load it on `device` (the best one): as floats to train, or packed to answer fast.
+
+    `bits` None: floats of `dtype` (what the device computes in). 4, 5, 8 or 16: packed linears with that many bits a
+    weight, converted once and kept in the cache; blocks of a GGUF file and codes of a GPTQ folder that has as many
+    stay as they are. "stored": as many as the file has, where the fast kernels run, else floats. "nf4": four bits to
+    train an adapter over, a GPTQ folder's own codes where it is one.
+    Raises CheckpointError for broken files and what no hub has, ConfigError for what is no MODEL or no known network.
+    """
+    path = find_model(str(model))
+    device = torch.device(device) if device else best_device()
+    base = base_model(path)
+    source = GgufModel(base) if base.suffix == ".gguf" else base
+    network = _network(source, bits, dtype or compute_dtype(device), device)
+    if path != base:
+        network = load_adapter(network, path)
+    tokenizer, generation = _vocabulary(source, path)
+    name, chat = model_name(str(model)), _is_chat(generation, tokenizer)
+    return LoadedModel(network, tokenizer, network.config, generation, name, chat)
+
+
+class OpenModel(NamedTuple):
+    """A model found and described, its weights still in their files."""
+
+    path: Path  # what MODEL means; of an adapter its own folder
+    source: GgufModel | Path  # where the weights are
+    config: QwenConfig
+    tokenizer: Tokenizer
+    generation: dict[str, Any]
+    name: str
+    chat: bool
+
+    @property
+    def bits(self) -> int | None:
+        """Of a weight in a GPTQ folder; None for floats and GGUF files."""
+        return read_format(self.source).bits if isinstance(self.source, Path) and is_gptq(self.source) else None
+
+
+def open_model(model: str) -> OpenModel:
+    """Find MODEL without loading it. Raises what loading raises before it reads a weight."""
+    path = find_model(model)
+    source, config = source_and_shape(base_model(path))
+    tokenizer, generation = _vocabulary(source, path)
+    return OpenModel(path, source, config, tokenizer, generation, model_name(model), _is_chat(generation, tokenizer))
+
+
+def source_and_shape(base: Path) -> tuple[GgufModel | Path, QwenConfig]:
+    """The weights of a folder or GGUF file, unread, and the shape of their network."""
+    if base.suffix == ".gguf":
+        source = GgufModel(base)
+        return source, source.config
+    return base, config_from_hf({k: v for k, v in read_json(base / CONFIG).items() if k != QUANTIZATION})
+
+
+def _network(source: GgufModel | Path, bits: Bits, dtype: torch.dtype, device: torch.device) -> Qwen:
+    num_bits = _stored_bits(source, device) if bits == "stored" else bits
+    if isinstance(source, Path) and is_gptq(source):
+        return _gptq_network(source, num_bits, dtype, device)
+    if num_bits == "nf4":
+        return nf4_model(source, dtype=dtype, device=device)
+    if num_bits == 16 and device.type != "cpu":  # floats are as good there
+        dtype, num_bits = torch.bfloat16, None
+    if num_bits is not None:
+        return to_device(packed_model(source, num_bits), device)
+    if isinstance(source, GgufModel):
+        return source.load(dtype=dtype, device=device)
+    return load_weights(source, dtype=dtype, device=device)
+
+
+def _gptq_network(folder: Path, bits: int | Literal["nf4"] | None, dtype: torch.dtype, device: torch.device) -> Qwen:
+    if bits == "nf4":
+        return gptq_model(folder, dtype=dtype, device=device)
+    if bits is None:
+        return as_floats(gptq_model(folder, dtype=dtype, device=device), dtype)
+    if bits == read_format(folder).bits:
+        packed = converted(folder, bits, lambda: as_packed(gptq_model(folder, dtype=torch.float32)))
+    else:
+        floats = as_floats(gptq_model(folder, dtype=torch.float32), torch.float32)
+        packed = pack_model(floats, bits, head_bits=max(bits, HEAD_BITS))
+    return to_device(packed, device)
+
+
+def _vocabulary(source: GgufModel | Path, path: Path) -> tuple[Tokenizer, dict[str, Any]]:
+    """The tokenizer and the recommended settings: an adapter's own where it has some, else its base's."""
+    generation: dict[str, Any] = {}
+    if isinstance(source, GgufModel):
+        tokenizer = Tokenizer(source.vocabulary)
+        ends = (source.metadata.get(f"tokenizer.ggml.{kind}_token_id") for kind in ("eos", "eot"))
+        generation["eos_token_id"] = [end for end in ends if end is not None]
+    else:
+        tokenizer = Tokenizer.from_folder(source)
+        if (source / GENERATION).exists():
+            generation = read_json(source / GENERATION)
+    if is_adapter(path):
+        if any((path / file).exists() for file in ("tokenizer.json", "vocab.json", "qwen.tiktoken")):
+            tokenizer = Tokenizer.from_folder(path)
+        if (path / GENERATION).exists():
+            generation = read_json(path / GENERATION)
+    generation["eos_token_id"] = _as_list(generation.get("eos_token_id"))
+    return tokenizer, generation
+
+
+def _stored_bits(source: GgufModel | Path, device: torch.device) -> int | None:
+    """How many bits a packed copy of `source` needs to lose nothing; None where floats are as good."""
+    if device.type != "cpu" or not operators.available():
+        return None
+    if isinstance(source, GgufModel):
+        return gguf_bits(source)
+    if is_gptq(source):
+        return read_format(source).bits
+    return 16 if stored_dtype(source) == torch.bfloat16 else None
+
+
+def model_name(model: str) -> str:
+    """A short name for MODEL: of the run, the file or the repository."""
+    path = Path(model.rpartition(":")[2].partition("@")[0]) if is_hub_name(model) else Path(model).resolve()
+    return path.parent.name if path.name == "model" else whole_name(path) if path.suffix == ".gguf" else path.name
+
+
+def base_model(path: Path) -> Path:
+    """What `find_model` found, or the weights that go under it where that is an adapter."""
+    if not is_adapter(path):
+        return path
+    base = find_model(base_of(path))
+    if is_adapter(base):
+        raise CheckpointError(tr("{path} is an adapter for an adapter; merge {base} first", path=path, base=base))
+    return base
+
+
+def find_model(model: str) -> Path:
+    """The weight folder, adapter folder or GGUF file that MODEL means, fetched if it is on a hub."""
+    for path in (Path(model).expanduser(), runs_dir() / model):
+        if path.is_file():
+            return _of_file(path)
+        if path.is_dir():
+            return _of_folder(path)
+    # A first part that exists here begins a path with a slip in it, not a hub name.
+    if is_hub_name(model) and not Path(Path(model).parts[0]).exists():
+        return fetch_model(model)
+    raise _unknown(model)
+
+
+def _of_file(path: Path) -> Path:
+    if path.suffix in PICKLES:
+        raise pickle_error(path)
+    if path.suffix == ".gguf":
+        return path
+    if path.suffix == ".safetensors" or path.name == CONFIG:
+        return path.parent
+    raise _unknown(str(path))
+
+
+def _of_folder(path: Path) -> Path:
+    if (path / "run.json").exists():
+        if (path / "model" / CONFIG).exists() or is_adapter(path / "model"):
+            return path / "model"
+        message = "{path}: this run has not written a model yet; let it finish, or resume it with the same command"
+        raise ConfigError(tr(message, path=path))
+    if (path / CONFIG).exists() or is_adapter(path):
+        return path
+    files = sorted({part_paths(file)[0] for file in path.glob("*.gguf")})
+    if len(files) == 1:
+        return files[0]
+    if files:
+        names = ", ".join(file.name for file in files)
+        raise ConfigError(tr("{path} holds several GGUF files, name one: {names}", path=path, names=names))
+    pickles = [file for file in sorted(path.iterdir()) if file.suffix in PICKLES]
+    raise pickle_error(pickles[0]) if pickles else _unknown(str(path))
+
+
+def _unknown(model: str) -> ConfigError:
+    here = Path(model).expanduser().parent
+    names = [str(path) for path in here.iterdir()] if here.is_dir() else []
+    names += [path.name for path in runs_dir().iterdir()] if runs_dir().is_dir() else []
+    close = difflib.get_close_matches(str(Path(model)), names, n=3)
+    hint = tr(" Did you mean {names}?", names=", ".join(close)) if close else ""
+    message = (
+        "{model} is no model.{hint} A model is a folder with config.json and safetensors, a .gguf file, a run "
+        "({runs}/NAME), or a hub name (Qwen/Qwen2.5-0.5B-Instruct, modelscope:Qwen/Qwen-7B-Chat)."
+    )
+    return ConfigError(tr(message, model=model, hint=hint, runs=runs_dir()))
+
+
+def _as_list(value: Any) -> list[int]:
+    return [] if value is None else list(value) if isinstance(value, list) else [value]
+
+
+def _is_chat(generation: dict[str, Any], tokenizer: Tokenizer) -> bool:
+    """A chat model ends generation with the token that ends a turn; Qwen v1 says so in `chat_format`."""
+    ends_turns = tokenizer.special_tokens.get(END_OF_TURN) in generation["eos_token_id"]
+    return ends_turns or generation.get("chat_format") == "chatml"

@@ -1,0 +1,105 @@
+"""From bands to clusters: which pairs to compare, and what hangs together by the pairs that hold.
+
+Documents are numbered in the order of their content, never of their files, and everything here is a function of those
+numbers: the same clusters come out whatever the shards and their order.
+
+    candidates        documents that share a band
+    components        labels in memory: 8 bytes a document, by hooking and pointer jumping (union-find without a loop)
+    components_joined the same by joins, for edges that no memory holds: large-star and small-star in turn
+                      (Kiveris et al., 2014), through data/worker_pool.py
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import pyarrow as pa
+
+from qianwen.data import worker_pool
+
+WINDOW = 32  # neighbours each document is compared with among those that share a band; besides, with the first of them
+THREADS = 2  # that look for pairs in a band each
+
+
+def candidates(band_columns: Iterable[np.ndarray]) -> np.ndarray:
+    """Pairs (i < j) of documents [P, 2], each once; a column holds the hash of one band of every document."""
+    found = np.zeros(0, dtype=np.uint64)
+    waiting: deque[Future[np.ndarray]] = deque()
+    with ThreadPoolExecutor(THREADS) as threads:  # NumPy sorts without Python's lock
+        for column in band_columns:
+            waiting.append(threads.submit(_pairs, column))
+            if len(waiting) > THREADS:  # so that few columns are in memory
+                found = np.union1d(found, waiting.popleft().result())
+        for future in waiting:
+            found = np.union1d(found, future.result())
+    return np.stack([found >> np.uint64(32), found & np.uint64(0xFFFFFFFF)], axis=1).astype(np.int64)
+
+
+def _pairs(hashes: np.ndarray) -> np.ndarray:
+    """i · 2^32 + j of documents with the same hash. All pairs up to 33 documents; of more, each with 32 neighbours and
+    the first, so a phrase that everything shares costs no square.
+    """
+    if len(hashes) < 2:
+        return np.zeros(0, dtype=np.uint64)
+    order = np.argsort(hashes)
+    ranked = hashes[order]
+    same = ranked[1:] == ranked[:-1]
+    keep = np.concatenate([same, [False]]) | np.concatenate([[False], same])  # most documents share nothing
+    order, ranked = order[keep].astype(np.uint64), ranked[keep]
+    order = order[np.lexsort((order, ranked))]  # a stable sort of all would take four times as long
+    pairs = []
+    for step in range(1, min(WINDOW, max(len(ranked) - 1, 0)) + 1):
+        together = ranked[step:] == ranked[:-step]
+        if not together.any():
+            break
+        pairs.append((order[:-step][together] << np.uint64(32)) | order[step:][together])
+    else:
+        start = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]])) if len(ranked) else np.zeros(0, int)
+        leader = order[np.repeat(start, np.diff(np.concatenate([start, [len(ranked)]])))] if len(ranked) else order
+        far = np.flatnonzero(leader != order)
+        pairs.append((leader[far] << np.uint64(32)) | order[far])
+    return np.unique(np.concatenate(pairs)) if pairs else np.zeros(0, dtype=np.uint64)
+
+
+def components(count: int, edges: np.ndarray) -> np.ndarray:
+    """The least document that each of `count` documents hangs together with [count]; edges are pairs [E, 2]."""
+    label = np.arange(count)
+    left, right = edges[:, 0], edges[:, 1]
+    while True:
+        a, b = label[left], label[right]
+        open_ = a != b
+        if not open_.any():
+            return label
+        left, right, a, b = left[open_], right[open_], a[open_], b[open_]
+        np.minimum.at(label, np.maximum(a, b), np.minimum(a, b))
+        while (label[label] != label).any():
+            label = label[label]
+
+
+def components_joined(edges: np.ndarray) -> pa.Table:
+    """`a`, each document that hangs together with a lesser one, and `b`, the least such; by group and join alone."""
+    table = pa.table({"a": pa.array(edges[:, 0], pa.int64()), "b": pa.array(edges[:, 1], pa.int64())})
+    graph, before = worker_pool.distinct(worker_pool.frame(table)), None
+    while before != (before := worker_pool.totals(graph, "b")):
+        graph = worker_pool.kept(_star(_star(graph, small=False), small=True))
+    return worker_pool.rows(worker_pool.renamed(graph, a="a", b="b"))
+
+
+def _star(graph: worker_pool.Frame, *, small: bool) -> worker_pool.Frame:
+    """Link to the least of a neighbourhood the neighbours above its centre (large), or those below and it (small)."""
+    both = worker_pool.distinct(graph, worker_pool.renamed(graph, a="b", b="a"))
+    if small:
+        down = worker_pool.where(both, "b", "<", "a")  # a: centre, b: a smaller neighbour
+        least = worker_pool.renamed(worker_pool.least(down, "a", "b"), a="a", least="b")
+        joined = worker_pool.join(down, least, "a")
+        links = worker_pool.renamed(joined, a="b", b="least")
+        centres = worker_pool.renamed(joined, a="a", b="least")
+        return worker_pool.distinct(worker_pool.where(links, "b", "!=", "a"), centres)
+    centre = worker_pool.renamed(worker_pool.least(both, "a", "b"), a="a", lowest="b")
+    joined = worker_pool.join(worker_pool.where(both, "b", ">", "a"), centre, "a")
+    own = worker_pool.renamed(
+        worker_pool.where(joined, "a", "<", "lowest"), a="b", b="a"
+    )  # the centre itself is the least
+    other = worker_pool.renamed(worker_pool.where(joined, "lowest", "<", "a"), a="b", b="lowest")
+    return worker_pool.distinct(own, other)

@@ -1,0 +1,270 @@
+"""Token files of several domains as one stream, in the proportions of a mixture (Qwen report, section 2.1).
+
+    code/  book/  …     token files of each domain (`pack.py`), written in one pass over the documents
+    mixture.json        {"weights": {"code": 0.2, …}, "domains": "."}: shares of the training sequences, and where the
+                        domains lie; another mixture of the same domains is another such file in a folder of its own
+
+A weight above a domain's natural share repeats it (its epochs follow each other, each shuffled anew), one below reads
+only part of it. Which domain sequence i is of, and which of that domain's sequences it is, follow from i alone: with
+A_d(b) = ⌊b · BLOCK · w_d⌋, block b of the stream holds A_d(b+1) − A_d(b) sequences of domain d in a shuffled order. So
+proportions are exact at every length, and a resumed run needs nothing but its cursor.
+
+D domains, B sequences, L = seq_len.
+"""
+
+import functools
+import hashlib
+import itertools
+import json
+import os
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from qianwen.data.curate.corpus import corpus_of
+from qianwen.data.documents.readers import Document
+from qianwen.data.tokens.pack import INDEX, TOKEN, PackedDataset, Span, write_tokens
+from qianwen.data.tokens.provenance import OriginsWriter, Tokens, origins_in
+from qianwen.runtime.errors import ConfigError, DataError
+from qianwen.runtime.files import atomic_file, atomic_folder, verify_folder
+from qianwen.runtime.translation import tr
+
+MIXTURE = "mixture.json"
+BLOCK = 256  # sequences
+AT_ONCE = 256  # documents tokenised in one call
+KEYS = ("source", "lang", "kind")
+
+
+class Place(NamedTuple):
+    """Where a sequence of the stream comes from."""
+
+    domain: str
+    sequence: int  # of that domain, epoch after epoch
+
+
+def domain_of(document: Document, by: Sequence[str]) -> str:
+    """The domain of a document: `code`, or `zh-docs` by ("lang", "kind")."""
+    values = {"source": corpus_of(document), "lang": document["lang"], "kind": document["kind"]}
+    parts = [values[key] for key in by]
+    return "-".join(part.replace("/", "_") for part in parts)
+
+
+def write_domains(
+    documents: Iterable[Document],
+    folder: Path,
+    by: Sequence[str],
+    encode_batch: Callable[[list[str]], Iterable[Sequence[int]]],
+    eod_id: int,
+) -> dict[str, int]:
+    """Write the token files of each domain below `folder`, with natural weights; the tokens of each domain.
+
+    Raises ConfigError for a key that is none of KEYS, DataError when there is no document.
+    """
+    if strange := set(by) - set(KEYS) or ({"nothing"} if not by else set()):
+        raise ConfigError(
+            tr("domains are told apart by {known}, not by {name}", known=", ".join(KEYS), name=min(strange))
+        )
+    spools: dict[str, _Spool] = {}
+    with atomic_folder(folder) as temporary:
+        while batch := list(itertools.islice(documents := iter(documents), AT_ONCE)):
+            for document, ids in zip(batch, encode_batch([one["text"] for one in batch]), strict=True):
+                name = domain_of(document, by)
+                if name not in spools:
+                    spools[name] = _Spool(temporary / f"spool-{len(spools)}")
+                spools[name].add(ids, document)
+        if not spools:
+            raise DataError(tr("there is no document to read"))
+        sizes = {}
+        for name in sorted(spools):
+            sizes[name] = write_tokens(spools[name].documents(), temporary / name, eod_id)["num_tokens"]
+            spools[name].remove()
+        weights = {name: size / sum(sizes.values()) for name, size in sizes.items()}
+        mixture = {"weights": weights, "domains": ".", "tokens": sizes}
+        (temporary / MIXTURE).write_text(json.dumps(mixture, indent=1), encoding="utf-8")
+    return sizes
+
+
+def write_weights(folder: Path, weights: Mapping[str, float], domains: Path) -> None:
+    """Make `folder` another mixture of the `domains` that are written already."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_file(folder / MIXTURE, "w") as file:
+        json.dump({"weights": dict(weights), "domains": os.path.relpath(domains, folder)}, file, indent=1)
+
+
+class MixedDataset:
+    """Several `PackedDataset`s as one; the same methods, and `place` for where a sequence comes from."""
+
+    def __init__(self, parts: Mapping[str, PackedDataset], weights: Mapping[str, float], *, seed: int = 0) -> None:
+        self.weights = normalised(weights, parts)
+        self.names = [name for name in sorted(parts) if self.weights[name] > 0]
+        self._parts = [parts[name] for name in self.names]
+        self._shares = np.array([self.weights[name] for name in self.names])
+        self.seed, self.seq_len, self.eod_id = seed, self._parts[0].seq_len, self._parts[0].eod_id
+        self.max_id = max(part.max_id for part in self._parts)
+        self.num_tokens = sum(part.num_tokens for part in self._parts)
+        self.num_documents = sum(part.num_documents for part in self._parts)
+        self._first_document = np.cumsum([0, *(part.num_documents for part in self._parts)])
+        prints = [f"{name} {self.weights[name]!r} {parts[name].fingerprint}" for name in self.names]
+        self.fingerprint = hashlib.sha256("\n".join(prints).encode()).hexdigest()
+        self._block = functools.lru_cache(maxsize=8)(self._shuffled)
+
+    def __len__(self) -> int:
+        """Sequences until every domain of the mixture has been read once, none more than it takes for that."""
+        return int(max(len(part) / share for part, share in zip(self._parts, self._shares, strict=True)))
+
+    def place(self, cursor: int) -> Place:
+        """The domain of a sequence of the stream, and its number there."""
+        domain, sequence = self._place(cursor)
+        return Place(self.names[domain], sequence)
+
+    def batch(self, cursor: int, micro_batch_size: int) -> dict[str, torch.Tensor]:
+        """`input_ids`, `labels` and `positions` [B, L] of the sequences `cursor`, `cursor` + 1, …"""
+        rows = []
+        for row in range(micro_batch_size):
+            domain, sequence = self._place(cursor + row)
+            rows.append(self._parts[domain].batch(sequence, 1))
+        return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+
+    def spans(self, cursor: int) -> Iterator[Span]:
+        """The documents of a sequence; they are numbered through all domains, in the order of `names`."""
+        domain, sequence = self._place(cursor)
+        for span in self._parts[domain].spans(sequence):
+            yield span._replace(document=span.document + int(self._first_document[domain]))
+
+    def tokens(self, span: Span) -> np.ndarray:
+        """The ids of a span."""
+        domain = self._domain_of(span.document)
+        return self._parts[domain].tokens(span._replace(document=span.document - int(self._first_document[domain])))
+
+    def origins(self, documents: Sequence[int]) -> list[dict[str, str]]:
+        """Where some documents come from. Raises DataError when the token files do not say."""
+        found = []
+        for document in documents:
+            domain = self._domain_of(document)
+            found += self._parts[domain].origins([document - int(self._first_document[domain])])
+        return found
+
+    def _domain_of(self, document: int) -> int:
+        return int(np.searchsorted(self._first_document, document, side="right")) - 1
+
+    def _before(self, block: int) -> np.ndarray:
+        """Sequences of each domain before a block [D]."""
+        return np.floor(block * BLOCK * self._shares + 1e-9).astype(np.int64)
+
+    def _place(self, cursor: int) -> tuple[int, int]:
+        block = cursor // BLOCK
+        while self._before(block + 1).sum() <= cursor:  # rounding down leaves a block at most D short
+            block += 1
+        order, nth = self._block(block)
+        inside = cursor - int(self._before(block).sum())
+        return int(order[inside]), int(nth[inside])
+
+    def _shuffled(self, block: int) -> tuple[np.ndarray, np.ndarray]:
+        """The domain of each sequence of a block, and its number in that domain."""
+        before, after = self._before(block), self._before(block + 1)
+        domain = np.repeat(np.arange(len(before)), after - before)
+        # RandomState for the same reason as in `pack.py`: its streams never change
+        domain = domain[np.random.RandomState([self.seed % 2**32, block]).permutation(len(domain))]
+        nth = np.empty(len(domain), dtype=np.int64)
+        for number, start in enumerate(before):
+            mine = np.flatnonzero(domain == number)
+            nth[mine] = start + np.arange(len(mine))
+        return domain, nth
+
+
+def is_tokens(folder: Path) -> bool:
+    """Whether a folder holds token files or a mixture of such."""
+    return (folder / INDEX).exists() or (folder / MIXTURE).exists()
+
+
+def open_tokens(folder: Path, seq_len: int, *, seed: int = 0, verify: bool = True) -> PackedDataset | MixedDataset:
+    """The token files of a folder, or the mixture that stands there. With `verify` every byte is read once."""
+    if (folder / MIXTURE).exists():
+        return open_mixture(folder, seq_len, seed=seed, verify=verify)
+    if verify:
+        verify_folder(folder)
+    return PackedDataset(folder, seq_len, seed=seed)
+
+
+def open_mixture(folder: Path, seq_len: int, *, seed: int = 0, verify: bool = True) -> MixedDataset:
+    """The domains of a folder in the proportions it names."""
+    try:
+        mixture = json.loads((folder / MIXTURE).read_text(encoding="utf-8"))
+        weights, domains = mixture["weights"], folder / mixture["domains"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(tr("{path} is no mixture: {error}", path=folder / MIXTURE, error=error)) from error
+    parts = {name: open_domain(domains / name, seq_len, seed=seed, verify=verify) for name in weights}
+    return MixedDataset(parts, weights, seed=seed)
+
+
+def open_domain(folder: Path, seq_len: int, *, seed: int = 0, verify: bool = True) -> PackedDataset:
+    """The token files of one domain. Raises DataError when they are not even one sequence."""
+    if verify:
+        verify_folder(folder)
+    part = PackedDataset(folder, seq_len, seed=seed)
+    if not len(part):
+        message = tr(
+            "{path} holds {tokens} tokens: not one sequence of {seq_len}",
+            path=folder,
+            tokens=part.num_tokens,
+            seq_len=seq_len,
+        )
+        raise DataError(message)
+    return part
+
+
+def normalised(weights: Mapping[str, float], known: Iterable[str]) -> dict[str, float]:
+    """Weights that sum to 1, zero for those not named. Raises ConfigError for an unknown name or a negative weight."""
+    names = sorted(known)
+    for name, weight in weights.items():
+        if name not in names:
+            message = tr("there is no domain {name} to weigh: there are {known}", name=name, known=", ".join(names))
+            raise ConfigError(message)
+        if not 0 <= weight < float("inf"):
+            raise ConfigError(tr("the weight of {name} is {weight}: give 0 or more", name=name, weight=weight))
+    total = sum(weights.values())
+    if not total > 0:
+        raise ConfigError(tr("all weights are zero: there would be nothing to learn from"))
+    return {name: weights.get(name, 0.0) / total for name in names}
+
+
+class _Spool:
+    """The ids of one domain's documents, and where they come from, on the disk until all are known."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._lengths = path, array("I")
+        self._origins = OriginsWriter(path.with_suffix(".parquet"))
+        self._waiting: list[np.ndarray] = []
+        self._size = 0
+
+    def add(self, ids: Sequence[int] | np.ndarray, document: Document) -> None:
+        self._waiting.append(np.asarray(ids, dtype=TOKEN))
+        self._lengths.append(len(ids))
+        self._origins.add(document)
+        self._size += len(ids)
+        if self._size >= 1 << 20:
+            self._flush()
+
+    def documents(self) -> Iterator[Tokens]:
+        self._flush()
+        self._origins.close()
+        tokens: Any = np.memmap(self.path, dtype=TOKEN, mode="r") if self.path.stat().st_size else np.zeros(0, TOKEN)
+        lengths = np.asarray(self._lengths, dtype=np.int64)
+        ends = np.cumsum(lengths)
+        origins = origins_in(self.path.with_suffix(".parquet"))
+        for start, end, origin in zip(ends - lengths, ends, origins, strict=True):
+            yield Tokens(tokens[start:end], origin)
+
+    def remove(self) -> None:
+        self.path.unlink()
+        self.path.with_suffix(".parquet").unlink()
+
+    def _flush(self) -> None:
+        with self.path.open("ab") as file:
+            for ids in self._waiting:
+                file.write(ids.tobytes())
+        self._waiting, self._size = [], 0

@@ -1,0 +1,277 @@
+"""What each stage of a demo made and learned, read from the run's folder: sentences, tables and figures.
+
+Nothing here computes what was measured; console and page (`report.py`) show the same things in the same words.
+"""
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from qianwen.chat.answers import last_number
+from qianwen.eval.metrics import Estimate
+from qianwen.eval.report import load_metrics
+from qianwen.eval.tasks.questions import majority
+from qianwen.model.config import QwenConfig
+from qianwen.model.transformer import Qwen
+from qianwen.runtime.files import RunFolder, read_jsonl
+from qianwen.runtime.log import read_metrics
+from qianwen.runtime.page import PALETTE, Cell, new_axes
+from qianwen.runtime.translation import tr
+
+Rows = tuple[list[str], list[list[Cell]]]
+Figure = tuple[Any, str]  # the drawing and its caption
+NUM_SHOWN = 3  # questions of each kind
+MAX_SHOWN = 160  # characters of an answer
+
+
+def titles() -> dict[str, str]:
+    """The stages in their order, as they are called."""
+    return {
+        "text": tr("Text"),
+        "tokenizer": tr("Vocabulary"),
+        "pretrain": tr("Pretraining"),
+        "before": tr("What the pretrained model knows"),
+        "sft": tr("Supervised fine-tuning"),
+        "after": tr("What the chat model knows"),
+        "report": tr("Report"),
+    }
+
+
+# ---- text and vocabulary ----------------------------------------------------------------------------------------
+
+
+def sources(root: Path) -> Rows | None:
+    """Where the text comes from; nothing where it was a folder of the user's."""
+    if not (root / "sources").exists():
+        return None
+    found = facts(root / "sources")
+    rows: list[list[Cell]] = [
+        [one["title"], one["licence"], one["num_documents"], one["num_bytes"] / 1e6, one["sha256"][:12]]
+        for one in found["sources"]
+    ]
+    for name, reason in found["missing"].items():
+        rows.append([tr("{name}: left out, {reason}", name=name, reason=reason), None, None, None, None])
+    return [tr("source"), tr("licence"), tr("documents"), "MB", "sha256"], rows
+
+
+def corpora(root: Path) -> Rows:
+    """What is learned from, and what is held out."""
+    counts = facts(root / "text")
+    rows: list[list[Cell]] = []
+    for name in sorted(counts["train"].keys() | counts["held_out"].keys()):
+        learned, held_out = (counts[part].get(name, {}) for part in ("train", "held_out"))
+        row = [each.get(key, 0) for each in (learned, held_out) for key in ("documents", "bytes")]
+        rows.append([name, *row])
+    return [tr("corpus"), tr("documents"), tr("bytes"), tr("held out"), tr("bytes held out")], rows
+
+
+def pairs(root: Path) -> Rows:
+    """The questions derived from the text, by kind, with one that was held out."""
+    counts, example = facts(root / "text"), {}
+    for row in read_jsonl(root / "text" / "dialogues" / "held_out.jsonl"):
+        example.setdefault(row["kind"], row["messages"][0]["content"])
+    rows: list[list[Cell]] = [
+        [kind, example.get(kind), learned, counts["questions"].get(kind, 0)]
+        for kind, learned in counts["dialogues"].items()
+    ]
+    return [tr("kind of question"), tr("a held-out one"), tr("for fine-tuning"), tr("held out")], rows
+
+
+def text_told(root: Path) -> str:
+    counts = facts(root / "text")
+    reasons = Counter(counts["rejected"])
+    for dropped in counts["curated"]["dropped"].values():
+        reasons.update(dropped)
+    left_out = ", ".join(f"{reason}: {count}" for reason, count in reasons.most_common()) or tr("nothing")
+    return tr(
+        "{file}, {size:,} bytes, is the text nothing learns from. Left out while curating: {left_out}. Addresses and "
+        "numbers of persons taken out: {personal}. Of the held-out questions {repeated} were asked in training too and "
+        "are not counted; of the held-out sums {sums} stand in the text.",
+        file=root / "text" / "held_out.txt",
+        size=counts["held_out_bytes"],
+        left_out=left_out,
+        personal=sum(counts["curated"]["personal"].values()),
+        repeated=counts["asked_before"],
+        sums=counts["sums_in_text"],
+    )
+
+
+def packing(root: Path) -> Rows:
+    found = facts(root / "tokenizer")["bytes_per_token"]
+    return [tr("held-out text of"), tr("bytes per token")], [[name, each] for name, each in found.items()]
+
+
+def vocabulary_told(root: Path) -> str:
+    found = facts(root / "tokenizer")
+    return tr(
+        "{size:,} tokens, learned in {seconds:.1f} s. A held-out text as the model sees it: {tokens}",
+        size=found["vocab_size"],
+        seconds=found["seconds"],
+        tokens="|".join(found["tokens"]).replace("\n", "⏎"),
+    )
+
+
+# ---- training ---------------------------------------------------------------------------------------------------
+
+
+def training_told(stage: str) -> Callable[[Path], str]:
+    """What one of the two training runs was, in a sentence."""
+
+    def told(root: Path) -> str:
+        run, rows = RunFolder.open(root / stage), read_metrics(root / stage / "metrics.jsonl")
+        speeds = [row["tokens_per_second"] for row in rows[1:]] or [0]
+        return tr(
+            "{parameters:.2f} million parameters, {steps:,} steps of up to {tokens:,} tokens, {speed:,} tokens a "
+            "second: loss {first:.2f} → {last:.2f} nats a token.",
+            parameters=_num_parameters(root) / 1e6,
+            steps=rows[-1]["step"],
+            tokens=run.config["loop"]["sequences_per_step"] * run.config["seq_len"],
+            speed=round(sum(speeds) / len(speeds)),
+            first=rows[0]["loss"],
+            last=rows[-1]["loss"],
+        )
+
+    return told
+
+
+def loss_figure(stage: str) -> Callable[[Path], Figure]:
+    """The loss of a training run, and of held-out text where it was measured."""
+
+    def figure(root: Path) -> Figure:
+        rows = read_metrics(root / stage / "metrics.jsonl")
+        drawing, (axes,) = new_axes()
+        for name, label in (("loss", tr("training")), ("held_out_sample", tr("held out"))):
+            points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
+            if points:
+                axes.plot(*zip(*points, strict=True), label=label, marker="o" if name != "loss" else None)
+        axes.set_xlabel(tr("step"))
+        axes.set_ylabel(tr("loss, nats a token"))
+        axes.legend()
+        return drawing, tr("Loss over {steps:,} steps", steps=rows[-1]["step"])
+
+    return figure
+
+
+def _num_parameters(root: Path) -> int:
+    with torch.device("meta"):
+        model = Qwen(QwenConfig(**RunFolder.open(root / "pretrain").config["model"]))
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+# ---- what was measured ------------------------------------------------------------------------------------------
+
+
+def bits_per_byte(root: Path) -> list[tuple[str, float, bool]]:
+    """Who predicts the held-out file how well, the best first, and whether it is the model."""
+    found = [(name, value, False) for name, value in facts(root / "before")["baselines"].items()]
+    model = metrics(root, "before", "text")["bits_per_byte"].value
+    return sorted([*found, (tr("the model"), model, True)], key=lambda one: one[1])
+
+
+def compression(root: Path) -> Rows:
+    return [tr("the held-out file, by"), tr("bits per byte")], [[n, round(v, 3)] for n, v, _ in bits_per_byte(root)]
+
+
+def compression_figure(root: Path) -> Figure:
+    drawing, (axes,) = new_axes(height=2.4)
+    names, values, is_model = zip(*reversed(bits_per_byte(root)), strict=True)
+    bars = axes.barh(names, values, height=0.62, color=[PALETTE[0] if ours else PALETTE[-1] for ours in is_model])
+    axes.bar_label(bars, fmt="%.2f", padding=4)
+    axes.set_xlabel(tr("bits per byte of the held-out file: less is better"))
+    axes.grid(axis="y", visible=False)
+    return drawing, tr("How well the held-out file is predicted, and what compressors make of it")
+
+
+def by_corpus(root: Path) -> Rows:
+    """The model's bits per byte on each corpus of the held-out text."""
+    rows: list[list[Cell]] = []
+    for name, found in metrics(root, "before", "text").items():
+        if corpus := name.partition("/")[2]:
+            rows.append([corpus, round(found.value, 3), f"{found.low:.2f} – {found.high:.2f}", found.num_examples])
+    return [tr("held-out text of"), tr("bits per byte"), tr("95 % interval"), tr("documents")], rows
+
+
+def samples(root: Path) -> Rows:
+    return [tr("The pretrained model goes on")], [[sample] for sample in facts(root / "before")["samples"]]
+
+
+def questions(*stages: str) -> Callable[[Path], Rows]:
+    """What the held-out questions found at one or two stages; the interval is that of the last."""
+
+    def table(root: Path) -> Rows:
+        measured = [metrics(root, stage, "questions") for stage in stages]
+        rows: list[list[Cell]] = []
+        for name, found in measured[-1].items():
+            values = [f"{each[name].value:.1%}" for each in measured]
+            rows.append([_metric(name), *values, f"{found.low:.1%} – {found.high:.1%}", found.num_examples])
+        called = {"before": tr("before"), "after": tr("after")}
+        header = [tr("held-out questions"), *(called[stage] for stage in stages), tr("95 % interval"), tr("asked")]
+        return header, rows
+
+    return table
+
+
+def _metric(name: str) -> str:
+    called = {
+        "opens": tr("the answer opens as it must"),
+        "stops": tr("it ends by itself"),
+        "opens_and_stops": tr("both"),
+        "exact_match": tr("arithmetic: the result is right"),
+    }
+    metric, _, kind = name.partition("/")
+    return f"{called[metric]}: {kind}" if kind else called[metric]
+
+
+def majority_told(root: Path) -> str:
+    results = {
+        part: [
+            last_number(row["messages"][-1]["content"])
+            for row in read_jsonl(root / "text" / "dialogues" / f"{part}.jsonl")
+            if row["kind"] == "arithmetic"
+        ]
+        for part in ("train", "held_out")
+    }
+    share = majority(results["train"], results["held_out"])
+    return tr("Always giving the commonest result of arithmetic would be right in {share:.1%}.", share=share)
+
+
+def conversation(root: Path) -> list[dict[str, str]]:
+    """Some held-out questions of each kind, with the answers before and after, and what the text says."""
+    shown: list[dict[str, str]] = []
+    before, after = (_answered(root, stage) for stage in ("before", "after"))
+    kinds = sorted(zip(before, after, strict=True), key=lambda pair: pair[1]["facts"]["kind"])
+    for _, group in itertools.groupby(kinds, key=lambda pair: pair[1]["facts"]["kind"]):
+        for old, new in itertools.islice(group, NUM_SHOWN):
+            texts = {"before": old["text"], "after": new["text"], "text": new["facts"]["target"]}
+            shown.append({"question": new["asked"][-1]} | {name: _short(text) for name, text in texts.items()})
+    return shown
+
+
+def answers(root: Path) -> Rows:
+    header = [tr("question"), tr("before"), tr("after"), tr("the text says")]
+    return header, [list(one.values()) for one in conversation(root)]
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= MAX_SHOWN else f"{line[:MAX_SHOWN]}…"
+
+
+def _answered(root: Path, stage: str) -> list[dict[str, Any]]:
+    saved = json.loads((root / stage / "results.json").read_text(encoding="utf-8"))
+    return next(one["answered"] for one in saved["results"] if one["task"] == "questions")
+
+
+def metrics(root: Path, stage: str, task: str) -> dict[str, Estimate]:
+    """What a task found at a stage."""
+    return load_metrics(root / stage / "results.json")[task]
+
+
+def facts(folder: Path) -> dict[str, Any]:
+    """What a stage noted down."""
+    return json.loads((folder / "facts.json").read_text(encoding="utf-8"))

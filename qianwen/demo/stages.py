@@ -1,0 +1,231 @@
+"""The demo: every stage of a Qwen run on this machine, each measured and kept, in a few minutes.
+
+    text → vocabulary → pretraining → what does it know? → fine-tuning → what does it know now? → report
+
+Each stage is a folder under the run. One that was made with the same settings from the same input, and whose bytes
+verify, is kept, so the same command goes on wherever it was interrupted. Everything is measured on text and questions
+that no stage learned from; `settings` hold the hash of what a stage reads, so nothing is ever kept beside new input.
+"""
+
+import dataclasses
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qianwen.align.sft import SFTConfig, sft
+from qianwen.checkpoints.load import load_model
+from qianwen.data.curate.corpus import folder_hash, stage
+from qianwen.data.documents.sources import Source, fetch, named
+from qianwen.data.tokens.pack import PackedDataset, tokenized
+from qianwen.demo.findings import titles
+from qianwen.demo.report import print_stage, write_report
+from qianwen.demo.text import TextConfig, build_text
+from qianwen.engine.llm import LLM
+from qianwen.engine.llm_engine import EngineConfig
+from qianwen.engine.sampling_params import SamplingParams
+from qianwen.eval.report import save_results
+from qianwen.eval.runner import run_task
+from qianwen.eval.tasks.questions import Questions
+from qianwen.eval.tasks.text import Text, compressors, unigram
+from qianwen.runtime.device import peak_memory_bytes
+from qianwen.runtime.errors import CheckpointError
+from qianwen.runtime.files import RunFolder, lock, read_jsonl, runs_dir, verify_folder
+from qianwen.runtime.log import console
+from qianwen.runtime.translation import tr
+from qianwen.tokenizer.tokenizer import Tokenizer
+from qianwen.tokenizer.train import train_vocabulary
+from qianwen.train.pretrain import PretrainConfig, pretrain
+
+FACTS = "facts.json"  # what a stage has to tell
+ENGINE = EngineConfig(max_num_seqs=64, max_num_batched_tokens=2048)
+PROMPTS = ("The most important thing about the city of", "def read(self, size", "In 1905")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig:
+    """All of a demo. The paths inside `pretrain` and `sft` point into its run folder."""
+
+    name: str  # of the run
+    text: TextConfig
+    vocab_size: int  # tokens learned, control tokens not counted
+    pretrain: PretrainConfig
+    sft: SFTConfig
+
+
+def run_demo(config: DemoConfig) -> Path:
+    """Run, or go on with, the demo and return its folder; the chat model is `model` in it."""
+    with lock(runs_dir() / config.name):
+        run = RunFolder.create(config.name, "demo", config)
+        try:
+            for number, (name, make) in enumerate(STAGES.items(), start=1):
+                console.print(f"\n{number}/{len(STAGES)}  {titles()[name]}", style="bold")
+                with _timed(run, name):
+                    make(config, run)
+                print_stage(run, name)
+        except BaseException as error:
+            run.set_state("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+            raise
+        run.finish()
+    return run.path
+
+
+@contextmanager
+def _timed(run: RunFolder, name: str) -> Iterator[None]:
+    """Add the seconds spent on a stage to the run's record, however it ends."""
+    began = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds = dict(run.record.get("seconds", {}))
+        seconds[name] = round(seconds.get(name, 0.0) + time.perf_counter() - began, 1)
+        peak = max(run.record.get("peak_memory_bytes", 0), peak_memory_bytes())
+        run.set_state("running", seconds=seconds, peak_memory_bytes=peak)
+
+
+def _text(config: DemoConfig, run: RunFolder) -> None:
+    """Fetch what is named, or take the folder given, and divide it."""
+    name, inputs = config.text.source, Path(config.text.source)
+    if not inputs.is_dir():
+        inputs = run.path / "sources" / "documents"
+        shares = config.text.corpus.shares
+        sources = [source for source in named(name, config.text.licences) if shares.get(source.name, 1.0) > 0]
+        settings = {"sources": [source.name for source in sources]}
+        stage(run.path / "sources", settings, lambda folder: _fetch(sources, folder))
+    settings = dataclasses.asdict(config.text) | {"inputs": _fingerprint(inputs)}
+    stage(run.path / "text", settings, lambda folder: _save(folder, build_text(inputs, folder, config.text)))
+
+
+def _vocabulary(config: DemoConfig, run: RunFolder) -> None:
+    """Learn a vocabulary from the documents, and see how well it packs those held out."""
+    text = run.path / "text"
+
+    def learn(folder: Path) -> None:
+        began = time.perf_counter()
+        documents = (row["text"] for row in read_jsonl(text / "train" / "documents.jsonl"))
+        tokenizer = Tokenizer(train_vocabulary(documents, config.vocab_size))
+        seconds = time.perf_counter() - began
+        tokenizer.save(folder)
+        _save(folder, {"vocab_size": tokenizer.vocab_size, "seconds": seconds, **_packing(tokenizer, text)})
+
+    stage(run.path / "tokenizer", {"vocab_size": config.vocab_size, "text": folder_hash(text)}, learn)
+
+
+def _pretrain(config: DemoConfig, run: RunFolder) -> None:
+    """Pretrain from fresh weights, unless the finished model is there."""
+    _drop_if_changed(run, "pretrain", folder_hash(run.path / "tokenizer"))
+    if _is_whole(run.path / "pretrain" / "model"):
+        return
+    tokenizer = Tokenizer.from_folder(run.path / "tokenizer")
+    model = dataclasses.replace(config.pretrain.model, vocab_size=tokenizer.vocab_size)
+    pretrain(dataclasses.replace(config.pretrain, model=model), tokenizer)
+
+
+def _measure(name: str, trained: str) -> Callable[[DemoConfig, RunFolder], None]:
+    """The stage that puts text and questions to the model of `trained`."""
+
+    def measure(config: DemoConfig, run: RunFolder) -> None:
+        text, model = run.path / "text", run.path / trained / "model"
+
+        def ask(folder: Path) -> None:
+            llm = LLM.load(str(model), config=ENGINE)
+            questions = Questions(str(text / "dialogues" / "held_out.jsonl"))
+            results = [run_task(task, llm) for task in (Text(str(text / "held_out")), questions)]
+            save_results(folder / "results.json", results, str(model))
+            if name == "before":
+                _save(folder, {"baselines": _baselines(run), "samples": _samples(llm)})
+
+        stage(run.path / name, {"model": folder_hash(model), "text": folder_hash(text)}, ask)
+
+    return measure
+
+
+def _sft(config: DemoConfig, run: RunFolder) -> None:
+    """Fine-tune the pretrained model on the derived dialogues, and put the chat model where commands look for it."""
+    base = run.path / "pretrain" / "model"
+    _drop_if_changed(run, "sft", folder_hash(base))
+    if not _is_whole(run.path / "sft" / "model"):
+        loaded = load_model(str(base))
+        sft(config.sft, loaded.model, loaded.tokenizer, generation={"do_sample": False})  # too small to play dice
+    made = run.path / "sft" / "model"
+    copy = {"ignore": shutil.ignore_patterns("manifest.json"), "dirs_exist_ok": True}
+    stage(run.path / "model", {"sft": folder_hash(made)}, lambda folder: shutil.copytree(made, folder, **copy))
+
+
+def _report(config: DemoConfig, run: RunFolder) -> None:
+    write_report(run)
+
+
+STAGES: dict[str, Callable[[DemoConfig, RunFolder], None]] = {
+    "text": _text,
+    "tokenizer": _vocabulary,
+    "pretrain": _pretrain,
+    "before": _measure("before", "pretrain"),
+    "sft": _sft,
+    "after": _measure("after", "sft"),
+    "report": _report,
+}
+
+
+def _fetch(sources: list[Source], folder: Path) -> None:
+    fetched, missing = fetch(sources, folder / "documents")
+    _save(folder, {"sources": [source._asdict() for source in fetched], "missing": missing})
+
+
+def _packing(tokenizer: Tokenizer, text: Path) -> dict[str, Any]:
+    """Bytes per token of the held-out documents, by corpus, and one of them cut into its tokens."""
+    sizes: dict[str, list[int]] = {}
+    for row in read_jsonl(text / "held_out" / "documents.jsonl"):
+        size = sizes.setdefault(row["source"].partition(":")[0], [0, 0])
+        size[0] += len(row["text"].encode("utf-8"))
+        size[1] += len(tokenizer.encode(row["text"]))
+    sample = next(read_jsonl(text / "dialogues" / "held_out.jsonl"))["messages"][1]["content"]
+    tokens = [tokenizer.decode([token]) for token in tokenizer.encode(sample)]
+    return {"bytes_per_token": {name: size / count for name, (size, count) in sizes.items()}, "tokens": tokens}
+
+
+def _baselines(run: RunFolder) -> dict[str, float]:
+    """Bits per byte of what knows less: how frequent each token is, and compressors that see the file alone."""
+    text, tokenizer = run.path / "text", Tokenizer.from_folder(run.path / "tokenizer")
+    learned = PackedDataset(run.path / "pretrain" / "tokens", seq_len=1024)
+    batches = (learned.batch(cursor, 64)["input_ids"].numpy() for cursor in range(0, len(learned), 64))
+    held_out = ([*ids, tokenizer.eod_id] for ids in tokenized(text / "held_out", tokenizer.encode_batch))
+    size = (text / "held_out.txt").stat().st_size
+    return {"unigram": unigram(batches, held_out, tokenizer.vocab_size, size)} | compressors(text / "held_out.txt")
+
+
+def _samples(llm: LLM) -> list[str]:
+    """A few texts the model goes on with."""
+    params = SamplingParams(temperature=0.7, top_p=0.9, max_tokens=60, seed=0)
+    return [prompt + answer.text for prompt, answer in zip(PROMPTS, llm.generate(PROMPTS, params), strict=True)]
+
+
+def _save(folder: Path, facts: dict[str, Any]) -> None:
+    (folder / FACTS).write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        verify_folder(folder)
+    except CheckpointError:
+        return False
+    return True
+
+
+def _drop_if_changed(run: RunFolder, name: str, read: str) -> None:
+    """Remove the training run `name` if what it was made from is no longer what is there."""
+    made_from = dict(run.record.get("made_from", {}))
+    if made_from.get(name, read) != read:
+        console.print(tr("{name} was made from something else: starting it over", name=name))
+        shutil.rmtree(run.path / name, ignore_errors=True)
+    run.set_state("running", made_from=made_from | {name: read})
+
+
+def _fingerprint(folder: Path) -> list[tuple[str, int, int]]:
+    """What tells whether a folder of text changed: the names, sizes and times of its files."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return [(file.relative_to(folder).as_posix(), file.stat().st_size, file.stat().st_mtime_ns) for file in files]

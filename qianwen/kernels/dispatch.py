@@ -1,0 +1,30 @@
+"""Which of the fast loops takes a tensor, by its device, its number format and the processor. None: PyTorch's own do.
+
+on_gpu(x)               packed linears in Triton
+training_kernels(x)     attention over packed documents and the softmax loss, forward and backward
+"""
+
+import functools
+import importlib
+import importlib.util
+from types import ModuleType
+
+from torch import Tensor
+
+from qianwen.kernels.cpu import training
+
+
+def on_gpu(tensor: Tensor) -> ModuleType | None:
+    """The kernels in Triton (`triton/packed_linears.py`), if `tensor` is on a GPU and Triton is installed."""
+    return _triton() if tensor.is_cuda else None
+
+
+def training_kernels(x: Tensor) -> ModuleType | None:
+    """The C++ loops for training (`cpu/training.py`), if they take tensors like `x` and run on this processor."""
+    return training if training.takes(x) else None
+
+
+@functools.cache
+def _triton() -> ModuleType | None:
+    has_triton = importlib.util.find_spec("triton")  # PyTorch brings it where it has CUDA, but not on every system
+    return importlib.import_module("qianwen.kernels.triton.packed_linears") if has_triton else None

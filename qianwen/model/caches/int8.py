@@ -1,0 +1,116 @@
+"""The paged cache in eight bits: half the memory of bfloat16, so twice the text in the same room.
+
+    x ≈ code · scale + low       code uint8; scale and low fp16, from the least and largest of each token's head
+
+The released int8 cache takes one scale for a whole prompt, cuts instead of rounding, and divides by zero where all
+values are alike. Here every token and head has its own, codes are rounded, and equal values come back as they were.
+
+A stored key is the bare product of its projection: rotation by position and the bias are taken off before rounding and
+put on again when read. Both spread a head's values out (biases of trained models reach hundreds, and rotation mixes
+them into other dimensions), so a step of the grid would be coarse. `bare_keys=False` stores them as they come instead,
+to compare.
+
+A `KVCache`. Shapes: T tokens of a step, R rows of a part, n blocks, b block_size, g key/value heads, d head_dim.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qianwen.model.caches.paged import PagedCache, Part, zero_pages
+from qianwen.model.config import QwenConfig
+from qianwen.model.rope import RotaryEmbedding, turned
+
+STEPS = 255
+LARGEST = torch.finfo(torch.float16).max
+
+Turn = tuple[Tensor, Tensor]  # cosines and sines
+
+
+class Int8PagedCache(PagedCache):
+    """Keys and values of `num_blocks` blocks in eight bits; `biases` are those of the key projections, [g · d]."""
+
+    def __init__(
+        self,
+        config: QwenConfig,
+        num_blocks: int,
+        block_size: int = 32,
+        device: torch.device | str = "cpu",
+        *,
+        biases: Sequence[Tensor | None] = (),
+        bare_keys: bool = True,
+        is_invariant: bool = False,
+    ) -> None:
+        super().__init__(config, num_blocks, block_size, device, torch.uint8, is_invariant=is_invariant)
+        self.bare_keys = bare_keys
+        # fp16 scale and low, [layers, k and v, N, b, g, 2]
+        self.grids = zero_pages((*self.pages.shape[:-1], 2), self.device, torch.float16)
+        heads = config.num_key_value_heads
+        found = list(biases) or [None] * config.num_hidden_layers
+        self.biases = [None if bias is None else bias.detach().float().view(heads, -1) for bias in found]
+        self._rotary = RotaryEmbedding(config)
+        self._turns: dict[int | None, Turn] = {}  # of the step's tokens and of each part's keys, for all layers
+
+    @property
+    def num_bytes(self) -> int:
+        return super().num_bytes + self.grids.numel() * self.grids.element_size()
+
+    def begin(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        """As of `PagedCache`."""
+        positions = super().begin(*args, **kwargs)
+        self._turns = {None: self._rotary(self._tensor(positions)[None], self.alpha).k}
+        return positions
+
+    def store(self, layer: int, k: Tensor, v: Tensor) -> None:
+        """Round the step's keys and values [T, g, d] into their slots."""
+        if self.bare_keys:
+            cos, sin = self._turns[None]
+            k = turned(k.float(), cos[0], -sin[0])
+            if (bias := self.biases[layer]) is not None:
+                k = k - bias
+        for which, x in enumerate((k, v)):
+            codes, grid = encode(x)
+            self.pages[layer, which].flatten(0, 1).index_copy_(0, self._slots, codes)
+            self.grids[layer, which].flatten(0, 1).index_copy_(0, self._slots, grid)
+
+    def gather(self, layer: int, part: Part, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Keys and values of a part's blocks as they were given, [R, n·b, g, d] in `dtype`."""
+        k, v = (
+            decode(*(pages[layer, which].index_select(0, part.blocks) for pages in (self.pages, self.grids)))
+            .flatten(0, 1)
+            .unflatten(0, (part.num_rows, -1))
+            for which in (0, 1)
+        )
+        if self.bare_keys:
+            if (bias := self.biases[layer]) is not None:
+                k += bias
+            k = turned(k, *self._turns_of(part, k.size(1)))
+        return k.to(dtype), v.to(dtype)
+
+    def _turns_of(self, part: Part, num_keys: int) -> Turn:
+        """The rotation of keys 0 … num_keys − 1 of each row, or one for all rows."""
+        if id(part) not in self._turns:
+            positions = torch.arange(num_keys, device=self.device)[None]
+            alphas = 1 if part.alphas is None else part.alphas[:, None].expand(-1, num_keys)
+            self._turns[id(part)] = self._rotary(positions, alphas).k
+        return self._turns[id(part)]
+
+
+def encode(x: Tensor) -> tuple[Tensor, Tensor]:
+    """[..., d] → uint8 codes and the grid, fp16 [..., 2]: scale and the value of code 0."""
+    x = x.float()
+    low, high = x.aminmax(dim=-1, keepdim=True)
+    low = low.clamp(-LARGEST, LARGEST).half()
+    scale = ((high - low.float()) / STEPS).clamp(0, LARGEST).half()
+    step = torch.where(scale > 0, scale, torch.inf).float()  # all alike: every code is 0, every value `low`
+    codes = ((x - low.float()) / step).round_().clamp_(0, STEPS).to(torch.uint8)
+    return codes, torch.cat((scale, low), dim=-1)
+
+
+def decode(codes: Tensor, grid: Tensor) -> Tensor:
+    """The inverse, fp32 [..., d]."""
+    scale, low = grid.float().split(1, dim=-1)
+    return codes.float().mul_(scale).add_(low)

@@ -1,0 +1,170 @@
+"""Whole decoder layers in one call each: what makes one token as fast as the memory that holds the weights.
+
+`fuse(model)` sets the seam `Decoder.run_layer`, so the network's own code is left as it is:
+
+    run_layer(layer, x, rotate, cache)      →      qw_layer(layer, step), when all of these hold
+
+    the layer's linears are `PackedLinear`s (bf16 ones too)      x is one row [1, T, H] of fp32 on the CPU
+    the cache is paged and attends with our kernel              nothing records gradients
+
+and the ordinary layer otherwise. Linears that read the same rows and share a format become one: q, k, v; gate and up.
+
+Shapes: T tokens of a step, H hidden_size, d head_dim.
+"""
+
+import ctypes
+from collections.abc import Sequence
+from ctypes import c_float, c_int64, c_void_p
+
+import torch
+from torch import Tensor, nn
+
+from qianwen.kernels.cpu import operators
+from qianwen.kernels.cpu.operators import Cache, describe_cache
+from qianwen.kernels.packing import FORMATS, PADDED_OUTPUTS
+from qianwen.model.caches.contiguous import KVCache
+from qianwen.model.caches.paged import PagedCache
+from qianwen.model.config import QwenConfig
+from qianwen.model.linears.packed import PackedLinear, owned
+from qianwen.model.rope import Rotation
+from qianwen.model.transformer import Layer, Qwen, RMSNorm, run_layer
+
+
+def fuse(model: Qwen) -> Qwen:
+    """Let the decoder run its layers through the kernels wherever it can; linears changed later are not seen."""
+    if operators.available() and model.model.norm.weight.is_cpu:
+        model.model.run_layer = FusedLayers(model)
+    return model
+
+
+class _Stack(ctypes.Structure):
+    _fields_ = [("linears", c_void_p * 3), ("count", c_int64)]
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = [
+        *((name, _Stack) for name in ("qkv", "o", "gate_up", "down")),
+        *((name, c_void_p) for name in ("input_norm", "post_norm", "q_norm", "k_norm")),
+        ("eps", c_float),
+        *((name, c_int64) for name in ("hidden", "heads", "intermediate")),
+    ]
+
+
+class _Step(ctypes.Structure):
+    _fields_ = [
+        ("x", c_void_p),
+        ("tokens", c_int64),
+        *((name, c_void_p) for name in ("q_cos", "q_sin", "k_cos", "k_sin", "slots")),
+        ("scale", c_float),
+        ("window", c_int64),
+        ("cache", Cache),
+    ]
+
+
+class FusedLayers:
+    """The `run_layer` of one model."""
+
+    def __init__(self, model: Qwen) -> None:
+        self.config = model.config
+        layers = [layer for layer in model.model.layers if isinstance(layer, Layer) and _is_packed(layer)]
+        self.layers: dict[nn.Module, _FusedLayer] = {layer: _FusedLayer(layer, model.config) for layer in layers}
+        self._rotation: Rotation | None = None
+        self._step = _Step()
+        self._kept: tuple[object, ...] = ()  # what the step points at
+
+    def __call__(self, layer: nn.Module, x: Tensor, rotate: Rotation, cache: KVCache) -> Tensor:
+        fused = self.layers.get(layer)
+        if fused is None or not _can_run(x, cache):
+            return run_layer(layer, x, rotate, cache)
+        assert isinstance(cache, PagedCache)
+        if rotate is not self._rotation:  # the first layer of a step
+            x = x.contiguous()
+            self._begin(x, rotate, cache)
+        elif x.data_ptr() != self._step.x:  # behind a layer that is not ours
+            x = x.contiguous()
+            self._step.x, self._kept = x.data_ptr(), (x, *self._kept[1:])
+        index = fused.index
+        k_pages, v_pages = cache.pages[index]
+        self._step.cache.k, self._step.cache.v = k_pages.data_ptr(), v_pages.data_ptr()
+        self._step.window = self.config.window(index)
+        fused.run(self._step)
+        return x
+
+    def _begin(self, x: Tensor, rotate: Rotation, cache: PagedCache) -> None:
+        half = self.config.head_dim // 2
+        # The tables repeat the cosines, and their first half of sines is negated: the kernel wants each once.
+        tables = [
+            part[0, :, 0, which].float().contiguous()
+            for cos, sin in (rotate.q, rotate.k)
+            for part, which in ((cos, slice(0, half)), (sin, slice(half, None)))
+        ]
+        scale = self.config.head_dim**-0.5
+        pages = describe_cache(cache.pages[0, 0], cache.pages[0, 1], *cache._tables)
+        where = (table.data_ptr() for table in tables)
+        self._step = _Step(x.data_ptr(), x.size(1), *where, cache._slots.data_ptr(), scale, 0, pages)
+        self._rotation, self._kept = rotate, (x, tables, cache._slots, cache._tables)
+
+
+class _FusedLayer:
+    """A layer's weights as the kernel takes them; keeps them alive."""
+
+    def __init__(self, layer: Layer, config: QwenConfig) -> None:
+        attention, mlp = layer.self_attn, layer.mlp
+        self.index = attention.layer
+        parts = (
+            (attention.q_proj, attention.k_proj, attention.v_proj),
+            (attention.o_proj,),
+            (mlp.gate_proj, mlp.up_proj),
+            (mlp.down_proj,),
+        )
+        stacks = [_joined(part) for part in parts]
+        norms = (layer.input_layernorm, layer.post_attention_layernorm, attention.q_norm, attention.k_norm)
+        weights = [norm.weight.detach().float() if isinstance(norm, RMSNorm) else None for norm in norms]
+        self._kept = stacks, weights
+        self.struct = _Layer(
+            *(_Stack((c_void_p * 3)(*(linear.address for linear in stack)), len(stack)) for stack in stacks),
+            *(None if weight is None else weight.data_ptr() for weight in weights),
+            config.rms_norm_eps,
+            config.hidden_size,
+            config.num_attention_heads,
+            config.intermediate_size,
+        )
+
+    def run(self, step: _Step) -> None:
+        operators.functions().qw_layer(ctypes.addressof(self.struct), ctypes.addressof(step))
+
+
+def _joined(modules: Sequence[nn.Module]) -> list[operators.Linear]:
+    """One kernel for linears of one format, whose memory is moved together; else each its own."""
+    linears = [module for module in modules if isinstance(module, PackedLinear)]
+    biases = [linear.bias for linear in linears if linear.bias is not None]
+    is_even = all(linear.out_features % PADDED_OUTPUTS == 0 for linear in linears[:-1])
+    if len(linears) == 1 or not is_even or len(biases) % len(linears) or len({x.format for x in linears}) > 1:
+        return [linear.kernel for linear in linears]
+    packed = owned(torch.cat([linear.packed for linear in linears]))
+    parts = packed.split([len(linear.packed) for linear in linears])
+    for linear, part in zip(linears, parts, strict=True):
+        linear.packed = part
+    shape = sum(linear.out_features for linear in linears), linears[0].in_features
+    first, index = linears[0].kernel, FORMATS[linears[0].format].index
+    bias = torch.cat(biases) if biases else None
+    return [operators.Linear(packed, bias, shape, index, first.limits, first.splits_outliers)]
+
+
+def _is_packed(layer: Layer) -> bool:
+    return all(
+        isinstance(child, PackedLinear)
+        for block in (layer.self_attn, layer.mlp)
+        for name, child in block.named_children()
+        if name.endswith("_proj")
+    )
+
+
+def _can_run(x: Tensor, cache: KVCache) -> bool:
+    return (
+        isinstance(cache, PagedCache)
+        and cache.kernel is not None
+        and x.dtype == torch.float32
+        and x.size(0) == 1
+        and not torch.is_grad_enabled()
+    )

@@ -1,0 +1,111 @@
+"""The int8 cache: what rounding costs, that nothing else changes, and why keys are stored bare."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from qianwen.model.caches.int8 import Int8PagedCache, decode, encode
+from qianwen.model.caches.paged import PagedCache
+from qianwen.model.config import QwenConfig
+from qianwen.model.linears.lora import LoraConfig, attach
+from qianwen.model.transformer import Qwen, key_biases
+
+CONFIG = QwenConfig(
+    vocab_size=64, hidden_size=64, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
+    num_key_value_heads=2, max_position_embeddings=512, initializer_range=0.2,
+)  # fmt: skip
+KINDS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "windows": {"layer_windows": (5, 33, 0)},
+    "NTK and LogN": {"train_len": 40, "use_dynamic_ntk": True, "use_logn_attn": True},
+    "Qwen3": {"qk_norm": True, "qkv_bias": False, "head_dim": 20},
+}
+
+
+def build(kind: str = "plain", bias: float = 0.0) -> Qwen:
+    model = Qwen(replace(CONFIG, **KINDS[kind])).init_weights(1).eval()
+    for layer in model.model.layers:
+        if CONFIG.qkv_bias and layer.self_attn.k_proj.bias is not None:
+            torch.nn.init.normal_(layer.self_attn.k_proj.bias, std=bias)
+    return model
+
+
+def read(model: Qwen, cache: PagedCache, lengths: list[int], chunk: int, alphas: list[int]) -> list[torch.Tensor]:
+    """Hidden states of texts of these lengths that share steps, `chunk` tokens of each at a time."""
+    texts = [torch.arange(length) * 7 % 64 for length in lengths]
+    starts = np.cumsum([0, *(-(-length // cache.block_size) for length in lengths)])
+    tables = [list(range(a, b)) for a, b in zip(starts, starts[1:], strict=False)]
+    got: list[list[torch.Tensor]] = [[] for _ in lengths]
+    for start in range(0, max(lengths), chunk):
+        here = [i for i, length in enumerate(lengths) if length > start]
+        sizes = [min(chunk, lengths[i] - start) for i in here]
+        ends, stretch = np.array([start + size for size in sizes]), np.array([alphas[i] for i in here])
+        positions = cache.begin([tables[i] for i in here], ends, np.array(sizes), stretch)
+        ids = torch.cat([texts[i][start : start + size] for i, size in zip(here, sizes, strict=True)])
+        hidden = model(ids[None], torch.from_numpy(positions)[None], cache)[0]
+        for i, part in zip(here, hidden.split(sizes), strict=True):
+            got[i].append(part)
+    return [torch.cat(parts) for parts in got]
+
+
+def apart(found: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
+    a, b = torch.cat(found), torch.cat(expected)
+    return ((a - b).norm() / b.norm()).item()
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("chunk", [1, 7, 200])
+@pytest.mark.parametrize("bare_keys", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_answers_as_the_cache_in_floats(kind: str, bare_keys: bool, chunk: int) -> None:
+    model, lengths = build(kind, bias=0.5), [60, 3, 41, 41]
+    alphas = [7, 1, 3, 3] if kind == "NTK and LogN" else [1, 1, 1, 1]
+    expected = read(model, PagedCache(model.config, 20, 16), lengths, chunk, alphas)
+    cache = Int8PagedCache(model.config, 20, 16, biases=key_biases(model), bare_keys=bare_keys)
+    assert 0 < apart(read(model, cache, lengths, chunk, alphas), expected) < 0.03
+
+
+@torch.inference_mode()
+def test_large_biases_hurt_keys_that_are_stored_with_them() -> None:
+    model = build(bias=30.0)
+    expected = read(model, PagedCache(model.config, 20, 16), [200], 50, [1])
+    errors = {}
+    for bare in (True, False):
+        cache = Int8PagedCache(model.config, 20, 16, biases=key_biases(model), bare_keys=bare)
+        errors[bare] = apart(read(model, cache, [200], 50, [1]), expected)
+    assert errors[True] < 0.25 * errors[False]
+
+
+def test_half_the_memory_of_bfloat16() -> None:
+    config = QwenConfig(vocab_size=8, hidden_size=256, intermediate_size=8, num_hidden_layers=2, num_attention_heads=2)
+    whole = PagedCache(config, 10, 32, dtype=torch.bfloat16)
+    assert Int8PagedCache(config, 10, 32).num_bytes < 0.52 * whole.num_bytes
+
+
+def test_values_come_back_within_half_a_step() -> None:
+    x = torch.randn(5, 3, 64) * torch.logspace(-3, 4, 5)[:, None, None]
+    found = decode(*encode(x))
+    step = (x.amax(-1) - x.amin(-1)) / 255
+    assert ((found - x).abs().amax(-1) <= 0.5 * step + 1.2e-3 * x.abs().amax(-1)).all()
+
+
+@pytest.mark.parametrize("value", [0.0, 1.5, -240.0, 1e-9, 6e4])
+def test_equal_values_come_back_as_they_were(value: float) -> None:
+    x = torch.full((4, 64), value)
+    torch.testing.assert_close(decode(*encode(x)), x, atol=1e-7, rtol=1e-3)
+
+
+def test_values_beyond_half_precision_stay_finite() -> None:
+    x = torch.tensor([[1e6, -1e6, 0.0, 3.0]])
+    assert decode(*encode(x)).isfinite().all()
+
+
+def test_the_bias_is_found_under_an_adapter() -> None:
+    model = build(bias=1.0)
+    expected = key_biases(model)
+    found = key_biases(attach(model, LoraConfig(rank=2)))
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert key_biases(build("Qwen3")) == [None, None, None]

@@ -1,0 +1,87 @@
+"""Adapters side by side: every token gets its own, and the base is left as it was."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from qianwen.checkpoints.adapter_folder import load_adapter, read_adapter, write_adapter
+from qianwen.model.config import QwenConfig
+from qianwen.model.linears.adapter_bank import AdapterBank, BankedLinear
+from qianwen.model.linears.lora import LoraConfig, attach
+from qianwen.model.transformer import Qwen
+from qianwen.runtime.errors import CheckpointError
+
+SHAPE = QwenConfig(
+    vocab_size=96, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+    num_key_value_heads=2,
+)  # fmt: skip
+IDS = torch.arange(12).reshape(1, 12)
+
+
+def fresh() -> Qwen:
+    return Qwen(SHAPE).init_weights(0).eval()
+
+
+def write(folder: Path, seed: int, **fields) -> Path:
+    folder.mkdir()
+    lora = LoraConfig(rank=4, alpha=8, **fields)
+    model = attach(fresh(), lora)
+    torch.manual_seed(seed)
+    for weight in model.parameters():
+        if weight.requires_grad:
+            nn.init.normal_(weight, std=0.2)
+    write_adapter(model, folder, lora, "base")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    home = tmp_path_factory.mktemp("adapters")
+    return {"a": write(home / "a", 1), "b": write(home / "b", 2, target_modules=("q_proj", "down_proj"))}
+
+
+@pytest.mark.parametrize("is_invariant", [False, True])
+def test_every_token_goes_through_its_own_adapter(folders, is_invariant):
+    """Four documents in one row, which never see each other: a, b, none, a again."""
+    model = fresh()
+    bank = AdapterBank(model, is_invariant=is_invariant)
+    for name, folder in folders.items():
+        bank.add(name, read_adapter(model, folder))
+    order, counts = ["a", "b", "", "a"], [3, 4, 2, 3]
+    positions = torch.cat([torch.arange(count) for count in counts]).unsqueeze(0)
+    bank.begin(order, counts)
+    with torch.inference_mode():
+        together = model(IDS, positions)[0].split(counts)
+        for name, ids, states in zip(order, IDS[0].split(counts), together, strict=True):
+            alone = load_adapter(fresh(), folders[name]) if name else fresh()
+            torch.testing.assert_close(states, alone(ids.unsqueeze(0))[0], atol=1e-5, rtol=1e-5)
+    assert bank.names == ["a", "b"]
+
+
+def test_without_a_name_nothing_is_changed_and_only_touched_linears_are_wrapped(folders):
+    model = fresh()
+    bank = AdapterBank(model)
+    bank.add("b", read_adapter(model, folders["b"]))
+    wrapped = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, BankedLinear)}
+    assert wrapped == {"q_proj", "down_proj"}
+    bank.begin(["b"], [12])
+    assert not torch.equal(model(IDS), fresh()(IDS))
+    bank.begin([""], [12])
+    assert torch.equal(model(IDS), fresh()(IDS))
+
+
+def test_an_adapter_that_changed_more_than_linears_is_refused_and_leaves_no_trace(tmp_path):
+    model = fresh()
+    bank = AdapterBank(model)
+    with pytest.raises(CheckpointError, match="embed_tokens"):
+        bank.add("whole", read_adapter(model, write(tmp_path / "whole", 3, modules_to_save=("embed_tokens",))))
+    assert not bank.names and not any(isinstance(module, BankedLinear) for module in model.modules())
+
+
+def test_an_adapter_of_another_network_is_refused(folders):
+    model = Qwen(replace(SHAPE, intermediate_size=64))
+    with pytest.raises(CheckpointError, match="other shapes"):
+        read_adapter(model, folders["a"])

@@ -1,0 +1,128 @@
+"""Adapters: they start as nothing, learn beside frozen weights, and merge to the same network or not at all."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from qianwen.model.config import QwenConfig
+from qianwen.model.linears.lora import LoraConfig, LoraLinear, adapted, attach, merge
+from qianwen.model.transformer import Qwen
+from qianwen.runtime.errors import CheckpointError, ConfigError
+
+CONFIG = QwenConfig(vocab_size=96, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4)
+LORA = LoraConfig(rank=4, alpha=8, dropout=0.0)
+IDS = torch.arange(24).reshape(2, 12)
+
+
+def learned(model: Qwen) -> Qwen:
+    """As if its adapters had been trained."""
+    for _, lora in adapted(model):
+        nn.init.normal_(lora.lora_B, std=0.1)
+    return model
+
+
+def test_a_fresh_adapter_changes_nothing_and_only_it_is_trained() -> None:
+    model = Qwen(CONFIG).init_weights(0).eval()
+    before = model(IDS)
+    attach(model, LORA)
+    assert torch.equal(model(IDS), before)
+    assert len(list(adapted(model))) == 14
+    trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    assert all(name.endswith(("lora_A", "lora_B")) for name in trained) and len(trained) == 28
+
+
+def test_the_same_seed_gives_the_same_adapter() -> None:
+    first, second, other = (attach(Qwen(CONFIG), LORA, seed=seed) for seed in (3, 3, 4))
+    a, b, c = (model.model.layers[1].mlp.up_proj.lora_A for model in (first, second, other))
+    assert torch.equal(a, b) and not torch.equal(a, c)
+    assert a.abs().max() <= 1 / 32**0.5
+
+
+def test_forward_is_the_formula() -> None:
+    linear = nn.Linear(6, 5)
+    lora = LoraLinear(linear, 2, scale=1.5)
+    nn.init.normal_(lora.lora_A)
+    nn.init.normal_(lora.lora_B)
+    x = torch.randn(3, 6)
+    torch.testing.assert_close(lora(x), linear(x) + 1.5 * x @ lora.lora_A.T @ lora.lora_B.T)
+    torch.testing.assert_close(lora.merged()(x), lora(x))
+
+
+def test_dropout_acts_in_training_only() -> None:
+    lora = LoraLinear(nn.Linear(64, 5), 2, scale=1.0, dropout=0.5)
+    nn.init.normal_(lora.lora_A)
+    nn.init.normal_(lora.lora_B)
+    x = torch.randn(3, 64)
+    assert not torch.equal(lora(x), lora(x))
+    lora.eval()
+    assert torch.equal(lora(x), lora(x))
+
+
+def test_modules_trained_whole() -> None:
+    model = attach(Qwen(CONFIG), replace(LORA, modules_to_save=("embed_tokens",)))
+    assert model.model.embed_tokens.weight.requires_grad and not model.lm_head.weight.requires_grad
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_merged_it_says_the_same(dtype: torch.dtype) -> None:
+    model = learned(attach(Qwen(CONFIG).init_weights(0), LORA)).to(dtype).eval()
+    expected = model.logits(model(IDS)).float()
+    assert merge(model) <= (1e-5 if dtype == torch.float32 else 2e-2)
+    assert not any(adapted(model)) and type(model.model.layers[0].self_attn.q_proj) is nn.Linear
+    got = model.logits(model(IDS)).float()
+    assert (got - expected).norm() <= (1e-5 if dtype == torch.float32 else 2e-2) * expected.norm()
+
+
+class Approximate(nn.Module):
+    """A linear that computes with something else than what it unpacks."""
+
+    in_features, out_features, bias = 32, 48, None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(48, 32))
+
+    def dequantize(self) -> torch.Tensor:
+        return self.weight.round()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ self.weight.T
+
+
+def test_a_merge_that_changes_what_it_says_is_refused() -> None:
+    model = Qwen(CONFIG).init_weights(0)
+    model.model.layers[0].mlp.gate_proj = Approximate()
+    with pytest.raises(CheckpointError, match="merging changes the logits by .* keep the adapter"):
+        merge(attach(model, LORA))
+
+
+def test_a_merge_to_infinity_is_refused() -> None:
+    model = attach(Qwen(CONFIG).init_weights(0), LORA).half()
+    lora = model.model.layers[0].mlp.down_proj
+    lora.base.weight.data.fill_(60000)
+    lora.lora_A.data.fill_(100)
+    lora.lora_B.data.fill_(100)
+    with pytest.raises(CheckpointError, match="merging changes the logits"):
+        merge(model)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"rank": 0}, "rank = 0"),
+        ({"dropout": 1.0}, "dropout = 1.0"),
+        ({"target_modules": ("c_attn",)}, "no adapter for c_attn"),
+        ({"target_modules": ()}, "no adapter for -"),
+        ({"modules_to_save": ("norm",)}, "no adapter for norm"),
+    ],
+)
+def test_what_makes_no_adapter_is_refused(change: dict, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        attach(Qwen(CONFIG), replace(LORA, **change))
+
+
+def test_one_adapter_at_a_time() -> None:
+    with pytest.raises(ConfigError, match="has an adapter already"):
+        attach(attach(Qwen(CONFIG), LORA), LORA)

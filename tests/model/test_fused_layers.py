@@ -1,0 +1,155 @@
+"""Whole layers in one call give what the network's own code gives, for every kind of Qwen."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from qianwen.kernels.cpu import operators
+from qianwen.kernels.cpu.row_limits import WAYS, Limits
+from qianwen.model.caches.paged import PagedCache
+from qianwen.model.config import QwenConfig
+from qianwen.model.fused_layers import fuse
+from qianwen.model.linears.packed import PackedLinear, make_invariant, pack_model
+from qianwen.model.transformer import Qwen, replace_module
+
+pytestmark = pytest.mark.skipif(not operators.available(), reason="the kernels need AVX-512 VNNI and a C++ compiler")
+
+SHAPE = {
+    "vocab_size": 64,
+    "hidden_size": 48,
+    "intermediate_size": 100,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "initializer_range": 0.2,
+}
+KINDS = {
+    "plain": {},
+    "windows": {"layer_windows": (5, 33, 0)},
+    "NTK and LogN": {"train_len": 16, "use_dynamic_ntk": True, "use_logn_attn": True},
+    "Qwen3": {"qk_norm": True, "qkv_bias": False, "head_dim": 20},
+    "joined": {"hidden_size": 128, "intermediate_size": 192, "head_dim": 32, "num_key_value_heads": 2},
+}
+
+
+def build(kind: str, bits: int) -> Qwen:
+    return pack_model(Qwen(QwenConfig(**(SHAPE | KINDS[kind]))).init_weights(1), bits, head_bits=bits)
+
+
+def run(
+    model: Qwen, texts: list[list[int]], steps: list[list[int]], dtype: torch.dtype = torch.float32
+) -> list[Tensor]:
+    """Hidden states of each text; `steps[i]` says how many of its tokens each step brings."""
+    cache = PagedCache(model.config, 40, 16, dtype=dtype, kernel=operators.paged_attention)
+    tables = np.split(np.arange(40), len(texts))
+    done, outputs = [0] * len(texts), [[] for _ in texts]
+    for counts in zip(*steps, strict=True):
+        active = [row for row, count in enumerate(counts) if count]
+        chunks = [texts[row][done[row] : done[row] + counts[row]] for row in active]
+        for row in active:
+            done[row] += counts[row]
+        alphas = np.ones(len(active), dtype=np.int64) if model.config.use_dynamic_ntk else None
+        contexts, sizes = (np.array(x) for x in ([done[row] for row in active], [len(chunk) for chunk in chunks]))
+        positions = cache.begin([tables[row].tolist() for row in active], contexts, sizes, alphas)
+        with torch.inference_mode():
+            hidden = model(torch.tensor([sum(chunks, [])]), torch.from_numpy(positions)[None], cache)[0]
+        for row, part in zip(active, hidden.split(sizes.tolist()), strict=True):
+            outputs[row].append(part)
+    return [torch.cat(parts) for parts in outputs]
+
+
+def texts(count: int) -> list[list[int]]:
+    return torch.randint(0, 64, (count, 40)).tolist()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_fused_layers_are_the_layers(kind: str, dtype: torch.dtype) -> None:
+    model, some = make_invariant(build(kind, 16)), texts(2)
+    steps = [[30, 1, 1, 8], [20, 19, 1, 0]]
+    expected = run(model, some, steps, dtype)
+    fuse(model)
+    for got, want in zip(run(model, some, steps, dtype), expected, strict=True):
+        # Rounding to bf16 in the cache may fall either way where fp32 differs in its last bit.
+        tolerance = 1e-4 if dtype == torch.float32 else 0.03
+        assert (got - want).norm() <= tolerance * want.norm()
+
+
+@pytest.mark.parametrize("bits", [4, 8, 16])
+@pytest.mark.parametrize("limits", WAYS)
+def test_fused_layers_compute_in_any_way(bits: int, limits: Limits) -> None:
+    """With the last way the middle of the feed-forward is never written as numbers."""
+    model, some = build("joined", bits), texts(2)
+    for module in model.modules():
+        if isinstance(module, PackedLinear):
+            module.limits = limits
+    steps = [[30, 1, 1, 8], [20, 19, 1, 0]]
+    expected = run(model, some, steps)
+    for got, want in zip(run(fuse(model), some, steps), expected, strict=True):
+        # Rounding rows to bytes or bfloat16 falls either way where fp32 differs in its last bit.
+        assert (got - want).norm() <= 0.06 * want.norm()
+
+
+@pytest.mark.parametrize("coded", [("gate_proj", "up_proj"), ("gate_proj", "up_proj", "down_proj")])
+@pytest.mark.parametrize("limits", WAYS)
+def test_tokens_with_an_outlier_keep_their_small_values(coded: tuple[str, ...], limits: Limits) -> None:
+    """Token 0 has one, as the first of a text: at the start, amid a block of rows, and in the block after it."""
+    model = build("joined", 16)
+    model.model.layers = model.model.layers[:1]
+    model.model.embed_tokens.weight.data[0, 3] = 100.0
+    model.model.layers[0].post_attention_layernorm.weight.data[3] = 5.0
+    for name, linear in list(model.named_modules()):
+        if name.endswith(coded):
+            replace_module(model, name, PackedLinear.from_float(linear.dequantize(), format="int8"))
+    text = torch.randint(1, 64, (600,))
+    text[[0, 5, 590]] = 0
+    for module in model.modules():
+        if isinstance(module, PackedLinear):
+            module.limits = limits
+    errors = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(operators, "available", lambda: False)
+        expected = run(model, [text.tolist()], [[600]])[0][text == 0]
+    for splits in (False, True):
+        for linear in (model.model.layers[0].mlp.gate_proj, model.model.layers[0].mlp.up_proj):
+            linear.splits_outliers = splits
+        got = run(fuse(copy.deepcopy(model)), [text.tolist()], [[600]])[0][text == 0]
+        errors.append((got - expected).norm(dim=1) / expected.norm(dim=1))
+    assert (errors[1] < 0.65 * errors[0]).all()
+
+
+def test_a_layer_that_is_not_packed_stands_between_two_that_are() -> None:
+    model, some = make_invariant(build("plain", 16)), texts(2)
+    model.model.layers[1] = Qwen(model.config).init_weights(1).model.layers[1].requires_grad_(False)
+    steps = [[30, 1, 1, 8], [20, 19, 1, 0]]
+    expected = run(model, some, steps)
+    for got, want in zip(run(fuse(model), some, steps), expected, strict=True):
+        assert (got - want).norm() <= 1e-4 * want.norm()
+
+
+def test_other_caches_use_the_ordinary_layers() -> None:
+    model, ids = build("plain", 16), torch.tensor(texts(1))
+    expected = model(ids)
+    assert torch.equal(fuse(model)(ids), expected)
+
+
+@pytest.mark.parametrize("bits", [4, 8, 16])
+def test_bits_do_not_depend_on_batch_or_chunks(bits: int) -> None:
+    """R24 for whole networks: alone or together, at once or in pieces."""
+    model, some = fuse(make_invariant(build("joined", bits))), texts(4)
+    together = run(model, some, [[40], [40], [40], [40]])
+    for row, text in enumerate(some):
+        assert torch.equal(run(model, [text], [[7, 1, 31, 1]])[0], together[row])
+
+
+def test_linears_of_one_format_share_their_memory() -> None:
+    model = fuse(build("joined", 4))
+    attention = model.model.layers[0].self_attn
+    parts = [attention.q_proj, attention.k_proj, attention.v_proj]
+    assert all(isinstance(part, PackedLinear) for part in parts)
+    ends = [part.packed.data_ptr() + part.packed_bytes for part in parts]
+    assert [part.packed.data_ptr() for part in parts[1:]] == ends[:-1]
