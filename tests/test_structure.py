@@ -5,6 +5,7 @@ import functools
 import re
 import string
 import subprocess
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -164,6 +165,31 @@ def test_every_path_in_the_documents_exists():
             if not any((home / path).exists() for home in homes):
                 missing.append(f"{document.name}: {path}")
     assert not missing
+
+
+def anchor(heading: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def test_every_log_entry_has_a_date_and_a_status_and_is_in_the_contents():
+    contents, *entries = re.split(r"^## (?=\d)", (ROOT / "docs" / "log.md").read_text(encoding="utf-8"), flags=re.M)
+    assert entries and not re.findall(r"^## (?!\d|Contents$).*", contents + "".join(entries), re.M)
+    anchors = [anchor(entry.partition("\n")[0]) for entry in entries]
+    expected = []
+    for number, entry in enumerate(entries):
+        form = r"(\d{4}-\d\d-\d\d) (\S.*)\n\nStatus: (?:(kept|negative)(?: \(.+\))?|(superseded) by \[.+)\n"
+        match = re.match(form, entry)
+        assert match, f"no date, title or allowed status: {entry[:100]!r}"
+        date.fromisoformat(match[1])
+        expected.append((match[1], match[2], anchors[number], match[3] or match[4]))
+        targets = re.findall(r"\]\(#([^)]+)\)", match[0])
+        assert all(target in anchors[number + 1 :] for target in targets), f"not a later entry: {targets}"
+        assert bool(targets) == ("superseded by" in match[0])
+        assert set(re.findall(r"\]\(#([^)]+)\)", entry)) <= set(anchors), f"a link of {match[2]!r} has no target"
+    listed = re.findall(r"^\| (\S+) \| \[(.+)\]\(#(.+)\) \| (\w+) \|$", contents, re.M)
+    assert sorted(listed) == sorted(expected)
+    assert [row[0] for row in expected] == sorted(row[0] for row in expected), "entries are in date order"
 
 
 def test_every_guide_and_example_is_run_by_e2e():
