@@ -6,6 +6,7 @@
 #   make offline  the tests where no network exists (Linux)
 #   make faults   long kill, corruption and full-disk suites         make nightly   everything that runs without a GPU
 #   make gpu      the tests of what is different on an NVIDIA card
+#   make results  docs/results.md from benchmarks/results
 #   make dist     a wheel in dist/              make sbom      a bill of materials
 #   make lock     pin every version again       make clean     remove what these made, but neither .venv nor runs
 #
@@ -26,7 +27,7 @@ MAKE_VENV := $(PYTHON) -m venv .venv
 INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check
 endif
 
-.PHONY: setup demo test check offline e2e faults nightly gpu dist sbom lock clean
+.PHONY: setup demo test check offline e2e faults nightly gpu results dist sbom lock clean
 setup: .venv/.user
 
 $(BIN)/python:
@@ -75,6 +76,9 @@ nightly: .venv/.dev
 
 gpu: .venv/.dev
 	$(BIN)/pytest -m gpu tests/gpu
+
+results: .venv/.user
+	$(BIN)/python tools/results.py
 
 dist: .venv/.dev
 	$(BIN)/python -m pip wheel -q --disable-pip-version-check --no-deps -w dist .

@@ -93,7 +93,7 @@ def main() -> None:
     found: dict[str, dict[str, Any]] = {}
     if options.json and options.json.exists():
         found = json.loads(options.json.read_text())["values"].get("rows", {})
-    report = Report(f"bits and adapters, {Path(options.model).stem}", "")
+    report = Report(f"quantisation and adapters, {Path(options.model).stem}", "")
     report.note("rows", found)
     with tempfile.TemporaryDirectory() as temporary:
         keep = Path(options.keep or temporary)

@@ -87,13 +87,13 @@ def main() -> None:
         )
         report.add("from WARC to deduplicated documents", pairs)
         left["ours"], left["datatrove"] = _left(work)
-        report.note("documents left", left)
+        report.note("documents kept", left)
         report.note("MB/s of each stage, one core", stages(given, work / "profiled", megabytes))
         if not options.quick:
             for size in (100, options.largest):
                 speed = run(f"ours, {size} MB", us, _pages(pages, size), size)
                 report.note(f"{size} MB", f"{speed:.1f} MB/s")
-        report.note("most memory, MB", {name: round(value) for name, value in most.items()})
+        report.note("peak memory, MB", {name: round(value) for name, value in most.items()})
     report.finish({"vs_datatrove": pairs.ratio}, options.json)
 
 

@@ -48,7 +48,7 @@ def main() -> None:
         raise SystemExit("--model names a folder or a GGUF file")
     torch.set_num_threads(min(2, os.cpu_count() or 2))
     memory = huge_tensor(READ_BYTES).view(torch.float32).fill_(1)
-    report, ratios = Report("weights read while decoding one stream, beside the best read of 2 GB", "GB/s"), {}
+    report, ratios = Report("weights read while decoding one stream, beside the fastest read of 2 GB", "GB/s"), {}
     config = EngineConfig(max_model_len=1024, max_num_seqs=1, prefix_caching=False)
     for bits in options.bits.split(","):
         name = "bf16" if bits == "16" else f"int{bits}"

@@ -34,16 +34,16 @@ def main() -> None:
         learned, unseen = learned[::8], unseen[::4]
     began = time.perf_counter()
     ensemble = train(learned)
-    report = Report("scoring", "MB/s")
-    report.note("texts learned from", len(learned))
-    report.note("seconds of fitting", round(time.perf_counter() - began, 1))
+    report = Report("quality and safety filters", "MB/s")
+    report.note("training texts", len(learned))
+    report.note("seconds of training", round(time.perf_counter() - began, 1))
     measured = measure(ensemble, unseen, Path(options.out) if options.out else None)
     texts = enough([row["text"] for row in unseen], (2 if options.quick else MEGABYTES) * 1_000_000)
     size = sum(len(text.encode()) for text in texts) / 1e6
     pairs = alternate(
         lambda: speed(lambda: ensemble.logits(texts), size), lambda: speed(lambda: ruled(texts), size), options.pairs
     )
-    report.add("all members and the vote, against the rules", pairs)
+    report.add("all members and the vote, beside the curation rules", pairs)
     ratios = {"speed_vs_rules": pairs.ratio}
     for lang, numbers in measured.items():
         if lang != "all":

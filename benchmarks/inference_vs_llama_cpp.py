@@ -8,7 +8,7 @@ text. Speculation runs on code edits and answers out of a given text, greedy; it
 plain decoding.
 
 Beside the speeds stand bits per weight and perplexity: of each `*.txt` in `--texts` (en, zh, code), 8,192 tokens in
-windows of 512, against the file's own weights in float32. `read` is how prompts are computed, `write` how answers are.
+windows of 512, against the file's own weights in float32. `prompt`: as prompts are computed, `answer`: as answers are.
 llama.cpp's perplexity is of the first 1,024 of these tokens, for it hands out probabilities one token at a time; ours
 on the same ones stands beside it. Grids: `stored` keeps the file's blocks, a number quantises its weights anew.
 """
@@ -133,7 +133,9 @@ def measure_speculation(report: Report, grid: str, llm: LLM, plain: LLM, peer: L
         )
         same = next((i for i, (a, b) in enumerate(zip(expected, found, strict=True)) if a != b), len(found))
         report.add(f"{grid} speculative, prompt {number + 1}", pairs)
-        report.note(f"{grid} speculative, prompt {number + 1}: tokens like plain decoding's", f"{same} of {len(found)}")
+        report.note(
+            f"{grid} speculative, prompt {number + 1}: tokens equal to plain decoding", f"{same} of {len(found)}"
+        )
         logs.append(math.log(pairs.ratio))
     return math.exp(sum(logs) / len(logs))
 
@@ -160,7 +162,7 @@ def measure_quality(
         llm = LLM(model, floats.tokenizer, dataclasses.replace(config, batch_invariant=True))
         for name, ids in tokens.items():
             write = perplexity(llm, ids) / exact[name][0] - 1
-            report.note(f"{name}: {grid} read, write", f"{read[name]:+.2%}, {write:+.2%}")
+            report.note(f"{name}: {grid} prompt, answer", f"{read[name]:+.2%}, {write:+.2%}")
     for name, each in told.items():
         report.note(f"{name}: the first {SCORED_BY_PEER} tokens", ", ".join(f"{k} {v:+.2%}" for k, v in each.items()))
 

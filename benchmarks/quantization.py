@@ -210,7 +210,7 @@ def main() -> None:
         keep.mkdir(parents=True, exist_ok=True)
         opened = open_model(options.model)
         texts = texts_of(options.texts, options.tokens, opened.tokenizer)
-        title = f"fewer bits, {opened.name}: perplexity of {options.tokens} tokens a text, beside bf16"
+        title = f"quantisation, {opened.name}: perplexity of {options.tokens} tokens a text, beside bf16"
         if options.json and options.json.exists():
             before = json.loads(options.json.read_text())
             if before["machine"]["date"] != time.strftime("%Y-%m-%d") or before["title"] != title:

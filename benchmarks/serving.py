@@ -161,7 +161,7 @@ def main() -> None:
             for num_clients in map(int, options.clients.split(",")):
                 if (options.quick or is_shared) and num_clients not in (1, 16):
                     continue
-                name = f"{num_clients} clients" + is_shared * ", one beginning"
+                name = f"{num_clients} clients" + is_shared * ", shared prefix"
                 key = f"clients_{num_clients}" + is_shared * "_shared"
                 ratios[key] = measure(report, name, urls, prompts, num_clients, times)
         for side, process in (("ours", ours), ("peer", peer)):

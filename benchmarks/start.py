@@ -72,7 +72,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         _, first, progress = chat(options.model, options.bits, Path(folder))  # what it says of packing comes first
         report.note("whole answer with an empty cache (s)", round(first, 2))
-        report.note("said meanwhile", progress)
+        report.note("messages while loading", progress)
         packed = sum(file.stat().st_size for file in Path(folder).rglob("*.safetensors"))
         report.note("packed copy (MB)", packed // 10**6)
         later = [chat(options.model, options.bits, Path(folder))[0] for _ in range(2 if options.quick else RUNS)]

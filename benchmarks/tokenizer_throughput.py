@@ -149,7 +149,7 @@ def learning(documents: list[str]) -> tuple[Callable[[], float], Callable[[], fl
 def main() -> None:
     options = arguments(__doc__, texts="", mb=3.0, learn_mb=8.0)
     num_pairs, scale = (2, 1e5) if options.quick else (options.pairs, 1e6)
-    report, known = Report("tokenizers, ids equal", "MB/s"), encoders()
+    report, known = Report("tokenizers with equal ids", "MB/s"), encoders()
     worst: dict[str, list[float]] = {"vs_tiktoken": [], "vs_tiktoken_default": [], "learn_vs_hf": []}
     for name, text in corpora(options.texts).items():
         encoded = sample(text, options.mb * scale)

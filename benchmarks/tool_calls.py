@@ -198,7 +198,7 @@ def main() -> None:
     learned, held_out = questions(list(read_dialogues(options.data)))
     held_out = held_out[: 8 if options.quick else options.asked]
     report = Report(f"held-out tool selection, {Path(options.model).stem}", "share")
-    report.note("questions", f"{len(learned)} learned, {len(held_out)} held out")
+    report.note("questions", f"{len(learned)} for training, {len(held_out)} held out")
     shares = {"base": selected(load_model(options.model, bits=16), held_out)}
     report.note("base", shares["base"])
     with tempfile.TemporaryDirectory() as temporary:
