@@ -46,8 +46,8 @@ def test_what_is_out_of_range_is_refused_by_name(field, value):
 
 
 @pytest.mark.parametrize("kind", ["image_url", "input_audio", "file", "video"])
-def test_an_image_or_a_sound_is_told_that_the_model_has_no_eyes_or_ears(kind):
-    with pytest.raises(RequestError, match="no eyes or ears"):
+def test_content_other_than_text_is_refused_by_its_type(kind):
+    with pytest.raises(RequestError, match=f"reads text only; content of type '{kind}'"):
         chat(messages=[{"role": "user", "content": [{"type": kind, kind: {"url": "x"}}]}])
 
 
