@@ -128,11 +128,10 @@ class ReplyAssembler:
 
     def _add_to_call(self, piece: dict[str, Any]) -> None:
         index = piece.get("index")
-        call = self._calls.setdefault(
-            len(self._calls) if index is None else index, {"id": "", "name": "", "arguments": ""}
-        )
+        index = len(self._calls) if index is None else int(index)
+        call = self._calls.setdefault(index, {"id": "", "name": "", "arguments": ""})
         function = piece.get("function") or {}
-        call["id"] = call["id"] or piece.get("id") or ""
+        call["id"] = call["id"] or str(piece.get("id") or "")
         call["name"] += function.get("name") or ""
         call["arguments"] += function.get("arguments") or ""
 
