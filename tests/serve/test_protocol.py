@@ -100,3 +100,48 @@ def test_prompts_of_every_form():
     for wrong in ([], [[]], [1, "a"], [-1], None, {}):
         with pytest.raises(RequestError):
             prompts(wrong)
+
+
+NAMED = {"type": "function", "function": {"name": "weather"}}
+OLDER = {"functions": [TOOL["function"]]}
+
+
+@pytest.mark.parametrize(
+    ("fields", "choice"),
+    [
+        ({}, "auto"),
+        ({"tools": [TOOL], "tool_choice": "auto"}, "auto"),
+        ({"tools": [TOOL], "tool_choice": "none"}, "none"),
+        ({"tools": [TOOL], "tool_choice": "required"}, "required"),
+        ({"tools": [TOOL], "tool_choice": NAMED}, "weather"),
+        (OLDER | {"function_call": "none"}, "none"),
+        (OLDER | {"function_call": "auto"}, "auto"),
+        (OLDER | {"function_call": {"name": "weather"}}, "weather"),
+    ],
+)
+def test_both_forms_of_a_tool_choice_are_one(fields, choice):
+    assert chat(**fields).choice == choice
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"tools": [TOOL], "tool_choice": "required", "function_call": "none"},
+            "tool_choice and function_call disagree",
+        ),
+        ({"tools": [TOOL], "tool_choice": NAMED, "function_call": "none"}, "tool_choice and function_call disagree"),
+        ({"functions": [{"name": "auto"}], "function_call": {"name": "auto"}}, "'auto' cannot be chosen by name"),
+    ],
+)
+def test_tool_choices_that_contradict_are_refused(fields, message):
+    with pytest.raises(RequestError, match=message):
+        chat(**fields)
+
+
+def test_a_response_format_is_none_json_or_a_schema():
+    schema = {"type": "object"}
+    assert chat().format is None and chat(response_format={"type": "text"}).format is None
+    assert chat(response_format={"type": "json_object"}).format == "json_object"
+    wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    assert chat(response_format=wanted).format == schema
