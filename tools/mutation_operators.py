@@ -13,6 +13,7 @@ annotations, decorators, assertions, `__repr__`, code for type checkers only.
 """
 
 import ast
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,8 +189,7 @@ class _Collector(ast.NodeVisitor):
     # Conditions
 
     def visit_If(self, node: ast.If) -> None:
-        names = {part.id for part in ast.walk(node.test) if isinstance(part, ast.Name)}
-        if names & {"TYPE_CHECKING", "__name__"}:
+        if re.search(r"\b(TYPE_CHECKING|__name__)\b", self._text(node.test)):
             self._visit_all(node.orelse)
             return
         self._replace(node.test, "True", "False")

@@ -57,12 +57,14 @@ class Runner:
         """Seconds of every test file without a fault."""
         with self._copy() as copy:
             report = copy / "baseline.xml"
-            done = self._pytest(copy, tests, None, f"--junitxml={report}", "-o", "junit_family=xunit1")
+            done = self._pytest(copy, tests, None, f"--junitxml={report}")
             if done.caught:
                 raise TestsFail(f"the tests fail without any fault: {done.by}")
             seconds = dict.fromkeys(tests, 0.0)
+            names = {file.removesuffix(".py").replace("/", ".") + ".": file for file in tests}
             for case in ElementTree.parse(report).iter("testcase"):
-                seconds[case.attrib["file"]] += float(case.attrib["time"])
+                [file] = [names[name] for name in names if f"{case.attrib['classname']}.".startswith(name)]
+                seconds[file] += float(case.attrib["time"])
             return seconds
 
     def test(self, fault: Fault, tests: list[str], seconds: dict[str, float]) -> Outcome:
@@ -97,7 +99,7 @@ class Runner:
         command += ["--hypothesis-seed=0", *options, *files]
         environment = ENVIRONMENT | {"PYTHONPATH": str(copy / "checkout"), "TMPDIR": str(copy / "tmp")}
         start = time.monotonic()
-        process = subprocess.Popen(
+        with subprocess.Popen(
             command,
             cwd=copy / "checkout",
             env=os.environ | environment,
@@ -107,17 +109,17 @@ class Runner:
             text=True,
             errors="replace",
             start_new_session=True,
-        )
-        self.processes.add(process)
-        if hasattr(resource, "prlimit"):  # Linux
-            resource.prlimit(process.pid, resource.RLIMIT_DATA, (MEMORY, MEMORY))
-        try:
-            output, by = process.communicate(timeout=limit)[0], ""
-        except subprocess.TimeoutExpired:
-            output, by = "", f"time limit of {limit:.0f} s"
-        finally:
-            _kill(process)
-            self.processes.discard(process)
+        ) as process:
+            if hasattr(resource, "prlimit"):  # Linux
+                resource.prlimit(process.pid, resource.RLIMIT_DATA, (MEMORY, MEMORY))
+            self.processes.add(process)
+            try:
+                output, by = process.communicate(timeout=limit)[0], ""
+            except subprocess.TimeoutExpired:
+                output, by = "", f"time limit of {limit:.0f} s"
+            finally:
+                _kill(process)
+                self.processes.discard(process)
         failed = re.search(r"^(?:FAILED|ERROR) (\S+)", output, re.M)
         by = by or (failed[1] if failed else f"exit status {process.returncode}")
         return Outcome(process.returncode not in PASSED, by, time.monotonic() - start)
@@ -136,7 +138,7 @@ def _faulty(checkout: Path, fault: Fault) -> Iterator[None]:
 
 
 def _write_source(path: Path, source: bytes) -> None:
-    """Write a source file and remove its compiled form, which Python compares with it by size and whole seconds only."""
+    """Write a source file and remove its compiled form, which Python checks by size and whole seconds only."""
     path.write_bytes(source)
     for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"):
         compiled.unlink()
