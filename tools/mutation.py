@@ -137,9 +137,9 @@ def run_all(faults: list[Fault], results: Results, root: Path, jobs: int) -> Non
             for number, future in enumerate(as_completed(futures), 1 + len(faults) - len(remaining)):
                 fault, outcome = futures[future], future.result()
                 results.add(fault, outcome)
-                verdict = "caught" if outcome.caught else "MISSED"
-                where = f"{fault.path}:{fault.line}"
-                print(f"[{number}/{len(faults)}] {verdict} {where}  {outcome.seconds:.0f} s", flush=True)
+                verdict = f"caught by {outcome.by}" if outcome.caught else "MISSED"
+                line = f"[{number}/{len(faults)}] {fault.path}:{fault.line}  {outcome.seconds:.0f} s  {verdict}"
+                print(line, flush=True)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
             copies.stop()

@@ -9,7 +9,7 @@
     calls          a keyword argument or the last of several arguments removed, two neighbours swapped
 
 A fault replaces a range of bytes; the rest of the file stays as it is. Left alone: strings, messages and logging,
-annotations, decorators, assertions, `__repr__`, code for type checkers only.
+annotations, decorators, assertions and `strict=`, `__repr__`, code for type checkers only.
 """
 
 import ast
@@ -245,15 +245,22 @@ class _Collector(ast.NodeVisitor):
             if texts[0] != texts[1] and not any(isinstance(part, ast.Starred) for part in (left, right)):
                 middle = self.source[self._end(left) : self._start(right)].decode()
                 self._add(self._start(left), self._end(right), texts[1] + middle + texts[0])
-        arguments = [*node.args, *node.keywords]
-        for i, argument in enumerate(arguments):
-            is_last_of_several = 0 < i == len(arguments) - 1
-            if isinstance(argument, ast.keyword) or is_last_of_several:
-                start = self._end(arguments[i - 1]) if i else self._start(argument)
-                is_first_of_several = i == 0 and len(arguments) > 1
-                end = self._start(arguments[1]) if is_first_of_several else self._end(argument)
-                self._add(start, end, "")
+        self._remove_arguments(node)
         self.generic_visit(node)
+
+    def _remove_arguments(self, node: ast.Call) -> None:
+        arguments = [*node.args, *node.keywords]
+        removable: list[ast.expr | ast.keyword] = [keyword for keyword in node.keywords if keyword.arg != "strict"]
+        if len(node.args) > 1 and not node.keywords:
+            removable.append(node.args[-1])
+        for argument in removable:
+            i = arguments.index(argument)
+            if i:
+                self._add(self._end(arguments[i - 1]), self._end(argument), "")
+            else:
+                self._add(
+                    self._start(argument), self._start(arguments[1]) if arguments[1:] else self._end(argument), ""
+                )
 
 
 def _is_message(call: ast.Call) -> bool:

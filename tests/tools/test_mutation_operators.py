@@ -53,6 +53,8 @@ def becomes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], 
         ("a = b(c, *d)", {"a = b(c)"}),
         ("a = b(c=d, e=f)", {"a = b(e=f)", "a = b(c=d)"}),
         ("a = b(c=d)", {"a = b()"}),
+        ("a = b(c, d=e)", {"a = b(c)"}),
+        ("a = zip(b, strict=c)", set()),
     ],
 )
 def test_an_expression_or_statement_becomes(becomes, source, expected):
