@@ -12,6 +12,7 @@ add what is printed for it to `tools/equivalent_faults.toml` with the reason.
 """
 
 import argparse
+import functools
 import hashlib
 import json
 import signal
@@ -61,35 +62,34 @@ class Results:
         for line in lines:
             record = json.loads(line)
             if "baseline" in record:
-                self.baselines[record["tests"]] = record["baseline"]
+                self.baselines[record["checkout"]] = record["baseline"]
             else:
                 result = Result(**record)
                 self.results[result.key] = result
 
     def of(self, fault: Fault) -> Result | None:
         """The result of a fault, unless what it was found with has changed since."""
+        source, tests = digests(self.root, fault.path)
         result = self.results.get(fault.key)
-        if result is None or result.source != digest([self.root / fault.path]):
+        if result is None or result.source != source:
             return None
-        return result if result.caught or result.tests == self.tests(chapter_of(fault)) else None
+        return result if result.caught or result.tests == tests else None
 
     def add(self, fault: Fault, outcome: Outcome) -> None:
-        digests = {"source": digest([self.root / fault.path]), "tests": self.tests(chapter_of(fault))}
-        result = Result(*fault.key, **asdict(outcome), **digests)
+        source, tests = digests(self.root, fault.path)
+        result = Result(*fault.key, **asdict(outcome), source=source, tests=tests)
         self.results[fault.key] = result
         self._append(asdict(result))
 
-    def baseline(self, chapter: str, tests: list[str], copies: Runner) -> dict[str, float]:
-        key = self.tests(chapter)
-        if not set(tests) <= self.baselines.get(key, {}).keys():
+    def baseline(self, chapter: str, copies: Runner) -> dict[str, float]:
+        """Seconds of every test file of a chapter without a fault, measured once for a state of the checkout."""
+        files = sorted((self.root / "tests" / chapter).rglob("test_*.py"))
+        key = digest([*sorted((self.root / PACKAGE).rglob("*.py")), *tests_of(self.root, chapter)])
+        if key not in self.baselines:
             print(f"{chapter}: running its tests without a fault", flush=True)
-            self.baselines[key] = copies.baseline(tests)
-            self._append({"baseline": self.baselines[key], "tests": key})
+            self.baselines[key] = copies.baseline([str(path.relative_to(self.root)) for path in files])
+            self._append({"baseline": self.baselines[key], "checkout": key})
         return self.baselines[key]
-
-    def tests(self, chapter: str) -> str:
-        folder = self.root / "tests"
-        return digest([*sorted((folder / chapter).rglob("*.py")), *folder.glob("conftest.py")])
 
     def _append(self, record: dict[str, Any]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,6 +99,16 @@ class Results:
 
 def digest(paths: Iterable[Path]) -> str:
     return hashlib.blake2b(b"\0".join(path.read_bytes() for path in paths), digest_size=8).hexdigest()
+
+
+@functools.cache
+def digests(root: Path, path: str) -> tuple[str, str]:
+    """Of a source file and of its chapter's tests, as they are when the run starts and the checkout is copied."""
+    return digest([root / path]), digest(tests_of(root, Path(path).parts[1]))
+
+
+def tests_of(root: Path, chapter: str) -> list[Path]:
+    return [*sorted((root / "tests" / chapter).rglob("*.py")), *(root / "tests").glob("conftest.py")]
 
 
 def chapter_of(fault: Fault) -> str:
@@ -126,10 +136,8 @@ def run_all(faults: list[Fault], results: Results, root: Path, jobs: int) -> Non
     graph = import_graph(root)
     tests = {fault.path: relevant_tests(root, fault.path, graph) for fault in remaining}
     with runner(root, jobs) as copies, ThreadPoolExecutor(jobs) as pool:
-        seconds = {}
-        for chapter in {chapter_of(fault): None for fault in remaining}:
-            files = [str(path.relative_to(root)) for path in sorted((root / "tests" / chapter).rglob("test_*.py"))]
-            seconds[chapter] = results.baseline(chapter, files, copies)
+        chapters = {chapter_of(fault): None for fault in remaining}
+        seconds = {chapter: results.baseline(chapter, copies) for chapter in chapters}
         futures = {
             pool.submit(copies.test, fault, tests[fault.path], seconds[chapter_of(fault)]): fault for fault in remaining
         }
