@@ -134,9 +134,7 @@ class Qwen(nn.Module):
     >>> next_id = model.logits(model(ids)[:, -1]).argmax(-1)
     """
 
-    document_attention: type[DocumentAttention] = (
-        DocumentAttention  # where there is no cache; compiled layers have another
-    )
+    document_attention = DocumentAttention  # where there is no cache; compiled layers have another
 
     def __init__(self, config: QwenConfig) -> None:
         super().__init__()
