@@ -29,7 +29,7 @@ from qianwen.chat.answers import is_right_number, reference_number
 from qianwen.chat.messages import Message
 from qianwen.chat.model import ChatModel
 from qianwen.runtime.errors import DataError
-from qianwen.runtime.files import RunFolder, atomic_file, read_jsonl, write_jsonl
+from qianwen.runtime.files import RunFolder, atomic_file, read_jsonl, repair_jsonl, write_jsonl
 from qianwen.runtime.translation import tr
 
 INSTRUCTION = (
@@ -86,7 +86,7 @@ def read_problems(config: RejectionConfig) -> list[Problem]:
 
 def missing(problems: Sequence[Problem], config: RejectionConfig, folder: RunFolder) -> list[tuple[int, int]]:
     """Which (problem, sample) are still to be drawn. Half a row that a kill left is cut off."""
-    done = _whole_rows(folder.path / SAMPLES)
+    done = repair_jsonl(folder.path / SAMPLES)
     return [(problem, sample) for problem in range(len(problems)) for sample in range(config.samples)][done:]
 
 
@@ -199,13 +199,3 @@ def _sample(model: ChatModel, question: str, problem: int, sample: int, config: 
     text = "".join(texts)
     end = END.search(text)
     return {"problem": problem, "sample": sample, "text": text[: end.end()] if end else text, "finish_reason": reason}
-
-
-def _whole_rows(path: Path) -> int:
-    """How many whole rows a file has; half a row at its end is cut off."""
-    data = path.read_bytes() if path.exists() else b""
-    end = data.rfind(b"\n") + 1
-    if end < len(data):
-        with path.open("r+b") as file:
-            file.truncate(end)
-    return data.count(b"\n")

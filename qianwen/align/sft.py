@@ -35,13 +35,13 @@ from qianwen.model.linears.packed import answer_fast
 from qianwen.model.transformer import Qwen
 from qianwen.runtime.device import best_device, compute_dtype, return_free_memory, seed_everything
 from qianwen.runtime.errors import ConfigError
-from qianwen.runtime.files import RunFolder, atomic_folder, lock, runs_dir, sha256_file
-from qianwen.runtime.log import MetricsLog, console
+from qianwen.runtime.files import atomic_folder, runs_dir, sha256_file
+from qianwen.runtime.log import console
 from qianwen.runtime.translation import tr
 from qianwen.tokenizer.tokenizer import Tokenizer
-from qianwen.train.checkpoint import Checkpoints
-from qianwen.train.hooks import log_every, measure_every, save_every, stop_signals
-from qianwen.train.loop import Batch, LoopConfig, run
+from qianwen.train.hooks import log_every, measure_every
+from qianwen.train.job import Job, train
+from qianwen.train.loop import Batch, LoopConfig
 from qianwen.train.optim import AdamW, AdamWConfig
 from qianwen.train.parallel import ParallelConfig, parallelize
 from qianwen.train.pretrain import Measure, next_token_loss
@@ -89,22 +89,13 @@ def sft(
     metrics. Raises DataError for dialogues that cannot teach, KeyboardInterrupt, with everything saved, when asked to
     stop.
     """
-    path = runs_dir() / config.name
-    with lock(path):
-        folder = RunFolder.create(path, "sft", config)
-        try:
-            _tune(config, model, tokenizer, folder, evaluate)
-            with atomic_folder(path / "model") as target:
-                _write(config, model, tokenizer, target, generation)
-            return_free_memory()
-            _check_stops(config, answer_fast(model.eval()), tokenizer, folder)
-            return path / "model"
-        except KeyboardInterrupt:
-            folder.set_state("interrupted")
-            raise
-        except Exception:
-            folder.set_state("failed")
-            raise
+    with Job.start(config.name, "sft", config) as job:
+        _tune(config, model, tokenizer, job, evaluate)
+        with atomic_folder(job.path / "model") as target:
+            _write(config, model, tokenizer, target, generation)
+        return_free_memory()
+        _check_stops(config, answer_fast(model.eval()), tokenizer, job)
+        return job.path / "model"
 
 
 def _write(
@@ -119,7 +110,7 @@ def _write(
     write_settings(model.config, tokenizer, target, chat=True, generation=generation)
 
 
-def _tune(config: SFTConfig, model: Qwen, tokenizer: Tokenizer, folder: RunFolder, evaluate: Measure | None) -> None:
+def _tune(config: SFTConfig, model: Qwen, tokenizer: Tokenizer, job: Job, evaluate: Measure | None) -> None:
     seed_everything(config.seed)
     batches, loop = _packed(config, tokenizer, model.config.max_position_embeddings)
     device = best_device()
@@ -129,24 +120,16 @@ def _tune(config: SFTConfig, model: Qwen, tokenizer: Tokenizer, folder: RunFolde
         parallelize(model, model.model.layers, ParallelConfig(checkpoint_activations=True), compute_dtype(device))
     state = TrainState(model.to(device), AdamW(model, config.optim, compute_dtype=compute_dtype(device)))
     facts = {"model": config.model, "data": sha256_file(config.data)}
-    checkpoints = Checkpoints(folder.path / "checkpoints", keep=config.keep_checkpoints, facts=facts)
-    if (step := checkpoints.load_newest(state)) is not None:
-        console.print(tr("going on from step {step} of {last}", step=step, last=loop.steps))
+    checkpoints = job.resume(state, loop.steps, keep=config.keep_checkpoints, facts=facts)
     hooks = [
         *([measure_every(config.save_steps, loop.steps, evaluate)] if evaluate else []),
-        log_every(config.log_steps, loop.steps, MetricsLog(folder.metrics_path, resume_step=state.step)),
-        save_every(config.save_steps, checkpoints),
+        log_every(config.log_steps, loop.steps, job.metrics_log(state)),
     ]
 
     def batch(cursor: int) -> Batch:
         return batches.batch(cursor, loop.micro_batch_size)
 
-    with stop_signals() as stop:
-        done = run(model, next_token_loss, batch, loop, state, hooks, stop)
-        if checkpoints.last_step != state.step:
-            checkpoints.save(state)
-    if not done:
-        raise KeyboardInterrupt
+    train(next_token_loss, batch, loop, state, hooks, checkpoints, config.save_steps)
 
 
 def _adapt(config: SFTConfig, model: Qwen, dtype: torch.dtype) -> None:
@@ -163,11 +146,11 @@ def _adapt(config: SFTConfig, model: Qwen, dtype: torch.dtype) -> None:
     console.print(tr(message, rank=config.lora.rank, trained=trained, frozen=frozen))
 
 
-def _check_stops(config: SFTConfig, model: Qwen, tokenizer: Tokenizer, folder: RunFolder) -> None:
+def _check_stops(config: SFTConfig, model: Qwen, tokenizer: Tokenizer, job: Job) -> None:
     stopped, asked = stops(model, tokenizer, list(read_dialogues(config.data)))
     style = None if stopped == asked else "yellow"
     console.print(tr("{stopped} of {asked} answers end by themselves", stopped=stopped, asked=asked), style=style)
-    folder.set_state("finished", answers_that_end=f"{stopped}/{asked}")
+    job.record(answers_that_end=f"{stopped}/{asked}")
 
 
 def _packed(config: SFTConfig, tokenizer: Tokenizer, max_len: int) -> tuple[PackedDialogues, LoopConfig]:

@@ -71,35 +71,29 @@ class Mix:
 def ablate(asked: Ablate) -> int:
     """Prepare, train, propose, compare, report."""
     from qianwen.runtime.errors import ConfigError
-    from qianwen.runtime.files import RunFolder, lock, runs_dir
     from qianwen.runtime.log import progress
     from qianwen.train.ablation import MIXTURE, Ablation
     from qianwen.train.ablation_report import write_report
+    from qianwen.train.job import Job
     from qianwen.train.proxy_model import prepare
 
     if asked.mixtures < 8 or asked.tests < 2 or asked.seeds < 1:
         raise ConfigError(tr("an ablation needs at least 8 mixtures, 2 tests and 1 seed"))
     config = _config(asked)
-    path = runs_dir() / asked.name
-    with lock(path):
-        folder = RunFolder.create(path, "ablate", config)
-        try:
-            prepare(path, config)
-            ablation = Ablation(path, config)
-            first = ablation.first_proxies()
-            missing = sum(proxy.key not in ablation.rows for proxy in first)
-            for _ in progress(ablation.train(first, asked.workers), missing, tr("training proxies")):
-                pass
-            law = ablation.propose()
-            last = ablation.last_proxies(ablation.proposal())
-            missing = sum(proxy.key not in ablation.rows for proxy in last)
-            for _ in progress(ablation.train(last, asked.workers), missing, tr("comparing mixtures")):
-                pass
-        except BaseException:
-            folder.set_state("interrupted")
-            raise
+    with Job.start(asked.name, "ablate", config) as job:
+        path = job.path
+        prepare(path, config)
+        ablation = Ablation(path, config)
+        first = ablation.first_proxies()
+        missing = sum(proxy.key not in ablation.rows for proxy in first)
+        for _ in progress(ablation.train(first, asked.workers), missing, tr("training proxies")):
+            pass
+        law = ablation.propose()
+        last = ablation.last_proxies(ablation.proposal())
+        missing = sum(proxy.key not in ablation.rows for proxy in last)
+        for _ in progress(ablation.train(last, asked.workers), missing, tr("comparing mixtures")):
+            pass
         write_report(ablation, law)
-        folder.finish()
     _say(law, ablation.compared())
     command = f"qianwen data mix {asked.inputs} mixture --weights {path / 'law.json'}"
     console.print(tr("proposed: {path}, report: {report}", path=path / MIXTURE, report=path / "report.html"))

@@ -38,8 +38,8 @@ def reject(asked: Reject) -> int:
     from qianwen.engine.llm import LLM
     from qianwen.engine.llm_engine import EngineConfig
     from qianwen.runtime.errors import ConfigError
-    from qianwen.runtime.files import RunFolder, lock, runs_dir
     from qianwen.runtime.log import progress
+    from qianwen.train.job import Job
 
     if min(asked.samples, asked.concurrency) < 1:
         raise ConfigError(tr("--samples and --concurrency are at least 1"))
@@ -49,20 +49,13 @@ def reject(asked: Reject) -> int:
         licence=asked.licence, seed=asked.seed,
     )  # fmt: skip
     problems = read_problems(config)
-    path = runs_dir() / asked.name
-    with lock(path):
-        folder = RunFolder.create(path, "reject", config)
+    with Job.start(asked.name, "reject", config) as job:
         model = LLM.load(asked.model, config=EngineConfig(max_num_seqs=asked.concurrency))
-        wanted = missing(problems, config, folder)
-        try:
-            for _ in progress(draw(model, problems, wanted, config, folder), len(wanted), tr("sampling")):
-                pass
-        except BaseException:
-            folder.set_state("interrupted")
-            raise
-        counts = keep(problems, config, folder)
-        folder.finish()
+        wanted = missing(problems, config, job.folder)
+        for _ in progress(draw(model, problems, wanted, config, job.folder), len(wanted), tr("sampling")):
+            pass
+        counts = keep(problems, config, job.folder)
     for name, count in counts.items():
         console.print(f"{name:>26}  {count:,.3g}" if isinstance(count, float) else f"{name:>26}  {count:,}")
-    console.print(tr("written: {path}", path=folder.path / PATHS))
+    console.print(tr("written: {path}", path=job.path / PATHS))
     return 0

@@ -15,7 +15,7 @@ from qianwen.checkpoints.load import Bits
 from qianwen.engine.llm import LLM, Stream
 from qianwen.engine.sampling_params import SamplingParams
 from qianwen.runtime.errors import ConfigError, DataError, QianwenError
-from qianwen.runtime.files import read_jsonl
+from qianwen.runtime.files import read_jsonl, repair_jsonl
 from qianwen.runtime.log import console
 from qianwen.runtime.translation import tr
 
@@ -79,7 +79,7 @@ def generate_file(llm: LLM, source: Path, target: Path) -> int:
     Many run at once, and a row is appended as soon as all before it are. A line that a crash cut in half is dropped.
     """
     rows = list(read_jsonl(source))
-    num_done = _completed_rows(target)
+    num_done = repair_jsonl(target)
     if num_done > len(rows):
         raise ConfigError(
             tr("{path} has more rows than the input: it belongs to another file. Name a new one.", path=target)
@@ -145,15 +145,3 @@ def _start(llm: LLM, row: dict[str, Any]) -> Stream:
 
 def _chat_row(question: str) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": question}]}
-
-
-def _completed_rows(target: Path) -> int:
-    """Whole rows in `target`; half a row at its end is cut off."""
-    if not target.exists():
-        return 0
-    data = target.read_bytes()
-    end = data.rfind(b"\n") + 1
-    if end < len(data):
-        with target.open("r+b") as file:
-            file.truncate(end)
-    return data.count(b"\n")

@@ -33,7 +33,7 @@ def pretrain(argv: list[str]) -> int:
     from qianwen.train.pretrain import PretrainConfig
     from qianwen.train.pretrain import pretrain as run
 
-    config = load_recipe(recipe, PretrainConfig)
+    config = load_recipe(recipe, PretrainConfig, "pretrain")
     config = tyro.cli(PretrainConfig, default=config, args=fields, prog=f"qianwen pretrain {recipe}")
     if resume and not (runs_dir() / config.name / "run.json").exists():
         raise ConfigError(tr("there is no run {name} to resume: leave --resume out to begin it", name=config.name))

@@ -38,7 +38,7 @@ def sft(argv: list[str]) -> int:
     from qianwen.recipes import load_recipe
 
     first, *fields = argv
-    default = _default(first, fields) if _given(fields, "--data") else load_recipe(first, SFTConfig)
+    default = _default(first, fields) if _given(fields, "--data") else load_recipe(first, SFTConfig, "sft")
     config = tyro.cli(SFTConfig, default=default, args=fields, prog=f"qianwen sft {first}")
     loaded = load_model(config.model, bits="nf4" if config.method == "qlora" else None)
     config = dataclasses.replace(config, seq_len=min(config.seq_len, loaded.config.max_position_embeddings))

@@ -34,11 +34,12 @@ from qianwen.eval.tasks.questions import Questions
 from qianwen.eval.tasks.text import Text, compressors, unigram
 from qianwen.runtime.device import peak_memory_bytes
 from qianwen.runtime.errors import CheckpointError
-from qianwen.runtime.files import RunFolder, lock, read_jsonl, runs_dir, verify_folder
+from qianwen.runtime.files import RunFolder, read_jsonl, verify_folder
 from qianwen.runtime.log import console
 from qianwen.runtime.translation import tr
 from qianwen.tokenizer.tokenizer import Tokenizer
 from qianwen.tokenizer.train import train_vocabulary
+from qianwen.train.job import Job
 from qianwen.train.pretrain import PretrainConfig, pretrain
 
 FACTS = "facts.json"  # what a stage has to tell
@@ -59,32 +60,27 @@ class DemoConfig:
 
 def run_demo(config: DemoConfig) -> Path:
     """Run, or go on with, the demo and return its folder; the chat model is `model` in it."""
-    with lock(runs_dir() / config.name):
-        run = RunFolder.create(config.name, "demo", config)
-        try:
-            for number, (name, make) in enumerate(STAGES.items(), start=1):
-                console.print(f"\n{number}/{len(STAGES)}  {titles()[name]}", style="bold")
-                with _timed(run, name):
-                    make(config, run)
-                print_stage(run, name)
-        except BaseException as error:
-            run.set_state("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
-            raise
-        run.finish()
-    return run.path
+    with Job.start(config.name, "demo", config) as job:
+        for number, (name, make) in enumerate(STAGES.items(), start=1):
+            console.print(f"\n{number}/{len(STAGES)}  {titles()[name]}", style="bold")
+            with _timed(job, name):
+                make(config, job.folder)
+            print_stage(job.folder, name)
+    return job.path
 
 
 @contextmanager
-def _timed(run: RunFolder, name: str) -> Iterator[None]:
+def _timed(job: Job, name: str) -> Iterator[None]:
     """Add the seconds spent on a stage to the run's record, however it ends."""
     began = time.perf_counter()
     try:
         yield
     finally:
-        seconds = dict(run.record.get("seconds", {}))
+        record = job.folder.record
+        seconds = dict(record.get("seconds", {}))
         seconds[name] = round(seconds.get(name, 0.0) + time.perf_counter() - began, 1)
-        peak = max(run.record.get("peak_memory_bytes", 0), peak_memory_bytes())
-        run.set_state("running", seconds=seconds, peak_memory_bytes=peak)
+        peak = max(record.get("peak_memory_bytes", 0), peak_memory_bytes())
+        job.record(seconds=seconds, peak_memory_bytes=peak)
 
 
 def _text(config: DemoConfig, run: RunFolder) -> None:

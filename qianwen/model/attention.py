@@ -24,8 +24,6 @@ from qianwen.kernels.dispatch import training_kernels
 from qianwen.model.config import QwenConfig
 from qianwen.model.long_context import stretch_factor
 
-# cuDNN makes a plan for every new length, which takes milliseconds, and an answer has a new one at every token.
-torch.backends.cuda.enable_cudnn_sdp(False)
 BLOCK = 256  # queries that share one mask
 GRAIN = 64  # tokens to a multiple of which packed documents are padded on a CPU
 
@@ -58,7 +56,7 @@ def _attend_block(q: Tensor, k: Tensor, v: Tensor, start: int, window: int) -> T
 def _attend_one(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """One query a row [B, 1, h, d]: the heads that share keys become the queries, so keys are read once."""
     q = q.unflatten(2, (k.size(2), -1)).squeeze(1)  # [B, g, h/g, d]
-    out = F.scaled_dot_product_attention(q, k.transpose(1, 2), v.transpose(1, 2))
+    out = scaled_dot_product(q, k.transpose(1, 2), v.transpose(1, 2))
     return out.flatten(1, 2).unsqueeze(1)
 
 
@@ -66,8 +64,23 @@ def _sdpa(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -> Tensor:
     """PyTorch's attention with heads third; without a mask causal."""
     q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
     is_grouped = q.size(1) != k.size(1)
-    out = F.scaled_dot_product_attention(q, k, v, visible, is_causal=visible is None, enable_gqa=is_grouped)
+    out = scaled_dot_product(q, k, v, visible, is_causal=visible is None, enable_gqa=is_grouped)
     return out.transpose(1, 2)
+
+
+def scaled_dot_product(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, **options: bool) -> Tensor:
+    """PyTorch's attention of q [B, h, T, d] and k, v [B, g, S, d], on a GPU by any kernels but cuDNN's.
+
+    cuDNN makes a plan for every new length, which takes milliseconds, and an answer has a new one at every token.
+    """
+    has_cudnn = q.is_cuda and torch.backends.cuda.cudnn_sdp_enabled()
+    if has_cudnn:
+        torch.backends.cuda.enable_cudnn_sdp(False)
+    try:
+        return F.scaled_dot_product_attention(q, k, v, mask, **options)
+    finally:
+        if has_cudnn:
+            torch.backends.cuda.enable_cudnn_sdp(True)
 
 
 class DocumentAttention:

@@ -134,6 +134,8 @@ class Qwen(nn.Module):
     >>> next_id = model.logits(model(ids)[:, -1]).argmax(-1)
     """
 
+    document_attention = DocumentAttention  # where there is no cache; compiled layers have another
+
     def __init__(self, config: QwenConfig) -> None:
         super().__init__()
         self.config = config
@@ -155,7 +157,7 @@ class Qwen(nn.Module):
         the reference, a model in training mode uses neither NTK nor LogN, unless there is a cache.
         """
         if cache is None:
-            cache = DocumentAttention(self.config, input_ids.size(1), positions, stretch=not self.training)
+            cache = self.document_attention(self.config, input_ids.size(1), positions, stretch=not self.training)
         start = cache.length
         cache.reserve(input_ids.size(1))
         if positions is None:

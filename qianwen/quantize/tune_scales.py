@@ -33,8 +33,8 @@ from qianwen.runtime.files import atomic_folder
 from qianwen.runtime.log import console, metrics_line
 from qianwen.runtime.translation import tr
 from qianwen.train.checkpoint import Checkpoints
-from qianwen.train.hooks import save_every, stop_signals
-from qianwen.train.loop import Batch, Hook, LoopConfig, Metrics, run
+from qianwen.train.job import train
+from qianwen.train.loop import Batch, Hook, LoopConfig, Metrics
 from qianwen.train.optim import AdamW, AdamWConfig
 from qianwen.train.plan import memory, weight_bytes
 from qianwen.train.state import TrainState
@@ -57,8 +57,8 @@ def tune_folder(
     steps: int,
     *,
     seq_len: int = 512,
+    keep: Path,
     origin: Origin | None = None,
-    keep: Path | None = None,
 ) -> Reduced:
     """Tune the GPTQ folder `folder` towards its source, `opened`, and write it to `target`, which appears whole.
 
@@ -74,8 +74,7 @@ def tune_folder(
     dtype = compute_dtype(device)
     teacher = load_model(opened.path, dtype=dtype, device=device)
     model = to_tune(gptq_model(folder, dtype=dtype, device=device))
-    if not tune(model, teacher.model, rows, steps, keep):
-        raise KeyboardInterrupt
+    tune(model, teacher.model, rows, steps, keep)
     fix(model.eval())
     parity = compare(*(next_token_logprobs(each, opened.tokenizer) for each in (teacher.model, model)))
     with atomic_folder(target) as inside:
@@ -108,35 +107,28 @@ def needed_bytes(config: QwenConfig, itemsize: int = 2) -> float:
     return memory(config, "qlora", ROW, recompute=False, itemsize=itemsize).total + beside
 
 
-def tune(
-    model: Qwen, teacher: Qwen, rows: Sequence[tuple[Tensor, Tensor]], steps: int, keep: Path | None = None
-) -> bool:
-    """Train `model`, made by `to_tune`, on rows of ids and positions [1, T] to step `steps`; False if stopped before.
+def tune(model: Qwen, teacher: Qwen, rows: Sequence[tuple[Tensor, Tensor]], steps: int, keep: Path) -> None:
+    """Train `model`, made by `to_tune`, on rows of ids and positions [1, T] to step `steps`.
 
-    With `keep` it goes on from the newest checkpoint there, and leaves one every few steps and when it is stopped.
+    Goes on from the newest checkpoint in `keep`, and leaves one there every few steps and when it is stopped, which
+    raises KeyboardInterrupt.
     """
     loop = LoopConfig(steps=steps, sequences_per_step=1, micro_batch_size=1, lr=LR, warmup_steps=round(WARMUP * steps))
     state = TrainState(model, AdamW(model, AdamWConfig(weight_decay=0.0)))
-    checkpoints = Checkpoints(keep, keep=1, facts={"steps": steps}) if keep else None
-    if checkpoints:
-        checkpoints.load_newest(state)
+    checkpoints = Checkpoints(keep, keep=1, facts={"steps": steps})
+    checkpoints.load_newest(state)
 
     def batch(cursor: int) -> Batch:
         ids, positions = rows[cursor % len(rows)]
-        return {"ids": ids, "positions": positions}
+        return {"input_ids": ids, "positions": positions}
 
     def loss(model: Qwen, batch: Batch) -> tuple[Tensor, int, dict[str, float]]:
-        ids, positions = batch["ids"], batch["positions"]
+        ids, positions = batch["input_ids"], batch["positions"]
         with torch.no_grad():
             wanted = teacher(ids, positions)
         return chunked_divergence(model(ids, positions), wanted, teacher.lm_head.weight), ids.numel(), {}
 
-    hooks = [_shown(steps, state.step), *([save_every(SHOWN, checkpoints)] if checkpoints else [])]
-    with stop_signals() as stop:
-        is_done = run(model, loss, batch, loop, state, hooks, stop)
-    if checkpoints and not is_done:
-        checkpoints.save(state)
-    return is_done
+    train(loss, batch, loop, state, [_shown(steps, state.step)], checkpoints, SHOWN)
 
 
 def told_tuning(folder: Path) -> str:

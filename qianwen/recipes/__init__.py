@@ -20,26 +20,26 @@ from qianwen.runtime.translation import tr
 T = TypeVar("T")
 
 
-def load_recipe(spec: str, kind: type[T]) -> T:
+def load_recipe(spec: str, kind: type[T], command: str) -> T:
     """The configuration that `spec` names: `tiny`, `qwen_7b:memo` or `module:function`.
 
-    The function may be left out where the module has only one that returns `kind`.
+    The function may be left out where the module has only one that returns `kind`, or one called like the command.
     """
-    name, _, wanted = spec.partition(":")
+    name, _, function = spec.partition(":")
     recipes = {
-        function: recipe
-        for function, recipe in inspect.getmembers(_module(name), inspect.isfunction)
+        known: recipe
+        for known, recipe in inspect.getmembers(_module(name), inspect.isfunction)
         if typing.get_type_hints(recipe).get("return") is kind
     }
-    if wanted not in recipes:
-        if wanted or len(recipes) != 1:
-            there_are = ", ".join(f"{name}:{function}" for function in recipes) or tr("none")
-            message = tr(
-                "{spec} names no recipe for {kind}; there are: {all}", spec=spec, kind=kind.__name__, all=there_are
-            )
-            raise ConfigError(message)
-        (wanted,) = recipes
-    return recipes[wanted]()
+    if not function:
+        function = next(iter(recipes)) if len(recipes) == 1 else command
+    if function not in recipes:
+        every = ", ".join(f"{name}:{known}" for known in recipes) or tr("none")
+        message = "{spec} is not a recipe for {kind}; there are: {all}"
+        if len(recipes) > 1 and spec == name:
+            message = "{spec} has several recipes for {kind}: choose one of {all}"
+        raise ConfigError(tr(message, spec=spec, kind=kind.__name__, all=every))
+    return recipes[function]()
 
 
 def _module(name: str) -> ModuleType:

@@ -63,6 +63,14 @@ def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, object]]) -> int:
     return count
 
 
+def repair_jsonl(path: str | Path) -> int:
+    """How many rows a plain file of JSON lines has, 0 where there is none; half a row that a kill left is cut off."""
+    data = Path(path).read_bytes() if Path(path).exists() else b""
+    if (end := data.rfind(b"\n") + 1) < len(data):
+        os.truncate(path, end)
+    return data.count(b"\n")
+
+
 def open_bytes(path: Path) -> io.BufferedIOBase:
     """The plain bytes of a file that may be packed (`.gz`, `.zst`), unpacked little by little."""
     if path.suffix == ".gz":
@@ -257,9 +265,6 @@ class RunFolder:
         self.record |= {"state": state, **facts}
         with atomic_file(self.path / "run.json", "w") as file:
             json.dump(self.record, file, indent=1, ensure_ascii=False)
-
-    def finish(self) -> None:
-        self.set_state("finished")
 
     def _is_empty(self) -> bool:
         """Whether the run ended before there was anything to keep."""

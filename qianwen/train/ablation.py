@@ -37,7 +37,7 @@ from qianwen.data.tokens.mixing_law import (
     uniform,
 )
 from qianwen.data.tokens.mixture import normalised, write_weights
-from qianwen.runtime.files import atomic_file, read_jsonl
+from qianwen.runtime.files import atomic_file, read_jsonl, repair_jsonl
 from qianwen.train.proxy_model import DOMAINS, AblationConfig, Domains, Proxy, train_proxy
 
 RUNS, LAW, MIXTURE = "runs.jsonl", "law.json", "mixture"
@@ -53,8 +53,7 @@ class Ablation:
         if config.without:
             normalised(dict.fromkeys(config.without, 1.0), self.domains.names)  # refuses a name that is none
         self.rows: dict[tuple[str, int], dict[str, Any]] = {}
-        if (folder / RUNS).exists():
-            _cut_half_a_row(folder / RUNS)
+        if repair_jsonl(folder / RUNS):
             self.rows = {(row["purpose"], row["number"]): row for row in read_jsonl(folder / RUNS)}
 
     def first_proxies(self) -> list[Proxy]:
@@ -170,13 +169,7 @@ def _each(folder: Path, config: AblationConfig, proxies: Sequence[Proxy], worker
         try:
             for done in as_completed([pool.submit(train_proxy, folder, config, proxy) for proxy in proxies]):
                 yield done.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _cut_half_a_row(path: Path) -> None:
-    """Drop what a kill left of a row at the end of a file."""
-    data = path.read_bytes()
-    if (end := data.rfind(b"\n") + 1) < len(data):
-        with path.open("r+b") as file:
-            file.truncate(end)
+        except BaseException:  # half-trained proxies are trained anew, so nobody waits for them
+            for worker in list(pool._processes.values()):
+                worker.terminate()
+            raise

@@ -5,19 +5,13 @@ training: it runs in eval mode and gives the random generators back as it found 
 """
 
 import datetime
-import signal
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
 from qianwen.runtime.device import memory_in_use_bytes
-from qianwen.runtime.distributed import all_reduce_sum, world_size
 from qianwen.runtime.log import MetricsLog, console
 from qianwen.runtime.translation import tr
 from qianwen.train.checkpoint import Checkpoints
@@ -45,25 +39,29 @@ def measure_every(steps: int, last: int, measure: Callable[[Any], Mapping[str, f
 def log_every(steps: int, last: int, log: MetricsLog, *, flops_per_token: float = 0.0, peak_flops: float = 0.0) -> Hook:
     """A line of metrics every `steps` steps, for the first and `last` one, and whenever there is something unusual.
 
-    Speed is that of the steps since the line before, hooks not counted. `share_of_peak` compares it, at
-    `flops_per_token`, with `peak_flops`: what `measured_peak` finds, times the number of processes.
+    Speeds are those of the steps since the line before, hooks not counted: `tokens_per_second` counts all tokens that
+    went through the model, `labelled_tokens_per_second` those the loss counts, which in fine-tuning are few.
+    `share_of_peak` compares the former, at `flops_per_token`, with `peak_flops`: what `measured_peak` finds, times the
+    number of processes.
     """
-    past = {"steps": 0, "tokens": 0, "seconds": 0.0}
+    past = {"steps": 0, "tokens": 0, "items": 0, "seconds": 0.0}
 
     def hook(state: TrainState, metrics: Metrics) -> None:
         past["steps"] += 1
         past["tokens"] += metrics.pop("num_tokens")
+        past["items"] += metrics.pop("num_items")
         past["seconds"] += metrics.pop("seconds")
         if metrics.keys() <= USUAL and state.step % steps and state.step not in (1, last):
             return
         speed = past["tokens"] / past["seconds"]
         metrics["tokens_per_second"] = round(speed)
+        metrics["labelled_tokens_per_second"] = round(past["items"] / past["seconds"])
         if peak_flops:
             metrics["share_of_peak"] = speed * flops_per_token / peak_flops
         metrics["memory_gb"] = _memory_bytes() / 2**30
         seconds = (last - state.step) * past["seconds"] / past["steps"]
         log.log(step=state.step, **metrics, eta=str(datetime.timedelta(seconds=round(seconds))))
-        past.update(steps=0, tokens=0, seconds=0.0)
+        past.update(steps=0, tokens=0, items=0, seconds=0.0)
 
     return hook
 
@@ -81,37 +79,6 @@ def save_every(steps: int, checkpoints: Checkpoints) -> Hook:
             console.print(message, style="red")
 
     return hook
-
-
-@contextmanager
-def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Inside, Ctrl-C and SIGTERM only set a flag, which the yielded function reads (for all processes alike).
-
-    A second Ctrl-C interrupts at once. Outside the main thread nothing is changed.
-    """
-    asked = []
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        asked.append(number)
-        print(tr("stopping after this micro-batch; once more stops without saving"), file=sys.stderr)
-
-    def is_asked() -> bool:
-        if world_size() == 1:
-            return bool(asked)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        return bool(all_reduce_sum(torch.tensor(len(asked), device=device)).item())
-
-    if threading.current_thread() is not threading.main_thread():
-        yield is_asked
-        return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield is_asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def measured_peak(device: torch.device, dtype: torch.dtype) -> float:

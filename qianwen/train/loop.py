@@ -2,18 +2,23 @@
 
 One optimizer step:
 
-    set the rate → for each micro-batch: sum of token losses, backward → add up over processes
-    → divide by the number of tokens → clip → refuse or take the update → hooks
+    set the rates → for each micro-batch: sum of losses, backward → add up over processes
+    → divide by the number of items → clip → refuse or take the update → hooks
 
-The divisor counts the tokens with a label in the *whole* step, all micro-batches and processes together, never a mean
-of means: eight micro-batches of one sequence equal one of eight, also where their lengths differ.
+An item is what the losses are averaged over: a token with a label, or a pair of answers. The divisor counts the items
+of the *whole* step, all micro-batches and processes together, never a mean of means: eight micro-batches of one
+sequence equal one of eight, also where their lengths differ.
 
 An update is refused when the loss or the gradient is not finite, or when the loss leaps out of its recent range. The
 step then ends before any weight or moment is touched; multiplying by zero instead would turn them to NaN. After
 `max_skips` refusals in a row the run stops: something is wrong that skipping does not cure.
 
 A batch is a function of a cursor: `batches(cursor)` holds the `micro_batch_size` sequences from there on, so the
-position in the data is one integer. Hooks see `(state, metrics)` after each step and may add to `metrics`.
+position in the data is one integer. Its `input_ids` are the tokens that go through the model. Hooks see
+`(state, metrics)` after each step and may add to `metrics`.
+
+Each group of the optimizer's weights follows the same schedule from its own peak rate, `initial_lr`; a group without
+one has `LoopConfig.lr`.
 """
 
 import math
@@ -36,7 +41,7 @@ from qianwen.train.state import TrainState, rng_state, set_rng_state
 Batch = Mapping[str, Any]
 Metrics = dict[str, Any]
 LossFn = Callable[[Any, Batch], tuple[Tensor, int | Tensor, Mapping[str, float | Tensor]]]
-"""`(model, batch)` → sum of the losses, how many there were, further sums over the same (to be averaged and logged)."""
+"""`(model, batch)` → sum of the losses, `num_items` of them, further sums over the same items (averaged and logged)."""
 Hook = Callable[[TrainState, Metrics], None]
 
 SPIKE_WINDOW, SPIKE_MINIMUM = 128, 32  # losses that "recent" means, and how many it takes to judge
@@ -53,7 +58,7 @@ class LoopConfig:
     steps: int  # optimizer steps in all
     sequences_per_step: int  # in one optimizer step, all processes together
     micro_batch_size: int  # sequences in one forward pass of one process
-    lr: float  # peak learning rate
+    lr: float  # peak learning rate, of weights that have none of their own
     warmup_steps: int = 0
     min_lr_ratio: float = 0.1  # last rate / peak
     shape: Shape = "cosine"
@@ -83,28 +88,33 @@ def run(
     state: TrainState,
     hooks: Sequence[Hook] = (),
     stop: Callable[[], bool] = lambda: False,
+    until: int | None = None,
 ) -> bool:
-    """Train from `state.step` to `config.steps`. False: `stop()` ended it before, with `state` between two steps."""
+    """Train from `state.step` to `config.steps`. False: `stop()` ended it before, with `state` between two steps.
+
+    `until` returns at an earlier step. A later call, also with other `batches`, goes on as one call would have.
+    """
     config.grad_accum_steps(world_size())
     model.train()
-    while state.step < config.steps:
+    last = config.steps if until is None else min(until, config.steps)
+    while state.step < last:
         began = time.perf_counter()
-        lr = _set_rate(state, config)
+        lr = _set_rates(state, config)
         totals = _accumulate(model, loss_fn, batches, config, state, stop)
         if totals is None:
             return False
-        num_tokens = max(1.0, totals.pop("num_tokens"))
-        metrics: Metrics = {name: value / num_tokens for name, value in totals.items()}
-        metrics |= {"lr": lr, "grad_norm": _gradient_norm(state) / num_tokens}
+        num_items, num_tokens = max(1.0, totals.pop("num_items")), int(totals.pop("num_tokens"))
+        metrics: Metrics = {name: value / num_items for name, value in totals.items()}
+        metrics |= {"lr": lr, "grad_norm": _gradient_norm(state) / num_items}
         if reason := _refusal(state, config, metrics["loss"], metrics["grad_norm"]):
             metrics["refused"] = _refuse(state, config, reason)
         else:
-            _update(state, config, metrics, num_tokens)
+            _update(state, config, metrics, num_items)
         state.optimizer.zero_grad(set_to_none=True)
         state.step += 1
         state.cursor += config.sequences_per_step
-        state.tokens_seen += int(num_tokens)
-        metrics |= {"num_tokens": int(num_tokens), "seconds": time.perf_counter() - began}
+        state.tokens_seen += int(num_items)
+        metrics |= {"num_items": int(num_items), "num_tokens": num_tokens, "seconds": time.perf_counter() - began}
         for hook in hooks:
             hook(state, metrics)
         if state.consecutive_skips >= config.max_skips:
@@ -115,18 +125,22 @@ def run(
     return True
 
 
-def _set_rate(state: TrainState, config: LoopConfig) -> float:
-    lr = learning_rate(
-        state.step,
-        steps=config.steps,
-        lr=config.lr,
-        warmup_steps=config.warmup_steps,
-        min_lr_ratio=config.min_lr_ratio,
-        shape=config.shape,
-    )
+def _set_rates(state: TrainState, config: LoopConfig) -> float:
+    """Set the rate of each group of weights for this step, and return that of a group without a rate of its own."""
+
+    def rate(peak: float) -> float:
+        return learning_rate(
+            state.step,
+            steps=config.steps,
+            lr=peak,
+            warmup_steps=config.warmup_steps,
+            min_lr_ratio=config.min_lr_ratio,
+            shape=config.shape,
+        )
+
     for group in state.optimizer.param_groups:
-        group["lr"] = lr
-    return lr
+        group["lr"] = rate(group.get("initial_lr", config.lr))
+    return rate(config.lr)
 
 
 def _accumulate(
@@ -149,9 +163,10 @@ def _accumulate(
         batch = batches(state.cursor + micro * at_once + rank() * config.micro_batch_size)
         batch = {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
         sync_gradients(model, micro == count - 1)
-        loss, num_tokens, sums = loss_fn(model, batch)
+        loss, num_items, sums = loss_fn(model, batch)
         loss.backward()
-        for name, value in {"loss": loss.detach(), "num_tokens": num_tokens, **sums}.items():
+        counts = {"num_items": num_items, "num_tokens": batch["input_ids"].numel()}
+        for name, value in {"loss": loss.detach(), **counts, **sums}.items():
             totals[name] = totals.get(name, 0.0) + value
     summed = torch.tensor([float(value) for value in totals.values()], dtype=torch.float64)
     return dict(zip(totals, all_reduce_sum(summed.to(device) if world_size() > 1 else summed).tolist(), strict=True))
@@ -183,13 +198,13 @@ def _refuse(state: TrainState, config: LoopConfig, reason: str) -> str:
     return tr("{reason}, sequences {first} to {last}", reason=reason, first=state.cursor, last=last)
 
 
-def _update(state: TrainState, config: LoopConfig, metrics: Metrics, num_tokens: float) -> None:
+def _update(state: TrainState, config: LoopConfig, metrics: Metrics, num_items: float) -> None:
     """Turn the summed gradients into the clipped mean and take the step."""
     moments = [local(value) for values in state.optimizer.state.values() for value in values.values()]
     damaged = torch.tensor([float(not torch.stack(torch._foreach_norm(moments)).isfinite().all())])
     if all_reduce_sum(damaged.to(moments[0].device)).item():
         raise Diverged(tr("the optimizer's moments are not finite at step {step}: resume", step=state.step))
-    scale = min(1.0, config.max_grad_norm / (metrics["grad_norm"] + 1e-6)) / num_tokens
+    scale = min(1.0, config.max_grad_norm / (metrics["grad_norm"] + 1e-6)) / num_items
     gradients = [weight.grad for _, weight in state.optimizer.named_weights() if weight.grad is not None]
     torch._foreach_mul_(gradients, scale)
     state.optimizer.step()

@@ -8,8 +8,9 @@ Matrices decay; vectors (RMSNorm weights, biases) do not. All state exists from 
 step 0 has the same tensors as any other.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -30,17 +31,31 @@ class AdamWConfig:
 
 
 class AdamW(torch.optim.AdamW):
-    """torch's AdamW over the trainable weights of `model`, which it turns into `compute_dtype` (None: as they are)."""
+    """torch's AdamW over the trainable weights of `model`, which it turns into `compute_dtype` (None: as they are).
 
-    def __init__(self, model: nn.Module, config: AdamWConfig, *, compute_dtype: torch.dtype | None = None) -> None:
+    `lrs` are the peak rates of the weights whose names begin so, a value head's say; the others have the run's.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config: AdamWConfig,
+        *,
+        compute_dtype: torch.dtype | None = None,
+        lrs: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
         named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
         self._computing: list[Tensor] = []  # weights the model computes with that have a master, and …
         self._masters: list[Tensor] = []  # … those masters, in the same order
         owned = [(name, self._master(weight, compute_dtype or weight.dtype)) for name, weight in named]
-        groups = [
-            {"params": [(n, w) for n, w in owned if w.ndim >= 2], "weight_decay": config.weight_decay},
-            {"params": [(n, w) for n, w in owned if w.ndim < 2], "weight_decay": 0.0},
-        ]
+        groups = []
+        for prefix in (None, *lrs):
+            own = [(n, w) for n, w in owned if next((p for p in lrs if n.startswith(p)), None) == prefix]
+            rate = {"initial_lr": lrs[prefix]} if prefix else {}
+            groups += [
+                {"params": [(n, w) for n, w in own if w.ndim >= 2], "weight_decay": config.weight_decay, **rate},
+                {"params": [(n, w) for n, w in own if w.ndim < 2], "weight_decay": 0.0, **rate},
+            ]
         groups = [group for group in groups if group["params"]]
         fused = {weight.device.type for _, weight in owned} <= {"cpu", "cuda", "mps"}
         super().__init__(groups, lr=0.0, betas=config.betas, eps=config.eps, fused=fused)

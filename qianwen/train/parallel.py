@@ -34,6 +34,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 
 from qianwen.model.attention import DocumentAttention
+from qianwen.model.transformer import Qwen
 from qianwen.runtime.distributed import world_size
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.translation import tr
@@ -60,7 +61,9 @@ def parallelize(model: nn.Module, layers: Iterable[nn.Module], config: ParallelC
     """Change `model` in place; its `layers` are the units that are recomputed, compiled and sharded."""
     layers = list(layers)
     if config.compile:
-        _leave_attention_out_of_graphs()
+        for module in model.modules():
+            if isinstance(module, Qwen):
+                module.document_attention = _uncompiled_attention()
         limit = torch._dynamo.config.recompile_limit
         torch._dynamo.config.recompile_limit = max(limit, 2 * len(layers))  # one code, compiled for each layer
     for layer in layers:
@@ -83,9 +86,14 @@ def parallelize(model: nn.Module, layers: Iterable[nn.Module], config: ParallelC
 
 
 @functools.cache
-def _leave_attention_out_of_graphs() -> None:
-    """Packed documents are cut anew in every batch: inside a graph, each cut would be compiled again."""
-    DocumentAttention.attend = torch.compiler.disable(DocumentAttention.attend)
+def _uncompiled_attention() -> type[DocumentAttention]:
+    """Packed documents are cut anew in every batch: inside a graph, each cut would be compiled again.
+
+    Made when it is needed, since `torch.compiler.disable` imports the compiler, which takes a second.
+    """
+    return type(
+        "UncompiledAttention", (DocumentAttention,), {"attend": torch.compiler.disable(DocumentAttention.attend)}
+    )
 
 
 def sync_gradients(model: nn.Module, on: bool) -> None:

@@ -9,7 +9,6 @@ Continuing given weights costs something elsewhere. It is shown: the loss on eac
 and after the last, in one table.
 """
 
-import contextlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,17 +24,17 @@ from qianwen.data.tokens.pack import PackedDataset, tokenized, tokenized_documen
 from qianwen.model.config import QwenConfig
 from qianwen.model.loss import chunked_cross_entropy
 from qianwen.model.transformer import Qwen
-from qianwen.runtime.device import best_device, compute_dtype, seed_everything
+from qianwen.runtime.device import best_device, compute_dtype, num_threads, seed_everything
 from qianwen.runtime.distributed import barrier, is_main, rank, world_size
 from qianwen.runtime.errors import ConfigError
-from qianwen.runtime.files import RunFolder, atomic_folder, lock, runs_dir
-from qianwen.runtime.log import MetricsLog, console, progress
+from qianwen.runtime.files import atomic_folder
+from qianwen.runtime.log import console, progress
 from qianwen.runtime.translation import tr
 from qianwen.tokenizer.tokenizer import Tokenizer
-from qianwen.train.checkpoint import Checkpoints
 from qianwen.train.held_out import HeldOut, forgetting
-from qianwen.train.hooks import log_every, measure_every, measured_peak, save_every, stop_signals
-from qianwen.train.loop import Batch, Hook, LoopConfig, run
+from qianwen.train.hooks import log_every, measure_every, measured_peak
+from qianwen.train.job import Job, train
+from qianwen.train.loop import Batch, Hook, LoopConfig
 from qianwen.train.optim import AdamW, AdamWConfig
 from qianwen.train.parallel import ParallelConfig, join_processes, parallelize, whole_weights
 from qianwen.train.state import TrainState
@@ -83,61 +82,37 @@ def pretrain(
     """
     device = best_device()
     join_processes(device)
-    path = runs_dir() / config.name
-    with lock(path) if is_main() else contextlib.nullcontext():
-        folder = RunFolder.create(path, "pretrain", config) if is_main() else None
-        barrier()
-        folder = folder or RunFolder.open(path)
-        try:
-            _keep_threads(folder)
-            seed_everything(config.seed + rank())
-            model = (model or Qwen(config.model).init_weights(config.seed)).to(device)
-            return _train(config, tokenizer, folder, model, [evaluate, sample])
-        except KeyboardInterrupt:
-            _mark(folder, "interrupted")
-            raise
-        except Exception:
-            _mark(folder, "failed")
-            raise
+    with Job.start(config.name, "pretrain", config) as job, num_threads(_threads(job)):
+        seed_everything(config.seed + rank())
+        model = (model or Qwen(config.model).init_weights(config.seed)).to(device)
+        return _train(config, tokenizer, job, model, [evaluate, sample])
 
 
-def _train(
-    config: PretrainConfig, tokenizer: Tokenizer, folder: RunFolder, model: Qwen, measures: list[Measure | None]
-) -> Path:
-    dataset = _token_files(config, tokenizer, folder)
+def _train(config: PretrainConfig, tokenizer: Tokenizer, job: Job, model: Qwen, measures: list[Measure | None]) -> Path:
+    dataset = _token_files(config, tokenizer, job.path)
     held_out = HeldOut(
         {Path(t).stem: tokenized(t, tokenizer.encode_batch) for t in config.held_out}, dataset.eod_id, config.seq_len
     )
-    if config.start_from and "losses_before" not in folder.record:
-        _mark(folder, "running", losses_before=held_out.losses(model.eval()))
+    if config.start_from and "losses_before" not in job.folder.record:
+        job.record(losses_before=held_out.losses(model.eval()))
     device, last = next(model.parameters()).device, config.loop.steps
     dtype = compute_dtype(device)
     parallelize(model, model.model.layers, config.parallel, dtype)
     state = TrainState(model, AdamW(model, config.optim, compute_dtype=dtype if world_size() == 1 else None))
-    facts = {"tokens": dataset.fingerprint}
-    checkpoints = Checkpoints(folder.path / "checkpoints", keep=config.keep_checkpoints, facts=facts)
-    if (step := checkpoints.load_newest(state)) is not None:
-        _say(tr("going on from step {step} of {last}", step=step, last=last))
+    checkpoints = job.resume(state, last, keep=config.keep_checkpoints, facts={"tokens": dataset.fingerprint})
     speed = {
         "flops_per_token": flops_per_token(model, config.seq_len),
         "peak_flops": measured_peak(device, dtype) * world_size(),
     }
     hooks: list[Hook] = [
         *(measure_every(config.eval_steps, last, measure) for measure in [held_out.losses, *measures] if measure),
-        log_every(config.log_steps, last, MetricsLog(folder.metrics_path, resume_step=state.step), **speed),
-        save_every(config.save_steps, checkpoints),
+        log_every(config.log_steps, last, job.metrics_log(state), **speed),
     ]
-    with stop_signals() as stop:
-        done = run(model, next_token_loss, _batches(dataset, config), config.loop, state, hooks, stop)
-        if checkpoints.last_step != state.step:
-            checkpoints.save(state)
-    if not done:
-        raise KeyboardInterrupt(tr("saved at step {step}", step=state.step))
-    if before := folder.record.get("losses_before"):
+    train(next_token_loss, _batches(dataset, config), config.loop, state, hooks, checkpoints, config.save_steps)
+    if before := job.folder.record.get("losses_before"):
         _say(forgetting(before, held_out.losses(model.eval())))
-    _write_model(model, tokenizer, folder.path / "model")
-    _mark(folder, "finished")
-    return folder.path / "model"
+    _write_model(model, tokenizer, job.path / "model")
+    return job.path / "model"
 
 
 def next_token_loss(model: Qwen, batch: Batch) -> tuple[Tensor, Tensor, dict[str, float]]:
@@ -160,11 +135,11 @@ def flops_per_token(model: Qwen, seq_len: int) -> float:
     return 6.0 * (weights + attention)
 
 
-def _token_files(config: PretrainConfig, tokenizer: Tokenizer, folder: RunFolder) -> PackedDataset | MixedDataset:
+def _token_files(config: PretrainConfig, tokenizer: Tokenizer, folder: Path) -> PackedDataset | MixedDataset:
     """The token files or the mixture that the run names, or its texts tokenised once into the run folder."""
     source = Path(config.data)
     if not is_tokens(source):
-        texts, source = source, folder.path / "tokens"
+        texts, source = source, folder / "tokens"
         if is_main() and not is_tokens(source):
             documents = progress(tokenized_documents(texts, tokenizer.encode_arrays), None, tr("tokenising"))
             write_tokens(documents, source, tokenizer.eod_id)
@@ -194,17 +169,18 @@ def _batches(dataset: PackedDataset | MixedDataset, config: PretrainConfig) -> C
     return lambda cursor: dataset.batch(cursor, config.loop.micro_batch_size)
 
 
-def _keep_threads(folder: RunFolder) -> None:
-    """Use as many threads as when the run began: sums split otherwise round otherwise, and the run would drift."""
-    began = folder.record.get("threads")
-    if began is None:
-        _mark(folder, "running", threads=torch.get_num_threads())
-    elif began != torch.get_num_threads():
-        if "OMP_NUM_THREADS" in os.environ:
-            _say(tr("begun with {began} threads, OMP_NUM_THREADS says otherwise: not bit-identical", began=began))
-        else:
-            torch.set_num_threads(began)
-            _say(tr("using {began} threads, as when this run began", began=began))
+def _threads(job: Job) -> int:
+    """As many threads as when the run began: sums split otherwise round otherwise, and the run would drift."""
+    now = torch.get_num_threads()
+    began = job.folder.record.get("threads", now)
+    if "threads" not in job.folder.record:
+        job.record(threads=now)
+    elif began != now and "OMP_NUM_THREADS" in os.environ:
+        _say(tr("begun with {began} threads, OMP_NUM_THREADS says otherwise: not bit-identical", began=began))
+        return now
+    elif began != now:
+        _say(tr("using {began} threads, as when this run began", began=began))
+    return began
 
 
 def _write_model(model: Qwen, tokenizer: Tokenizer, target: Path) -> None:
@@ -216,11 +192,6 @@ def _write_model(model: Qwen, tokenizer: Tokenizer, target: Path) -> None:
         with atomic_folder(target) as folder:
             write_folder(model, tokenizer, folder, chat=False)
     barrier()
-
-
-def _mark(folder: RunFolder, state: str, **facts: object) -> None:
-    if is_main():
-        folder.set_state(state, **facts)
 
 
 def _say(message: str) -> None:

@@ -23,7 +23,7 @@ from qianwen.data.tokens.mixture import MIXTURE, MixedDataset, normalised, open_
 from qianwen.data.tokens.pack import PackedDataset
 from qianwen.model.config import QwenConfig
 from qianwen.model.transformer import Qwen
-from qianwen.runtime.device import compute_dtype, seed_everything
+from qianwen.runtime.device import compute_dtype, num_threads, seed_everything
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.files import atomic_folder
 from qianwen.runtime.translation import tr
@@ -159,8 +159,12 @@ def _names(folder: Path) -> set[str]:
 
 
 def train_proxy(folder: Path, config: AblationConfig, proxy: Proxy) -> dict[str, Any]:
-    """Train one proxy on one thread, and the row of `runs.jsonl` that says how it went."""
-    torch.set_num_threads(1)
+    """Train one proxy, and return the row of `runs.jsonl` about it."""
+    with num_threads(1):
+        return _train_proxy(folder, config, proxy)
+
+
+def _train_proxy(folder: Path, config: AblationConfig, proxy: Proxy) -> dict[str, Any]:
     domains = Domains(folder, config)
     seed_everything(proxy.seed)
     model = Qwen(config.model).init_weights(proxy.seed)

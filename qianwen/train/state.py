@@ -38,7 +38,7 @@ class TrainState:
         self.model, self.optimizer, self.extras = model, optimizer, dict(extras or {})
         self.step = 0  # optimizer steps taken or refused
         self.cursor = 0  # sequences used, all processes together
-        self.tokens_seen = 0  # tokens that had a label
+        self.tokens_seen = 0  # items the losses were of: tokens with a label, or pairs
         self.skipped_steps = 0  # refused updates in all
         self.consecutive_skips = 0
         self.recent_losses: list[float] = []  # of accepted steps, for telling a spike

@@ -16,7 +16,7 @@ def two_runs(tmp_path, monkeypatch, capsys):
         log = MetricsLog(run.metrics_path)
         log.log(step=0, loss=5.0)
         log.log(step=1, loss=5.0 - lr)
-        run.finish()
+        run.set_state("finished")
     capsys.readouterr()
     return tmp_path
 

@@ -25,6 +25,10 @@ def reference(q, k, v, window):
     return torch.einsum("bhts,bshd->bthd", scores.masked_fill(hidden, -torch.inf).softmax(-1), v)
 
 
+def test_a_process_that_imports_it_keeps_its_settings():
+    assert torch.backends.cuda.cudnn_sdp_enabled()
+
+
 @pytest.fixture
 def small_blocks(monkeypatch):
     monkeypatch.setattr(attention, "BLOCK", 8)

@@ -23,6 +23,7 @@ from qianwen.runtime.errors import ConfigError, DataError
 from qianwen.runtime.files import atomic_folder, verify_folder
 from qianwen.tokenizer.tokenizer import Tokenizer
 from qianwen.tokenizer.vocab import Vocabulary, qwen_special_tokens
+from qianwen.train import job
 from qianwen.train.loop import Hook, Metrics
 from qianwen.train.state import TrainState
 
@@ -63,7 +64,7 @@ def divergence(folder: str) -> float:
 @pytest.mark.parametrize("layout", ["qwen2", "qwen"])
 def test_scales_learn_and_codes_stay(layout: str) -> None:
     quantize_model(open_model("source"), "codes", GptqConfig(group_size=32), layout=layout)  # type: ignore[arg-type]
-    done = tune_folder(open_model("source"), Path("codes"), Path("tuned"), TEXTS, 40)
+    done = tune_folder(open_model("source"), Path("codes"), Path("tuned"), TEXTS, 40, keep=Path("kept"))
     assert divergence("tuned") < 0.9 * divergence("codes")
     before, after = load_file("codes/model.safetensors"), load_file("tuned/model.safetensors")
     assert list(before) == list(after)
@@ -76,7 +77,7 @@ def test_scales_learn_and_codes_stay(layout: str) -> None:
 
 def test_it_can_replace_its_folder() -> None:
     loss = divergence("codes")
-    tune_folder(open_model("source"), Path("codes"), Path("codes"), TEXTS, 20)
+    tune_folder(open_model("source"), Path("codes"), Path("codes"), TEXTS, 20, keep=Path("kept"))
     assert divergence("codes") < loss
 
 
@@ -84,10 +85,10 @@ def test_it_can_replace_its_folder() -> None:
 def test_stopped_and_gone_on_with_it_is_as_if_never_stopped(stops: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Whenever Ctrl-C comes: after that step, or before the first."""
     given = open_model("source"), Path("codes"), Path("tuned"), TEXTS, 24
-    tune_folder(*given)
+    tune_folder(*given, keep=Path("whole"))
     expected = Path("tuned/model.safetensors").read_bytes()
     shutil.rmtree("tuned")
-    shown, stop_signals = scales._shown, scales.stop_signals
+    shown, stop_signals = scales._shown, job.stop_signals
 
     def interrupting(steps: int, first: int) -> Hook:
         hook = shown(steps, first)
@@ -109,7 +110,7 @@ def test_stopped_and_gone_on_with_it_is_as_if_never_stopped(stops: list[int], mo
         with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
             patched.setattr(scales, "_shown", interrupting)
             if not at:
-                patched.setattr(scales, "stop_signals", interrupted)
+                patched.setattr(job, "stop_signals", interrupted)
             tune_folder(*given, keep=Path("kept"))
         assert told_tuning(Path("kept")) == f"{at} steps of tuning" and not Path("tuned").exists()
     tune_folder(*given, keep=Path("kept"))
@@ -119,13 +120,13 @@ def test_stopped_and_gone_on_with_it_is_as_if_never_stopped(stops: list[int], mo
 def test_what_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     opened = open_model("source")
     with pytest.raises(ConfigError, match="source is no folder in GPTQ's format"):
-        tune_folder(opened, Path("source"), Path("out"), TEXTS, 2)
+        tune_folder(opened, Path("source"), Path("out"), TEXTS, 2, keep=Path("kept"))
     with pytest.raises(DataError, match="the texts are empty"):
-        tune_folder(opened, Path("codes"), Path("out"), [[]], 2)
+        tune_folder(opened, Path("codes"), Path("out"), [[]], 2, keep=Path("kept"))
     write("other", replace(CONFIG, intermediate_size=96))
     with pytest.raises(ConfigError, match="codes was not made of other"):
-        tune_folder(open_model("other"), Path("codes"), Path("out"), TEXTS, 2)
+        tune_folder(open_model("other"), Path("codes"), Path("out"), TEXTS, 2, keep=Path("kept"))
     monkeypatch.setattr(scales, "free_memory_bytes", lambda device: needed_bytes(CONFIG) - 1)
     with pytest.raises(ConfigError, match="leave out --tune"):
-        tune_folder(opened, Path("codes"), Path("out"), TEXTS, 2)
+        tune_folder(opened, Path("codes"), Path("out"), TEXTS, 2, keep=Path("kept"))
     assert not Path("out").exists()

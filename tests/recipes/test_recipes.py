@@ -26,7 +26,7 @@ TRILLION = 10**12
     ],
 )
 def test_recipes_hold_the_published_numbers(spec, tokens, parameters, lr, eps):
-    config = load_recipe(spec, PretrainConfig)
+    config = load_recipe(spec, PretrainConfig, "pretrain")
     loop = config.loop
     assert loop.steps * config.tokens_per_step == pytest.approx(tokens * TRILLION, rel=1e-6)
     assert config.tokens_per_step == 2048 * 2048
@@ -49,17 +49,37 @@ def test_every_number_says_where_it_comes_from(module):
 
 
 def test_a_name_with_several_recipes_lists_them():
-    with pytest.raises(ConfigError, match="there are: qwen_7b:memo, qwen_7b:report"):
-        load_recipe("qwen_7b", PretrainConfig)
-    with pytest.raises(ConfigError, match="qwen_7b:meno names no recipe for PretrainConfig"):
-        load_recipe("qwen_7b:meno", PretrainConfig)
+    with pytest.raises(
+        ConfigError, match="qwen_7b has several recipes for PretrainConfig: choose one of qwen_7b:memo, qwen_7b:report"
+    ):
+        load_recipe("qwen_7b", PretrainConfig, "pretrain")
+    with pytest.raises(ConfigError, match="qwen_7b:meno is not a recipe for PretrainConfig"):
+        load_recipe("qwen_7b:meno", PretrainConfig, "pretrain")
+
+
+def test_of_several_recipes_the_one_named_like_the_command_is_taken(tmp_path, monkeypatch):
+    (tmp_path / "two_recipes.py").write_text(
+        "from dataclasses import replace\n"
+        "from qianwen.recipes import qwen_7b\n"
+        "from qianwen.train.pretrain import PretrainConfig\n"
+        "def extend() -> PretrainConfig:\n"
+        "    return replace(qwen_7b.memo(), name='longer')\n"
+        "def pretrain() -> PretrainConfig:\n"
+        "    return replace(qwen_7b.memo(), name='first')\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    assert load_recipe("two_recipes", PretrainConfig, "pretrain").name == "first"
+    assert load_recipe("two_recipes:extend", PretrainConfig, "pretrain").name == "longer"
+    with pytest.raises(ConfigError, match="several recipes .*: choose one of two_recipes:extend, two_recipes:pretrain"):
+        load_recipe("two_recipes", PretrainConfig, "sft")
 
 
 def test_a_misspelt_recipe_gets_a_suggestion():
     with pytest.raises(ConfigError, match="no recipe qwen_7d: did you mean qwen_7b?"):
-        load_recipe("qwen_7d:memo", PretrainConfig)
+        load_recipe("qwen_7d:memo", PretrainConfig, "pretrain")
     with pytest.raises(ConfigError, match="there are: .*qwen_14b"):
-        load_recipe("zzz", PretrainConfig)
+        load_recipe("zzz", PretrainConfig, "pretrain")
 
 
 def test_a_recipe_may_live_outside(tmp_path, monkeypatch):
@@ -73,9 +93,9 @@ def test_a_recipe_may_live_outside(tmp_path, monkeypatch):
     (tmp_path / "broken_recipes.py").write_text("import not_installed_anywhere\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", ["", *sys.path])
-    assert load_recipe("my_recipes:mine", PretrainConfig).name == "mine"
+    assert load_recipe("my_recipes:mine", PretrainConfig, "pretrain").name == "mine"
     with pytest.raises(ModuleNotFoundError, match="not_installed_anywhere"):
-        load_recipe("broken_recipes:any", PretrainConfig)
+        load_recipe("broken_recipes:any", PretrainConfig, "pretrain")
 
 
 def test_every_module_here_can_be_named():

@@ -11,8 +11,8 @@ from qianwen.train.pretrain import PretrainConfig
 
 
 def test_the_recipes_are_found_by_their_kind() -> None:
-    assert load_recipe("tiny", PretrainConfig) == tiny.pretrain()
-    assert load_recipe("tiny", SFTConfig) == tiny.sft()
+    assert load_recipe("tiny", PretrainConfig, "pretrain") == tiny.pretrain()
+    assert load_recipe("tiny", SFTConfig, "sft") == tiny.sft()
 
 
 @pytest.mark.parametrize("recipe", [tiny.demo, tiny.quick])

@@ -13,7 +13,7 @@ import zstandard
 
 from qianwen.runtime import files
 from qianwen.runtime.errors import CheckpointError, ConfigError, DataError
-from qianwen.runtime.files import RunFolder, lock, read_jsonl, write_jsonl
+from qianwen.runtime.files import RunFolder, lock, read_jsonl, repair_jsonl, write_jsonl
 
 # ---- JSON lines ----
 
@@ -25,6 +25,18 @@ def test_rows_come_back_and_the_same_rows_are_the_same_bytes(tmp_path, suffix):
     assert write_jsonl(first, rows) == write_jsonl(second, iter(rows)) == 3
     assert list(read_jsonl(first)) == rows
     assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize("half", ["", "{", '{"n": 1}', '{"text": "多'])
+def test_half_a_row_at_the_end_is_cut_off(tmp_path, half):
+    path = tmp_path / "a.jsonl"
+    assert repair_jsonl(path) == 0 and not path.exists()
+    write_jsonl(path, [{"text": "多"}, {}])
+    whole = path.read_bytes()
+    path.write_bytes(whole + half.encode()[:-1] if half else whole)
+    assert repair_jsonl(path) == 2 and path.read_bytes() == whole
+    path.write_bytes(half.encode())
+    assert repair_jsonl(path) == 0 and path.read_bytes() == b""
 
 
 def test_blank_lines_crlf_and_a_byte_order_mark_are_accepted(tmp_path):
@@ -110,7 +122,7 @@ def test_a_run_is_created_continued_and_refused_when_it_was_made_differently(tmp
     monkeypatch.setenv("QIANWEN_RUNS", str(tmp_path))
     run = RunFolder.create("中 a", "pretrain", Config())
     assert (run.path, run.name, run.metrics_path) == (tmp_path / "中 a", "中 a", tmp_path / "中 a" / "metrics.jsonl")
-    run.finish()
+    run.set_state("finished")
     again = RunFolder.create("中 a", "pretrain", Config())
     assert again.record["created"] == run.record["created"]
     opened = RunFolder.open("中 a")

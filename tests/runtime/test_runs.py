@@ -30,7 +30,7 @@ def test_runs_are_listed_the_newest_first_with_those_inside_others(runs_folder):
     for number, name in enumerate(("old", "demo", "demo/sft")):
         run = make(name)
         run.record["created"] = f"2030-01-0{number + 1}T00:00:00+0000"
-        run.finish()
+        run.set_state("finished")
     (runs_folder / "not a run").mkdir()
     assert [runs.label(run) for run in runs.all_runs()] == ["demo/sft", "demo", "old"]
     assert runs.find_run("demo/sft").path == runs_folder / "demo" / "sft"
@@ -58,7 +58,7 @@ def test_following_shows_what_is_there_then_what_comes_and_ends_with_the_run():
         for step in (2, 3):
             time.sleep(0.05)
             log.log(step=step, loss=1.0)
-        run.finish()
+        run.set_state("finished")
 
     trainer = threading.Thread(target=train)
     trainer.start()
@@ -70,7 +70,7 @@ def test_deleting_removes_everything_but_never_a_running_run(runs_folder):
     run = make("a")
     with pytest.raises(ConfigError, match=f"running as process {os.getpid()}"):
         runs.delete(run)
-    run.finish()
+    run.set_state("finished")
     assert runs.size_bytes(run) == sum(file.stat().st_size for file in run.path.iterdir())
     runs.delete(run)
     assert os.listdir(runs_folder) == []

@@ -1,12 +1,16 @@
 import json
+import shutil
 from dataclasses import replace
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from qianwen.data.tokens.mixture import open_mixture
 from qianwen.model.config import QwenConfig
+from qianwen.runtime.device import num_threads
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.files import read_jsonl, write_jsonl
 from qianwen.train.ablation import FIT, LAW, MIXTURE, RUNS, TEST, Ablation
@@ -79,8 +83,27 @@ def test_what_is_done_is_not_done_again_and_half_a_row_is_nothing(config: Ablati
     again = Ablation(prepared, config)
     assert (prepared / RUNS).read_text() == before
     assert list(again.train(again.first_proxies())) == []
-    repeated = train_proxy(prepared, config, Proxy(first["purpose"], first["number"], first["seed"], first["weights"]))
-    assert repeated == first  # to the last bit
+    proxy = Proxy(first["purpose"], first["number"], first["seed"], first["weights"])
+    with num_threads(2):
+        assert train_proxy(prepared, config, proxy) == first  # to the last bit
+        assert torch.get_num_threads() == 2
+
+
+def test_stopped_with_workers_it_leaves_none_and_goes_on_with_the_same_numbers(
+    config: AblationConfig, prepared: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
+    (tmp_path / RUNS).unlink(missing_ok=True)
+    stopped, alone = Ablation(tmp_path, config), Ablation(prepared, config)
+    rows = stopped.train(stopped.first_proxies(), workers=2)
+    next(rows)
+    rows.close()  # what an error or Ctrl-C does to it
+    assert not active_children()
+    again = Ablation(tmp_path, config)
+    assert 1 <= len(again.rows) < 11
+    list(again.train(again.first_proxies()))
+    list(alone.train(alone.first_proxies()))
+    assert again.rows == {key: row for key, row in alone.rows.items() if key[0] in (FIT, TEST)}
 
 
 def test_repetition_bounds_every_mixture(config: AblationConfig, prepared: Path) -> None:

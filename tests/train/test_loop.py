@@ -28,7 +28,7 @@ def test_any_cut_of_a_step_is_the_same_step(tiny, micro_batch_size):
         if name.startswith("weights/"):
             torch.testing.assert_close(cut.tensors()[name], tensor, rtol=0, atol=1e-6)
     for a, b in zip(expected, found, strict=True):
-        assert a["num_tokens"] == b["num_tokens"]
+        assert (a["num_items"], a["num_tokens"]) == (b["num_items"], b["num_tokens"])
         assert math.isclose(a["loss"], b["loss"], rel_tol=1e-5)
         assert math.isclose(a["grad_norm"], b["grad_norm"], rel_tol=1e-4)
 
@@ -140,6 +140,49 @@ def test_stop_leaves_the_state_between_two_steps(tiny):
     assert run(halting.model, tiny.loss_fn, tiny.batches(4), config, halting, hooks)
     assert [m["loss"] for m in seen] == [m["loss"] for m in expected]
     assert tiny.same(tiny.snapshot(halting), tiny.snapshot(straight))
+
+
+def test_training_in_pieces_is_training_at_once(tiny):
+    """`until` returns between two steps; other batches between the calls are as if one function had made both."""
+    longer, half = tiny.batches(4, length=20), 160  # sequences used in 20 steps
+
+    def switched(cursor):
+        return tiny.batches(4)(cursor) if cursor < half else longer(cursor)
+
+    config, straight, expected, seen = tiny.loop_config(steps=40), tiny.new_state(), [], []
+    assert run(straight.model, tiny.loss_fn, switched, config, straight, [tiny.record(expected)])
+    pieces = tiny.new_state()
+    for until, batches in ((3, tiny.batches(4)), (20, tiny.batches(4)), (20, longer), (31, longer), (99, longer)):
+        assert run(pieces.model, tiny.loss_fn, batches, config, pieces, [tiny.record(seen)], until=until)
+        assert pieces.step == min(until, 40)
+    assert [(m["loss"], m["lr"], m["grad_norm"]) for m in seen] == [
+        (m["loss"], m["lr"], m["grad_norm"]) for m in expected
+    ]
+    assert tiny.same(tiny.snapshot(pieces), tiny.snapshot(straight))
+
+
+def test_a_group_follows_the_schedule_from_its_own_rate(tiny):
+    plain, faster = tiny.new_state(), tiny.new_state(lrs={"qwen.lm_head": 5e-3})
+    rates = []
+
+    def note(state, metrics):
+        rates.append([metrics["lr"], *(group["lr"] for group in state.optimizer.param_groups)])
+
+    for state in (plain, faster):
+        run(state.model, tiny.loss_fn, tiny.batches(4), tiny.loop_config(warmup_steps=5), state, [note], until=8)
+    assert all(len(set(row)) == 1 for row in rates[:8])
+    for (lr, *_), (shown, *own, head) in zip(rates[:8], rates[8:], strict=True):
+        assert shown == lr and set(own) == {lr} and head == pytest.approx(5 * lr)
+    moved = [(a.tensors()["weights/qwen.lm_head.weight"]) for a in (plain, faster)]
+    assert not torch.equal(*moved)
+
+
+def test_counts_what_went_through_and_what_was_learned(tiny):
+    state, labels = tiny.new_state(), [tiny.batches(8)(0)["labels"], tiny.batches(8)(8)["labels"]]
+    seen = tiny.train(state, steps=2)
+    assert [m["num_tokens"] for m in seen] == [96, 96]
+    assert [m["num_items"] for m in seen] == [int((step != -100).sum()) for step in labels]
+    assert state.tokens_seen == sum(m["num_items"] for m in seen) < 192
 
 
 def test_refuses_steps_that_do_not_come_out_even(tiny):

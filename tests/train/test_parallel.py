@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from qianwen.model import Qwen, QwenConfig
+from qianwen.model.attention import DocumentAttention
 from qianwen.runtime.device import seed_everything
 from qianwen.runtime.distributed import is_main, world_size
 from qianwen.runtime.errors import ConfigError
@@ -49,7 +50,7 @@ def train(source: Path, target: Path, steps: int, **parallel: object) -> tuple[T
     Checkpoints(source).load_newest(state)
     config = LoopConfig(steps=10, sequences_per_step=4, micro_batch_size=1, lr=3e-4)
     seen: list[dict] = []
-    run(model, next_token_loss, batches, config, state, [lambda _, m: seen.append(m)], lambda: state.step == steps)
+    run(model, next_token_loss, batches, config, state, [lambda _, m: seen.append(m)], until=steps)
     Checkpoints(target).save(state)
     return state, seen
 
@@ -108,7 +109,7 @@ def test_two_processes_train_like_one_and_checkpoints_reshard(tmp_path):
         for name, weight in final.model.named_parameters():
             torch.testing.assert_close(weights[name], weight.detach(), rtol=0, atol=1e-6)
         for ours, theirs in zip(seen, first + second, strict=True):
-            assert ours["num_tokens"] == theirs["num_tokens"]
+            assert (ours["num_items"], ours["num_tokens"]) == (theirs["num_items"], theirs["num_tokens"])
             assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-6)
             assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-5)
 
@@ -132,6 +133,15 @@ def test_compiled_layers_learn_the_same_and_are_compiled_once(tmp_path):
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 2 * graphs, "other cuts compile nothing anew"
     for ours, theirs in zip(seen, plain, strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
+
+
+@pytest.mark.filterwarnings("default")
+def test_compiling_one_model_leaves_others_alone():
+    plain, compiled = Qwen(SHAPE), Qwen(SHAPE)
+    attend = DocumentAttention.attend
+    parallelize(compiled, compiled.model.layers, ParallelConfig(compile=True), torch.float32)
+    assert compiled.document_attention is not DocumentAttention and plain.document_attention is DocumentAttention
+    assert DocumentAttention.attend is attend
 
 
 def test_alone_there_is_no_process_group(monkeypatch):

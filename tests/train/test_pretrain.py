@@ -12,6 +12,7 @@ from qianwen.checkpoints.hf_weights import load_weights
 from qianwen.data.documents.readers import documents
 from qianwen.data.tokens.mixture import write_domains, write_weights
 from qianwen.model import PRESETS, Qwen, QwenConfig
+from qianwen.runtime.device import num_threads
 from qianwen.runtime.errors import CheckpointError, ConfigError
 from qianwen.runtime.files import RunFolder, lock
 from qianwen.tokenizer.tokenizer import Tokenizer
@@ -155,17 +156,22 @@ def test_continuing_a_model_reports_what_it_forgot(config, tmp_path, capsys):
 def test_goes_on_with_the_threads_it_began_with(config, monkeypatch, capsys):
     """R7."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    pretrain(config, BYTES)
-    torch.set_num_threads(2)
-    try:
-        pretrain(config, BYTES)
-        assert torch.get_num_threads() == 1
+    seen = []
+
+    def stop_once(model) -> dict:
+        seen.append(torch.get_num_threads())
+        if len(seen) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return {}
+
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(config, BYTES, evaluate=stop_once)
+    with num_threads(2):
+        pretrain(config, BYTES, evaluate=stop_once)
+        assert seen == [1, 1] and torch.get_num_threads() == 2
         monkeypatch.setenv("OMP_NUM_THREADS", "2")
-        torch.set_num_threads(2)
         pretrain(config, BYTES)
         assert "not bit-identical" in capsys.readouterr().out
-    finally:
-        torch.set_num_threads(1)
 
 
 def test_flops_count_every_product():

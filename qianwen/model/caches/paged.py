@@ -21,10 +21,9 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from qianwen.model.attention import attend
+from qianwen.model.attention import attend, scaled_dot_product
 from qianwen.model.config import QwenConfig
 
 # (q [T, h, d], k_pages and v_pages [N, b, g, d], block_tables [S, n] int32, context_lens [S] int32, query_lens [S]
@@ -52,7 +51,7 @@ class _Answers:
         else:
             mask = self._mask(k.size(1), window, q.dtype)
         q = q.unflatten(1, (k.size(2), -1))  # heads that share keys become the queries [R, g, h/g, d]
-        return F.scaled_dot_product_attention(q, k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask).flatten(1, 2)
+        return scaled_dot_product(q, k.transpose(1, 2), v.transpose(1, 2), mask).flatten(1, 2)
 
     def _mask(self, num_keys: int, window: int, dtype: torch.dtype) -> Tensor:
         """Additive mask [R, 1, 1, num_keys], made once a step."""

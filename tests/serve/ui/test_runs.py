@@ -43,7 +43,7 @@ def test_a_running_run_grows_and_an_unchanged_one_is_not_sent_again(folder):
     assert "Once &lt;b&gt;" in shown and "loop.steps" in shown
     assert runs.refreshed("mine", seen) == (gradio.skip(),) * 3
 
-    run.finish()
+    run.set_state("finished")
     listing, shown, _ = runs.refreshed("mine", seen)
     assert listing["choices"] == [("mine · finished", "mine")] and "finished" in shown
 
