@@ -28,6 +28,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from qianwen.engine.llm_engine import EngineConfig, LLMEngine
+from qianwen.engine.request import Request
 from qianwen.engine.sampling_params import SamplingParams
 from qianwen.model.config import PRESETS, QwenConfig
 from qianwen.model.linears.nf4 import Nf4Linear
@@ -111,7 +112,7 @@ def generate(device: torch.device, size: str, bits: str, tokens: str) -> Iterato
         EngineConfig(max_model_len=int(tokens) + 1, max_num_seqs=1, kv_cache_dtype="bfloat16"),
     )
     began, count = time.perf_counter(), 0
-    engine.add_request([1], SamplingParams(temperature=0, max_tokens=int(tokens), ignore_eos=True))
+    engine.add_request(Request((1,), SamplingParams(temperature=0, max_tokens=int(tokens), ignore_eos=True)))
     while engine.has_work:
         count += sum(len(output.token_ids) for output in engine.step())
     assert count == int(tokens)

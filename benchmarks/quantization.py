@@ -70,7 +70,7 @@ def through_cache(model: Qwen, ids: Tensor, *, bare_keys: bool) -> Tensor:
     count = -(-ids.size(1) // 32)
     cache = Int8PagedCache(model.config, count, 32, biases=key_biases(model), bare_keys=bare_keys)
     length = np.array([ids.size(1)])
-    positions = cache.begin([list(range(count))], length, length)
+    positions = cache.begin([[list(range(count))]] * cache.num_kinds, length, length)
     return model(ids, torch.from_numpy(positions)[None], cache)[0]
 
 

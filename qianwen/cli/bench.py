@@ -13,6 +13,7 @@ from rich.table import Table
 from qianwen.checkpoints.load import Bits
 from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import CacheDtype, EngineConfig, LLMEngine
+from qianwen.engine.request import Request
 from qianwen.engine.sampling_params import SamplingParams
 from qianwen.runtime.device import memory_in_use_bytes, peak_memory_bytes
 from qianwen.runtime.files import write_jsonl
@@ -86,7 +87,8 @@ def measure(engine: LLMEngine, batch: int, prompt_tokens: int, new_tokens: int) 
     """Run `batch` requests from their prompts to their last tokens."""
     params = SamplingParams(temperature=0, max_tokens=new_tokens, ignore_eos=True)
     for _ in range(batch):
-        engine.add_request([random.randrange(engine.runner.vocab_size) for _ in range(prompt_tokens)], params)
+        tokens = [random.randrange(engine.runner.vocab_size) for _ in range(prompt_tokens)]
+        engine.add_request(Request(tuple(tokens), params))
     begin = time.perf_counter()
     waiting, first = batch, 0.0
     while waiting:

@@ -2,10 +2,11 @@
 
 Read in this order:
 
-    sampling_params.py         what a request may ask for
+    sampling_params.py  request.py     what may be asked of the sampler; a prompt and what its keys and values depend on
     sequence.py       one answer under way
     block_manager.py  who owns which block of the paged cache, and who shares
     scheduler.py      which tokens run in the next step
+    kv_cache.py       which pages the engine has, and how many for each kind of layers
     model_runner.py   the network over them
     sampling.py       scores → tokens
     detokenize.py     tokens → text, while it streams

@@ -26,9 +26,9 @@ from qianwen.checkpoints.adapter_folder import is_adapter
 from qianwen.checkpoints.load import Bits, find_model, load_model
 from qianwen.engine.chat_run import ChatRun
 from qianwen.engine.llm_engine import EngineConfig, LLMEngine, Output
+from qianwen.engine.request import DEFAULT_CONTEXT, Context, Pooling, Request
 from qianwen.engine.sampling import TokenLogprob
 from qianwen.engine.sampling_params import SamplingParams
-from qianwen.engine.sequence import Pooling
 from qianwen.model.transformer import Qwen
 from qianwen.runtime.errors import ConfigError, RequestError
 from qianwen.runtime.translation import tr
@@ -125,14 +125,11 @@ class LLM:
         prompts: Sequence[str] | Sequence[Sequence[int]],
         params: SamplingParams | Sequence[SamplingParams] | None = None,
         *,
-        salt: str = "",
-        adapter: str = "",
+        context: Context = DEFAULT_CONTEXT,
     ) -> list[RequestOutput]:
         """Answer all prompts together, texts or token ids, in their order; `params` for all or one for each."""
         each = [params or self.defaults] * len(prompts) if not isinstance(params, Sequence) else params
-        streams = [
-            self.stream(prompt, one, salt=salt, adapter=adapter) for prompt, one in zip(prompts, each, strict=True)
-        ]
+        streams = [self.stream(prompt, one, context=context) for prompt, one in zip(prompts, each, strict=True)]
         return [stream.result() for stream in streams]
 
     def stream(
@@ -140,20 +137,17 @@ class LLM:
         prompt: str | Sequence[int],
         params: SamplingParams | None = None,
         *,
-        salt: str = "",
+        context: Context = DEFAULT_CONTEXT,
         score_from: int | None = None,
-        adapter: str = "",
         pooling: Pooling | None = None,
     ) -> Stream:
-        """Start a request at once; iterate over its pieces, or ask for its `result`."""
+        """Start a request at once; iterate over its pieces, or ask for its `result`. The arguments are `Request`'s."""
         ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
-        params = params or self.defaults
+        request = Request(tuple(ids), params or self.defaults, context, score_from, pooling)
         with self._lock:
-            request_id = self.engine.add_request(
-                ids, params, salt=salt, score_from=score_from, adapter=adapter, pooling=pooling
-            )
+            request_id = self.engine.add_request(request)
             self._queues[request_id] = deque()
-        return Stream(self, request_id, ids, params.n)
+        return Stream(self, request_id, ids, request.params.n)
 
     def chat(
         self,

@@ -11,39 +11,31 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 from collections.abc import Sequence as Ids
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from qianwen.chat.model import FinishReason, Usage
 from qianwen.checkpoints.adapter_folder import read_adapter
 from qianwen.engine.block_manager import BlockManager
 from qianwen.engine.detokenize import Detokenizer, StopStrings, control_ids
+from qianwen.engine.kv_cache import INVARIANT_TILE, CacheDtype, blocks_of_kinds, fuse_packed, invariant_tile, new_cache
 from qianwen.engine.model_runner import ModelRunner
+from qianwen.engine.request import Request, check_features, check_tokens
 from qianwen.engine.sampling import Sampler, TokenLogprob, token_logprob
 from qianwen.engine.sampling_params import SamplingParams
 from qianwen.engine.scheduler import Chunk, Scheduler
-from qianwen.engine.sequence import Pooling, Sequence, Status
+from qianwen.engine.sequence import Sequence, Status
 from qianwen.engine.speculate import DraftModel, PromptLookup, Speculator, can_guess, verify
-from qianwen.kernels.cpu import operators
-from qianwen.model.caches.int8 import Int8PagedCache
-from qianwen.model.caches.paged import AttentionKernel, PagedCache
-from qianwen.model.fused_layers import fuse
 from qianwen.model.linears.adapter_bank import AdapterBank
-from qianwen.model.linears.packed import PackedLinear, make_invariant
-from qianwen.model.long_context import ntk_alpha
-from qianwen.model.transformer import Qwen, key_biases
+from qianwen.model.long_context import rope_state
+from qianwen.model.transformer import Qwen
 from qianwen.runtime.errors import RequestError
 from qianwen.runtime.translation import tr
 from qianwen.tokenizer.tokenizer import Tokenizer
 
 END_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")  # a model that opens a turn has ended its own
-CacheDtype = Literal["auto", "bfloat16", "int8"]
-INVARIANT_TILE = 16  # rows of every forward in the batch-invariant mode, where kernels look at their number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,38 +69,6 @@ class Output:
     embedding: np.ndarray | None = None  # [H], of length 1
 
 
-def _attention_kernel(weight: Tensor) -> AttentionKernel | None:
-    """The fused attention over pages, if it runs for a model with such weights."""
-    is_fit = weight.device.type == "cpu" and weight.dtype == torch.float32
-    return operators.paged_attention if is_fit and operators.available() else None
-
-
-def _new_cache(model: Qwen, num_blocks: int, config: EngineConfig) -> PagedCache:
-    weight, is_invariant = model.model.norm.weight, config.batch_invariant
-    size, device = config.block_size, weight.device
-    if config.kv_cache_dtype == "int8":
-        biases = key_biases(model)
-        return Int8PagedCache(model.config, num_blocks, size, device, biases=biases, is_invariant=is_invariant)
-    dtype = torch.bfloat16 if config.kv_cache_dtype == "bfloat16" else weight.dtype
-    kernel = _attention_kernel(weight) if config.fused_attention else None
-    return PagedCache(model.config, num_blocks, size, device, dtype, kernel=kernel, is_invariant=is_invariant)
-
-
-def _prepare(model: Qwen, config: EngineConfig) -> None:
-    """Let packed layers run whole, and in one way for any number of rows where the bits must not depend on it.
-
-    The last engine made for a model says which.
-    """
-    if any(isinstance(module, PackedLinear) for module in model.modules()):
-        fuse(make_invariant(model, config.batch_invariant))
-
-
-def _invariant_tile(model: Qwen, has_kernel: bool) -> int:
-    """Rows that every forward must have for bits that depend on a row alone; 0 where all kernels see to that."""
-    is_packed = not any(isinstance(module, nn.Linear) for module in model.modules())
-    return 0 if has_kernel and is_packed else INVARIANT_TILE
-
-
 def _unit(vector: np.ndarray) -> np.ndarray:
     return (vector / max(float(np.linalg.norm(vector)), 1e-12)).astype(np.float32)
 
@@ -125,20 +85,20 @@ class LLMEngine:
         end_ids: Iterable[int] = (),
     ) -> None:
         self.tokenizer, self.config = tokenizer, config or EngineConfig()
-        _prepare(model, self.config)
-        shape = model.config
-        self.max_model_len = self.config.max_model_len or shape.max_position_embeddings
-        self.train_len = shape.train_len if shape.use_dynamic_ntk else 0
-        size = self.config.block_size
-        wanted = max(self.max_model_len, min(self.max_model_len, 2048) * self.config.max_num_seqs)
-        num_blocks = self.config.num_blocks or -(-wanted // size)
-        self.max_model_len = min(self.max_model_len, num_blocks * size)
-        self.cache = _new_cache(model, num_blocks, self.config)
-        vocab_size = min(tokenizer.vocab_size, shape.vocab_size)
-        tile = _invariant_tile(model, self.cache.kernel is not None) if self.config.batch_invariant else 0
-        self.runner = ModelRunner(model, self.cache, vocab_size, tile)
-        self.blocks = BlockManager(num_blocks, size, self.config.prefix_caching)
-        self.scheduler = Scheduler(self.blocks, self.config.max_num_seqs, self.config.max_num_batched_tokens)
+        config, shape = self.config, model.config
+        fuse_packed(model, config.batch_invariant)
+        size, windows = config.block_size, shape.distinct_windows
+        self.max_model_len = config.max_model_len or shape.max_position_embeddings
+        wanted = max(self.max_model_len, min(self.max_model_len, 2048) * config.max_num_seqs)
+        self.num_blocks = config.num_blocks or -(-wanted // size)
+        self.max_model_len = min(self.max_model_len, self.num_blocks * size)
+        counts = blocks_of_kinds(windows, self.num_blocks, size, config.max_num_seqs, config.max_num_batched_tokens)
+        is_fused, is_invariant = config.fused_attention, config.batch_invariant
+        cache = new_cache(model, counts, size, config.kv_cache_dtype, is_fused=is_fused, is_invariant=is_invariant)
+        tile = invariant_tile(model, cache.kernel is not None) if is_invariant else 0
+        self.runner = ModelRunner(model, cache, min(tokenizer.vocab_size, shape.vocab_size), tile)
+        self.blocks = BlockManager(counts, size, config.prefix_caching, windows)
+        self.scheduler = Scheduler(self.blocks, config.max_num_seqs, config.max_num_batched_tokens)
         self.speculator = self._new_speculator(draft_model)
         ends = (tokenizer.special_tokens.get(name) for name in END_TOKENS)
         self.end_ids = frozenset((*end_ids, *(end for end in ends if end is not None)))
@@ -158,45 +118,26 @@ class LLMEngine:
             self.runner.tile = INVARIANT_TILE if self.config.batch_invariant else 0
         self.runner.bank.add(name, read_adapter(self.runner.model, folder))
 
-    def add_request(
-        self,
-        prompt_ids: Iterable[int],
-        params: SamplingParams,
-        *,
-        request_id: str | None = None,
-        salt: str = "",
-        score_from: int | None = None,
-        adapter: str = "",
-        pooling: Pooling | None = None,
-    ) -> str:
-        """Queue a prompt and return its id.
-
-        Only requests with the same `salt` and `adapter` share cached prompts. With `score_from`, the log-probabilities
-        of the prompt's tokens from that one on are reported (the first has none); with `pooling`, its embedding.
-        RequestError if it cannot be served.
-        """
-        ids = list(prompt_ids)
-        self.check(ids, params)
+    def add_request(self, request: Request, request_id: str | None = None) -> str:
+        """Queue a request and return its id. RequestError if it cannot be served."""
+        self.check(request.tokens, request.params)
+        check_features(request, self.runner.model.config.hidden_size)
+        adapter, params = request.context.adapter, request.params
         if adapter and (self.runner.bank is None or adapter not in self.runner.bank.names):
             raise RequestError(tr("there is no adapter {name!r} over this model", name=adapter), param="adapter")
         request_id = request_id or f"request-{next(self._names)}"
         if request_id in self._requests:
             raise RequestError(tr("A request {id!r} is running already.", id=request_id))
-        alpha = ntk_alpha(len(ids), self.train_len) if self.train_len else 1
+        request = request.with_rope(rope_state(self.runner.model.config, len(request.tokens)))
+        silent = replace(request, score_from=None, pooling=None)  # the first answer reports of the prompt
         stop = StopStrings(params.stop)
         seqs = [
             Sequence(
-                request_id=request_id,
-                index=index,
-                token_ids=list(ids),
-                params=params,
-                sampler=Sampler(params, ids, index),
-                detokenizer=Detokenizer(self.tokenizer, self._hidden, stop),
-                root=f"{alpha}\0{adapter}\0{salt}".encode(),
-                adapter=adapter,
-                alpha=alpha,
-                score_from=score_from if index == 0 else None,
-                pooling=pooling if index == 0 else None,
+                request_id,
+                index,
+                silent if index else request,
+                Sampler(params, request.tokens, index),
+                Detokenizer(self.tokenizer, self._hidden, stop),
             )
             for index in range(params.n)
         ]
@@ -205,27 +146,8 @@ class LLMEngine:
         return request_id
 
     def check(self, ids: Ids[int], params: SamplingParams) -> None:
-        """RequestError if such a request cannot be served; may be asked from any thread."""
-        if not ids:
-            raise RequestError(tr("The prompt is empty: give at least one token."), param="prompt")
-        vocab_size = self.runner.vocab_size
-        known = {*params.logit_bias, *params.stop_token_ids, min(ids), max(ids)}
-        wrong = next((token for token in known if not 0 <= token < vocab_size), None)
-        if wrong is not None:
-            raise RequestError(
-                tr("Token id {id} is not in the vocabulary of {size} tokens.", id=wrong, size=vocab_size)
-            )
-        room = self.max_model_len - (params.max_tokens != 0)
-        if len(ids) > room:
-            raise RequestError(
-                tr(
-                    "The prompt has {count} tokens, and the context {size}: shorten it or leave out old turns.",
-                    count=len(ids),
-                    size=self.max_model_len,
-                ),
-                param="prompt",
-                code="context_length_exceeded",
-            )
+        """RequestError if such a prompt cannot be served; may be asked from any thread."""
+        check_tokens(ids, params, self.runner.vocab_size, self.max_model_len)
 
     def abort(self, request_id: str) -> None:
         """Stop a request, if it is still known, and free all it holds at once."""
@@ -252,7 +174,7 @@ class LLMEngine:
         for chunk, rows in zip(chunks, scores, strict=True):
             if len(rows):
                 outputs.append(self._advance(chunk.seq, rows))
-            chunk.seq.num_computed_tokens = min(chunk.end, chunk.seq.num_tokens - (len(rows) > 0))
+            self.scheduler.complete(chunk.seq, min(chunk.end, chunk.seq.num_tokens - (len(rows) > 0)))
         if self.speculator:
             self._guess(chunks)
         return outputs
@@ -295,7 +217,7 @@ class LLMEngine:
             return None
         if draft_model is None:
             return PromptLookup(count)
-        pool = {"num_blocks": self.blocks.num_blocks, "block_size": self.blocks.block_size}
+        pool = {"num_blocks": self.num_blocks, "block_size": self.blocks.block_size}
         return DraftModel(draft_model, self.runner.vocab_size, count, **pool, max_len=self.max_model_len)
 
     def _guess(self, chunks: list[Chunk]) -> None:

@@ -23,7 +23,7 @@ from qianwen.engine.sampling import token_logprob
 from qianwen.engine.scheduler import Chunk
 from qianwen.model.caches.paged import PagedCache
 from qianwen.model.linears.adapter_bank import AdapterBank
-from qianwen.model.transformer import Qwen
+from qianwen.model.transformer import Features, Qwen
 
 SCORED_ROWS = 64  # rows of prompt scores in memory at a time
 
@@ -33,7 +33,6 @@ class ModelRunner:
 
     def __init__(self, model: Qwen, cache: PagedCache, vocab_size: int, tile: int = 0) -> None:
         self.model, self.cache, self.vocab_size, self.tile = model, cache, vocab_size, tile
-        self.stretches = model.config.use_dynamic_ntk
         self.device = cache.device
         self.bank: AdapterBank | None = None  # the adapters that requests may name
 
@@ -43,9 +42,9 @@ class ModelRunner:
             hidden = self._hidden(chunks)
             ends = np.cumsum([chunk.num_tokens for chunk in chunks])
             for chunk, end in zip(chunks, ends, strict=True):
-                if chunk.seq.score_from is not None:
+                if chunk.seq.request.score_from is not None:
                     self._score_prompt(chunk, hidden[end - chunk.num_tokens : end])
-                if chunk.seq.pooling is not None:
+                if chunk.seq.request.pooling is not None:
                     _pool(chunk, hidden[end - chunk.num_tokens : end].float().cpu().numpy())
             counts = [chunk.num_rows for chunk in chunks]
             rows = np.concatenate([np.arange(end - count, end) for end, count in zip(ends, counts, strict=True)])
@@ -66,7 +65,7 @@ class ModelRunner:
     def _score_prompt(self, chunk: Chunk, hidden: Tensor) -> None:
         """Log-probabilities of the prompt's tokens that the hidden states [T, H] of `chunk` foretell."""
         seq = chunk.seq
-        first = max(seq.score_from or 1, 1) + len(seq.prompt_logprobs)  # recomputed tokens are not scored twice
+        first = max(seq.request.score_from or 1, 1) + len(seq.prompt_logprobs)  # recomputed tokens are not scored twice
         targets = range(max(first, chunk.start + 1), min(chunk.end + 1, seq.num_prompt_tokens))
         for begin in range(targets.start, targets.stop, SCORED_ROWS):
             part = range(begin, min(begin + SCORED_ROWS, targets.stop))
@@ -91,21 +90,36 @@ class ModelRunner:
         for chunk in chunks:
             ids += chunk.token_ids
         padding = max(self.tile - len(ids), 0)
-        tables = [chunk.seq.block_table for chunk in chunks] + [[]] * padding
+        tables = [
+            [chunk.seq.block_tables[kind] for chunk in chunks] + [[]] * padding for kind in range(self.cache.num_kinds)
+        ]
         query_lens = np.array([chunk.num_tokens for chunk in chunks] + [1] * padding)
         context_lens = np.array([chunk.end for chunk in chunks] + [1] * padding)
-        alphas = np.array([chunk.seq.alpha for chunk in chunks] + [1] * padding) if self.stretches else None
-        positions = self.cache.begin(tables, context_lens, query_lens, alphas)
+        ropes = [chunk.seq.rope for chunk in chunks] + [chunks[0].seq.rope] * padding
+        positions = self.cache.begin(tables, context_lens, query_lens, ropes)
         if self.bank is not None:
-            self.bank.begin([chunk.seq.adapter for chunk in chunks], [chunk.num_tokens for chunk in chunks])
+            self.bank.begin([chunk.seq.context.adapter for chunk in chunks], [chunk.num_tokens for chunk in chunks])
         input_ids = torch.tensor(ids + [0] * padding).unsqueeze(0).to(self.device)
-        return self.model(input_ids, torch.from_numpy(positions).unsqueeze(0).to(self.device), self.cache)[0]
+        positions = torch.from_numpy(positions).unsqueeze(0).to(self.device)
+        return self.model(input_ids, positions, self.cache, _features(chunks))[0]
+
+
+def _features(chunks: list[Chunk]) -> Features:
+    """The features of the chunks' tokens, placed in the row that all chunks form."""
+    placed, offset = [], 0
+    for chunk in chunks:
+        for span in chunk.seq.context.features:
+            if overlap := span.overlap(chunk.start, chunk.end):
+                first, states = overlap
+                placed.append((0, offset + first - chunk.start, states))
+        offset += chunk.num_tokens
+    return placed
 
 
 def _pool(chunk: Chunk, states: np.ndarray) -> None:
-    """Take the states [T, H] of a prompt's tokens into its embedding; one that gave way begins anew."""
+    """Take the states [T, H] of a prompt's tokens into its embedding; a preempted one begins anew."""
     seq = chunk.seq
-    if seq.pooling == "last":
+    if seq.request.pooling == "last":
         seq.pooled = states[-1]
     else:
         total = states.sum(axis=0, dtype=np.float64)

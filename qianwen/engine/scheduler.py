@@ -60,6 +60,11 @@ class Scheduler:
         """Queue a sequence."""
         self.waiting.append(seq)
 
+    def complete(self, seq: Sequence, num_tokens: int) -> None:
+        """The cache holds `num_tokens` of `seq` now; blocks that none of its later tokens sees are free."""
+        seq.num_computed_tokens = num_tokens
+        self.blocks.free_behind_windows(seq)
+
     def finish(self, seq: Sequence, reason: FinishReason) -> None:
         """End a sequence, wherever it stands, and take its blocks back."""
         if seq.status is Status.FINISHED:
@@ -112,15 +117,15 @@ class Scheduler:
     def _admit(self, chunks: list[Chunk], budget: int) -> None:
         while self.waiting and budget and len(self.running) < self.max_num_seqs:
             seq = self.waiting[0]
-            matched = self.blocks.match_prefix(seq)
-            if not self.blocks.can_admit(seq, matched, spare=len(self.running)):
+            num_shared = self.blocks.match_prefix(seq)
+            num_cached = num_shared * self.blocks.block_size
+            num_tokens = min(seq.num_tokens - num_cached, budget)
+            if not self.blocks.can_admit(seq, num_shared, num_cached + num_tokens, spare=len(self.running)):
                 return
-            self.blocks.share(seq, matched)
-            num_cached = len(matched) * self.blocks.block_size
+            self.blocks.share(seq, num_shared)
             if seq.num_output_tokens == 0:
                 seq.num_cached_tokens = num_cached
             seq.num_computed_tokens = num_cached
-            num_tokens = min(seq.num_new_tokens, budget)
             has_room = self.blocks.allocate(seq, num_cached + num_tokens)
             assert has_room, "can_admit counted wrong"
             self.waiting.popleft()

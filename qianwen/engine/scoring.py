@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from qianwen.engine.llm import LLM
+from qianwen.engine.request import DEFAULT_CONTEXT, Context, Pooling
 from qianwen.engine.sampling_params import SamplingParams
-from qianwen.engine.sequence import Pooling
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,10 @@ def loglikelihoods(llm: LLM, pairs: Sequence[tuple[Sequence[int], Sequence[int]]
     return likelihoods
 
 
-def embed(llm: LLM, texts: Sequence[Sequence[int]], pooling: Pooling = "last", *, adapter: str = "") -> np.ndarray:
+def embed(
+    llm: LLM, texts: Sequence[Sequence[int]], pooling: Pooling = "last", *, context: Context = DEFAULT_CONTEXT
+) -> np.ndarray:
     """Embeddings [N, H] of texts of token ids, each of length 1."""
     params = SamplingParams(max_tokens=0)
-    streams = [llm.stream(text, params, adapter=adapter, pooling=pooling) for text in texts]
+    streams = [llm.stream(text, params, context=context, pooling=pooling) for text in texts]
     return np.stack([stream.result().embedding for stream in streams])  # type: ignore[misc]  # pooling was asked for

@@ -11,16 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence as Ids
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Literal
 
 import numpy as np
 
 from qianwen.chat.model import FinishReason
 from qianwen.engine.detokenize import Detokenizer
+from qianwen.engine.request import Request
 from qianwen.engine.sampling import Distribution, Sampler, TokenLogprob
-from qianwen.engine.sampling_params import SamplingParams
-
-Pooling = Literal["last", "mean"]
+from qianwen.model.long_context import RopeState
 
 
 class Status(Enum):
@@ -33,22 +31,16 @@ class Status(Enum):
 
 @dataclass(eq=False)
 class Sequence:
-    """State of one answer. The scheduler owns `status` and the counts, the block manager owns `block_table`."""
+    """State of one answer. The scheduler owns `status` and the counts, the block manager owns `block_tables`."""
 
     request_id: str
     index: int  # which of the request's n answers
-    token_ids: list[int]
-    params: SamplingParams
+    request: Request
     sampler: Sampler
     detokenizer: Detokenizer
-    root: bytes = b""  # what its block hashes start from: the key's salt and all else that keys and values depend on
-    adapter: str = ""  # whose changes of the weights it is computed with; empty: none
-    alpha: int = 1  # stretch of the rotary base, fixed by the prompt's length
-    score_from: int | None = None  # report log-probabilities of the prompt's tokens from this one on
-    pooling: Pooling | None = None  # report one state of the prompt: its last token's, or the mean
     num_computed_tokens: int = 0
     num_cached_tokens: int = 0  # of the prompt, found in the cache when it first ran
-    block_table: list[int] = field(default_factory=list)
+    block_tables: list[list[int]] = field(default_factory=list)  # of each kind of layers; [] while it has no blocks
     block_hashes: list[bytes] = field(default_factory=list)  # one for each full block of known tokens
     draft: list[int] = field(default_factory=list)
     draft_dists: list[Distribution] = field(default_factory=list)  # what each guess was drawn from; []: no draw
@@ -58,7 +50,14 @@ class Sequence:
     pooled: np.ndarray | None = None  # [H], the last state or the sum so far
 
     def __post_init__(self) -> None:
+        self.token_ids = list(self.request.tokens)
         self.num_prompt_tokens = len(self.token_ids)
+        self.params, self.context = self.request.params, self.request.context
+
+    @property
+    def rope(self) -> RopeState:
+        """How its positions are rotated, fixed by the prompt's length."""
+        return self.context.rope or RopeState()
 
     @property
     def num_tokens(self) -> int:

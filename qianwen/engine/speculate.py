@@ -20,10 +20,12 @@ import numpy as np
 
 from qianwen.engine.block_manager import BlockManager
 from qianwen.engine.model_runner import ModelRunner
+from qianwen.engine.request import Context, Request
 from qianwen.engine.sampling import Distribution, Sampler
 from qianwen.engine.scheduler import Chunk
 from qianwen.engine.sequence import Sequence
 from qianwen.model.caches.paged import PagedCache
+from qianwen.model.long_context import rope_state
 from qianwen.model.transformer import Qwen
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.translation import tr
@@ -154,7 +156,8 @@ class DraftModel:
         self.num_tokens, self.max_len = num_tokens, min(max_len, model.config.max_position_embeddings)
         cache = PagedCache(model.config, num_blocks, block_size, weight.device, weight.dtype)
         self.runner = ModelRunner(model, cache, vocab_size)
-        self.blocks = BlockManager(num_blocks, block_size, prefix_caching=False)
+        self.config = model.config
+        self.blocks = BlockManager(num_blocks, block_size, prefix_caching=False, windows=model.config.distinct_windows)
         self._shadows: dict[Sequence, Sequence] = {}
 
     def propose(self, seqs: Rows[Sequence], rooms: Rows[int]) -> None:
@@ -183,11 +186,13 @@ class DraftModel:
         """The draft's view of `seq`: its keys are good up to the last token that both have."""
         seq.draft, seq.draft_dists = [], []
         if seq not in self._shadows:
-            copy = (seq.request_id, seq.index, [], seq.params, seq.sampler, seq.detokenizer)
-            self._shadows[seq] = Sequence(*copy, alpha=seq.alpha)
+            context = Context(rope=rope_state(self.config, seq.num_prompt_tokens))
+            request = Request((), seq.params, context)
+            self._shadows[seq] = Sequence(seq.request_id, seq.index, request, seq.sampler, seq.detokenizer)
         shadow = self._shadows[seq]
         shadow.token_ids = list(seq.token_ids)
         shadow.num_computed_tokens = min(shadow.num_computed_tokens, seq.num_tokens - 1)
+        self.blocks.free_behind_windows(shadow)
         return shadow
 
     def _catch_up(self, shadow: Sequence) -> None:

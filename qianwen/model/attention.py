@@ -22,7 +22,7 @@ from torch import Tensor
 
 from qianwen.kernels.dispatch import training_kernels
 from qianwen.model.config import QwenConfig
-from qianwen.model.long_context import stretch_factor
+from qianwen.model.long_context import RopeState, TokenRopes, distinct_ropes, rope_state
 
 BLOCK = 256  # queries that share one mask
 GRAIN = 64  # tokens to a multiple of which packed documents are padded on a CPU
@@ -87,7 +87,9 @@ class DocumentAttention:
     """What stands where a cache would when nothing is kept: each document of each row attends to itself.
 
     `positions` [B, T] restart at 0 where a document begins; None means that every row is one document. The boundaries
-    are found once here, for all layers. `stretch` lets dynamic NTK act, by each document's length. A `KVCache`.
+    are found once here, for all layers. `stretch` lets dynamic NTK and LogN act, by each document's length.
+
+    A `KVCache`.
     """
 
     length = 0
@@ -95,7 +97,7 @@ class DocumentAttention:
     def __init__(self, config: QwenConfig, num_tokens: int, positions: Tensor | None, *, stretch: bool) -> None:
         self.config = config
         self.lengths = [num_tokens] if positions is None else _document_lengths(positions)
-        self.alpha = self._alpha(positions) if stretch else None
+        self.rope = self._rope(positions) if stretch else RopeState()
         self._spans = _spans(self.lengths)
         self._masks: dict[tuple[int, int], Tensor] = {}  # (span, window) → which token sees which, for all layers
         self._first: dict[int, Tensor] = {}  # window → the first token that each sees
@@ -160,12 +162,12 @@ class DocumentAttention:
             self._masks[span, window] = _documents_mask(padded, window, q.device)
         return _sdpa(q, k, v, self._masks[span, window])[:, :num_tokens]
 
-    def _alpha(self, positions: Tensor | None) -> int | Tensor:
-        alphas = [stretch_factor(self.config, length) for length in self.lengths]
-        if positions is None or len(set(alphas)) == 1:
-            return alphas[0]
-        each = torch.tensor(alphas).repeat_interleave(torch.tensor(self.lengths))
-        return each.view_as(positions).to(positions.device)
+    def _rope(self, positions: Tensor | None) -> RopeState | TokenRopes:
+        states, numbers = distinct_ropes([rope_state(self.config, length) for length in self.lengths])
+        if positions is None or len(states) == 1:
+            return states[0]
+        each = torch.from_numpy(numbers.repeat(self.lengths))
+        return TokenRopes(states, each.view_as(positions).to(positions.device))
 
 
 def _has_flash(q: Tensor) -> bool:

@@ -91,6 +91,11 @@ class QwenConfig:
         """How many tokens `layer` looks back, itself included; 0 for all."""
         return self.layer_windows[layer] if self.layer_windows else 0
 
+    @property
+    def distinct_windows(self) -> tuple[int, ...]:
+        """The windows that occur, in the order of their first layers. Layers of one window see the same tokens."""
+        return tuple(dict.fromkeys(map(self.window, range(self.num_hidden_layers))))
+
 
 def _qwen_v1(layers: int, hidden: int, ffn: int, *, vocab_size: int = 151936, **fields: Any) -> QwenConfig:
     """Heads of 128 without sharing, in every size (facts: Qwen report, table 1, and the released configs)."""

@@ -84,8 +84,9 @@ class FusedLayers:
             x = x.contiguous()
             self._step.x, self._kept = x.data_ptr(), (x, *self._kept[1:])
         index = fused.index
-        k_pages, v_pages = cache.pages[index]
+        (k_pages, v_pages), placement = cache.pages_of(index), cache.placement(index)
         self._step.cache.k, self._step.cache.v = k_pages.data_ptr(), v_pages.data_ptr()
+        self._step.slots, self._step.cache.tables = placement.slots.data_ptr(), placement.tables.data_ptr()
         self._step.window = self.config.window(index)
         fused.run(self._step)
         return x
@@ -99,10 +100,11 @@ class FusedLayers:
             for part, which in ((cos, slice(0, half)), (sin, slice(half, None)))
         ]
         scale = self.config.head_dim**-0.5
-        pages = describe_cache(cache.pages[0, 0], cache.pages[0, 1], *cache._tables)
+        placements = [cache.placement(layer) for layer in range(self.config.num_hidden_layers)]
+        pages = describe_cache(*cache.pages_of(0), placements[0].tables, *cache.lengths)
         where = (table.data_ptr() for table in tables)
-        self._step = _Step(x.data_ptr(), x.size(1), *where, cache._slots.data_ptr(), scale, 0, pages)
-        self._rotation, self._kept = rotate, (x, tables, cache._slots, cache._tables)
+        self._step = _Step(x.data_ptr(), x.size(1), *where, placements[0].slots.data_ptr(), scale, 0, pages)
+        self._rotation, self._kept = rotate, (x, tables, placements, cache.lengths)
 
 
 class _FusedLayer:

@@ -1,25 +1,147 @@
-"""Training-free context extension (Qwen report, section 2.3.2).
+"""Context extension without training (Qwen report, section 2.3.2), and the scalings other families publish.
 
-Four small changes let a model trained on `train_len` tokens read longer inputs:
+A model trained on `train_len` tokens reads longer inputs through small changes of its positions:
 
-    NTK-aware RoPE     raise the rotary base, so low frequencies stretch and high ones stay
-    dynamic NTK        pick that base from the length of the input at hand
-    LogN scaling       scale the query at position n > train_len by log(n) / log(train_len)
+    dynamic_ntk        raise the rotary base by the length of the input: low frequencies stretch, high ones stay
+    linear             divide every frequency by `factor` (Chen et al. 2023)
+    yarn               divide the low frequencies, keep the high ones, and sharpen attention (Peng et al. 2023)
+    llama3             the same idea with bounds on wavelengths (Llama 3.1)
+    LogN scaling       multiply the query at position n > train_len by log(n) / log(train_len)
     layer-wise window  low layers attend to a short window, high layers to a long one
 
-Everything here is a pure function of lengths and positions; `transformer.py` and the caches apply it. The stretch
-factor alpha is chosen once per request, when its prompt is read, and kept while it generates: keys already stored were
-rotated with it. Not here: training on longer sequences, which is the recipe `extend`.
+`RopeState` is the choice for one text. It is made once, when the prompt is read, and is fixed while the text grows:
+keys already stored were rotated with it. Everything here is a pure function of lengths and positions; `rope.py` and the
+caches apply it. Not here: training on longer sequences, which is the recipe `extend`.
+
+Shapes: B rows, T tokens, d head_dim.
 """
 
-import math
+from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Literal, get_args
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from qianwen.model.config import QwenConfig
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.translation import tr
+
+RopeMethod = Literal["none", "dynamic_ntk", "yarn", "linear", "llama3"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RopeState:
+    """How the positions of one text are rotated, and how its queries are scaled. Checked on construction.
+
+    >>> RopeState(method="yarn", factor=4, original_len=32768)
+    """
+
+    method: RopeMethod = "none"
+    factor: float = 1.0  # dynamic_ntk: alpha, see `ntk_base`; yarn, linear, llama3: new length / original length
+    original_len: int = 0  # tokens, the length trained on; yarn and llama3 need it
+    logn_len: int = 0  # tokens, from where LogN scales queries; 0: it does not
+    attention_factor: float = 0.0  # yarn: both queries and keys are multiplied by it; 0: 0.1 · ln(factor) + 1
+    beta_fast: float = 32.0  # yarn: pairs that turn more often than this within original_len keep their frequency
+    beta_slow: float = 1.0  # yarn: pairs that turn less often are divided by factor
+    truncate: bool = True  # yarn: round the bounds between those outwards to whole pairs
+    low_freq_factor: float = 1.0  # llama3: wavelengths above original_len / this are divided by factor
+    high_freq_factor: float = 4.0  # llama3: wavelengths below original_len / this stay
+
+    def __post_init__(self) -> None:
+        if self.method not in get_args(RopeMethod):
+            known = ", ".join(get_args(RopeMethod))
+            raise ConfigError(tr("there is no rope method {name!r}; known: {known}", name=self.method, known=known))
+        for field in fields(self):
+            if field.type == "float":  # equal states are written alike, so hash alike
+                object.__setattr__(self, field.name, float(getattr(self, field.name)))
+        valid = {
+            "factor": 1 <= self.factor < math.inf,
+            "original_len": self.original_len > 0 or self.method not in ("yarn", "llama3"),
+            "logn_len": self.logn_len == 0 or self.logn_len > 1,
+            "attention_factor": 0 <= self.attention_factor < math.inf,
+            "beta_fast": self.beta_slow <= self.beta_fast < math.inf,
+            "beta_slow": self.beta_slow > 0,
+            "low_freq_factor": self.low_freq_factor > 0,
+            "high_freq_factor": self.low_freq_factor < self.high_freq_factor < math.inf,
+        }
+        for name, is_valid in valid.items():
+            if not is_valid:
+                raise ConfigError(tr("{field} = {value} is not a usable value", field=name, value=getattr(self, name)))
+
+    @property
+    def temperature(self) -> float:
+        """Yarn's factor of queries and keys (`mscale`), 1 for every other method."""
+        if self.method != "yarn":
+            return 1.0
+        return self.attention_factor or 0.1 * math.log(self.factor) + 1
+
+    def frequencies(self, base: float, head_dim: int) -> Tensor:
+        """The angle that each pair of a head turns from one position to the next, [d / 2] fp32."""
+        if self.method == "dynamic_ntk":
+            base = ntk_base(base, self.factor, head_dim)
+        frequencies = 1.0 / base ** (torch.arange(0, head_dim, 2).float() / head_dim)
+        if self.method == "linear":
+            return frequencies / self.factor
+        if self.method == "yarn":
+            stretched = self._yarn_share(base, head_dim)
+            return frequencies / self.factor * stretched + frequencies * (1 - stretched)
+        if self.method == "llama3":
+            turns = self.original_len * frequencies / (2 * math.pi)
+            smooth = (turns - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor)
+            smooth = smooth.clamp(0, 1)
+            return (1 - smooth) * frequencies / self.factor + smooth * frequencies
+        return frequencies
+
+    def query_scale(self, positions: Tensor) -> Tensor | None:
+        """What queries are multiplied by, for `positions` [B, T]; None: by nothing.
+
+        Yarn's temperature belongs to queries and keys. All of it is put on the queries here, so a cache holds keys
+        that differ from the model's own by a rotation alone.
+        """
+        scale = logn_scale(positions, self.logn_len) if self.logn_len else None
+        if self.temperature == 1:
+            return scale
+        squared = self.temperature**2
+        return torch.full(positions.shape, squared, device=positions.device) if scale is None else scale * squared
+
+    def _yarn_share(self, base: float, head_dim: int) -> Tensor:
+        """How much of each pair's frequency is divided by `factor`: 0 for the fastest pairs, 1 for the slowest."""
+
+        def pair_that_turns(count: float) -> float:
+            return head_dim * math.log(self.original_len / (count * 2 * math.pi)) / (2 * math.log(base))
+
+        low, high = pair_that_turns(self.beta_fast), pair_that_turns(self.beta_slow)
+        if self.truncate:
+            low, high = math.floor(low), math.ceil(high)
+        low, high = max(low, 0), min(high, head_dim - 1)
+        width = high - low or 0.001
+        return ((torch.arange(head_dim // 2, dtype=torch.float32) - low) / width).clamp(0, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class TokenRopes:
+    """Texts of different states in one forward: a token has `states[index]` of its own entry."""
+
+    states: tuple[RopeState, ...]
+    index: Tensor  # int64, broadcasts to the positions [B, T]
+
+
+def distinct_ropes(ropes: Sequence[RopeState]) -> tuple[tuple[RopeState, ...], np.ndarray]:
+    """The states that occur in `ropes`, and for each entry of `ropes` which of them it is."""
+    numbers = {state: number for number, state in enumerate(dict.fromkeys(ropes))}
+    return tuple(numbers), np.array([numbers[state] for state in ropes])
+
+
+def rope_state(config: QwenConfig, seq_len: int) -> RopeState:
+    """What a model's own configuration asks for a text whose prompt has `seq_len` tokens."""
+    alpha = ntk_alpha(seq_len, config.train_len) if config.use_dynamic_ntk else 1
+    logn_len = config.train_len if config.use_logn_attn else 0
+    return RopeState(method="dynamic_ntk" if alpha > 1 else "none", factor=alpha, logn_len=logn_len)
 
 
 def ntk_alpha(seq_len: int, train_len: int) -> int:
@@ -30,12 +152,7 @@ def ntk_alpha(seq_len: int, train_len: int) -> int:
     return max(2 ** math.ceil(math.log2(seq_len / train_len) + 1) - 1, 1) if seq_len > train_len else 1
 
 
-def stretch_factor(config: QwenConfig, seq_len: int) -> int:
-    """`ntk_alpha` for a model that uses dynamic NTK, 1 for any other."""
-    return ntk_alpha(seq_len, config.train_len) if config.use_dynamic_ntk else 1
-
-
-def ntk_base(base: float, alpha: int, head_dim: int) -> float:
+def ntk_base(base: float, alpha: float, head_dim: int) -> float:
     """The rotary base whose slowest frequency is `alpha` times slower, while the fastest stays as it was."""
     return base * alpha ** (head_dim / (head_dim - 2))
 

@@ -2,8 +2,8 @@
 
     angle of the pair j at position n = n · base'^(−2j / d)        j < d / 2
 
-`base'` is the rotary base, raised where a request reads more than the trained length (`long_context.py`). The two
-halves of a head are the real and imaginary parts, as in Hugging Face's models.
+`base'` is the rotary base. A text longer than the trained length may have other frequencies: its `RopeState` says
+which (`long_context.py`). The two halves of a head are the real and imaginary parts, as in Hugging Face's models.
 
 Shapes: B rows, T tokens, h query heads, g key/value heads, d head_dim.
 """
@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from qianwen.model.config import QwenConfig
-from qianwen.model.long_context import logn_scale, ntk_base
+from qianwen.model.long_context import RopeState, TokenRopes
 
 
 class Rotation:
     """The rotary angles of one forward's tokens, ready for every layer; all [B, T, 1, d] in fp32.
 
     The two halves of a head are the real and imaginary parts. `sin` carries the minus of its first half, so that
-    turning is x · cos + (halves swapped) · sin. Queries have tables of their own when LogN scales them.
+    turning is x · cos + (halves swapped) · sin. Queries have tables of their own when something scales them.
     """
 
     def __init__(self, angles: Tensor, query_scale: Tensor | None) -> None:
@@ -43,29 +43,30 @@ def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 class RotaryEmbedding:
     """Positions → `Rotation`. Not a module, so its fp32 frequencies stay exact whatever the model is cast to.
 
-    Nothing here belongs to a request: the stretch `alpha` comes from the cache.
+    Nothing here belongs to a request: its `RopeState` comes from the cache.
     """
 
     def __init__(self, config: QwenConfig) -> None:
         self.config = config
-        self._frequencies: dict[tuple[int, torch.device], Tensor] = {}
+        self._frequencies: dict[tuple[RopeState, torch.device], Tensor] = {}
 
-    def __call__(self, positions: Tensor, alpha: int | Tensor | None = None) -> Rotation:
-        """`positions` [B, T]; `alpha` an int, a tensor that broadcasts to them, or None: no NTK, no LogN."""
-        if isinstance(alpha, Tensor):
-            distinct, which = alpha.unique(return_inverse=True)
-            table = torch.stack([self.frequencies(value, positions.device) for value in distinct.tolist()])
-            frequencies = table[which]
-        else:
-            frequencies = self.frequencies(alpha or 1, positions.device)
-        has_logn = self.config.use_logn_attn and alpha is not None
-        query_scale = logn_scale(positions, self.config.train_len) if has_logn else None
-        return Rotation(positions[..., None] * frequencies, query_scale)
+    def __call__(self, positions: Tensor, rope: RopeState | TokenRopes) -> Rotation:
+        """`positions` [B, T]; `rope` one state for all of them, or the state of each."""
+        if isinstance(rope, RopeState):
+            return Rotation(
+                positions[..., None] * self.frequencies(rope, positions.device), rope.query_scale(positions)
+            )
+        table = torch.stack([self.frequencies(state, positions.device) for state in rope.states])
+        scale: Tensor | None = None
+        for number, state in enumerate(rope.states):
+            own = state.query_scale(positions)
+            if own is not None:
+                scale = torch.where(rope.index == number, own, 1.0 if scale is None else scale)
+        return Rotation(positions[..., None] * table[rope.index], scale)
 
-    def frequencies(self, alpha: int, device: torch.device) -> Tensor:
-        """base'^(-2j/d) for j < d/2, kept for each stretch and device."""
-        if (alpha, device) not in self._frequencies:
-            dim = self.config.head_dim
-            base = ntk_base(self.config.rope_theta, alpha, dim)
-            self._frequencies[alpha, device] = (1.0 / base ** (torch.arange(0, dim, 2).float() / dim)).to(device)
-        return self._frequencies[alpha, device]
+    def frequencies(self, rope: RopeState, device: torch.device) -> Tensor:
+        """[d / 2], computed once for each state and device."""
+        if (rope, device) not in self._frequencies:
+            frequencies = rope.frequencies(self.config.rope_theta, self.config.head_dim)
+            self._frequencies[rope, device] = frequencies.to(device)
+        return self._frequencies[rope, device]

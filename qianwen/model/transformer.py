@@ -120,8 +120,8 @@ class Decoder(nn.Module):
     def forward(self, input_ids: Tensor, positions: Tensor, cache: KVCache, features: Features) -> Tensor:
         x = self.embed_tokens(input_ids)
         for row, start, states in features:
-            x[row, start : start + len(states)] = states.to(x.dtype)
-        rotate = self.rotary(positions, cache.alpha)
+            x[row, start : start + len(states)] = states.to(x)
+        rotate = self.rotary(positions, cache.rope)
         for layer in self.layers:
             x = self.run_layer(layer, x, rotate, cache)
         return self.norm(x)

@@ -64,7 +64,7 @@ def start(config: QwenConfig, embedding: Tensor, rows: Sequence[tuple[Tensor, Te
     for ids, positions in rows:
         ids, positions = ids.to(embedding.device), positions.to(embedding.device)
         cache = DocumentAttention(config, ids.size(1), positions, stretch=True)
-        made.append(Row(F.embedding(ids, embedding), rotary(positions, cache.alpha), cache))
+        made.append(Row(F.embedding(ids, embedding), rotary(positions, cache.rope), cache))
     return made
 
 

@@ -13,12 +13,11 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
 from qianwen.engine.llm_engine import LLMEngine, Output
-from qianwen.engine.sampling_params import SamplingParams
-from qianwen.engine.sequence import Pooling
+from qianwen.engine.request import Request
 from qianwen.runtime.errors import QianwenError, RequestError
 from qianwen.runtime.translation import tr
 from qianwen.serve.fault import log_fault
@@ -61,30 +60,19 @@ class Bridge:
 
         self._inbox.put(stop)
 
-    async def generate(
-        self,
-        prompt_ids: Sequence[int],
-        params: SamplingParams,
-        *,
-        salt: str = "",
-        score_from: int | None = None,
-        adapter: str = "",
-        pooling: Pooling | None = None,
-    ) -> AsyncIterator[Output]:
-        """The pieces of all `params.n` answers to a prompt, until each has its finish reason."""
-        mailbox = _Mailbox(params.n)
+    async def generate(self, request: Request) -> AsyncIterator[Output]:
+        """The pieces of all answers to a request, until each has its finish reason."""
+        num_open = request.params.n
+        mailbox = _Mailbox(num_open)
 
         def start() -> str:
             if self.failure is not None:
                 raise self._broken()
-            request_id = self.engine.add_request(
-                prompt_ids, params, salt=salt, score_from=score_from, adapter=adapter, pooling=pooling
-            )
+            request_id = self.engine.add_request(request)
             self._mailboxes[request_id] = mailbox
             return request_id
 
         starting = asyncio.ensure_future(self.call(start))
-        num_open = params.n
         try:
             await asyncio.shield(starting)
             while num_open:

@@ -24,8 +24,9 @@ from qianwen.chat.messages import FunctionSpec, from_openai
 from qianwen.chat.model import Usage
 from qianwen.engine.chat_run import ChatRun
 from qianwen.engine.llm_engine import Output
+from qianwen.engine.request import Context, Pooling
+from qianwen.engine.request import Request as EngineRequest
 from qianwen.engine.sampling_params import SamplingParams
-from qianwen.engine.sequence import Pooling
 from qianwen.runtime.errors import QianwenError
 from qianwen.serve import protocol
 from qianwen.serve.admission import answer_limit
@@ -149,11 +150,10 @@ async def run(job: Job, service: Service, salt: str) -> AsyncGenerator[Piece, No
     n = job.params[0].n
 
     async def follow(position: int) -> None:
-        scored = job.score_from
+        context = Context(adapter=job.served.adapter, salt=salt)
+        request = EngineRequest(tuple(job.prompts[position]), job.params[position], context, job.score_from)
         try:
-            async for output in job.served.bridge.generate(
-                job.prompts[position], job.params[position], salt=salt, score_from=scored, adapter=job.served.adapter
-            ):
+            async for output in job.served.bridge.generate(request):
                 merged.put_nowait((position * n + output.index, output))
         except Exception as error:
             merged.put_nowait(error)
@@ -299,11 +299,11 @@ def chat_routes(service: Service) -> APIRouter:
 
 async def _embed(served: Served, prompts: list[list[int]], pooling: Pooling, salt: str) -> list[np.ndarray]:
     """Like any prompt, in pieces between the steps of others' answers."""
-    params = SamplingParams(max_tokens=0)
+    params, context = SamplingParams(max_tokens=0), Context(adapter=served.adapter, salt=salt)
 
     async def one(ids: list[int]) -> np.ndarray:
-        request = served.bridge.generate(ids, params, salt=salt, adapter=served.adapter, pooling=pooling)
-        [output] = [output async for output in request]
+        request = EngineRequest(tuple(ids), params, context, pooling=pooling)
+        [output] = [output async for output in served.bridge.generate(request)]
         assert output.embedding is not None
         return output.embedding
 

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from qianwen.model.account import kv_bytes_per_token, num_embedding_parameters, num_parameters
 from qianwen.model.config import PRESETS, QwenConfig
 from qianwen.model.linears.lora import LoraConfig, LoraLinear
+from qianwen.model.long_context import RopeState
 from qianwen.model.rope import RotaryEmbedding
 from qianwen.model.transformer import Layer, replace_module
 from qianwen.runtime.errors import ConfigError
@@ -169,7 +170,7 @@ def _kept(config: QwenConfig, task: Task, seq_len: int, itemsize: int, lora: Lor
             for name, linear in _linears(config, lora).items():
                 replace_module(layer, name, LoraLinear(linear.to(dtype), lora.rank, 1.0, lora.dropout).to(dtype))
         x = torch.empty(1, seq_len, config.hidden_size, dtype=dtype, requires_grad=True)
-        rotate = RotaryEmbedding(config)(torch.arange(seq_len)[None], None)
+        rotate = RotaryEmbedding(config)(torch.arange(seq_len)[None], RopeState())
         own = {part.untyped_storage()._cdata for part in (*layer.parameters(), *rotate.k)}
         kept: dict[int, int] = {x.untyped_storage()._cdata: x.untyped_storage().nbytes()}
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from qianwen.engine.llm_engine import EngineConfig, LLMEngine
+from qianwen.engine.request import Context, Request
 from qianwen.engine.sampling_params import SamplingParams
 from qianwen.kernels.cpu import operators
 from qianwen.model.linears.packed import pack_model
@@ -46,19 +47,21 @@ def trials(model, tokenizer, count: int, seed: int, adapters: dict | None = None
         if number % 4 == 0:
             engine = start(config)  # else the prefix cache is warm
         which = (rng.randrange(6), rng.choice((None, 0)), rng.choice(names))  # a scored prompt is never cached
+        request = Request(prompts[which[0]], ASKED, Context(adapter=which[2]), score_from=which[1])
         if which not in alone:
             lonely = start(EngineConfig(batch_invariant=True, block_size=8, **more))
-            asked = lonely.add_request(prompts[which[0]], ASKED, score_from=which[1], adapter=which[2])
+            asked = lonely.add_request(request)
             alone[which] = answer(lonely, asked)
         size = rng.randint(2, 32)
         slot = rng.randrange(size)
         outputs = []
         for other in range(size):
             if other == slot:
-                name = engine.add_request(prompts[which[0]], ASKED, score_from=which[1], adapter=which[2])
+                name = engine.add_request(request)
             else:
                 busy = [rng.randrange(256) for _ in range(rng.randint(1, 60))]
-                engine.add_request(busy, SamplingParams(max_tokens=rng.randint(1, 4)), adapter=rng.choice(names))
+                params, context = SamplingParams(max_tokens=rng.randint(1, 4)), Context(adapter=rng.choice(names))
+                engine.add_request(Request(busy, params, context))
             if rng.random() < 0.1:
                 outputs += engine.step()
         assert answer(engine, name, outputs) == alone[which]
@@ -106,7 +109,7 @@ def test_the_fast_mode_stays_close(model, tokenizer):
     for config in (EngineConfig(), EngineConfig(block_size=4, max_num_batched_tokens=6)):
         engine = LLMEngine(model, tokenizer, config)
         for length in range(1, 12):
-            engine.add_request(list(range(length)), SamplingParams(max_tokens=6))
-        results.append(answer(engine, engine.add_request(prompt, ASKED)))
+            engine.add_request(Request(range(length), SamplingParams(max_tokens=6)))
+        results.append(answer(engine, engine.add_request(Request(prompt, ASKED))))
     assert [item[0] for item in results[0]] == [item[0] for item in results[1]]
     np.testing.assert_allclose([item[1] for item in results[0]], [item[1] for item in results[1]], atol=1e-4)

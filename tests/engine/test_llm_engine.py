@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from qianwen.checkpoints.adapter_folder import load_adapter
 from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import EngineConfig, LLMEngine
+from qianwen.engine.request import Context, Request
 from qianwen.engine.sampling_params import SamplingParams
 from qianwen.engine.scoring import embed
 from qianwen.kernels.cpu import operators
@@ -51,7 +52,7 @@ def test_answers_are_those_of_the_full_forward(model, tokenizer, greedy, config)
     """R24: cached = uncached = paged = batched = chunked = preempted."""
     engine = LLMEngine(model, tokenizer, EngineConfig(**config))
     for _ in range(2):  # the second time the prompts are in the cache
-        names = [engine.add_request(prompt, GREEDY) for prompt in PROMPTS]
+        names = [engine.add_request(Request(prompt, GREEDY)) for prompt in PROMPTS]
         tokens = finish(engine)
         for name, prompt in zip(names, PROMPTS, strict=True):
             assert tokens[name, 0] == greedy(prompt, 12)
@@ -66,7 +67,7 @@ def test_answers_are_those_of_the_full_forward(model, tokenizer, greedy, config)
 def test_who_gave_way_answers_as_ever(model, tokenizer, greedy):
     engine = LLMEngine(model, tokenizer, EngineConfig(block_size=4, num_blocks=32, max_model_len=128))
     params = SamplingParams(temperature=0, max_tokens=40, ignore_eos=True)
-    names = {engine.add_request([value], params): value for value in range(8)}
+    names = {engine.add_request(Request([value], params)): value for value in range(8)}
     tokens = finish(engine)
     assert engine.scheduler.num_preemptions and is_idle(engine)
     for name, value in names.items():
@@ -84,7 +85,7 @@ def test_random_admits_and_aborts_change_no_answer(model, tokenizer, greedy, rng
     while todo or engine.has_work:
         if todo and rng.random() < 0.4:
             prompt, count = todo.pop()
-            name = engine.add_request(prompt, SamplingParams(temperature=0, max_tokens=count, ignore_eos=True))
+            name = engine.add_request(Request(prompt, SamplingParams(temperature=0, max_tokens=count, ignore_eos=True)))
             asked[name] = (prompt, count)
         if asked and rng.random() < 0.1:
             name = rng.choice(list(asked))
@@ -102,12 +103,12 @@ def test_random_admits_and_aborts_change_no_answer(model, tokenizer, greedy, rng
 def test_a_seed_gives_the_same_text_whatever_runs_beside(model, tokenizer):
     params = SamplingParams(temperature=1.5, top_p=0.95, seed=7, n=2, max_tokens=10, ignore_eos=True)
     engine = LLMEngine(model, tokenizer)
-    name = engine.add_request(PROMPTS[0], params)
+    name = engine.add_request(Request(PROMPTS[0], params))
     alone = finish(engine)
     assert alone[name, 0] != alone[name, 1]
-    others = [engine.add_request(prompt, SamplingParams(max_tokens=20)) for prompt in PROMPTS]
+    others = [engine.add_request(Request(prompt, SamplingParams(max_tokens=20))) for prompt in PROMPTS]
     engine.step()
-    again = engine.add_request(PROMPTS[0], params)
+    again = engine.add_request(Request(PROMPTS[0], params))
     crowded = finish(engine)
     assert [crowded[again, index] for index in (0, 1)] == [alone[name, index] for index in (0, 1)]
     assert len(others) == 5 and is_idle(engine)
@@ -115,7 +116,7 @@ def test_a_seed_gives_the_same_text_whatever_runs_beside(model, tokenizer):
 
 def test_several_answers_share_the_prompt(model, tokenizer):
     engine = LLMEngine(model, tokenizer, EngineConfig(block_size=8))
-    engine.add_request(PROMPTS[1], SamplingParams(n=3, max_tokens=2, seed=1, ignore_eos=True))
+    engine.add_request(Request(PROMPTS[1], SamplingParams(n=3, max_tokens=2, seed=1, ignore_eos=True)))
     cached = {}
     while engine.has_work:
         for output in engine.step():
@@ -129,7 +130,9 @@ def test_cancelled_requests_leave_nothing(model, tokenizer, greedy):
     rng = random.Random(0)
     for _ in range(200):
         prompt = rng.choice(PROMPTS)
-        name = engine.add_request(prompt, SamplingParams(n=rng.randint(1, 3), max_tokens=None, ignore_eos=True))
+        name = engine.add_request(
+            Request(prompt, SamplingParams(n=rng.randint(1, 3), max_tokens=None, ignore_eos=True))
+        )
         for _ in range(rng.randint(0, 2)):
             engine.step()
         if rng.random() < 0.9:
@@ -138,7 +141,7 @@ def test_cancelled_requests_leave_nothing(model, tokenizer, greedy):
     for name in list(engine._requests):
         engine.abort(name)
     assert is_idle(engine) and not engine.has_work
-    name = engine.add_request(PROMPTS[0], GREEDY)
+    name = engine.add_request(Request(PROMPTS[0], GREEDY))
     assert finish(engine)[name, 0] == greedy(PROMPTS[0], 12)
 
 
@@ -147,7 +150,7 @@ def test_only_the_same_salt_shares(model, tokenizer):
     engine = LLMEngine(model, tokenizer, EngineConfig(block_size=8))
 
     def cached(salt: str) -> int:
-        engine.add_request(PROMPTS[1], SamplingParams(max_tokens=1), salt=salt)
+        engine.add_request(Request(PROMPTS[1], SamplingParams(max_tokens=1), Context(salt=salt)))
         return next(o.usage.cached_tokens for o in iter(engine.step, None) for o in o)
 
     assert [cached(salt) for salt in ("a", "b", "", "a", "b")] == [0, 0, 0, 72, 72]
@@ -158,21 +161,21 @@ def test_a_prompt_that_does_not_fit_is_refused(model, tokenizer):
     engine = LLMEngine(model, tokenizer)
     for size in (256, 257, 2560):
         with pytest.raises(RequestError, match=f"{size} tokens.*256") as error:
-            engine.add_request([1] * size, GREEDY)
+            engine.add_request(Request([1] * size, GREEDY))
         assert error.value.code == "context_length_exceeded"
-    name = engine.add_request([1] * 255, GREEDY)
+    name = engine.add_request(Request([1] * 255, GREEDY))
     assert len(finish(engine)[name, 0]) == 1  # the context is full
     for wrong in ([], [259], [-1]):
         with pytest.raises(RequestError):
-            engine.add_request(wrong, GREEDY)
+            engine.add_request(Request(wrong, GREEDY))
     with pytest.raises(RequestError, match="300"):
-        engine.add_request([1], SamplingParams(logit_bias={300: 1.0}))
+        engine.add_request(Request([1], SamplingParams(logit_bias={300: 1.0})))
     assert is_idle(engine)
 
 
 def test_padding_rows_of_the_weights_are_never_chosen(model, tokenizer):
     engine = LLMEngine(model, tokenizer)
-    name = engine.add_request([1], SamplingParams(temperature=100.0, seed=0, max_tokens=200, ignore_eos=True))
+    name = engine.add_request(Request([1], SamplingParams(temperature=100.0, seed=0, max_tokens=200, ignore_eos=True)))
     tokens = finish(engine)[name, 0]
     assert max(tokens) < tokenizer.vocab_size < model.config.vocab_size and len(set(tokens)) > 60
 
@@ -184,7 +187,7 @@ def test_the_scores_of_a_prompt(model, tokenizer):
     for config in ({}, {"max_num_batched_tokens": 5, "block_size": 4}):
         engine = LLMEngine(model, tokenizer, EngineConfig(**config))
         for start in (0, 3, 3, 79):
-            engine.add_request(ids, SamplingParams(max_tokens=0), score_from=start)
+            engine.add_request(Request(ids, SamplingParams(max_tokens=0), score_from=start))
             outputs = [output for _ in range(40) for output in engine.step()]
             assert [output.finish_reason for output in outputs] == ["length"]
             targets = range(max(start, 1), len(ids))
@@ -197,7 +200,7 @@ def test_the_scores_of_a_prompt(model, tokenizer):
 
 def test_a_step_that_breaks_off_is_computed_again(model, tokenizer, greedy):
     engine = LLMEngine(model, tokenizer, EngineConfig(block_size=4, max_num_batched_tokens=16))
-    name = engine.add_request(PROMPTS[1], GREEDY)
+    name = engine.add_request(Request(PROMPTS[1], GREEDY))
     engine.step()
     forward = engine.runner.model
     engine.runner.model = None  # as Ctrl-C in the middle of a forward
@@ -220,22 +223,22 @@ def test_each_request_has_its_own_adapter_over_one_base(tokenizer, adapter_folde
         engine.add_adapter(name, folder)
     order = ["a", "", "b", "a", ""]
     for _ in range(2):  # the second time all prompts are in the cache, each under its adapter
-        asked = [engine.add_request(PROMPTS[1], GREEDY, adapter=name) for name in order]
+        asked = [engine.add_request(Request(PROMPTS[1], GREEDY, Context(adapter=name))) for name in order]
         tokens = finish(engine)
         answers = {name: tokens[request, 0] for name, request in zip(order, asked, strict=True)}
         assert len(set(map(tuple, answers.values()))) == 3
         for name in ("", "a", "b"):
             alone = LLMEngine(network(name), tokenizer, EngineConfig(batch_invariant=True))
-            request = alone.add_request(PROMPTS[1], GREEDY)
+            request = alone.add_request(Request(PROMPTS[1], GREEDY))
             assert finish(alone)[request, 0] == answers[name]
     assert is_idle(engine)
     llm = LLM(network(), tokenizer)
     llm.engine.add_adapter("a", adapter_folders["a"])
-    vectors = [embed(llm, PROMPTS[1:2], adapter=name) for name in ("a", "")]
+    vectors = [embed(llm, PROMPTS[1:2], context=Context(adapter=name)) for name in ("a", "")]
     assert abs(vectors[0] - embed(LLM(network("a"), tokenizer), PROMPTS[1:2])).max() < 1e-5
     assert abs(vectors[0] - vectors[1]).max() > 1e-3
     with pytest.raises(RequestError, match="there is no adapter 'c'"):
-        engine.add_request(PROMPTS[0], GREEDY, adapter="c")
+        engine.add_request(Request(PROMPTS[0], GREEDY, Context(adapter="c")))
 
 
 def test_an_engine_is_invariant_when_it_asks_to_be_whatever_the_one_before_asked(tokenizer):

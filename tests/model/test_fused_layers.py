@@ -13,6 +13,7 @@ from qianwen.model.caches.paged import PagedCache
 from qianwen.model.config import QwenConfig
 from qianwen.model.fused_layers import fuse
 from qianwen.model.linears.packed import PackedLinear, make_invariant, pack_model
+from qianwen.model.long_context import rope_state
 from qianwen.model.transformer import Qwen, replace_module
 
 pytestmark = pytest.mark.skipif(not operators.available(), reason="the kernels need AVX-512 VNNI and a C++ compiler")
@@ -52,9 +53,9 @@ def run(
         chunks = [texts[row][done[row] : done[row] + counts[row]] for row in active]
         for row in active:
             done[row] += counts[row]
-        alphas = np.ones(len(active), dtype=np.int64) if model.config.use_dynamic_ntk else None
         contexts, sizes = (np.array(x) for x in ([done[row] for row in active], [len(chunk) for chunk in chunks]))
-        positions = cache.begin([tables[row].tolist() for row in active], contexts, sizes, alphas)
+        blocks = [[tables[row].tolist() for row in active]] * cache.num_kinds
+        positions = cache.begin(blocks, contexts, sizes, [rope_state(model.config, 1)] * len(active))
         with torch.inference_mode():
             hidden = model(torch.tensor([sum(chunks, [])]), torch.from_numpy(positions)[None], cache)[0]
         for row, part in zip(active, hidden.split(sizes.tolist()), strict=True):

@@ -1,10 +1,19 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from qianwen.model import PRESETS
-from qianwen.model.long_context import layer_windows, logn_scale, ntk_alpha, ntk_base, stretch_factor
+from qianwen.model.long_context import (
+    RopeState,
+    distinct_ropes,
+    layer_windows,
+    logn_scale,
+    ntk_alpha,
+    ntk_base,
+    rope_state,
+)
 from qianwen.runtime.errors import ConfigError
 
 
@@ -54,8 +63,9 @@ def test_logn_of_the_last_token(length, train_len, scale):
 
 
 def test_only_models_that_use_ntk_stretch():
-    assert stretch_factor(PRESETS["7b"], 10000) == 3
-    assert stretch_factor(PRESETS["72b"], 100000) == 1
+    assert rope_state(PRESETS["7b"], 10000) == RopeState(method="dynamic_ntk", factor=3, logn_len=8192)
+    assert rope_state(PRESETS["7b"], 100) == RopeState(logn_len=8192)
+    assert rope_state(PRESETS["72b"], 100000) == RopeState()
 
 
 def test_windows_grow_with_the_layers():
@@ -65,3 +75,52 @@ def test_windows_grow_with_the_layers():
         layer_windows(2, [1, 2, 3])
     with pytest.raises(ConfigError):
         layer_windows(2, [])
+
+
+def test_linear_divides_every_frequency():
+    plain, linear = RopeState(), RopeState(method="linear", factor=4)
+    assert torch.equal(plain.frequencies(1e4, 64) / 4, linear.frequencies(1e4, 64))
+
+
+def test_yarn_keeps_fast_pairs_and_divides_slow_ones():
+    plain = RopeState().frequencies(1e6, 128)
+    yarn = RopeState(method="yarn", factor=4, original_len=32768)
+    share = yarn.frequencies(1e6, 128) / plain
+    assert (share[:20] == 1).all() and (share[-15:] == 0.25).all()
+    assert (share.diff() <= 0).all()
+    assert yarn.temperature == pytest.approx(1.138629436)
+    assert replace(yarn, attention_factor=2).temperature == 2
+    assert yarn.query_scale(torch.tensor([[0, 7]])).tolist() == [[pytest.approx(1.296477)] * 2]
+
+
+def test_queries_are_scaled_by_temperature_and_logn_together():
+    positions = torch.tensor([[5, 99, 399]])
+    yarn = RopeState(method="yarn", factor=4, original_len=100)
+    both = replace(yarn, logn_len=100).query_scale(positions)
+    assert torch.equal(both, logn_scale(positions, 100) * yarn.temperature**2)
+    assert RopeState().query_scale(positions) is None
+
+
+def test_equal_states_hash_alike():
+    states = [RopeState(method="linear", factor=2), RopeState(), RopeState(method="linear", factor=2.0)]
+    assert states[0] == states[2] and repr(states[0]) == repr(states[2])
+    distinct, numbers = distinct_ropes(states)
+    assert distinct == (states[0], states[1]) and numbers.tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"method": "longrope"},
+        {"method": "yarn", "factor": 4},
+        {"method": "llama3", "factor": 8},
+        {"method": "linear", "factor": 0.5},
+        {"method": "linear", "factor": float("nan")},
+        {"method": "llama3", "factor": 8, "original_len": 8192, "low_freq_factor": 4},
+        {"method": "yarn", "factor": 4, "original_len": 100, "beta_slow": 0},
+        {"logn_len": 1},
+    ],
+)
+def test_unusable_states_are_refused(fields):
+    with pytest.raises(ConfigError):
+        RopeState(**fields)

@@ -13,6 +13,7 @@ import torch
 from qianwen.model.attention import DocumentAttention
 from qianwen.model.config import PRESETS
 from qianwen.model.linears.lora import LoraConfig, attach
+from qianwen.model.long_context import RopeState
 from qianwen.model.rope import RotaryEmbedding
 from qianwen.model.transformer import Layer, Qwen
 from qianwen.runtime.device import free_memory_bytes
@@ -43,7 +44,7 @@ def kept_by(layer: Layer, seq_len: int) -> int:
     """Bytes that autograd keeps of a layer on the CPU, weights left out."""
     own = {weight.untyped_storage().data_ptr() for weight in layer.parameters()}
     x = torch.randn(1, seq_len, TINY.hidden_size, requires_grad=True)
-    rotate = RotaryEmbedding(TINY)(torch.arange(seq_len)[None])
+    rotate = RotaryEmbedding(TINY)(torch.arange(seq_len)[None], RopeState())
     own |= {table.untyped_storage().data_ptr() for table in rotate.k}
     sizes = {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes()}
     alive = []

@@ -4,8 +4,8 @@
 them a token may see is the cache's business alone. One forward over T new tokens a row makes these calls:
 
     cache.length           where the rows stand, for positions that were not given
-    cache.reserve(T)       room for T more; a request's rotary stretch is chosen here, once, when its prompt is read
-    cache.alpha            that stretch: one for all, or a tensor that broadcasts to the positions
+    cache.reserve(T)       room for T more; how a text is rotated is chosen here, once, when its prompt is read
+    cache.rope             that choice: one for all tokens, or one for each
     cache.attend(i, …)     in each layer i: store the rotated keys and values, return the attention of the queries
 
 A cache for sequences of different lengths takes all their tokens as one row (B = 1) with explicit positions and keeps
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from qianwen.model.attention import attend
 from qianwen.model.config import QwenConfig
-from qianwen.model.long_context import stretch_factor
+from qianwen.model.long_context import RopeState, TokenRopes, rope_state
 from qianwen.runtime.errors import RequestError
 from qianwen.runtime.translation import tr
 
@@ -33,8 +33,8 @@ class KVCache(Protocol):
         ...
 
     @property
-    def alpha(self) -> int | Tensor | None:
-        """Stretch of the rotary base: an int, or a tensor that broadcasts to [B, T]; None for neither NTK nor LogN."""
+    def rope(self) -> RopeState | TokenRopes:
+        """How the tokens of this forward are rotated."""
         ...
 
     def reserve(self, num_tokens: int) -> None:
@@ -49,8 +49,8 @@ class KVCache(Protocol):
 class ContiguousCache:
     """Every row at the same length, in one slab of memory that doubles as it fills, up to `max_len` tokens.
 
-    `prompt_len` is the length that dynamic NTK stretches for; say it when the prompt comes in chunks, else it is the
-    length of the first forward.
+    `rope` is how its positions are rotated; without it what the configuration asks for a prompt of the length of the
+    first forward, so give it when the prompt comes in chunks.
     """
 
     def __init__(
@@ -61,12 +61,12 @@ class ContiguousCache:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         *,
-        prompt_len: int = 0,
+        rope: RopeState | None = None,
     ) -> None:
         self.config = config
         self.max_len = max_len or config.max_position_embeddings
-        self.prompt_len = prompt_len
-        self.alpha = 1
+        self.given_rope = rope
+        self.rope = rope or RopeState()
         self.length = 0
         self._start = 0  # where the forward under way began
         shape = (config.num_hidden_layers, 2, batch_size, config.num_key_value_heads, 0, config.head_dim)
@@ -87,7 +87,7 @@ class ContiguousCache:
         if needed > capacity:
             self._grow(min(max(needed, 2 * capacity, 256), self.max_len))
         if self.length == 0:
-            self.alpha = stretch_factor(self.config, self.prompt_len or num_tokens)
+            self.rope = self.given_rope or rope_state(self.config, num_tokens)
         self._start, self.length = self.length, needed
 
     @torch.no_grad()
@@ -103,7 +103,7 @@ class ContiguousCache:
         return attend(q, *self.update(layer, k, v), self.config.window(layer))
 
     def truncate(self, length: int) -> None:
-        """Forget all but the first `length` tokens. Emptied, it chooses its stretch anew."""
+        """Forget all but the first `length` tokens. Emptied, it chooses its `rope` anew."""
         assert 0 <= length <= self.length
         self.length = length
 

@@ -20,8 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qianwen.model.caches.paged import PagedCache, Part, zero_pages
+from qianwen.model.caches.paged import PagedCache, zero_pages
+from qianwen.model.caches.parts import Part
 from qianwen.model.config import QwenConfig
+from qianwen.model.long_context import TokenRopes
 from qianwen.model.rope import RotaryEmbedding, turned
 
 STEPS = 255
@@ -36,7 +38,7 @@ class Int8PagedCache(PagedCache):
     def __init__(
         self,
         config: QwenConfig,
-        num_blocks: int,
+        num_blocks: int | Sequence[int],
         block_size: int = 32,
         device: torch.device | str = "cpu",
         *,
@@ -46,8 +48,9 @@ class Int8PagedCache(PagedCache):
     ) -> None:
         super().__init__(config, num_blocks, block_size, device, torch.uint8, is_invariant=is_invariant)
         self.bare_keys = bare_keys
-        # fp16 scale and low, [layers, k and v, N, b, g, 2]
-        self.grids = zero_pages((*self.pages.shape[:-1], 2), self.device, torch.float16)
+        # fp16 scale and low, of each kind [its layers, k and v, N + 1, b, g, 2]
+        self.grids = [zero_pages((*pages.shape[:-1], 2), self.device, torch.float16) for pages in self.pages]
+        self._grids_of = self.by_layer(self.grids)  # of each layer [k and v, N + 1, b, g, 2]
         heads = config.num_key_value_heads
         found = list(biases) or [None] * config.num_hidden_layers
         self.biases = [None if bias is None else bias.detach().float().view(heads, -1) for bias in found]
@@ -56,12 +59,12 @@ class Int8PagedCache(PagedCache):
 
     @property
     def num_bytes(self) -> int:
-        return super().num_bytes + self.grids.numel() * self.grids.element_size()
+        return super().num_bytes + sum(grids.numel() * grids.element_size() for grids in self.grids)
 
     def begin(self, *args: Any, **kwargs: Any) -> np.ndarray:
         """As of `PagedCache`."""
         positions = super().begin(*args, **kwargs)
-        self._turns = {None: self._rotary(self._tensor(positions)[None], self.alpha).k}
+        self._turns = {None: self._rotary(torch.from_numpy(positions).to(self.device)[None], self.rope).k}
         return positions
 
     def store(self, layer: int, k: Tensor, v: Tensor) -> None:
@@ -71,18 +74,19 @@ class Int8PagedCache(PagedCache):
             k = turned(k.float(), cos[0], -sin[0])
             if (bias := self.biases[layer]) is not None:
                 k = k - bias
-        for which, x in enumerate((k, v)):
+        slots = self.placement(layer).slots
+        for x, pages, grids in zip((k, v), self.pages_of(layer), self._grids_of[layer], strict=True):
             codes, grid = encode(x)
-            self.pages[layer, which].flatten(0, 1).index_copy_(0, self._slots, codes)
-            self.grids[layer, which].flatten(0, 1).index_copy_(0, self._slots, grid)
+            pages.flatten(0, 1).index_copy_(0, slots, codes)
+            grids.flatten(0, 1).index_copy_(0, slots, grid)
 
     def gather(self, layer: int, part: Part, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Keys and values of a part's blocks as they were given, [R, n·b, g, d] in `dtype`."""
         k, v = (
-            decode(*(pages[layer, which].index_select(0, part.blocks) for pages in (self.pages, self.grids)))
+            decode(pages.index_select(0, part.blocks), grids.index_select(0, part.blocks))
             .flatten(0, 1)
             .unflatten(0, (part.num_rows, -1))
-            for which in (0, 1)
+            for pages, grids in zip(self.pages_of(layer), self._grids_of[layer], strict=True)
         )
         if self.bare_keys:
             if (bias := self.biases[layer]) is not None:
@@ -94,8 +98,11 @@ class Int8PagedCache(PagedCache):
         """The rotation of keys 0 … num_keys − 1 of each row, or one for all rows."""
         if id(part) not in self._turns:
             positions = torch.arange(num_keys, device=self.device)[None]
-            alphas = 1 if part.alphas is None else part.alphas[:, None].expand(-1, num_keys)
-            self._turns[id(part)] = self._rotary(positions, alphas).k
+            rope = self.rope
+            if isinstance(rope, TokenRopes):
+                assert part.ropes is not None
+                rope = TokenRopes(rope.states, part.ropes[:, None].expand(-1, num_keys))
+            self._turns[id(part)] = self._rotary(positions, rope).k
         return self._turns[id(part)]
 
 

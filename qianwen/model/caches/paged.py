@@ -1,95 +1,56 @@
-"""The paged key/value cache: many sequences of any length in one pool of blocks (Kwon et al. 2023).
+"""The paged key/value cache: many sequences of any length in pools of blocks (Kwon et al. 2023).
 
-All tokens of a step, whoever they belong to, come as one row [1, T]. `begin` is told once a step where each sequence's
-blocks are and how far it reaches; `attend` then stores the new keys and values in their slots and attends
+All tokens of a step, whoever they belong to, come as one row [1, T]. `begin` takes, once a step, the blocks of each
+sequence and its length; `attend` then stores the new keys and values in their slots and attends, with PyTorch's
+kernels (`parts.py`) or with a fused `kernel`. With `is_invariant` a token's result has the same bits whatever runs
+beside it and however its text was chunked.
 
-    answers   (one token a sequence)   together: their blocks gathered into a padded view, masked, in groups of
-                                       similar length, so that padding at most doubles the work
-    prompts   (a chunk a sequence)     one after another, causally, after what the cache holds of each
+Layers with the same window are of one kind. A kind has a pool and a block table for each sequence of its own, so blocks
+that are behind a window can be returned while the layers with full attention keep theirs: in a table such a block is
+`ABSENT`. A model whose layers all see the same has one kind.
 
-with PyTorch's kernels, or hands both to a fused `kernel`. With `is_invariant` every token is treated as an answer and
-padded by its own length alone, so its result has the same bits whatever runs beside it and however it was chunked.
-
-Implements `KVCache`. Which block belongs to whom is the caller's business (`engine/block_manager.py`).
+Implements `KVCache`. Which block belongs to whom is decided by the caller (`engine/block_manager.py`).
 Shapes: T tokens, S sequences, N blocks, b block_size, h query heads, g key/value heads, d head_dim.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from qianwen.model.attention import attend, scaled_dot_product
+from qianwen.model.caches.parts import Part, Step
 from qianwen.model.config import QwenConfig
+from qianwen.model.long_context import RopeState, TokenRopes, distinct_ropes
 
 # (q [T, h, d], k_pages and v_pages [N, b, g, d], block_tables [S, n] int32, context_lens [S] int32, query_lens [S]
 # int32, scale, window) → [T, h, d]
 AttentionKernel = Callable[..., Tensor]
+Tables = Sequence[Sequence[int]]  # of each sequence, the blocks that hold it in their order
+ABSENT = -1  # in a table: a block that no later token sees
 
 
-class _Answers:
-    """Tokens of a step, each the last of its own context; their blocks are padded to one number."""
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """Where the tokens of a step are in the pool of one kind of layers."""
 
-    def __init__(self, tokens: slice | Tensor, tables: Tensor, lengths: Tensor, is_uniform: bool) -> None:
-        """`tokens` says which of the T; `tables` [R, n]; `lengths` [R]; uniform: all of one length, so none masked."""
-        self.tokens, self.lengths = tokens, lengths
-        self.num_rows, self.blocks = len(tables), tables.flatten()
-        self.alphas: Tensor | None = None  # stretch of each row, where they differ from one
-        self.common_len = int(lengths[0]) if is_uniform else 0
-        self._masks: dict[tuple[int, int], Tensor] = {}
-
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
-        """q [R, h, d], k and v [R, n·b, g, d] → [R, h, d]."""
-        mask = None
-        if self.common_len:
-            first = max(self.common_len - window, 0) if window else 0
-            k, v = k[:, first : self.common_len], v[:, first : self.common_len]
-        else:
-            mask = self._mask(k.size(1), window, q.dtype)
-        q = q.unflatten(1, (k.size(2), -1))  # heads that share keys become the queries [R, g, h/g, d]
-        return scaled_dot_product(q, k.transpose(1, 2), v.transpose(1, 2), mask).flatten(1, 2)
-
-    def _mask(self, num_keys: int, window: int, dtype: torch.dtype) -> Tensor:
-        """Additive mask [R, 1, 1, num_keys], made once a step."""
-        if (num_keys, window) not in self._masks:
-            back = self.lengths[:, None] - 1 - torch.arange(num_keys, device=self.lengths.device)
-            hidden = (back < 0) | (back >= window) if window else back < 0
-            mask = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, -torch.inf)
-            self._masks[num_keys, window] = mask[:, None, None]
-        return self._masks[num_keys, window]
-
-
-class _Prompt:
-    """Tokens of a step that are the last of one sequence's `context_len`."""
-
-    num_rows = 1
-
-    def __init__(self, tokens: slice, blocks: Tensor, context_len: int) -> None:
-        self.tokens, self.blocks, self.context_len = tokens, blocks, context_len
-        self.alphas: Tensor | None = None
-
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
-        """q [R, h, d], k and v [1, n·b, g, d] → [R, h, d]."""
-        return attend(q.unsqueeze(0), k[:, : self.context_len], v[:, : self.context_len], window)[0]
-
-
-Part = _Answers | _Prompt
-AnyPart = TypeVar("AnyPart", _Answers, _Prompt)
+    slots: Tensor  # [T] int64, block · b + offset of each new token
+    tables: Tensor  # [S, n] int32
+    parts: list[Part]  # empty where a kernel attends
 
 
 class PagedCache:
-    """Keys and values of `num_blocks` blocks; one more takes the padding's."""
+    """Keys and values of `num_blocks` blocks of each kind of layers; one more block takes the padding's."""
 
     length = 0  # every forward gives its positions
 
     def __init__(
         self,
         config: QwenConfig,
-        num_blocks: int,
+        num_blocks: int | Sequence[int],
         block_size: int = 32,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
@@ -97,137 +58,114 @@ class PagedCache:
         kernel: AttentionKernel | None = None,
         is_invariant: bool = False,
     ) -> None:
-        self.config, self.num_blocks, self.block_size = config, num_blocks, block_size
+        """`num_blocks`: for all kinds, or for each in the order of `config.distinct_windows`."""
+        self.config, self.block_size = config, block_size
         self.kernel, self.is_invariant = kernel, is_invariant
         self.device = torch.device(device)
-        self.alpha: int | Tensor = 1
-        heads = (config.num_key_value_heads, config.head_dim)
-        self.pages = zero_pages((config.num_hidden_layers, 2, num_blocks + 1, block_size, *heads), self.device, dtype)
-        views = [self.pages[layer, which] for layer in range(config.num_hidden_layers) for which in (0, 1)]
-        self._layers = [(k, v, k.flatten(0, 1), v.flatten(0, 1)) for k, v in zip(views[::2], views[1::2], strict=True)]
-        self._slots = torch.empty(0, dtype=torch.int64)
-        self._parts: list[Part] = []
-        self._alphas: np.ndarray | None = None  # of each sequence of the step
-        self._tables: tuple[Tensor, ...] = ()  # block_tables, context_lens, query_lens
+        self.rope: RopeState | TokenRopes = RopeState()
+        windows = [config.window(layer) for layer in range(config.num_hidden_layers)]
+        self.kind_of = [config.distinct_windows.index(window) for window in windows]  # of each layer
+        self.num_kinds = len(config.distinct_windows)
+        self.num_blocks = [num_blocks] * self.num_kinds if isinstance(num_blocks, int) else list(num_blocks)
+        shape = (block_size, config.num_key_value_heads, config.head_dim)
+        self.pages = [  # of each kind [its layers, k and v, N + 1, b, g, d]
+            zero_pages((self.kind_of.count(kind), 2, count + 1, *shape), self.device, dtype)
+            for kind, count in enumerate(self.num_blocks)
+        ]
+        self._layers = [(k, v, k.flatten(0, 1), v.flatten(0, 1)) for k, v in self.by_layer(self.pages)]
+        self._placements: list[Placement] = []  # of each kind
+        self.lengths: tuple[Tensor, Tensor] = (torch.empty(0), torch.empty(0))  # context_lens, query_lens [S] int32
 
     @property
     def num_bytes(self) -> int:
-        """Size of the pool; untouched blocks on a CPU take no memory yet."""
-        return self.pages.numel() * self.pages.element_size()
+        """Size of the pools; untouched blocks on a CPU take no memory yet."""
+        return sum(pages.numel() * pages.element_size() for pages in self.pages)
+
+    def by_layer(self, pools: Sequence[Tensor]) -> list[Tensor]:
+        """Each layer's part [2, N + 1, …] of `pools`, one for each kind."""
+        unread = [iter(pool) for pool in pools]
+        return [next(unread[kind]) for kind in self.kind_of]
+
+    def pages_of(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of a layer, each [N + 1, b, g, d]."""
+        k, v, *_ = self._layers[layer]
+        return k, v
+
+    def placement(self, layer: int) -> Placement:
+        """Where the step's tokens are for a layer."""
+        return self._placements[self.kind_of[layer]]
 
     def begin(
         self,
-        block_tables: Sequence[Sequence[int]],
+        block_tables: Sequence[Tables],
         context_lens: np.ndarray,
         query_lens: np.ndarray,
-        alphas: np.ndarray | None = None,
+        ropes: Sequence[RopeState] = (),
     ) -> np.ndarray:
-        """Describe the next forward: for each sequence its blocks, its length after this step, its tokens in it.
+        """Describe the next forward: for each kind of layers the blocks of each sequence; then, for each sequence, its
+        length after this step, its tokens in it, and its state of positions (none given: `RopeState()` for all).
 
         Returns the positions [T] of those tokens. An empty table marks padding, whose results nobody reads.
         """
-        num_blocks = -(-context_lens // self.block_size)
-        tables = np.full((len(block_tables), int(num_blocks.max())), self.num_blocks, dtype=np.int32)
+        states, numbers = distinct_ropes(ropes or [RopeState()] * len(query_lens))
+        is_one = len(states) == 1
+        step = Step(context_lens, query_lens, None if is_one else numbers, self.block_size, self.device)
+        sequences, positions = step.sequences, step.positions
+        self.rope = states[0] if is_one else TokenRopes(states, step.tensor(numbers[sequences]).unsqueeze(0))
+        self.lengths = step.tensor(context_lens.astype(np.int32)), step.tensor(query_lens.astype(np.int32))
+        self._placements = [
+            self._place(step, tables, padding, sequences, positions)
+            for tables, padding in zip(block_tables, self.num_blocks, strict=True)
+        ]
+        return positions
+
+    def _place(
+        self, step: Step, block_tables: Tables, padding: int, sequences: np.ndarray, positions: np.ndarray
+    ) -> Placement:
+        num_blocks = -(-step.context_lens // self.block_size)
+        tables = np.full((len(block_tables), int(num_blocks.max())), padding, dtype=np.int32)
         for row, (table, count) in enumerate(zip(block_tables, num_blocks, strict=True)):
             tables[row, : min(len(table), count)] = table[:count]
-        rows = np.repeat(np.arange(len(query_lens)), query_lens)
-        ends = np.cumsum(query_lens)
-        positions = np.arange(ends[-1]) - np.repeat(ends - context_lens, query_lens)
+        tables[tables == ABSENT] = padding  # which is finite: kernels read, and weigh with zero, a little more
         blocks, offsets = np.divmod(positions, self.block_size)
-        self._slots = self._tensor(tables[rows, blocks].astype(np.int64) * self.block_size + offsets)
-        self.alpha, self._alphas = 1, alphas
-        if alphas is not None:
-            same = alphas.min() == alphas.max()
-            self.alpha = int(alphas[0]) if same else self._tensor(alphas[rows]).unsqueeze(0)
-        if self.kernel is not None:
-            arrays = (tables, context_lens.astype(np.int32), query_lens.astype(np.int32))
-            self._tables = tuple(map(self._tensor, arrays))
-        elif self.is_invariant:
-            self._parts = [*self._group(tables, rows, positions + 1, np.arange(len(rows)))]
-        else:
-            self._parts = self._split(tables, context_lens, query_lens)
-        return positions
+        slots = step.tensor(tables[sequences, blocks].astype(np.int64) * self.block_size + offsets)
+        parts: list[Part] = []
+        if self.kernel is None:
+            parts = step.as_answers(tables, padding) if self.is_invariant else step.split(tables, padding)
+        return Placement(slots, step.tensor(tables), parts)
 
     def reserve(self, num_tokens: int) -> None:
         """Room was made by whoever called `begin`."""
-        assert num_tokens == len(self._slots)
+        assert num_tokens == len(self._placements[0].slots)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Store k and v [1, T, g, d] of `layer`; return the attention of q [1, T, h, d]."""
         self.store(layer, k[0], v[0])
-        window = self.config.window(layer)
+        window, placement = self.config.window(layer), self.placement(layer)
         if self.kernel is not None:
-            scale, (k_pages, v_pages, *_) = self.config.head_dim**-0.5, self._layers[layer]
-            return self.kernel(q[0], k_pages, v_pages, *self._tables, scale, window or None).unsqueeze(0)
-        if len(self._parts) == 1:
-            return self._parts[0].attend(q[0], *self.gather(layer, self._parts[0], q.dtype), window).unsqueeze(0)
+            tables, scale = (placement.tables, *self.lengths), self.config.head_dim**-0.5
+            return self.kernel(q[0], *self.pages_of(layer), *tables, scale, window or None).unsqueeze(0)
+        if len(placement.parts) == 1:
+            part = placement.parts[0]
+            return part.attend(q[0], *self.gather(layer, part, q.dtype), window).unsqueeze(0)
         out = torch.empty_like(q)
-        for part in self._parts:
+        for part in placement.parts:
             out[0, part.tokens] = part.attend(q[0, part.tokens], *self.gather(layer, part, q.dtype), window)
         return out
 
     def store(self, layer: int, k: Tensor, v: Tensor) -> None:
         """Keep the step's keys and values [T, g, d] in their slots."""
-        *_, k_slots, v_slots = self._layers[layer]
-        k_slots.index_copy_(0, self._slots, k.to(k_slots.dtype))
-        v_slots.index_copy_(0, self._slots, v.to(k_slots.dtype))
+        (*_, k_slots, v_slots), slots = self._layers[layer], self.placement(layer).slots
+        k_slots.index_copy_(0, slots, k.to(k_slots.dtype))
+        v_slots.index_copy_(0, slots, v.to(k_slots.dtype))
 
     def gather(self, layer: int, part: Part, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Keys and values of the blocks of each row of `part`, one after the other, [R, n·b, g, d] in `dtype`."""
         k, v = (
             pages.index_select(0, part.blocks).flatten(0, 1).to(dtype).unflatten(0, (part.num_rows, -1))
-            for pages in self._layers[layer][:2]
+            for pages in self.pages_of(layer)
         )
         return k, v
-
-    def _split(self, tables: np.ndarray, context_lens: np.ndarray, query_lens: np.ndarray) -> list[Part]:
-        """Single tokens together, each longer chunk for itself."""
-        ends = np.cumsum(query_lens)
-        is_one = query_lens == 1
-        parts: list[Part] = []
-        if is_one.any():
-            parts += self._group(tables, np.flatnonzero(is_one), context_lens[is_one], ends[is_one] - 1)
-        for row in np.flatnonzero(~is_one):
-            context_len, end = int(context_lens[row]), int(ends[row])
-            blocks = self._tensor(tables[row, : -(-context_len // self.block_size)])
-            parts.append(
-                self._stretched(_Prompt(slice(end - int(query_lens[row]), end), blocks, context_len), int(row))
-            )
-        return parts
-
-    def _group(
-        self, tables: np.ndarray, sequences: np.ndarray, lengths: np.ndarray, tokens: np.ndarray
-    ) -> list[_Answers]:
-        """One group if padding to the longest at most doubles the work, else one for each power of two of blocks.
-
-        `sequences` are the rows of `tables` that each of `tokens` belongs to, seeing `lengths` of them.
-        """
-        tables = tables[sequences]
-        num_blocks = -(-lengths // self.block_size)
-        widths = 1 << np.ceil(np.log2(num_blocks)).astype(np.int64)
-        if not self.is_invariant and num_blocks.max() * len(num_blocks) <= 2 * num_blocks.sum():
-            widths[:] = num_blocks.max()
-        groups = []
-        for width in np.unique(widths):
-            rows = np.flatnonzero(widths == width)
-            padded = np.full((len(rows), width), self.num_blocks, dtype=np.int32)
-            padded[:, : tables.shape[1]] = tables[rows, :width]
-            is_uniform = not self.is_invariant and lengths[rows].min() == lengths[rows].max()
-            first, last = int(tokens[rows[0]]), int(tokens[rows[-1]])
-            is_run = last - first == len(rows) - 1
-            where = slice(first, last + 1) if is_run else self._tensor(tokens[rows])
-            lens = self._tensor(lengths[rows])
-            groups.append(self._stretched(_Answers(where, self._tensor(padded), lens, is_uniform), sequences[rows]))
-        return groups
-
-    def _stretched(self, part: AnyPart, sequences: int | np.ndarray) -> AnyPart:
-        """`part` with the stretches of its rows, if any is not one."""
-        if self._alphas is not None and (self._alphas != 1).any():
-            part.alphas = self._tensor(np.atleast_1d(self._alphas[sequences]))
-        return part
-
-    def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
 
 def zero_pages(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:

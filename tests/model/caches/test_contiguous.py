@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from qianwen.model import ContiguousCache, Qwen, QwenConfig
+from qianwen.model.long_context import RopeState, TokenRopes, rope_state
 from qianwen.runtime.errors import RequestError
 
 CONFIG = QwenConfig(
@@ -78,7 +79,7 @@ def test_the_stretch_of_the_prompt_is_kept_across_the_boundary():
     model, ids = build(LONG), torch.randint(96, (1, 2053))
     cache = ContiguousCache(LONG)
     hidden = cached(model, ids, [2045], cache)
-    assert cache.alpha == 1
+    assert cache.rope == rope_state(LONG, 2045) == RopeState(logn_len=2048)
     unstretched = Qwen(dataclasses.replace(LONG, use_dynamic_ntk=False)).eval()
     unstretched.load_state_dict(model.state_dict())
     torch.testing.assert_close(hidden, unstretched(ids), rtol=1e-5, atol=1e-5)
@@ -91,10 +92,10 @@ def test_a_prompt_beyond_the_boundary_is_stretched_however_it_is_cut():
     full = model(ids)
     cache = ContiguousCache(LONG)
     torch.testing.assert_close(cached(model, ids, [2050], cache), full, rtol=1e-5, atol=1e-5)
-    assert cache.alpha == 3
-    in_chunks = ContiguousCache(LONG, prompt_len=2055)
+    assert cache.rope == RopeState(method="dynamic_ntk", factor=3, logn_len=2048)
+    in_chunks = ContiguousCache(LONG, rope=rope_state(LONG, 2055))
     torch.testing.assert_close(cached(model, ids, [1000, 1000, 50], in_chunks), full, rtol=1e-5, atol=1e-5)
-    assert in_chunks.alpha == 3
+    assert in_chunks.rope == cache.rope
 
 
 @torch.no_grad()
@@ -102,26 +103,29 @@ def test_requests_do_not_disturb_each_other():
     """Two generations with different stretches take turns on one model."""
     config = dataclasses.replace(LONG, train_len=16)
     model, short, long = build(config), torch.randint(96, (1, 20)), torch.randint(96, (1, 45))
-    caches = ContiguousCache(config, prompt_len=10), ContiguousCache(config, prompt_len=40)
-    alone = [cached(model, ids, [10], ContiguousCache(config, prompt_len=n)) for ids, n in ((short, 10), (long, 40))]
+    ropes = rope_state(config, 10), rope_state(config, 40)
+    caches = [ContiguousCache(config, rope=rope) for rope in ropes]
+    pairs = zip((short, long), ropes, strict=True)
+    alone = [cached(model, ids, [10], ContiguousCache(config, rope=rope)) for ids, rope in pairs]
     turns = [[], []]
     for step in range(45):
         for ids, cache, out in zip((short, long), caches, turns, strict=True):
             if step < ids.size(1):
                 out.append(model(ids[:, step : step + 1], cache=cache))
-    assert (caches[0].alpha, caches[1].alpha) == (1, 7)
+    assert [rope.factor for rope in ropes] == [1, 7]
     for together, by_itself in zip(turns, alone, strict=True):
         torch.testing.assert_close(torch.cat(together, dim=1), by_itself, rtol=1e-5, atol=1e-5)
 
 
 @torch.no_grad()
 def test_one_row_of_tokens_may_have_several_stretches():
-    """What a paged cache asks for: alpha as a tensor that broadcasts to the positions."""
+    """What a paged cache asks for: some states, and which of them each token has."""
     model = build(LONG)
     positions = torch.tensor([[3000, 5, 100]])
-    mixed = model.model.rotary(positions, torch.tensor([[3, 1, 7]]))
-    for column, alpha in enumerate((3, 1, 7)):
-        alone = model.model.rotary(positions[:, column : column + 1], alpha)
+    states = tuple(RopeState(method="dynamic_ntk", factor=alpha, logn_len=2048) for alpha in (1, 3, 7))
+    mixed = model.model.rotary(positions, TokenRopes(states, torch.tensor([[1, 0, 2]])))
+    for column, state in enumerate((states[1], states[0], states[2])):
+        alone = model.model.rotary(positions[:, column : column + 1], state)
         assert torch.equal(mixed.q[0][:, column], alone.q[0][:, 0]) and torch.equal(
             mixed.k[1][:, column], alone.k[1][:, 0]
         )

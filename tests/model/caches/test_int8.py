@@ -11,6 +11,7 @@ from qianwen.model.caches.int8 import Int8PagedCache, decode, encode
 from qianwen.model.caches.paged import PagedCache
 from qianwen.model.config import QwenConfig
 from qianwen.model.linears.lora import LoraConfig, attach
+from qianwen.model.long_context import RopeState
 from qianwen.model.transformer import Qwen, key_biases
 
 CONFIG = QwenConfig(
@@ -21,6 +22,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
     "windows": {"layer_windows": (5, 33, 0)},
     "NTK and LogN": {"train_len": 40, "use_dynamic_ntk": True, "use_logn_attn": True},
+    "yarn": {},
     "Qwen3": {"qk_norm": True, "qkv_bias": False, "head_dim": 20},
 }
 
@@ -33,7 +35,7 @@ def build(kind: str = "plain", bias: float = 0.0) -> Qwen:
     return model
 
 
-def read(model: Qwen, cache: PagedCache, lengths: list[int], chunk: int, alphas: list[int]) -> list[torch.Tensor]:
+def read(model: Qwen, cache: PagedCache, lengths: list[int], chunk: int, ropes: list[RopeState]) -> list[torch.Tensor]:
     """Hidden states of texts of these lengths that share steps, `chunk` tokens of each at a time."""
     texts = [torch.arange(length) * 7 % 64 for length in lengths]
     starts = np.cumsum([0, *(-(-length // cache.block_size) for length in lengths)])
@@ -42,8 +44,9 @@ def read(model: Qwen, cache: PagedCache, lengths: list[int], chunk: int, alphas:
     for start in range(0, max(lengths), chunk):
         here = [i for i, length in enumerate(lengths) if length > start]
         sizes = [min(chunk, lengths[i] - start) for i in here]
-        ends, stretch = np.array([start + size for size in sizes]), np.array([alphas[i] for i in here])
-        positions = cache.begin([tables[i] for i in here], ends, np.array(sizes), stretch)
+        ends = np.array([start + size for size in sizes])
+        blocks = [[tables[i] for i in here]] * cache.num_kinds
+        positions = cache.begin(blocks, ends, np.array(sizes), [ropes[i] for i in here])
         ids = torch.cat([texts[i][start : start + size] for i, size in zip(here, sizes, strict=True)])
         hidden = model(ids[None], torch.from_numpy(positions)[None], cache)[0]
         for i, part in zip(here, hidden.split(sizes), strict=True):
@@ -62,20 +65,24 @@ def apart(found: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_answers_as_the_cache_in_floats(kind: str, bare_keys: bool, chunk: int) -> None:
     model, lengths = build(kind, bias=0.5), [60, 3, 41, 41]
-    alphas = [7, 1, 3, 3] if kind == "NTK and LogN" else [1, 1, 1, 1]
-    expected = read(model, PagedCache(model.config, 20, 16), lengths, chunk, alphas)
+    ropes = [RopeState()] * 4
+    if kind == "NTK and LogN":
+        ropes = [RopeState(method="dynamic_ntk", factor=alpha, logn_len=40) for alpha in (7, 1, 3, 3)]
+    if kind == "yarn":
+        ropes = [RopeState(method="yarn", factor=4, original_len=16), *ropes[:3]]
+    expected = read(model, PagedCache(model.config, 20, 16), lengths, chunk, ropes)
     cache = Int8PagedCache(model.config, 20, 16, biases=key_biases(model), bare_keys=bare_keys)
-    assert 0 < apart(read(model, cache, lengths, chunk, alphas), expected) < 0.03
+    assert 0 < apart(read(model, cache, lengths, chunk, ropes), expected) < 0.03
 
 
 @torch.inference_mode()
 def test_large_biases_hurt_keys_that_are_stored_with_them() -> None:
     model = build(bias=30.0)
-    expected = read(model, PagedCache(model.config, 20, 16), [200], 50, [1])
+    expected = read(model, PagedCache(model.config, 20, 16), [200], 50, [RopeState()])
     errors = {}
     for bare in (True, False):
         cache = Int8PagedCache(model.config, 20, 16, biases=key_biases(model), bare_keys=bare)
-        errors[bare] = apart(read(model, cache, [200], 50, [1]), expected)
+        errors[bare] = apart(read(model, cache, [200], 50, [RopeState()]), expected)
     assert errors[True] < 0.25 * errors[False]
 
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from qianwen.model.caches.contiguous import ContiguousCache
-from qianwen.model.caches.paged import PagedCache
+from qianwen.model.caches.paged import ABSENT, PagedCache
 from qianwen.model.config import QwenConfig
-from qianwen.model.long_context import ntk_alpha
+from qianwen.model.long_context import rope_state
 from qianwen.model.transformer import Qwen
 
 SHAPE = {
@@ -51,7 +51,7 @@ def test_any_mixture_of_chunks_is_the_full_forward(kind, block_size, is_invarian
         want.append(model(text[None])[0])
     cache = PagedCache(model.config, 60, block_size, is_invariant=is_invariant)
     table = tables(lengths, block_size, rng)
-    alphas = [ntk_alpha(length, 40) if model.config.use_dynamic_ntk else 1 for length in lengths]
+    ropes = [rope_state(model.config, length) for length in lengths]
     done = [0] * len(lengths)
     got: list[list[torch.Tensor]] = [[] for _ in lengths]
     while any(count < length for count, length in zip(done, lengths, strict=True)):
@@ -60,8 +60,8 @@ def test_any_mixture_of_chunks_is_the_full_forward(kind, block_size, is_invarian
         if not chosen:
             continue
         ends = np.array([done[i] + size for i, size in zip(chosen, sizes, strict=True)])
-        step_alphas = np.array([alphas[i] for i in chosen]) if model.config.use_dynamic_ntk else None
-        positions = cache.begin([table[i] for i in chosen], ends, np.array(sizes), step_alphas)
+        blocks = [[table[i] for i in chosen]] * cache.num_kinds
+        positions = cache.begin(blocks, ends, np.array(sizes), [ropes[i] for i in chosen])
         ids = torch.cat([texts[i][done[i] : done[i] + size] for i, size in zip(chosen, sizes, strict=True)])
         hidden = model(ids[None], torch.from_numpy(positions)[None], cache)[0]
         for i, part in zip(chosen, hidden.split(sizes), strict=True):
@@ -79,12 +79,12 @@ def test_a_generation_that_crosses_a_doubling_keeps_its_stretch():
     contiguous = ContiguousCache(model.config)
     want = [model(text[None, :70], cache=contiguous)[0]]
     want += [model(text[None, at : at + 1], cache=contiguous)[0] for at in range(70, 90)]
-    assert contiguous.alpha == ntk_alpha(70, 40) != ntk_alpha(90, 40)
+    assert contiguous.rope == rope_state(model.config, 70) != rope_state(model.config, 90)
     paged = PagedCache(model.config, 12, 8)
     got = []
     for start, end in [(0, 50), (50, 70), *((at, at + 1) for at in range(70, 90))]:
-        alphas = np.array([ntk_alpha(70, 40)])
-        positions = paged.begin([list(range(12))], np.array([end]), np.array([end - start]), alphas)
+        blocks, lengths = [[list(range(12))]], (np.array([end]), np.array([end - start]))
+        positions = paged.begin(blocks, *lengths, [rope_state(model.config, 70)])
         got.append(model(text[None, start:end], torch.from_numpy(positions)[None], paged)[0])
     torch.testing.assert_close(torch.cat(got), torch.cat(want), atol=2e-5, rtol=1e-4)
 
@@ -94,13 +94,13 @@ def test_padding_touches_nobody():
     model = build("plain")
     text = torch.arange(9)[None]
     cache = PagedCache(model.config, 4, 4)
-    cache.begin([[2, 0, 3]], np.array([9]), np.array([9]))
+    cache.begin([[[2, 0, 3]]], np.array([9]), np.array([9]))
     want = model(text, torch.arange(9)[None], cache)
-    pages = cache.pages[:, :, :4].clone()
-    positions = cache.begin([[]] * 5, np.ones(5, int), np.ones(5, int))
+    pages = cache.pages[0][:, :, :4].clone()
+    positions = cache.begin([[[]] * 5], np.ones(5, int), np.ones(5, int))
     model(torch.zeros(1, 5, dtype=torch.long), torch.from_numpy(positions)[None], cache)
-    assert torch.equal(cache.pages[:, :, :4], pages)
-    cache.begin([[2, 0, 3]], np.array([9]), np.array([1]))
+    assert torch.equal(cache.pages[0][:, :, :4], pages)
+    cache.begin([[[2, 0, 3]]], np.array([9]), np.array([1]))
     last = model(text[:, 8:], torch.tensor([[8]]), cache)
     torch.testing.assert_close(last[0, 0], want[0, 8], atol=1e-5, rtol=1e-4)
 
@@ -115,21 +115,21 @@ def test_the_kernel_is_handed_what_it_needs():
         return torch.zeros_like(q)
 
     model = Qwen(config).init_weights(0).eval()
-    cache = PagedCache(config, 8, 4, kernel=kernel)
-    positions = cache.begin([[3], [1, 2]], np.array([3, 6]), np.array([3, 1]))
+    cache = PagedCache(config, [5, 8], 4, kernel=kernel)
+    positions = cache.begin([[[3], [ABSENT, 2]], [[7], [1, 2]]], np.array([3, 6]), np.array([3, 1]))
     assert positions.tolist() == [0, 1, 2, 5]
     model(torch.zeros(1, 4, dtype=torch.long), torch.from_numpy(positions)[None], cache)
-    assert seen[0] == ((4, 4, 12), (9, 4, 2, 12), [[3, 8], [1, 2]], [3, 6], [3, 1], 5)
-    assert [call[-1] for call in seen] == [5, None, None]
+    assert seen[0] == ((4, 4, 12), (6, 4, 2, 12), [[3, 5], [5, 2]], [3, 6], [3, 1], 5)
+    assert seen[1] == seen[2] == ((4, 4, 12), (9, 4, 2, 12), [[7, 8], [1, 2]], [3, 6], [3, 1], None)
 
 
 @torch.inference_mode()
 def test_eight_bits_of_mantissa_are_enough():
     model, text = build("plain"), (torch.arange(60) * 7 % 64)[None]
     cache = PagedCache(model.config, 4, 16, dtype=torch.bfloat16)
-    positions = cache.begin([[0, 1, 2, 3]], np.array([60]), np.array([60]))
+    positions = cache.begin([[[0, 1, 2, 3]]], np.array([60]), np.array([60]))
     got = model(text, torch.from_numpy(positions)[None], cache)
-    cache.begin([[0, 1, 2, 3]], np.array([60]), np.array([1]))
+    cache.begin([[[0, 1, 2, 3]]], np.array([60]), np.array([1]))
     last = model(text[:, 59:], torch.tensor([[59]]), cache)
     torch.testing.assert_close(got, model(text), atol=0.05, rtol=0.05)
     torch.testing.assert_close(last[:, -1], got[:, -1], atol=1e-4, rtol=1e-3)

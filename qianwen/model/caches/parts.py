@@ -1,0 +1,151 @@
+"""How the tokens of one step are cut into calls of attention over gathered blocks, where no fused kernel runs.
+
+    answers   (one token a sequence)   together: their blocks gathered into a padded view, masked, in groups of
+                                       similar length, so that padding at most doubles the work
+    prompts   (a chunk a sequence)     one after another, causally, after what the cache holds of each
+
+`as_answers` treats every token as an answer, padded by its own length alone: then the bits of its result depend neither
+on what runs beside it nor on how its text was chunked. Tables are those of one kind of layer (`paged.py`).
+
+Shapes: T tokens of a step, S sequences, R rows of a part, n blocks, b block_size, h query heads, g key/value heads, d
+head_dim.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qianwen.model.attention import attend, scaled_dot_product
+
+
+class Answers:
+    """Tokens of a step, each the last of its own context; their blocks are padded to one number."""
+
+    def __init__(
+        self, tokens: slice | Tensor, tables: Tensor, lengths: Tensor, ropes: Tensor | None, is_uniform: bool
+    ) -> None:
+        """`tokens` says which of the T; `tables` [R, n]; `lengths` [R]; uniform: all of one length, so none masked."""
+        self.tokens, self.lengths = tokens, lengths
+        self.num_rows, self.blocks = len(tables), tables.flatten()
+        self.ropes = ropes  # [R], which of the step's states; None: there is one
+        self.common_len = int(lengths[0]) if is_uniform else 0
+        self._masks: dict[tuple[int, int], Tensor] = {}
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
+        """q [R, h, d], k and v [R, n·b, g, d] → [R, h, d]."""
+        mask = None
+        if self.common_len:
+            first = max(self.common_len - window, 0) if window else 0
+            k, v = k[:, first : self.common_len], v[:, first : self.common_len]
+        else:
+            mask = self._mask(k.size(1), window, q.dtype)
+        q = q.unflatten(1, (k.size(2), -1))  # heads that share keys become the queries [R, g, h/g, d]
+        return scaled_dot_product(q, k.transpose(1, 2), v.transpose(1, 2), mask).flatten(1, 2)
+
+    def _mask(self, num_keys: int, window: int, dtype: torch.dtype) -> Tensor:
+        """Additive mask [R, 1, 1, num_keys], made once a step."""
+        if (num_keys, window) not in self._masks:
+            back = self.lengths[:, None] - 1 - torch.arange(num_keys, device=self.lengths.device)
+            hidden = (back < 0) | (back >= window) if window else back < 0
+            mask = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, -torch.inf)
+            self._masks[num_keys, window] = mask[:, None, None]
+        return self._masks[num_keys, window]
+
+
+class Prompt:
+    """Tokens of a step that are the last of one sequence's `context_len`."""
+
+    num_rows = 1
+
+    def __init__(self, tokens: slice, blocks: Tensor, context_len: int, ropes: Tensor | None) -> None:
+        self.tokens, self.blocks, self.context_len, self.ropes = tokens, blocks, context_len, ropes
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
+        """q [R, h, d], k and v [1, n·b, g, d] → [R, h, d]."""
+        return attend(q.unsqueeze(0), k[:, : self.context_len], v[:, : self.context_len], window)[0]
+
+
+Part = Answers | Prompt
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What one step computes, the same for every kind of layer."""
+
+    context_lens: np.ndarray  # [S], of each sequence after this step
+    query_lens: np.ndarray  # [S], its tokens in this step
+    ropes: np.ndarray | None  # [S], which of the step's states; None: there is one
+    block_size: int
+    device: torch.device
+
+    @property
+    def sequences(self) -> np.ndarray:
+        """[T], the sequence of each token."""
+        return np.repeat(np.arange(len(self.query_lens)), self.query_lens)
+
+    @property
+    def positions(self) -> np.ndarray:
+        """[T], each token's place in its sequence."""
+        ends = np.cumsum(self.query_lens)
+        return np.arange(ends[-1]) - np.repeat(ends - self.context_lens, self.query_lens)
+
+    def tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+    def as_answers(self, tables: np.ndarray, padding: int) -> list[Part]:
+        """Every token by itself, in groups whose padding depends on its own length alone."""
+        sequences = self.sequences
+        return [*self._group(tables, padding, sequences, self.positions + 1, np.arange(len(sequences)), True)]
+
+    def split(self, tables: np.ndarray, padding: int) -> list[Part]:
+        """Single tokens together, each longer chunk for itself. `tables` [S, n]; `padding` is the block beyond them."""
+        ends = np.cumsum(self.query_lens)
+        is_one = self.query_lens == 1
+        parts: list[Part] = []
+        if is_one.any():
+            lengths, tokens = self.context_lens[is_one], ends[is_one] - 1
+            parts += self._group(tables, padding, np.flatnonzero(is_one), lengths, tokens, False)
+        for row in np.flatnonzero(~is_one):
+            context_len, end = int(self.context_lens[row]), int(ends[row])
+            blocks = self.tensor(tables[row, : -(-context_len // self.block_size)])
+            tokens = slice(end - int(self.query_lens[row]), end)
+            parts.append(Prompt(tokens, blocks, context_len, self._ropes_of(np.array([row]))))
+        return parts
+
+    def _group(
+        self,
+        tables: np.ndarray,
+        padding: int,
+        sequences: np.ndarray,
+        lengths: np.ndarray,
+        tokens: np.ndarray,
+        is_invariant: bool,
+    ) -> list[Answers]:
+        """One group if padding to the longest at most doubles the work, else one for each power of two of blocks.
+
+        `sequences` are the rows of `tables` that each of `tokens` belongs to, seeing `lengths` of them.
+        """
+        tables = tables[sequences]
+        num_blocks = -(-lengths // self.block_size)
+        widths = 1 << np.ceil(np.log2(num_blocks)).astype(np.int64)
+        if not is_invariant and num_blocks.max() * len(num_blocks) <= 2 * num_blocks.sum():
+            widths[:] = num_blocks.max()
+        groups = []
+        for width in np.unique(widths):
+            rows = np.flatnonzero(widths == width)
+            padded = np.full((len(rows), width), padding, dtype=np.int32)
+            padded[:, : tables.shape[1]] = tables[rows, :width]
+            is_uniform = not is_invariant and lengths[rows].min() == lengths[rows].max()
+            first, last = int(tokens[rows[0]]), int(tokens[rows[-1]])
+            is_run = last - first == len(rows) - 1
+            where = slice(first, last + 1) if is_run else self.tensor(tokens[rows])
+            ropes = self._ropes_of(sequences[rows])
+            groups.append(Answers(where, self.tensor(padded), self.tensor(lengths[rows]), ropes, is_uniform))
+        return groups
+
+    def _ropes_of(self, sequences: np.ndarray) -> Tensor | None:
+        return None if self.ropes is None else self.tensor(self.ropes[sequences])
