@@ -32,9 +32,8 @@ from qianwen.engine.speculate import DraftModel, PromptLookup, Speculator, can_g
 from qianwen.kernels.cpu import operators
 from qianwen.model.caches.int8 import Int8PagedCache
 from qianwen.model.caches.paged import AttentionKernel, PagedCache
-from qianwen.model.fused_layers import fuse
+from qianwen.model.fused_layers import fused_layers
 from qianwen.model.linears.adapter_bank import AdapterBank
-from qianwen.model.linears.packed import PackedLinear, make_invariant
 from qianwen.model.long_context import ntk_alpha
 from qianwen.model.transformer import Qwen, key_biases
 from qianwen.runtime.errors import RequestError
@@ -94,15 +93,6 @@ def _new_cache(model: Qwen, num_blocks: int, config: EngineConfig) -> PagedCache
     return PagedCache(model.config, num_blocks, size, device, dtype, kernel=kernel, is_invariant=is_invariant)
 
 
-def _prepare(model: Qwen, config: EngineConfig) -> None:
-    """Let packed layers run whole, and in one way for any number of rows where the bits must not depend on it.
-
-    The last engine made for a model says which.
-    """
-    if any(isinstance(module, PackedLinear) for module in model.modules()):
-        fuse(make_invariant(model, config.batch_invariant))
-
-
 def _invariant_tile(model: Qwen, has_kernel: bool) -> int:
     """Rows that every forward must have for bits that depend on a row alone; 0 where all kernels see to that."""
     is_packed = not any(isinstance(module, nn.Linear) for module in model.modules())
@@ -125,7 +115,7 @@ class LLMEngine:
         end_ids: Iterable[int] = (),
     ) -> None:
         self.tokenizer, self.config = tokenizer, config or EngineConfig()
-        _prepare(model, self.config)
+        fused_layers(model, is_invariant=self.config.batch_invariant)  # made now, not while the first request waits
         shape = model.config
         self.max_model_len = self.config.max_model_len or shape.max_position_embeddings
         self.train_len = shape.train_len if shape.use_dynamic_ntk else 0

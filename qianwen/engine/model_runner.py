@@ -22,8 +22,9 @@ from torch import Tensor
 from qianwen.engine.sampling import token_logprob
 from qianwen.engine.scheduler import Chunk
 from qianwen.model.caches.paged import PagedCache
+from qianwen.model.fused_layers import fused_layers
 from qianwen.model.linears.adapter_bank import AdapterBank
-from qianwen.model.transformer import Qwen
+from qianwen.model.transformer import Qwen, RunLayer, run_layer
 
 SCORED_ROWS = 64  # rows of prompt scores in memory at a time
 
@@ -96,10 +97,20 @@ class ModelRunner:
         context_lens = np.array([chunk.end for chunk in chunks] + [1] * padding)
         alphas = np.array([chunk.seq.alpha for chunk in chunks] + [1] * padding) if self.stretches else None
         positions = self.cache.begin(tables, context_lens, query_lens, alphas)
-        if self.bank is not None:
-            self.bank.begin([chunk.seq.adapter for chunk in chunks], [chunk.num_tokens for chunk in chunks])
         input_ids = torch.tensor(ids + [0] * padding).unsqueeze(0).to(self.device)
-        return self.model(input_ids, torch.from_numpy(positions).unsqueeze(0).to(self.device), self.cache)[0]
+        where = torch.from_numpy(positions).unsqueeze(0).to(self.device)
+        with self._way(chunks) as run_layer:
+            return self.model(input_ids, where, self.cache, run_layer=run_layer)[0]
+
+    @contextmanager
+    def _way(self, chunks: list[Chunk]) -> Iterator[RunLayer]:
+        """How this forward runs the layers: in the kernels, or as modules where adapters change their linears."""
+        fused = fused_layers(self.model, is_invariant=self.cache.is_invariant)
+        if self.bank is None:
+            yield fused
+            return
+        with self.bank.step([chunk.seq.adapter for chunk in chunks], [chunk.num_tokens for chunk in chunks]):
+            yield run_layer if self.bank.needs_modules else fused
 
 
 def _pool(chunk: Chunk, states: np.ndarray) -> None:
