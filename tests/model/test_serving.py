@@ -7,9 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from qianwen.engine.llm import LLM
+from qianwen.engine.sampling_params import SamplingParams
 from qianwen.kernels.cpu import operators
 from qianwen.model import serving as serving_module
 from qianwen.model.config import QwenConfig
+from qianwen.model.fused_layers import FusedLayers, fused_layers
 from qianwen.model.linears.gptq_codes import GptqLinear
 from qianwen.model.linears.gptq_layout import Groups, group_order
 from qianwen.model.linears.lora import LoraConfig, adapted, attach, without_adapter
@@ -17,6 +20,8 @@ from qianwen.model.linears.nf4 import Nf4Linear
 from qianwen.model.linears.packed import PackedLinear, linear_norms, pack_model
 from qianwen.model.serving import serving
 from qianwen.model.transformer import Qwen, replace_module
+
+from ..engine.conftest import byte_tokenizer, tiny_model
 
 SHAPE = QwenConfig(
     vocab_size=96, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
@@ -204,3 +209,37 @@ def test_without_kernels_or_memory_the_weights_answer_as_they_are(missing: str, 
     with serving(model):
         assert model.model is decoder
     assert ("packed weights need" in capsys.readouterr().out) == (missing == "memory" and operators.available())
+
+
+def answers(llm: LLM) -> list[list[int]]:
+    params = SamplingParams(temperature=0, max_tokens=12, ignore_eos=True)
+    return [answer.outputs[0].token_ids for answer in llm.generate([[7, 8, 9], [3], list(range(40))], params)]
+
+
+@has_kernels
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_engine_made_once_answers_from_the_weights_of_the_moment(dtype: torch.dtype) -> None:
+    """Inside and outside of blocks; the answers are those of weights that bf16 holds, computed in fp32."""
+    model, tokenizer = tiny_model().bfloat16(), byte_tokenizer()
+
+    def expected() -> list[list[int]]:
+        return answers(LLM(copy.deepcopy(model).float(), tokenizer))
+
+    model.to(dtype)
+    with serving(model):
+        llm = LLM(model, tokenizer)
+        first = answers(llm)
+        fused = fused_layers(model)
+        assert isinstance(fused, FusedLayers) and len(fused.layers) == 2
+    assert first == expected()
+    with torch.no_grad():
+        model.model.layers[0].mlp.down_proj.weight.mul_(-1)
+    llm.forget()
+    with serving(model):
+        second = answers(llm)
+    assert second != first and second == expected()
+    llm.forget()
+    outside = answers(llm)
+    assert all(len(answer) == 12 for answer in outside)
+    if dtype == torch.float32:  # bf16 rounds at other places
+        assert outside == second
