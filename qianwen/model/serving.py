@@ -123,7 +123,8 @@ def _packed_twin(model: Qwen, forms: dict[str, str]) -> Qwen:
             replace_module(twin, name, _fp32_norm(module) if is_fp32 else module)
     table = model.model.embed_tokens
     if is_fp32 and table.weight.element_size() < 4:
-        table = Bf16Embedding(*table.weight.shape, _weight=table.weight.detach().bfloat16(), _freeze=True)
+        weight = table.weight.detach().bfloat16()
+        table = Bf16Embedding(weight.size(0), weight.size(1), _weight=weight, _freeze=True)
     twin.model.embed_tokens = table
     return twin
 
