@@ -6,34 +6,37 @@
         llm.forget()                                its cached prompts are of weights that change now
         run(policy, …)                              the parameters the optimizer knows, to the last bit
 
-Nothing of the network is changed. A second network is made whose linears are packed, and for the length of the block it
-stands in the place of the first one's decoder and head. What becomes of a linear:
+The trained network is not changed. A second one with packed linears is made, and inside the block its decoder and head
+replace those of the model. What becomes of a linear:
 
-    floats, on a CPU with the kernels     bf16: exact for bf16, else each weight rounded to bf16
+    floats, on a CPU with the kernels     bf16: exact for bf16 weights, else rounded to bf16; or int8 (`bits=8`)
     NF4 or GPTQ codes, no adapter         `fast()`: GPTQ codes exact where they are symmetric and in order, else int8
-    LoRA over either                      W + scale · B A merged in fp32, then bf16 over floats and int8 over fewer bits
+    LoRA over either                      W + scale · B A merged in fp32, then like floats, over fewer bits int8
     floats on a GPU, and what is packed   the same module
 
 Activations are fp32. Merged adapters let whole layers run in one call, which an adapter beside a linear does not: 1.4
-to 1.9 times the tokens a second of adapters kept over packed linears (layers of the 0.5B, rank 64, 1 to 16 answers at
-once), and packing takes no longer. How far logits of the 0.5B are from those of the trained weights computed in fp32,
-relative to their size:
+to 1.9 times the tokens a second of adapters kept over packed linears, and packing takes no longer. How far logits of
+the 0.5B are from those of the trained weights computed in fp32, relative to their size:
 
-    bf16 weights                   0.0 %        computed in bf16, as training does     1.6 %
-    LoRA over bf16, merged         0.4 %        computed in bf16                       1.6 %
-    LoRA over NF4, merged in int8  3.6 %        int8 with the adapter kept             3.6 %
+    bf16 weights                    0.0 %       computed in bf16, as training does     1.6 %
+    LoRA over bf16, merged          0.4 %       computed in bf16                       1.6 %
+    LoRA over bf16, merged, int8    4.0 %
+    LoRA over NF4, merged, int8     3.6 %       int8 with the adapter kept             3.6 %
+
+Without AMX the bf16 kernels multiply in fp32: from about 32 answers at once PyTorch's own bf16 is faster than they are,
+and int8 more than twice as fast as either.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from qianwen.kernels.cpu import operators
 from qianwen.kernels.dispatch import on_gpu
 from qianwen.model.linears.lora import LoraLinear, device_of
-from qianwen.model.linears.packed import Bf16Embedding, PackedLinear, linear_norms, split_outliers
+from qianwen.model.linears.packed import FORMAT_OF_BITS, Bf16Embedding, PackedLinear, linear_norms, split_outliers
 from qianwen.model.transformer import Qwen, RMSNorm, empty_network, replace_module
 from qianwen.runtime.device import free_memory_bytes, return_free_memory
 from qianwen.runtime.distributed import world_size
@@ -44,14 +47,15 @@ FREE_SHARE = 0.8  # of the free memory, that the packed weights may take
 
 
 @contextmanager
-def serving(model: Qwen) -> Iterator[Qwen]:
+def serving(model: Qwen, *, bits: Literal[8, 16] = 16) -> Iterator[Qwen]:
     """Inside the block `model` answers fast; after it every module, parameter and mode is the one from before.
 
+    `bits` are those of a packed weight that is a float now; 8 is for many answers at once, see above.
     Make the `LLM` inside the first block; it may be used again in later ones, where it takes the weights of then. Its
     caller must call `LLM.forget()` when the weights have changed: the engine cannot see it. Do not train, load or save
     inside the block. Where packed weights would not be faster, or do not fit in memory, the block changes nothing.
     """
-    forms = _forms(model)
+    forms = _forms(model, FORMAT_OF_BITS[bits])
     packed = _packed_twin(model, forms) if _fits(model, forms) else None
     if packed is None:
         yield model
@@ -70,23 +74,25 @@ def serving(model: Qwen) -> Iterator[Qwen]:
         return_free_memory()
 
 
-def _forms(model: Qwen) -> dict[str, str]:
+def _forms(model: Qwen, of_floats: str) -> dict[str, str]:
     """The linears that are packed → "fast" or the format they are packed to."""
     if world_size() > 1:  # a process has parts of the weights
         return {}
-    found = {name: _form(model.get_submodule(name)) for name, _ in linear_norms(model)}
+    found = {name: _form(model.get_submodule(name), of_floats) for name, _ in linear_norms(model)}
     return {name: form for name, form in found.items() if form}
 
 
-def _form(linear: Any) -> str:
+def _form(linear: Any, of_floats: str) -> str:
     bare = linear.base if isinstance(linear, LoraLinear) else linear
     weight = next(iter((*bare.parameters(), *bare.buffers())))
     has_kernels = operators.available() if weight.is_cpu else on_gpu(weight) is not None
     if not has_kernels or isinstance(bare, nn.Linear) and not weight.is_cpu:
         return ""
+    if isinstance(bare, nn.Linear):
+        return of_floats
     if _is_merged(linear):
-        return "bf16" if isinstance(bare, nn.Linear) or getattr(bare, "format", "") == "bf16" else "int8"
-    return "bf16" if isinstance(bare, nn.Linear) else "fast" if hasattr(bare, "fast") else ""
+        return of_floats if getattr(bare, "format", "") == "bf16" else "int8"
+    return "fast" if hasattr(bare, "fast") else ""
 
 
 def _is_merged(linear: nn.Module) -> bool:

@@ -137,6 +137,18 @@ def test_inside_all_linears_are_packed_and_answer_alike(kind: str) -> None:
 
 
 @has_kernels
+@pytest.mark.parametrize("kind", ["bf16", "bf16 lora"])
+def test_floats_answer_in_eight_bits_too(kind: str) -> None:
+    model = build(kind).eval()
+    expected = logits(model)
+    with serving(model, bits=8):
+        linears = [module for module in model.modules() if isinstance(module, PackedLinear)]
+        assert len(linears) == 15 and {linear.format for linear in linears} == {"int8"}
+        assert distance(logits(model), expected) < 0.03
+    assert torch.equal(logits(model), expected)
+
+
+@has_kernels
 def test_codes_without_an_adapter_lose_nothing() -> None:
     model = build("gptq").eval()
     weight = model.model.layers[0].mlp.up_proj.dequantize()
