@@ -99,6 +99,16 @@ def test_another_engine_over_the_same_weights_changes_no_bits(tokenizer):
     assert answer(engine, name, tuple(outputs)) == expected
 
 
+def test_adapters_of_another_engine_do_not_act(tokenizer, adapter_folders):
+    model, prompt = tiny_model(), list(range(20))
+    plain = LLMEngine(model, tokenizer, EngineConfig(prefix_caching=False))
+    expected = answer(plain, plain.add_request(prompt, ASKED))
+    other = LLMEngine(model, tokenizer)
+    other.add_adapter("a", adapter_folders["a"])
+    assert answer(other, other.add_request(prompt, ASKED, adapter="a")) != expected
+    assert answer(plain, plain.add_request(prompt, ASKED)) == expected
+
+
 def test_bits_beside_other_adapters_are_those_of_being_alone(tokenizer, adapter_folders):
     trials(tiny_model, tokenizer, 8, seed=0, adapters=adapter_folders)
 
