@@ -42,7 +42,7 @@ from qianwen.checkpoints.load import LoadedModel, load_model
 from qianwen.engine.llm import LLM
 from qianwen.engine.sampling_params import SamplingParams
 from qianwen.model.linears.lora import LoraConfig
-from qianwen.model.linears.packed import answer_fast
+from qianwen.model.serving import serving
 from qianwen.runtime.device import peak_memory_bytes
 from qianwen.runtime.files import write_jsonl
 from qianwen.tokenizer.tokenizer import Tokenizer
@@ -109,9 +109,9 @@ def chosen(answer: str) -> str:
 
 def selected(loaded: LoadedModel, asked: Sequence[Question]) -> dict[str, float]:
     """The share of questions whose first action is the right tool: of all, of those with one, of those without."""
-    llm = LLM(loaded.model, loaded.tokenizer)
     params = SamplingParams(temperature=0, max_tokens=ANSWER, stop=STOP)
-    answers = llm.generate(prompts(asked, loaded.tokenizer), params)
+    with serving(loaded.model):
+        answers = LLM(loaded.model, loaded.tokenizer).generate(prompts(asked, loaded.tokenizer), params)
     right = [chosen(one.outputs[0].text) == each.tool for each, one in zip(asked, answers, strict=True)]
     kinds = {
         "all": right,
@@ -123,9 +123,7 @@ def selected(loaded: LoadedModel, asked: Sequence[Question]) -> dict[str, float]
 
 def answering(adapter: Path, method: str) -> LoadedModel:
     """An adapter over the base it was learned over, ready to answer."""
-    loaded = load_model(adapter, bits="nf4" if method == "qlora" else 16)
-    answer_fast(loaded.model)
-    return loaded
+    return load_model(adapter, bits="nf4" if method == "qlora" else 16)
 
 
 def write_questions(learned: Sequence[Question], path: Path) -> Path:

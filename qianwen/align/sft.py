@@ -31,7 +31,7 @@ from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import EngineConfig
 from qianwen.engine.sampling_params import SamplingParams
 from qianwen.model.linears.lora import LoraConfig, attach
-from qianwen.model.linears.packed import answer_fast
+from qianwen.model.serving import serving
 from qianwen.model.transformer import Qwen
 from qianwen.runtime.device import best_device, compute_dtype, return_free_memory, seed_everything
 from qianwen.runtime.errors import ConfigError
@@ -94,7 +94,7 @@ def sft(
         with atomic_folder(job.path / "model") as target:
             _write(config, model, tokenizer, target, generation)
         return_free_memory()
-        _check_stops(config, answer_fast(model.eval()), tokenizer, job)
+        _check_stops(config, model.eval(), tokenizer, job)
         return job.path / "model"
 
 
@@ -147,7 +147,8 @@ def _adapt(config: SFTConfig, model: Qwen, dtype: torch.dtype) -> None:
 
 
 def _check_stops(config: SFTConfig, model: Qwen, tokenizer: Tokenizer, job: Job) -> None:
-    stopped, asked = stops(model, tokenizer, list(read_dialogues(config.data)))
+    with serving(model):
+        stopped, asked = stops(model, tokenizer, list(read_dialogues(config.data)))
     style = None if stopped == asked else "yellow"
     console.print(tr("{stopped} of {asked} answers end by themselves", stopped=stopped, asked=asked), style=style)
     job.record(answers_that_end=f"{stopped}/{asked}")

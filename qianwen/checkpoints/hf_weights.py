@@ -22,13 +22,11 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import init
-from torch.overrides import TorchFunctionMode
 
 from qianwen.checkpoints.hf_config import config_from_hf, config_to_hf
 from qianwen.checkpoints.safetensors_file import SafetensorsFile, write_safetensors
 from qianwen.model.config import QwenConfig
-from qianwen.model.transformer import Qwen
+from qianwen.model.transformer import Qwen, empty_network
 from qianwen.runtime.atomic import MANIFEST
 from qianwen.runtime.errors import CheckpointError
 from qianwen.runtime.files import atomic_file, atomic_folder, verify_folder
@@ -111,17 +109,9 @@ def empty_model(config: QwenConfig, num_tensors: int) -> Qwen:
         message = "num_hidden_layers = {layers} cannot be: the files hold {count} tensors"
         raise CheckpointError(tr(message, layers=config.num_hidden_layers, count=num_tensors))
     try:
-        with torch.device("meta"), _NoDraws():
-            return Qwen(config)
+        return empty_network(config)
     except RuntimeError as error:  # sizes whose product overflows
         raise CheckpointError(tr("no network has this shape: {error}", error=error)) from error
-
-
-class _NoDraws(TorchFunctionMode):
-    """Skips `init.normal_`, whose first call on the meta device imports torch's compiler: two seconds for no number."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return None if func is init.normal_ else func(*args, **kwargs or {})
 
 
 def fill(model: Qwen, parameters: Iterable[tuple[str, Tensor]]) -> Qwen:

@@ -20,8 +20,6 @@ from torch import Tensor, nn
 from qianwen.kernels.cpu import operators
 from qianwen.model.caches.int8 import Int8PagedCache
 from qianwen.model.caches.paged import AttentionKernel, PagedCache
-from qianwen.model.fused_layers import fuse
-from qianwen.model.linears.packed import PackedLinear, make_invariant
 from qianwen.model.transformer import Qwen, key_biases
 
 CacheDtype = Literal["auto", "bfloat16", "int8"]
@@ -58,15 +56,6 @@ def _attention_kernel(weight: Tensor) -> AttentionKernel | None:
     """The fused attention over pages, if it runs for a model with such weights."""
     is_fit = weight.device.type == "cpu" and weight.dtype == torch.float32
     return operators.paged_attention if is_fit and operators.available() else None
-
-
-def fuse_packed(model: Qwen, is_invariant: bool) -> None:
-    """Let packed layers run whole, and in one way for any number of rows where the bits must not depend on it.
-
-    The last engine made for a model decides.
-    """
-    if any(isinstance(module, PackedLinear) for module in model.modules()):
-        fuse(make_invariant(model, is_invariant))
 
 
 def invariant_tile(model: Qwen, has_kernel: bool) -> int:

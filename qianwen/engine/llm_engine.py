@@ -20,7 +20,7 @@ from qianwen.chat.model import FinishReason, Usage
 from qianwen.checkpoints.adapter_folder import read_adapter
 from qianwen.engine.block_manager import BlockManager
 from qianwen.engine.detokenize import Detokenizer, StopStrings, control_ids
-from qianwen.engine.kv_cache import INVARIANT_TILE, CacheDtype, blocks_of_kinds, fuse_packed, invariant_tile, new_cache
+from qianwen.engine.kv_cache import INVARIANT_TILE, CacheDtype, blocks_of_kinds, invariant_tile, new_cache
 from qianwen.engine.model_runner import ModelRunner
 from qianwen.engine.request import Request, check_features, check_tokens
 from qianwen.engine.sampling import Sampler, TokenLogprob, token_logprob
@@ -28,6 +28,7 @@ from qianwen.engine.sampling_params import SamplingParams
 from qianwen.engine.scheduler import Chunk, Scheduler
 from qianwen.engine.sequence import Sequence, Status
 from qianwen.engine.speculate import DraftModel, PromptLookup, Speculator, can_guess, verify
+from qianwen.model.fused_layers import fused_layers
 from qianwen.model.linears.adapter_bank import AdapterBank
 from qianwen.model.long_context import rope_state
 from qianwen.model.transformer import Qwen
@@ -86,7 +87,7 @@ class LLMEngine:
     ) -> None:
         self.tokenizer, self.config = tokenizer, config or EngineConfig()
         config, shape = self.config, model.config
-        fuse_packed(model, config.batch_invariant)
+        fused_layers(model, is_invariant=config.batch_invariant)  # made now, not while the first request waits
         size, windows = config.block_size, shape.distinct_windows
         self.max_model_len = config.max_model_len or shape.max_position_embeddings
         wanted = max(self.max_model_len, min(self.max_model_len, 2048) * config.max_num_seqs)

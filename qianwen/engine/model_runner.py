@@ -22,8 +22,9 @@ from torch import Tensor
 from qianwen.engine.sampling import token_logprob
 from qianwen.engine.scheduler import Chunk
 from qianwen.model.caches.paged import PagedCache
+from qianwen.model.fused_layers import fused_layers
 from qianwen.model.linears.adapter_bank import AdapterBank
-from qianwen.model.transformer import Features, Qwen
+from qianwen.model.transformer import Features, Qwen, RunLayer, run_layer
 
 SCORED_ROWS = 64  # rows of prompt scores in memory at a time
 
@@ -97,11 +98,21 @@ class ModelRunner:
         context_lens = np.array([chunk.end for chunk in chunks] + [1] * padding)
         ropes = [chunk.seq.rope for chunk in chunks] + [chunks[0].seq.rope] * padding
         positions = self.cache.begin(tables, context_lens, query_lens, ropes)
-        if self.bank is not None:
-            self.bank.begin([chunk.seq.context.adapter for chunk in chunks], [chunk.num_tokens for chunk in chunks])
         input_ids = torch.tensor(ids + [0] * padding).unsqueeze(0).to(self.device)
         positions = torch.from_numpy(positions).unsqueeze(0).to(self.device)
-        return self.model(input_ids, positions, self.cache, _features(chunks))[0]
+        with self._run_layer(chunks) as run:
+            return self.model(input_ids, positions, self.cache, _features(chunks), run_layer=run)[0]
+
+    @contextmanager
+    def _run_layer(self, chunks: list[Chunk]) -> Iterator[RunLayer]:
+        """How this forward runs the layers: in the kernels, or as modules where adapters change their linears."""
+        fused = fused_layers(self.model, is_invariant=self.cache.is_invariant)
+        if self.bank is None:
+            yield fused
+            return
+        adapters = [chunk.seq.context.adapter for chunk in chunks]
+        with self.bank.step(adapters, [chunk.num_tokens for chunk in chunks]):
+            yield run_layer if self.bank.needs_modules else fused
 
 
 def _features(chunks: list[Chunk]) -> Features:

@@ -10,6 +10,8 @@ Read in this order:
     caches/           keys and values of tokens already seen, behind one small protocol
     linears/          every form of a linear: packed, NF4, GPTQ codes, with adapters
     fused_layers.py   whole decoder layers in one call of the C++ kernels
+    serving.py        weights that are trained and answer in turn
+    heads.py          reward and value models: a number for each token
     loss.py           cross-entropy without ever holding all logits
     account.py        parameters, FLOPs and bytes of a shape
 

@@ -1,6 +1,6 @@
 """Whole decoder layers in one call each: what makes one token as fast as the memory that holds the weights.
 
-`fuse(model)` sets the seam `Decoder.run_layer`, so the network's own code is left as it is:
+    hidden = model(ids, positions, cache, run_layer=fused_layers(model))
 
     run_layer(layer, x, rotate, cache)      →      qw_layer(layer, step), when all of these hold
 
@@ -8,13 +8,18 @@
     the cache is paged and attends with our kernel              nothing records gradients
 
 and the ordinary layer otherwise. Linears that read the same rows and share a format become one: q, k, v; gate and up.
+Nothing on the model says how it runs: whoever runs a step gives `run_layer`. What the kernels take is made once for a
+decoder and is freed with it.
 
 Shapes: T tokens of a step, H hidden_size, d head_dim.
 """
 
+from __future__ import annotations
+
 import ctypes
 from collections.abc import Sequence
 from ctypes import c_float, c_int64, c_void_p
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -25,16 +30,26 @@ from qianwen.kernels.packing import FORMATS, PADDED_OUTPUTS
 from qianwen.model.caches.contiguous import KVCache
 from qianwen.model.caches.paged import PagedCache
 from qianwen.model.config import QwenConfig
-from qianwen.model.linears.packed import PackedLinear, owned
+from qianwen.model.linears.packed import PackedLinear, make_invariant, owned
 from qianwen.model.rope import Rotation
-from qianwen.model.transformer import Layer, Qwen, RMSNorm, run_layer
+from qianwen.model.transformer import Decoder, Layer, Qwen, RMSNorm, RunLayer, run_layer
+
+_FUSED: WeakKeyDictionary[Decoder, FusedLayers] = WeakKeyDictionary()
 
 
-def fuse(model: Qwen) -> Qwen:
-    """Let the decoder run its layers through the kernels wherever it can; linears changed later are not seen."""
-    if operators.available() and model.model.norm.weight.is_cpu:
-        model.model.run_layer = FusedLayers(model)
-    return model
+def fused_layers(model: Qwen, *, is_invariant: bool = False) -> RunLayer:
+    """How to run the layers of `model`: through the kernels wherever they can, else one module after another.
+
+    `is_invariant`: a token's bits do not depend on what runs beside it; this holds for the head's linear too. Cheap
+    but for the first call and a change of `is_invariant`. Linears changed after the first call are not seen.
+    """
+    if not (operators.available() and model.model.norm.weight.is_cpu):
+        return run_layer
+    fused = _FUSED.get(model.model)
+    if fused is None or fused.is_invariant != is_invariant:
+        make_invariant(model, is_invariant)
+        fused = _FUSED[model.model] = FusedLayers(model, is_invariant)
+    return fused
 
 
 class _Stack(ctypes.Structure):
@@ -62,10 +77,10 @@ class _Step(ctypes.Structure):
 
 
 class FusedLayers:
-    """The `run_layer` of one model."""
+    """The `run_layer` of one model, with the ways of computing (`limits`) that its linears have now."""
 
-    def __init__(self, model: Qwen) -> None:
-        self.config = model.config
+    def __init__(self, model: Qwen, is_invariant: bool = False) -> None:
+        self.config, self.is_invariant = model.config, is_invariant
         layers = [layer for layer in model.model.layers if isinstance(layer, Layer) and _is_packed(layer)]
         self.layers: dict[nn.Module, _FusedLayer] = {layer: _FusedLayer(layer, model.config) for layer in layers}
         self._rotation: Rotation | None = None
@@ -143,7 +158,7 @@ def _joined(modules: Sequence[nn.Module]) -> list[operators.Linear]:
     is_even = all(linear.out_features % PADDED_OUTPUTS == 0 for linear in linears[:-1])
     if len(linears) == 1 or not is_even or len(biases) % len(linears) or len({x.format for x in linears}) > 1:
         return [linear.kernel for linear in linears]
-    packed = owned(torch.cat([linear.packed for linear in linears]))
+    packed = _side_by_side([linear.packed for linear in linears])
     parts = packed.split([len(linear.packed) for linear in linears])
     for linear, part in zip(linears, parts, strict=True):
         linear.packed = part
@@ -151,6 +166,16 @@ def _joined(modules: Sequence[nn.Module]) -> list[operators.Linear]:
     first, index = linears[0].kernel, FORMATS[linears[0].format].index
     bias = torch.cat(biases) if biases else None
     return [operators.Linear(packed, bias, shape, index, first.limits, first.splits_outliers)]
+
+
+def _side_by_side(parts: list[Tensor]) -> Tensor:
+    """[sum of rows, bytes] of parts that may share this memory already."""
+    first = parts[0]
+    ends = [part.storage_offset() + part.numel() for part in parts[:-1]]
+    is_one = {part.untyped_storage().data_ptr() for part in parts} == {first.untyped_storage().data_ptr()}
+    if is_one and [part.storage_offset() for part in parts[1:]] == ends:
+        return first.as_strided((sum(map(len, parts)), first.size(1)), first.stride(), first.storage_offset())
+    return owned(torch.cat(parts))
 
 
 def _is_packed(layer: Layer) -> bool:

@@ -8,7 +8,8 @@ when the modules are built; what differs between training, generation and servin
 those of Hugging Face's Qwen2, so its weights load as they are.
 
 Made to be changed from outside: any linear may be replaced by another (quantised, adapted), `Attention.project` and
-`MLP.project` by a subclass with fused weights, `Decoder.run_layer` by activation checkpointing.
+`MLP.project` by a subclass with fused weights. How the layers are run is an argument of each forward, `run_layer`, so
+that no caller depends on what another one did to the model.
 
 Shapes: B rows, T tokens, H hidden_size, h query heads, g key/value heads, d head_dim.
 """
@@ -20,6 +21,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import init
+from torch.overrides import TorchFunctionMode
 
 from qianwen.model.attention import DocumentAttention
 from qianwen.model.caches.contiguous import KVCache
@@ -27,6 +30,7 @@ from qianwen.model.config import QwenConfig
 from qianwen.model.rope import RotaryEmbedding, Rotation
 
 Features = Sequence[tuple[int, int, Tensor]]  # (row, first token, hidden states [n, H])
+RunLayer = Callable[[nn.Module, Tensor, Rotation, KVCache], Tensor]  # (layer, x [B, T, H], …) → [B, T, H]
 
 
 class RMSNorm(nn.Module):
@@ -102,7 +106,7 @@ class Layer(nn.Module):
 
 
 def run_layer(layer: nn.Module, x: Tensor, rotate: Rotation, cache: KVCache) -> Tensor:
-    """How `Decoder` calls a layer, unless someone sets `decoder.run_layer`, as activation checkpointing does."""
+    """How a forward runs a layer unless its caller gives another way, as the engine does (`fused_layers.py`)."""
     return layer(x, rotate, cache)
 
 
@@ -115,15 +119,16 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(Layer(config, layer) for layer in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.rotary = RotaryEmbedding(config)
-        self.run_layer: Callable[[nn.Module, Tensor, Rotation, KVCache], Tensor] = run_layer
 
-    def forward(self, input_ids: Tensor, positions: Tensor, cache: KVCache, features: Features) -> Tensor:
+    def forward(
+        self, input_ids: Tensor, positions: Tensor, cache: KVCache, features: Features, run_layer: RunLayer
+    ) -> Tensor:
         x = self.embed_tokens(input_ids)
         for row, start, states in features:
             x[row, start : start + len(states)] = states.to(x)
         rotate = self.rotary(positions, cache.rope)
         for layer in self.layers:
-            x = self.run_layer(layer, x, rotate, cache)
+            x = run_layer(layer, x, rotate, cache)
         return self.norm(x)
 
 
@@ -149,12 +154,14 @@ class Qwen(nn.Module):
         positions: Tensor | None = None,
         cache: KVCache | None = None,
         features: Features = (),
+        run_layer: RunLayer = run_layer,
     ) -> Tensor:
         """input_ids [B, T] → hidden [B, T, H].
 
         Without a cache, `positions` [B, T] that restart at 0 mark packed documents, which never see each other. With
-        one, the tokens follow what it holds. `features` replace the embeddings of spans of this call's tokens. As in
-        the reference, a model in training mode uses neither NTK nor LogN, unless there is a cache.
+        one, the tokens follow what it holds. `features` replace the embeddings of spans of this call's tokens;
+        `run_layer` is how each layer is called. As in the reference, a model in training mode uses neither NTK nor
+        LogN, unless there is a cache.
         """
         if cache is None:
             cache = self.document_attention(self.config, input_ids.size(1), positions, stretch=not self.training)
@@ -162,7 +169,7 @@ class Qwen(nn.Module):
         cache.reserve(input_ids.size(1))
         if positions is None:
             positions = torch.arange(start, start + input_ids.size(1), device=input_ids.device).unsqueeze(0)
-        return self.model(input_ids, positions, cache, features or ())
+        return self.model(input_ids, positions, cache, features or (), run_layer)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """hidden [..., H] → scores [..., vocab_size] of the token that comes next."""
@@ -191,6 +198,19 @@ class Qwen(nn.Module):
                 scale = std / math.sqrt(2 * self.config.num_hidden_layers) if ends_block else std
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
         return self
+
+
+class _NoDraws(TorchFunctionMode):
+    """Skips `init.normal_`, whose first call on the meta device imports torch's compiler: two seconds for no number."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return None if func is init.normal_ else func(*args, **kwargs or {})
+
+
+def empty_network(config: QwenConfig) -> Qwen:
+    """The modules of a network without memory, on the meta device. RuntimeError for sizes whose product overflows."""
+    with torch.device("meta"), _NoDraws():
+        return Qwen(config)
 
 
 def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:

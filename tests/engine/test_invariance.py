@@ -86,6 +86,32 @@ def test_bits_of_packed_weights_are_those_of_being_alone(tokenizer):
     trials(packed_model(), tokenizer, 8, seed=0)
 
 
+@needs_kernels
+def test_another_engine_over_the_same_weights_changes_no_bits(tokenizer):
+    """How a step runs is chosen in each step: two engines of different modes take turns."""
+    model, prompt = packed_model(), list(range(40))
+    invariant = EngineConfig(batch_invariant=True, max_num_batched_tokens=7)
+    alone = LLMEngine(packed_model(), tokenizer, invariant)
+    expected = answer(alone, alone.add_request(prompt, ASKED))
+    engine, fast = LLMEngine(model, tokenizer, invariant), LLMEngine(model, tokenizer, EngineConfig())
+    name, outputs = engine.add_request(prompt, ASKED), []
+    for length in range(1, 30):
+        fast.add_request(list(range(length)), SamplingParams(max_tokens=2))
+        fast.step()
+        outputs += engine.step()
+    assert answer(engine, name, tuple(outputs)) == expected
+
+
+def test_adapters_of_another_engine_do_not_act(tokenizer, adapter_folders):
+    model, prompt = tiny_model(), list(range(20))
+    plain = LLMEngine(model, tokenizer, EngineConfig(prefix_caching=False))
+    expected = answer(plain, plain.add_request(prompt, ASKED))
+    other = LLMEngine(model, tokenizer)
+    other.add_adapter("a", adapter_folders["a"])
+    assert answer(other, other.add_request(prompt, ASKED, adapter="a")) != expected
+    assert answer(plain, plain.add_request(prompt, ASKED)) == expected
+
+
 def test_bits_beside_other_adapters_are_those_of_being_alone(tokenizer, adapter_folders):
     trials(tiny_model, tokenizer, 8, seed=0, adapters=adapter_folders)
 

@@ -1,6 +1,6 @@
 """Whole layers in one call give what the network's own code gives, for every kind of Qwen."""
 
-import copy
+import weakref
 
 import numpy as np
 import pytest
@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from qianwen.kernels.cpu import operators
-from qianwen.kernels.cpu.row_limits import WAYS, Limits
+from qianwen.kernels.cpu.row_limits import ONE_WAY, WAYS, Limits
 from qianwen.model.caches.paged import PagedCache
 from qianwen.model.config import QwenConfig
-from qianwen.model.fused_layers import fuse
+from qianwen.model.fused_layers import FusedLayers, fused_layers
 from qianwen.model.linears.packed import PackedLinear, make_invariant, pack_model
 from qianwen.model.long_context import rope_state
-from qianwen.model.transformer import Qwen, replace_module
+from qianwen.model.transformer import Qwen, RunLayer, replace_module, run_layer
 
 pytestmark = pytest.mark.skipif(not operators.available(), reason="the kernels need AVX-512 VNNI and a C++ compiler")
 
@@ -42,7 +42,11 @@ def build(kind: str, bits: int) -> Qwen:
 
 
 def run(
-    model: Qwen, texts: list[list[int]], steps: list[list[int]], dtype: torch.dtype = torch.float32
+    model: Qwen,
+    texts: list[list[int]],
+    steps: list[list[int]],
+    dtype: torch.dtype = torch.float32,
+    run_layer: RunLayer = run_layer,
 ) -> list[Tensor]:
     """Hidden states of each text; `steps[i]` says how many of its tokens each step brings."""
     cache = PagedCache(model.config, 40, 16, dtype=dtype, kernel=operators.paged_attention)
@@ -57,7 +61,8 @@ def run(
         blocks = [[tables[row].tolist() for row in active]] * cache.num_kinds
         positions = cache.begin(blocks, contexts, sizes, [rope_state(model.config, 1)] * len(active))
         with torch.inference_mode():
-            hidden = model(torch.tensor([sum(chunks, [])]), torch.from_numpy(positions)[None], cache)[0]
+            ids, where = torch.tensor([sum(chunks, [])]), torch.from_numpy(positions)[None]
+            hidden = model(ids, where, cache, run_layer=run_layer)[0]
         for row, part in zip(active, hidden.split(sizes.tolist()), strict=True):
             outputs[row].append(part)
     return [torch.cat(parts) for parts in outputs]
@@ -73,8 +78,8 @@ def test_fused_layers_are_the_layers(kind: str, dtype: torch.dtype) -> None:
     model, some = make_invariant(build(kind, 16)), texts(2)
     steps = [[30, 1, 1, 8], [20, 19, 1, 0]]
     expected = run(model, some, steps, dtype)
-    fuse(model)
-    for got, want in zip(run(model, some, steps, dtype), expected, strict=True):
+    fused = fused_layers(model, is_invariant=True)
+    for got, want in zip(run(model, some, steps, dtype, fused), expected, strict=True):
         # Rounding to bf16 in the cache may fall either way where fp32 differs in its last bit.
         tolerance = 1e-4 if dtype == torch.float32 else 0.03
         assert (got - want).norm() <= tolerance * want.norm()
@@ -90,7 +95,7 @@ def test_fused_layers_compute_in_any_way(bits: int, limits: Limits) -> None:
             module.limits = limits
     steps = [[30, 1, 1, 8], [20, 19, 1, 0]]
     expected = run(model, some, steps)
-    for got, want in zip(run(fuse(model), some, steps), expected, strict=True):
+    for got, want in zip(run(model, some, steps, run_layer=FusedLayers(model)), expected, strict=True):
         # Rounding rows to bytes or bfloat16 falls either way where fp32 differs in its last bit.
         assert (got - want).norm() <= 0.06 * want.norm()
 
@@ -118,7 +123,7 @@ def test_tokens_with_an_outlier_keep_their_small_values(coded: tuple[str, ...], 
     for splits in (False, True):
         for linear in (model.model.layers[0].mlp.gate_proj, model.model.layers[0].mlp.up_proj):
             linear.splits_outliers = splits
-        got = run(fuse(copy.deepcopy(model)), [text.tolist()], [[600]])[0][text == 0]
+        got = run(model, [text.tolist()], [[600]], run_layer=FusedLayers(model))[0][text == 0]
         errors.append((got - expected).norm(dim=1) / expected.norm(dim=1))
     assert (errors[1] < 0.65 * errors[0]).all()
 
@@ -128,29 +133,49 @@ def test_a_layer_that_is_not_packed_stands_between_two_that_are() -> None:
     model.model.layers[1] = Qwen(model.config).init_weights(1).model.layers[1].requires_grad_(False)
     steps = [[30, 1, 1, 8], [20, 19, 1, 0]]
     expected = run(model, some, steps)
-    for got, want in zip(run(fuse(model), some, steps), expected, strict=True):
+    fused = fused_layers(model, is_invariant=True)
+    for got, want in zip(run(model, some, steps, run_layer=fused), expected, strict=True):
         assert (got - want).norm() <= 1e-4 * want.norm()
 
 
 def test_other_caches_use_the_ordinary_layers() -> None:
     model, ids = build("plain", 16), torch.tensor(texts(1))
     expected = model(ids)
-    assert torch.equal(fuse(model)(ids), expected)
+    assert torch.equal(model(ids, run_layer=fused_layers(model)), expected)
 
 
 @pytest.mark.parametrize("bits", [4, 8, 16])
 def test_bits_do_not_depend_on_batch_or_chunks(bits: int) -> None:
     """R24 for whole networks: alone or together, at once or in pieces."""
-    model, some = fuse(make_invariant(build("joined", bits))), texts(4)
-    together = run(model, some, [[40], [40], [40], [40]])
+    model, some = build("joined", bits), texts(4)
+    fused = fused_layers(model, is_invariant=True)
+    together = run(model, some, [[40], [40], [40], [40]], run_layer=fused)
     for row, text in enumerate(some):
-        assert torch.equal(run(model, [text], [[7, 1, 31, 1]])[0], together[row])
+        assert torch.equal(run(model, [text], [[7, 1, 31, 1]], run_layer=fused)[0], together[row])
 
 
 def test_linears_of_one_format_share_their_memory() -> None:
-    model = fuse(build("joined", 4))
+    model = build("joined", 4)
+    FusedLayers(model)
     attention = model.model.layers[0].self_attn
     parts = [attention.q_proj, attention.k_proj, attention.v_proj]
     assert all(isinstance(part, PackedLinear) for part in parts)
     ends = [part.packed.data_ptr() + part.packed_bytes for part in parts]
     assert [part.packed.data_ptr() for part in parts[1:]] == ends[:-1]
+    where = parts[0].packed.data_ptr()
+    FusedLayers(model)
+    assert parts[0].packed.data_ptr() == where, "memory that is shared already is not copied again"
+
+
+def test_made_once_for_a_kind_of_bits_and_freed_with_the_decoder() -> None:
+    model = build("joined", 8)
+    fast = fused_layers(model)
+    assert fused_layers(model) is fast
+    invariant = fused_layers(model, is_invariant=True)
+    assert invariant is not fast and fused_layers(model, is_invariant=True) is invariant
+    assert model.lm_head.limits == ONE_WAY
+    assert fused_layers(model) is not invariant and model.lm_head.limits is None
+    weight = weakref.ref(model.model.layers[0].mlp.down_proj.packed)
+    del fast, invariant
+    model.model = Qwen(model.config).model
+    assert weight() is None

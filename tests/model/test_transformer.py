@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.checkpoint import checkpoint
 
-from qianwen.model import Qwen, QwenConfig
+from qianwen.model import Qwen, QwenConfig, transformer
 from qianwen.model.long_context import RopeState
 from qianwen.model.loss import chunked_cross_entropy
 from qianwen.model.transformer import RMSNorm
@@ -138,16 +138,19 @@ def test_gradients_are_those_of_finite_differences(changes):
         assert (sides[0] - sides[1]) / 2e-5 == pytest.approx(parameter.grad.view(-1)[index].item(), rel=1e-4, abs=1e-7)
 
 
-def test_activation_checkpointing_has_a_place():
-    model, ids = build(), torch.randint(96, (2, 9))
-    plain, watched = build(), []
-    plain.load_state_dict(model.state_dict())
-    model.model.run_layer = lambda layer, *args: watched.append(layer) or checkpoint(layer, *args, use_reentrant=False)
-    for each in (model, plain):
-        loss_of(each, ids).backward()
-    assert len(watched) == 2
-    for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(ours.grad, theirs.grad)
+def test_each_forward_says_how_its_layers_run():
+    model, ids, seen, gradients = build(), torch.randint(96, (2, 9)), [], []
+
+    def recomputed(layer, *args):
+        seen.append(layer)
+        return checkpoint(layer, *args, use_reentrant=False)
+
+    for run_layer in (recomputed, transformer.run_layer):
+        model.zero_grad()
+        model.logits(model(ids, run_layer=run_layer)).square().mean().backward()
+        gradients.append([weight.grad.clone() for weight in model.parameters()])
+    assert seen == [*model.model.layers]
+    torch.testing.assert_close(*gradients)
 
 
 def test_the_norm_casts_back_before_it_scales():

@@ -191,11 +191,12 @@ def paged_attention(
 ) -> Tensor:
     """Causal attention of all tokens of a step over their own sequences' pages, which hold the step's keys already.
 
-    q [T, h, d] fp32, the tokens of a sequence in a row, heads contiguous; pages [N, b, g, d] fp32 or bf16;
+    q [T, h, d], computed in fp32, the tokens of a sequence in a row, heads contiguous; pages [N, b, g, d] fp32 or bf16;
     block_tables [S, pages], context_lens and query_lens [S], all int32: a sequence's pages, its length after this step
     and how many of its last tokens q has. `window`: each token sees only that many, itself included. → [T, h, d].
     """
-    return attend(q, describe_cache(k_pages, v_pages, block_tables, context_lens, query_lens), scale, window)
+    cache = describe_cache(k_pages, v_pages, block_tables, context_lens, query_lens)
+    return attend(q.float(), cache, scale, window).to(q.dtype)
 
 
 def attend(q: Tensor, cache: Cache, scale: float, window: int | None = None, in_tiles: bool = False) -> Tensor:

@@ -7,64 +7,47 @@ its own rows. Which rows those are is said once a step:
 
     bank = AdapterBank(model)
     bank.add("service", read_adapter(model, folder))
-    bank.begin(["service", ""], [3, 1])        three tokens through the adapter, one through the base alone
+    with bank.step(["service", ""], [3, 1]):        three tokens through the adapter, one through the base alone
+        hidden = model(ids)
 
-A step without any adapter takes the way it would take without a bank, fused layers included. One with adapters runs the
-ordinary layers. Bits that must not depend on the neighbours (`is_invariant`) need one way and one number of rows for
-all: then layers are never fused, and an adapter runs over every row and is kept where it belongs.
+A step without any adapter may run fused layers. One with adapters needs the modules (`needs_modules`). Bits that must
+not depend on the neighbours (`is_invariant`) need one way and one number of rows for all: then layers are never fused,
+and an adapter runs over every row and is added where it belongs.
 
 Only low-rank changes of the layers' linears can share a base; an adapter that changed more is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
-from qianwen.model.caches.contiguous import KVCache
-from qianwen.model.linears.lora import LINEARS, Adapter, adapter_dtype
-from qianwen.model.rope import Rotation
-from qianwen.model.transformer import Qwen, replace_module, run_layer
-from qianwen.runtime.errors import CheckpointError
+from qianwen.model.linears.lora import (
+    LINEARS,
+    Adapter,
+    AdapterRows,
+    LoraLinear,
+    LowRank,
+    Rows,
+    adapter_dtype,
+    device_of,
+)
+from qianwen.model.transformer import Qwen, replace_module
+from qianwen.runtime.errors import CheckpointError, ConfigError
 from qianwen.runtime.translation import tr
-
-Rows = slice | Tensor
-
-
-class BankedLinear(nn.Module):
-    """A linear with as many low-rank changes as adapters touch it. Takes x [1, T, K]."""
-
-    def __init__(self, linear: nn.Module, bank: AdapterBank) -> None:
-        super().__init__()
-        self.base, self.bank = linear, bank
-        self.in_features, self.out_features = int(linear.in_features), int(linear.out_features)  # type: ignore[arg-type]
-        self.changes: dict[str, tuple[Tensor, Tensor]] = {}  # A [r, K], scale · B [N, r]
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.base(x)
-        for name, rows in self.bank.spans:
-            if name in self.changes:
-                a, b = self.changes[name]
-                if self.bank.is_invariant:
-                    change = F.linear(F.linear(x[0].to(a.dtype), a), b).to(out.dtype)
-                    out[0, rows] += change[rows]
-                else:
-                    out[0, rows] += F.linear(F.linear(x[0, rows].to(a.dtype), a), b).to(out.dtype)
-        return out
 
 
 class AdapterBank:
     """The adapters of one network by name. Wraps linears where adapters touch them; for inference alone."""
 
     def __init__(self, model: Qwen, *, is_invariant: bool = False) -> None:
-        self.model, self.is_invariant = model, is_invariant
+        self.model = model
         self.names: list[str] = []
-        self.spans: list[tuple[str, Rows]] = []  # of the step under way: an adapter and its rows
-        self._run_alone = model.model.run_layer
-        model.model.run_layer = self._run_layer
+        self.rows = AdapterRows(is_invariant)
+        self._decoder = weakref.ref(model.model)  # that the adapters are on
 
     def add(self, name: str, adapter: Adapter) -> None:
         """Let requests name `adapter`, which was read for this network. CheckpointError if it changes too much."""
@@ -74,16 +57,33 @@ class AdapterBank:
             raise CheckpointError(tr(message, path=name, names=", ".join(others)))
         for linear_name, change in adapter.linears.items():
             linear = self.model.get_submodule(linear_name)
-            if not isinstance(linear, BankedLinear):
-                linear = BankedLinear(linear, self)
+            if not isinstance(linear, LoraLinear) or not (linear.rows is None or linear.rows is self.rows):
+                linear = LoraLinear(linear)
                 replace_module(self.model, linear_name, linear)
-            device, dtype = _device(linear.base), adapter_dtype(linear.base)
-            b = change.b.float() * change.scale
-            linear.changes[name] = change.a.to(device, dtype, copy=True), b.to(device, dtype)
+            linear.rows = self.rows
+            device, dtype = device_of(linear.base), adapter_dtype(linear.base)
+            b = (change.b.float() * change.scale).to(device, dtype)
+            linear.changes[name] = LowRank(change.a.to(device, dtype, copy=True), b, 1.0)
         self.names.append(name)
 
-    def begin(self, names: Sequence[str], counts: Sequence[int]) -> None:
-        """Say whose the rows of the next forward are: `counts[i]` tokens of adapter `names[i]`; "" is the base."""
+    @property
+    def needs_modules(self) -> bool:
+        """Whether the step must run its linears one by one, so that changes are added to them."""
+        return bool(self.rows.spans) or self.rows.is_invariant
+
+    @contextmanager
+    def step(self, names: Sequence[str], counts: Sequence[int]) -> Iterator[None]:
+        """A forward whose rows are `counts[i]` tokens of adapter `names[i]`, in this order; "" is the base."""
+        if any(names) and self._decoder() is not self.model.model:
+            message = "adapters {names} were added to weights that were swapped since (`serving`): make a new LLM"
+            raise ConfigError(tr(message, names=", ".join(sorted(set(names) - {""}))))
+        self.rows.spans = self._spans(names, counts)
+        try:
+            yield
+        finally:
+            self.rows.spans = []
+
+    def _spans(self, names: Sequence[str], counts: Sequence[int]) -> list[tuple[str, Rows]]:
         pieces: dict[str, list[range]] = {}
         end = 0
         for name, count in zip(names, counts, strict=True):
@@ -91,11 +91,7 @@ class AdapterBank:
                 pieces.setdefault(name, []).append(range(end, end + count))
             end += count
         device = self.model.model.embed_tokens.weight.device
-        self.spans = [(name, _rows(ranges, device)) for name, ranges in pieces.items()]
-
-    def _run_layer(self, layer: nn.Module, x: Tensor, rotate: Rotation, cache: KVCache) -> Tensor:
-        run = run_layer if self.spans or self.is_invariant else self._run_alone
-        return run(layer, x, rotate, cache)
+        return [(name, _rows(ranges, device)) for name, ranges in pieces.items()]
 
 
 def _rows(ranges: list[range], device: torch.device) -> Rows:
@@ -104,7 +100,3 @@ def _rows(ranges: list[range], device: torch.device) -> Rows:
     if sum(map(len, ranges)) == last - first:
         return slice(first, last)
     return torch.tensor([row for rows in ranges for row in rows], device=device)
-
-
-def _device(linear: nn.Module) -> torch.device:
-    return next(tensor.device for tensor in (*linear.parameters(), *linear.buffers()))

@@ -2,6 +2,9 @@
 
     y = W x + (alpha / r) · B A x        A [r, K] random, B [N, r] zero, so that training starts at the base
 
+`LoraLinear` is this sum, for the one change that is trained and for changes of other adapters by name, each of which
+is added to its own rows (`adapter_bank.py`). `without_adapter` switches the trained one off for a while.
+
 Adapters go around any linear: `nn.Linear`, or one of fewer bits that has `in_features`, `out_features` and
 `dequantize()`, which makes it Q-LoRA. Modules that a low rank cannot teach (embedding and head, for new tokens or a
 base that never saw ChatML) may be trained whole beside them: the released script's "LoRA (emb)".
@@ -12,7 +15,8 @@ Not here: the file format (`adapter_folder.py`), and training (`align/sft.py`).
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -33,6 +37,7 @@ WHOLE_NAMES: dict[Whole, str] = {"embed_tokens": "model.embed_tokens", "lm_head"
 # to real ones of 135M and 0.5B parameters.
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 PROBE_LEN = 64
+Rows = slice | Tensor  # of a step: a run of them, or their numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +59,10 @@ class LowRank:
     b: Tensor
     scale: float
 
+    def __call__(self, x: Tensor) -> Tensor:
+        """x [..., K] → [..., N]."""
+        return F.linear(F.linear(x.to(self.a.dtype), self.a), self.b) * self.scale
+
 
 @dataclass(frozen=True)
 class Adapter:
@@ -63,40 +72,76 @@ class Adapter:
     whole: dict[Whole, Tensor]
 
 
-class LoraLinear(nn.Module):
-    """A frozen linear with its low-rank change. Takes and gives what the linear does."""
+@dataclass(eq=False)
+class AdapterRows:
+    """Which rows of the forward under way belong to which adapter: one object for all linears of a network."""
 
-    def __init__(self, linear: nn.Module, rank: int, scale: float, dropout: float = 0.0) -> None:
+    is_invariant: bool = False  # a row's bits do not depend on the rows beside it: every change runs over all of them
+    spans: list[tuple[str, Rows]] = field(default_factory=list)
+
+
+class LoraLinear(nn.Module):
+    """A frozen linear and its low-rank changes. Takes and gives what the linear does.
+
+    lora_A, lora_B    the change that is trained, for every row; with rank 0 there is none
+    changes           changes of adapters by name, for inference: each for the rows of x [1, T, K] that `rows` gives it
+    """
+
+    lora_A: nn.Parameter
+    lora_B: nn.Parameter
+
+    def __init__(self, linear: nn.Module, rank: int = 0, scale: float = 1.0, dropout: float = 0.0) -> None:
         super().__init__()
         self.base = linear
         self.in_features, self.out_features = int(linear.in_features), int(linear.out_features)  # type: ignore[arg-type]
-        self.scale, self.dropout = scale, dropout
-        device = next((tensor.device for tensor in (*linear.parameters(), *linear.buffers())), torch.device("cpu"))
-        self.lora_A = nn.Parameter(torch.zeros(rank, self.in_features, device=device))
-        self.lora_B = nn.Parameter(torch.zeros(self.out_features, rank, device=device))
+        self.rank, self.scale, self.dropout = rank, scale, dropout
+        self.is_active = True  # False: as if there were no trained change (`without_adapter`)
+        self.changes: dict[str, LowRank] = {}
+        self.rows: AdapterRows | None = None
+        device = device_of(linear)
+        self.register_parameter("lora_A", _zeros(rank, self.in_features, device) if rank else None)
+        self.register_parameter("lora_B", _zeros(self.out_features, rank, device) if rank else None)
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.base(x)
-        if torch.is_grad_enabled():
-            return low_rank(out, x, (self.lora_A, self.lora_B), self.scale, self.dropout if self.training else 0.0)
-        low = F.linear(x.to(self.lora_A.dtype), self.lora_A)
-        return out + (F.linear(low, self.lora_B) * self.scale).to(out.dtype)
+        if self.rank and self.is_active:
+            if torch.is_grad_enabled():
+                dropout = self.dropout if self.training else 0.0
+                out = low_rank(out, x, (self.lora_A, self.lora_B), self.scale, dropout)
+            else:
+                out = out + LowRank(self.lora_A, self.lora_B, self.scale)(x).to(out.dtype)
+        if self.rows is not None:
+            self._add_changes(out, x, self.rows)
+        return out
+
+    def _add_changes(self, out: Tensor, x: Tensor, of_step: AdapterRows) -> None:
+        for name, rows in of_step.spans:
+            if (change := self.changes.get(name)) is not None:
+                part = change(x[0])[rows] if of_step.is_invariant else change(x[0, rows])
+                out[0, rows] += part.to(out.dtype)
+
+    @torch.no_grad()
+    def merged_weight(self) -> Tensor:
+        """W + scale · B A, fp32 [N, K]."""
+        weight: Tensor = self.base.weight if isinstance(self.base, nn.Linear) else self.base.dequantize()  # type: ignore[operator]
+        return weight.float() + self.lora_B.float() @ self.lora_A.float() * self.scale
 
     @torch.no_grad()
     def merged(self) -> nn.Linear:
         """One linear that does the same, in the base's type (that of A and B over a quantised base)."""
-        is_float = isinstance(self.base, nn.Linear)
-        weight: Tensor = self.base.weight if is_float else self.base.dequantize()  # type: ignore[operator]
-        dtype = weight.dtype if is_float else self.lora_A.dtype
-        change = self.lora_B.float() @ self.lora_A.float() * self.scale
+        dtype = self.base.weight.dtype if isinstance(self.base, nn.Linear) else self.lora_A.dtype
         linear = nn.Linear(self.in_features, self.out_features, bias=False, device="meta")
-        linear.weight = nn.Parameter((weight.float() + change).to(dtype), requires_grad=False)
+        linear.weight = nn.Parameter(self.merged_weight().to(dtype), requires_grad=False)
         if isinstance(self.base.bias, Tensor):
             linear.bias = nn.Parameter(self.base.bias.detach().to(dtype), requires_grad=False)
         return linear
 
     def extra_repr(self) -> str:
-        return f"rank={len(self.lora_A)}, scale={self.scale:g}, dropout={self.dropout:g}"
+        return f"rank={self.rank}, scale={self.scale:g}, dropout={self.dropout:g}"
+
+
+def _zeros(rows: int, columns: int, device: torch.device) -> nn.Parameter:
+    return nn.Parameter(torch.zeros(rows, columns, device=device))
 
 
 def attach(model: Qwen, config: LoraConfig, *, seed: int = 0) -> Qwen:
@@ -132,8 +177,33 @@ def _check(config: LoraConfig) -> None:
 
 
 def adapted(model: nn.Module) -> Iterator[tuple[str, LoraLinear]]:
-    """Every adapted linear under its name."""
-    return ((name, module) for name, module in model.named_modules() if isinstance(module, LoraLinear))
+    """Every linear with a trained change under its name."""
+    modules = model.named_modules()
+    return ((name, module) for name, module in modules if isinstance(module, LoraLinear) and module.rank)
+
+
+@contextmanager
+def without_adapter(model: nn.Module) -> Iterator[None]:
+    """Inside the block `model` is its base: the same bits as before the adapter. This is PPO's reference policy.
+
+    With or without gradients; blocks may be nested. Where layers are recomputed going backward, call `backward` inside
+    the block too. Raises ConfigError where the base is not there: no adapter, or modules that are trained whole.
+    """
+    linears = [lora for _, lora in adapted(model)]
+    if not linears:
+        raise ConfigError(tr("the model has no adapter to switch off: use a second copy of the model as the reference"))
+    tables = tuple(f"{name}.weight" for name in WHOLE_NAMES)
+    if whole := [name for name, weight in model.named_parameters() if weight.requires_grad and name.endswith(tables)]:
+        message = "{names}: trained whole, so the base is gone: use a second copy of the model as the reference"
+        raise ConfigError(tr(message, names=", ".join(whole)))
+    before = [lora.is_active for lora in linears]
+    try:
+        for lora in linears:
+            lora.is_active = False
+        yield
+    finally:
+        for lora, was_active in zip(linears, before, strict=True):
+            lora.is_active = was_active
 
 
 @torch.no_grad()
@@ -164,6 +234,11 @@ def _distance(before: Tensor, after: Tensor) -> float:
     """|after − before| / |before|, logits centred; NaN when anything is not finite."""
     before, after = (scores - scores.mean(-1, keepdim=True) for scores in (before, after))
     return ((after - before).norm() / before.norm()).item()
+
+
+def device_of(linear: nn.Module) -> torch.device:
+    """Where the weights of a linear are, of whatever form."""
+    return next((tensor.device for tensor in (*linear.parameters(), *linear.buffers())), torch.device("cpu"))
 
 
 def adapter_dtype(linear: nn.Module) -> torch.dtype:

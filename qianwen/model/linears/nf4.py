@@ -7,7 +7,8 @@ The 16 codes are quantiles of a normal distribution, which is how weights lie; t
 over many magnitudes. Both, the order of nibbles and the arithmetic are those of bitsandbytes. Plain PyTorch, so it runs
 wherever torch does. In 16-bit types code and scale are rounded before they are multiplied.
 
-Not here: whole networks (`checkpoints/nf4_network.py`); fast answers, for which the linears become int8 (`packed.py`).
+Not here: whole networks (`checkpoints/nf4_network.py`); fast answers, for which the linears become int8
+(`model/serving.py`).
 Shapes: N outputs, K inputs, G = N · K / 64 blocks.
 """
 

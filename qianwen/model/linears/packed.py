@@ -26,16 +26,14 @@ from qianwen.kernels.dispatch import on_gpu
 from qianwen.kernels.packing import FORMATS, PANEL, Quantized, pack, pack_dense, unpack, unpack_dense
 from qianwen.kernels.rounding import quantize_affine, quantize_int8
 from qianwen.model.linears.frozen import frozen_linear
-from qianwen.model.linears.lora import adapted
 from qianwen.model.transformer import Layer, Qwen, replace_module
-from qianwen.runtime.device import compute_dtype, return_free_memory
+from qianwen.runtime.device import compute_dtype
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.translation import tr
 
 FORMAT_OF_BITS = {4: "int4", 5: "int5", 8: "int8", 16: "bf16"}
 Progress = Callable[[Iterator[str], int], Iterator[str]]  # names and their number → the names, shown as they pass
 HEAD_BITS = 8  # at least, of the head: few bits do most harm there
-LINEARS_BETWEEN = 7  # that answer fast already, before freed memory is returned: about a layer's
 UNPACKED_WEIGHTS = 1 << 26  # at most, that are floats at once on a GPU
 
 
@@ -188,17 +186,6 @@ def split_outliers(model: Qwen) -> None:
             module.splits_outliers = True
 
 
-def answer_fast(model: Qwen) -> Qwen:
-    """Swap linears under adapters for the forms that answer fast, of those that have one; not to be trained further."""
-    for number, (_, lora) in enumerate(adapted(model)):
-        if callable(fast := getattr(lora.base, "fast", None)):
-            lora.base = fast()
-            if number % LINEARS_BETWEEN == 0:  # else what was freed so far stays beside what is made
-                return_free_memory()
-    split_outliers(model)
-    return model
-
-
 def to_device(model: Qwen, device: torch.device) -> Qwen:
     """Move a packed network. On a GPU all that is not packed computes in the GPU's own type, as its kernels do."""
     if device.type == "cpu":
@@ -231,7 +218,7 @@ def linear_norms(model: Qwen) -> Iterator[tuple[str, Tensor | None]]:
 
 
 def make_invariant(model: Qwen, is_invariant: bool = True) -> Qwen:
-    """Compute any number of rows in one way, so that a row's bits depend on that row alone; before `fuse`.
+    """Compute any number of rows in one way, so that a row's bits depend on that row alone.
 
     False takes that back: each number of rows is computed in the way measured to be fastest.
     """

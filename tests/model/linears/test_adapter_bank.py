@@ -9,10 +9,10 @@ from torch import nn
 
 from qianwen.checkpoints.adapter_folder import load_adapter, read_adapter, write_adapter
 from qianwen.model.config import QwenConfig
-from qianwen.model.linears.adapter_bank import AdapterBank, BankedLinear
-from qianwen.model.linears.lora import LoraConfig, attach
+from qianwen.model.linears.adapter_bank import AdapterBank
+from qianwen.model.linears.lora import LoraConfig, LoraLinear, attach
 from qianwen.model.transformer import Qwen
-from qianwen.runtime.errors import CheckpointError
+from qianwen.runtime.errors import CheckpointError, ConfigError
 
 SHAPE = QwenConfig(
     vocab_size=96, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
@@ -52,12 +52,11 @@ def test_every_token_goes_through_its_own_adapter(folders, is_invariant):
         bank.add(name, read_adapter(model, folder))
     order, counts = ["a", "b", "", "a"], [3, 4, 2, 3]
     positions = torch.cat([torch.arange(count) for count in counts]).unsqueeze(0)
-    bank.begin(order, counts)
-    with torch.inference_mode():
+    with torch.inference_mode(), bank.step(order, counts):
         together = model(IDS, positions)[0].split(counts)
-        for name, ids, states in zip(order, IDS[0].split(counts), together, strict=True):
-            alone = load_adapter(fresh(), folders[name]) if name else fresh()
-            torch.testing.assert_close(states, alone(ids.unsqueeze(0))[0], atol=1e-5, rtol=1e-5)
+    for name, ids, states in zip(order, IDS[0].split(counts), together, strict=True):
+        alone = load_adapter(fresh(), folders[name]) if name else fresh()
+        torch.testing.assert_close(states, alone(ids.unsqueeze(0))[0], atol=1e-5, rtol=1e-5)
     assert bank.names == ["a", "b"]
 
 
@@ -65,12 +64,47 @@ def test_without_a_name_nothing_is_changed_and_only_touched_linears_are_wrapped(
     model = fresh()
     bank = AdapterBank(model)
     bank.add("b", read_adapter(model, folders["b"]))
-    wrapped = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, BankedLinear)}
+    wrapped = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, LoraLinear)}
     assert wrapped == {"q_proj", "down_proj"}
-    bank.begin(["b"], [12])
-    assert not torch.equal(model(IDS), fresh()(IDS))
-    bank.begin([""], [12])
+    with bank.step(["b"], [12]):
+        assert bank.needs_modules and not torch.equal(model(IDS), fresh()(IDS))
+    with bank.step([""], [12]):
+        assert not bank.needs_modules and torch.equal(model(IDS), fresh()(IDS))
+
+
+def test_two_banks_over_one_network_do_not_meet(folders):
+    """As of two engines, each with an adapter that it calls "x"; what is not in a step of theirs has neither."""
+    model = fresh()
+    banks = {name: AdapterBank(model) for name in folders}
+    for name, bank in banks.items():
+        bank.add("x", read_adapter(model, folders[name]))
+    for name, bank in banks.items():
+        with torch.inference_mode(), bank.step(["x"], [12]):
+            states = model(IDS)
+        torch.testing.assert_close(states, load_adapter(fresh(), folders[name])(IDS), atol=1e-5, rtol=1e-5)
     assert torch.equal(model(IDS), fresh()(IDS))
+
+
+def test_an_adapter_on_top_of_the_one_a_model_has(folders):
+    model = load_adapter(fresh(), folders["a"])
+    own = model(IDS)
+    bank = AdapterBank(model)
+    bank.add("b", read_adapter(model, folders["b"]))
+    with torch.inference_mode(), bank.step(["b", ""], [6, 6]):
+        both = model(IDS, torch.arange(6).repeat(1, 2))[0]
+    assert not torch.equal(both[:6], own[0, :6])
+    assert torch.equal(model(IDS), own)
+
+
+def test_weights_that_were_swapped_have_no_adapters(folders):
+    model = fresh()
+    bank = AdapterBank(model)
+    bank.add("b", read_adapter(model, folders["b"]))
+    model.model = fresh().model
+    with pytest.raises(ConfigError, match="adapters b were added to weights that were swapped"), bank.step(["b"], [12]):
+        pass
+    with bank.step([""], [12]):
+        assert torch.equal(model(IDS), fresh()(IDS))
 
 
 def test_an_adapter_that_changed_more_than_linears_is_refused_and_leaves_no_trace(tmp_path):
@@ -78,7 +112,7 @@ def test_an_adapter_that_changed_more_than_linears_is_refused_and_leaves_no_trac
     bank = AdapterBank(model)
     with pytest.raises(CheckpointError, match="embed_tokens"):
         bank.add("whole", read_adapter(model, write(tmp_path / "whole", 3, modules_to_save=("embed_tokens",))))
-    assert not bank.names and not any(isinstance(module, BankedLinear) for module in model.modules())
+    assert not bank.names and not any(isinstance(module, LoraLinear) for module in model.modules())
 
 
 def test_an_adapter_of_another_network_is_refused(folders):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from qianwen.model.config import QwenConfig
-from qianwen.model.linears.lora import LoraConfig, LoraLinear, adapted, attach, merge
+from qianwen.model.linears.lora import LoraConfig, LoraLinear, adapted, attach, merge, without_adapter
 from qianwen.model.transformer import Qwen
 from qianwen.runtime.errors import CheckpointError, ConfigError
 
@@ -126,3 +126,38 @@ def test_what_makes_no_adapter_is_refused(change: dict, complaint: str) -> None:
 def test_one_adapter_at_a_time() -> None:
     with pytest.raises(ConfigError, match="has an adapter already"):
         attach(attach(Qwen(CONFIG), LORA), LORA)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_without_its_adapter_a_model_is_its_base(dtype: torch.dtype) -> None:
+    base = Qwen(CONFIG).init_weights(0).to(dtype)
+    expected = base.logits(base(IDS)).detach()
+    model = learned(attach(base, LORA)).to(dtype).train()
+    adapted_logits = model.logits(model(IDS)).detach()
+    with without_adapter(model):
+        with_gradients = model.logits(model(IDS))
+        with torch.no_grad(), without_adapter(model):
+            assert torch.equal(model.logits(model(IDS)), expected)
+        assert torch.equal(model.logits(model(IDS)), expected), "the outer block holds after the inner one"
+    assert torch.equal(with_gradients, expected) and not with_gradients.requires_grad
+    assert torch.equal(model.logits(model(IDS)), adapted_logits) and not torch.equal(adapted_logits, expected)
+    with pytest.raises(ZeroDivisionError), without_adapter(model):
+        _ = 1 / 0
+    assert torch.equal(model.logits(model(IDS)), adapted_logits)
+
+
+def test_a_gradient_passes_a_linear_whose_adapter_is_off() -> None:
+    lora = LoraLinear(nn.Linear(6, 5).requires_grad_(False), 2)
+    x = torch.randn(3, 6, requires_grad=True)
+    with without_adapter(lora):
+        lora(x).sum().backward()
+    torch.testing.assert_close(x.grad, lora.base.weight.sum(0).expand(3, 6))
+    assert lora.lora_A.grad is None
+
+
+def test_there_is_no_base_where_no_adapter_is_or_modules_were_trained_whole() -> None:
+    with pytest.raises(ConfigError, match="no adapter to switch off"), without_adapter(Qwen(CONFIG)):
+        pass
+    whole = attach(Qwen(CONFIG), replace(LORA, modules_to_save=("embed_tokens",)))
+    with pytest.raises(ConfigError, match="embed_tokens.weight: trained whole"), without_adapter(whole):
+        pass

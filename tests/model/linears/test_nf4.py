@@ -13,7 +13,6 @@ from qianwen.checkpoints.nf4_network import nf4_model
 from qianwen.model.config import QwenConfig
 from qianwen.model.linears.lora import LoraConfig, adapted, attach, merge
 from qianwen.model.linears.nf4 import CODE, Nf4Linear, scale_map
-from qianwen.model.linears.packed import PackedLinear, answer_fast
 from qianwen.model.transformer import Qwen
 
 CONFIG = QwenConfig(vocab_size=96, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4)
@@ -102,7 +101,7 @@ def test_a_folder_loads_as_nf4_with_embedding_and_head_as_they_are(tmp_path: Pat
     assert not any(weight.requires_grad for weight in model.parameters())
 
 
-def test_an_adapter_over_it_learns_answers_and_merges(tmp_path: Path) -> None:
+def test_an_adapter_over_it_learns_and_merges(tmp_path: Path) -> None:
     save_weights(Qwen(CONFIG).init_weights(0), tmp_path / "m")
     model = attach(nf4_model(tmp_path / "m", dtype=torch.float32), LoraConfig(rank=4, alpha=8, dropout=0.0)).train()
     ids = torch.arange(12).reshape(1, 12)
@@ -111,14 +110,5 @@ def test_an_adapter_over_it_learns_answers_and_merges(tmp_path: Path) -> None:
         for _, lora in adapted(model):
             lora.lora_B.data -= 0.02 * lora.lora_B.grad / lora.lora_B.grad.norm()
     assert all(lora.lora_A.grad.abs().sum() > 0 for _, lora in adapted(model))
-    model.eval()
-    with torch.no_grad():
-        expected = model.logits(model(ids))
-        answer_fast(model)
-        fast = model.logits(model(ids))
-    assert all(isinstance(lora.base, PackedLinear) for _, lora in adapted(model))
-    splits = {name.split(".")[-1]: lora.base.splits_outliers for name, lora in adapted(model)}
-    assert splits["gate_proj"] and splits["up_proj"] and not splits["down_proj"]
-    assert (fast - expected).norm() < 0.05 * expected.norm()
     fresh = attach(nf4_model(tmp_path / "m", dtype=torch.float32), LoraConfig(rank=4))
     assert merge(fresh) < 1e-5

@@ -1,0 +1,76 @@
+"""The head of a reward or value model, in two files beside an ordinary model or adapter folder.
+
+    head.json           {"kind": "scalar", "hidden_size": H}
+    head.safetensors    weight [1, H], bias [1]
+
+Programs that do not know these files read the language model as if they were not there.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+
+from qianwen.checkpoints.hf_weights import read_json
+from qianwen.checkpoints.load import Bits, LoadedModel, find_model, load_model
+from qianwen.checkpoints.safetensors_file import SafetensorsFile, write_safetensors
+from qianwen.model.heads import QwenWithHead, ScalarHead
+from qianwen.model.linears.lora import device_of
+from qianwen.runtime.errors import CheckpointError
+from qianwen.runtime.files import atomic_file
+from qianwen.runtime.translation import tr
+
+CONFIG, TENSORS = "head.json", "head.safetensors"
+
+
+def write_head(head: ScalarHead, folder: Path) -> None:
+    """Write the head into an existing folder, which `write_folder` or `write_adapter` fills with its backbone."""
+    tensors = {name: weight.detach() for name, weight in head.named_parameters()}
+    plans = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
+    write_safetensors(folder / TENSORS, plans, tensors.values())
+    with atomic_file(folder / CONFIG, "w") as file:
+        json.dump({"kind": head.kind, "hidden_size": head.hidden_size}, file, indent=2)
+
+
+def read_head(folder: Path, hidden_size: int) -> ScalarHead:
+    """The head in `folder`, in fp32, for a network of that `hidden_size`. Raises CheckpointError."""
+    path = folder / CONFIG
+    if not path.exists():
+        message = (
+            "{path}: no {name}, so it is a language model without a head: give the folder of a reward or value model"
+        )
+        raise CheckpointError(tr(message, path=folder, name=CONFIG))
+    settings = read_json(path)
+    if settings.get("kind") != ScalarHead.kind:
+        message = "{path}: a head of kind {kind!r} is not supported, only {known!r}; a newer version may read it"
+        raise CheckpointError(tr(message, path=path, kind=settings.get("kind"), known=ScalarHead.kind))
+    if settings.get("hidden_size") != hidden_size:
+        message = "{path}: the head is for a hidden size of {found}, the network has {expected}: take both from one run"
+        raise CheckpointError(tr(message, path=path, found=settings.get("hidden_size"), expected=hidden_size))
+    if not (folder / TENSORS).exists():
+        raise CheckpointError(tr("{path}: {name} is missing; fetch the rest of the model", path=folder, name=TENSORS))
+    head, file = ScalarHead(hidden_size), SafetensorsFile(folder / TENSORS)
+    expected = {name: tuple(weight.shape) for name, weight in head.named_parameters()}
+    found = {name: entry.shape for name, entry in file.entries.items()}
+    if found != expected:
+        message = "{path}: holds {found}, {config} says {expected}: write the head again"
+        raise CheckpointError(tr(message, path=file.path, found=found, config=CONFIG, expected=expected))
+    for name, weight in head.named_parameters():
+        weight.data = file.read(name).to(torch.float32)
+    return head
+
+
+def load_with_head(
+    model: str | Path,
+    *,
+    bits: Bits = None,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> tuple[QwenWithHead, LoadedModel]:
+    """A reward or value model in eval mode, and what `load_model` gives for its backbone. Raises what that raises,
+    and CheckpointError where there is no head or one of another network.
+    """
+    path = find_model(str(model))
+    loaded = load_model(model, bits=bits, dtype=dtype, device=device)
+    head = read_head(path if path.is_dir() else path.parent, loaded.config.hidden_size)
+    return QwenWithHead(loaded.model, head.to(device_of(loaded.model.model.norm))).eval(), loaded

@@ -1,0 +1,69 @@
+"""The network with another head: a number for each token instead of a next token (report, 3.2: reward model, PPO).
+
+    score = w · hidden + b        reward model: the score of an answer is that of its last token
+                                  value model: the score of each token is what reward is expected from there on
+
+`QwenWithHead` serves both. Its backbone is an ordinary `Qwen`, so an adapter, packed or 4-bit linears go under it as
+they go under a language model, and the folder it is saved to is one of a language model with two small files beside
+(`checkpoints/head_file.py`). Not here: losses on scores, and what they are used for (`align/`).
+
+Shapes: B rows, T tokens, H hidden_size.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from qianwen.model.config import QwenConfig
+from qianwen.model.transformer import Qwen
+
+
+class ScalarHead(nn.Module):
+    """hidden [..., H] → scores [...], in fp32 whatever the backbone computes in: bf16 has three digits for a score."""
+
+    kind = "scalar"
+
+    def __init__(self, hidden_size: int, *, seed: int = 0) -> None:
+        """Weights are drawn from N(0, 1 / (H + 1)) as in Stiennon et al. 2020, the same on every device."""
+        super().__init__()
+        drawn = torch.randn(1, hidden_size, generator=torch.Generator().manual_seed(seed))
+        self.weight = nn.Parameter(drawn / math.sqrt(hidden_size + 1))
+        self.bias = nn.Parameter(torch.zeros(1))
+
+    @property
+    def hidden_size(self) -> int:
+        return self.weight.size(1)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return F.linear(hidden.float(), self.weight.float(), self.bias.float()).squeeze(-1)
+
+
+class QwenWithHead(nn.Module):
+    """`scores = model(ids)`: a reward or value model.
+
+    >>> model = QwenWithHead(Qwen(config).init_weights(seed=0), ScalarHead(config.hidden_size))
+    >>> values = model(ids)                         [B, T]
+    >>> rewards = model(ids, at=last_tokens)        [n]
+    """
+
+    def __init__(self, backbone: Qwen, head: ScalarHead) -> None:
+        """`backbone` keeps its own head, which is not used here: it is frozen unless it shares the embedding."""
+        super().__init__()
+        assert head.hidden_size == backbone.config.hidden_size
+        self.backbone, self.head = backbone, head
+        if not backbone.config.tie_word_embeddings:
+            backbone.lm_head.requires_grad_(False)
+
+    @property
+    def config(self) -> QwenConfig:
+        return self.backbone.config
+
+    def forward(self, input_ids: Tensor, positions: Tensor | None = None, *, at: Tensor | None = None) -> Tensor:
+        """input_ids [B, T] → scores [B, T], or [n] of the tokens `at` [n], counted through all rows.
+
+        `positions` [B, T] that restart at 0 mark packed documents, as in `Qwen`.
+        """
+        hidden = self.backbone(input_ids, positions)
+        return self.head(hidden if at is None else hidden.flatten(0, 1)[at])
