@@ -92,11 +92,11 @@ def test_another_engine_over_the_same_weights_changes_no_bits(tokenizer):
     model, prompt = packed_model(), list(range(40))
     invariant = EngineConfig(batch_invariant=True, max_num_batched_tokens=7)
     alone = LLMEngine(packed_model(), tokenizer, invariant)
-    expected = answer(alone, alone.add_request(prompt, ASKED))
+    expected = answer(alone, alone.add_request(Request(prompt, ASKED)))
     engine, fast = LLMEngine(model, tokenizer, invariant), LLMEngine(model, tokenizer, EngineConfig())
-    name, outputs = engine.add_request(prompt, ASKED), []
+    name, outputs = engine.add_request(Request(prompt, ASKED)), []
     for length in range(1, 30):
-        fast.add_request(list(range(length)), SamplingParams(max_tokens=2))
+        fast.add_request(Request(list(range(length)), SamplingParams(max_tokens=2)))
         fast.step()
         outputs += engine.step()
     assert answer(engine, name, tuple(outputs)) == expected
@@ -105,11 +105,11 @@ def test_another_engine_over_the_same_weights_changes_no_bits(tokenizer):
 def test_adapters_of_another_engine_do_not_act(tokenizer, adapter_folders):
     model, prompt = tiny_model(), list(range(20))
     plain = LLMEngine(model, tokenizer, EngineConfig(prefix_caching=False))
-    expected = answer(plain, plain.add_request(prompt, ASKED))
+    expected = answer(plain, plain.add_request(Request(prompt, ASKED)))
     other = LLMEngine(model, tokenizer)
     other.add_adapter("a", adapter_folders["a"])
-    assert answer(other, other.add_request(prompt, ASKED, adapter="a")) != expected
-    assert answer(plain, plain.add_request(prompt, ASKED)) == expected
+    assert answer(other, other.add_request(Request(prompt, ASKED, Context(adapter="a")))) != expected
+    assert answer(plain, plain.add_request(Request(prompt, ASKED))) == expected
 
 
 def test_bits_beside_other_adapters_are_those_of_being_alone(tokenizer, adapter_folders):

@@ -84,7 +84,7 @@ def test_a_reward_model_learns_eight_preferences(backbone: str) -> None:
     pairs[:, 1, :8] = pairs[:, 0, :8]
 
     def loss(model: QwenWithHead, batch: dict[str, Tensor]) -> tuple[Tensor, int, dict[str, Tensor]]:
-        ids = batch["ids"].flatten(0, 1)
+        ids = batch["input_ids"].flatten(0, 1)
         ends = torch.arange(1, len(ids) + 1) * ids.size(1) - 1
         chosen, rejected = model(ids, at=ends).view(-1, 2).unbind(1)
         return -F.logsigmoid(chosen - rejected).sum(), len(chosen), {"accuracy": (chosen > rejected).sum()}
@@ -94,7 +94,7 @@ def test_a_reward_model_learns_eight_preferences(backbone: str) -> None:
     seen: list[dict] = []
 
     def pairs_from(cursor: int) -> dict[str, Tensor]:
-        return {"ids": pairs[cursor % 8 : cursor % 8 + 4]}
+        return {"input_ids": pairs[cursor % 8 : cursor % 8 + 4]}
 
     run(model, loss, pairs_from, config, state, [lambda _, metrics: seen.append(dict(metrics))])
     assert seen[0]["loss"] > 0.5
