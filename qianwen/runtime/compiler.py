@@ -47,7 +47,7 @@ def _compiled(name: str, sources: Path, command: list[str]) -> Path:
     version = subprocess.run([command[0], "--version"], capture_output=True, text=True, check=True).stdout
     if "Free Software Foundation" in version and "avx" in cpu_features():
         command = [*command, ASSEMBLER_FLAG]
-    files = sorted(path for path in sources.iterdir() if path.suffix in (".h", ".cpp"))
+    files = sorted(path for path in sources.rglob("*") if path.suffix in (".h", ".cpp"))
     digest = hashlib.sha256("\0".join([version, *command, *sorted(cpu_features())]).encode())
     for path in files:
         digest.update(path.read_bytes())

@@ -103,11 +103,11 @@ static inline __m512 fold_strip(__m512 scale, const Sight& sight, int64_t key, c
         const __mmask16 seen = sees_all ? 0xFFFF : sight.of(key + j);
         peak = _mm512_mask_max_ps(peak, seen, peak, _mm512_mul_ps(_mm512_load_ps(scores + j * SIDE), scale));
     }
-    const auto weight = [&](int64_t j) INLINE {
+    const auto weight = [&](int64_t j) LAMBDA {
         const __mmask16 seen = sees_all ? 0xFFFF : sight.of(key + j);
-        return _mm512_maskz_mov_ps(seen, exp16(_mm512_fmsub_ps(_mm512_load_ps(scores + j * SIDE), scale, peak)));
+        return _mm512_maskz_mov_ps(seen, exponential(_mm512_fmsub_ps(_mm512_load_ps(scores + j * SIDE), scale, peak)));
     };
-    const __m512 shrink = exp16(_mm512_sub_ps(before, peak));
+    const __m512 shrink = exponential(_mm512_sub_ps(before, peak));
     sum = _mm512_mul_ps(sum, shrink);
     for (int64_t j = 0; j < SIDE; j += 2) {
         const __m512 even = weight(j), odd = weight(j + 1);

@@ -157,10 +157,10 @@ static inline void differentiate_strip(const Documents& x, int64_t query, int64_
     const __m512 scale = _mm512_set1_ps(x.scale);
     const bool sees_all = sight.all(key, key + SIDE);
     uint8_t* pairs = pair_row(m.pairs, strip, 0);
-    const auto differentiate = [&](int64_t j) INLINE {
+    const auto differentiate = [&](int64_t j) LAMBDA {
         const int64_t at = j * SIDE + strip * LANES;
         const __mmask16 seen = sees_all ? 0xFFFF : sight.of(key + j);
-        const __m512 p = _mm512_maskz_mov_ps(seen, exp16(_mm512_fmsub_ps(_mm512_load_ps(m.scores + at), scale, norm)));
+        const __m512 p = _mm512_maskz_mov_ps(seen, exponential(_mm512_fmsub_ps(_mm512_load_ps(m.scores + at), scale, norm)));
         const __m512 ds = _mm512_mul_ps(p, _mm512_sub_ps(_mm512_load_ps(m.slopes + at), offset));
         _mm256_store_si256((__m256i*)(m.weights + at), narrow(p));
         _mm256_store_si256((__m256i*)(m.d_scores + at), narrow(ds));

@@ -57,13 +57,13 @@ void qw_differentiate_documents(const Documents* documents, const DocumentGradie
 #pragma omp parallel
     differentiate_documents(*documents, *gradients, starts, keys, own_memory);
 }
+#endif
 
 // scores [rows][size] in bfloat16 become the gradients of `losses` [rows]; a target below 0 counts nothing.
 void qw_softmax_loss(uint16_t* scores, const int64_t* targets, int64_t rows, int64_t size, float* losses) {
 #pragma omp parallel for schedule(static)
     for (int64_t row = 0; row < rows; row++) losses[row] = softmax_loss(scores + row * size, targets[row], size);
 }
-#endif
 
 // One decoder layer for all tokens of a step, in place.
 void qw_layer(const Layer* layer, const Step* step) {
@@ -81,11 +81,10 @@ void qw_fit(const float* weights, int64_t rows, int64_t inputs, const float* imp
 #pragma omp parallel for schedule(dynamic, 4)
     for (int64_t row = 0; row < rows; row += LANES)
         for (int64_t g = 0; g < groups; g++) {
-            const __mmask16 lanes = first_lanes(rows - row);
-            const Fit fit = fit_group(weights + row * inputs + g * 32, inputs, lanes, importance + g * 32, top, ranges);
-            alignas(64) float step[LANES], low[LANES];
-            _mm512_store_ps(step, fit.step);
-            _mm512_store_ps(low, fit.low);
+            const Fit fit = fit_group(weights + row * inputs + g * 32, inputs, first_lanes(rows - row), importance + g * 32, top, ranges);
+            float step[LANES], low[LANES];
+            store(step, fit.step);
+            store(low, fit.low);
             for (int64_t r = 0; r < std::min<int64_t>(LANES, rows - row); r++) {
                 steps[(row + r) * groups + g] = step[r];
                 lows[(row + r) * groups + g] = low[r];

@@ -42,10 +42,10 @@ struct Buffers {
             bytes = std::max(bytes, row_bytes(*stack->linears[0], tokens));
         const int64_t sizes[] = {layer.hidden, layer.qkv.outputs(), layer.o.linears[0]->inputs, 2 * layer.intermediate, layer.intermediate};
         int64_t floats = ceil_div(bytes, sizeof(float));
-        for (int64_t size : sizes) floats += ceil_div(tokens * size, LANES) * LANES;
+        for (int64_t size : sizes) floats += ceil_div(tokens * size, 16) * 16;
         float* next = scratch.get<float>(floats);
         float** const places[] = {&normed, &qkv, &attended, &gate_up, &gated};
-        for (int i = 0; i < 5; next += ceil_div(tokens * sizes[i++], LANES) * LANES) *places[i] = next;
+        for (int i = 0; i < 5; next += ceil_div(tokens * sizes[i++], 16) * 16) *places[i] = next;
         rows = (char*)next;
     }
     float *normed, *qkv, *attended, *gate_up, *gated;
@@ -63,11 +63,8 @@ static inline void store_row(const Cache& cache, const float* from, const void* 
         std::memcpy((float*)pages + slot * size, from, size * sizeof(float));
         return;
     }
-    by_lanes(size, [&](int64_t i, __mmask16 lanes) INLINE {
-        const __m512i bits = _mm512_castps_si512(_mm512_maskz_loadu_ps(lanes, from + i));
-        const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));  // to nearest even
-        const __m512i rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), odd);
-        _mm256_mask_storeu_epi16((uint16_t*)pages + slot * size + i, lanes, _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
+    by_lanes(size, [&](int64_t i, auto lanes) LAMBDA {
+        store_bfloat16((uint16_t*)pages + slot * size + i, load(from + i, lanes), lanes);
     });
 }
 

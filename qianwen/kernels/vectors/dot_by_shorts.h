@@ -1,0 +1,22 @@
+// Sums of products of bytes where the processor sums only two of them, in 16 bits (included by a family).
+//
+// Codes of few bits leave room for several such sums before they must become 32 bits: eight of four bits, four of five,
+// two of six. Eight bits are taken as signed, whose products just fit.
+
+template <int BITS> struct Dot {
+    static constexpr int STEPS = BITS == 8 ? 1 : 32767 / (2 * 127 * ((1 << BITS) - 1));
+    Ints sum;
+    Bytes pairs;
+
+    // The I-th of COUNT products, in order.
+    template <int I, int COUNT> MEMBER void add(Bytes codes, const int8_t* x) {
+        Bytes products;
+        if constexpr (BITS == 8) products = pairs_of_signed_products(xor_bits(codes, all_bytes(-128)), all_quads(x));
+        else products = pairs_of_products(codes, all_quads(x));
+        pairs = I % STEPS ? add_shorts(pairs, products) : products;
+        if constexpr (I % STEPS == STEPS - 1 || I == COUNT - 1) sum = add_ints(sum, sum_pairs(pairs));
+    }
+};
+
+// sum += Σ codes · x over the four bytes of each lane, both signed.
+INLINE void add_products(Ints& sum, Bytes codes, Bytes x) { sum = add_ints(sum, sum_pairs(pairs_of_signed_products(codes, x))); }
