@@ -16,6 +16,8 @@ from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.processor import cpu_features
 from qianwen.runtime.translation import tr
 
+# Sums are written in the order that keeps them in registers; GCC would reorder those of integers.
+FLAGS = ("-fopenmp", "-fno-tree-reassoc")
 ARCH_PRCTL, REQUEST_PERMISSION, TILE_DATA = 158, 0x1023, 18  # of Linux on x86-64: tiles are saved only on request
 
 
@@ -81,13 +83,19 @@ def library() -> Path | None:
     if chosen is None:
         return None
     sources, without = Path(__file__).parents[1], tr("quantised models will be slow")
-    return native_library("kernels", sources, without, ["-fopenmp", *chosen.flags])
+    return native_library("kernels", sources, without, [*FLAGS, *chosen.flags])
 
 
 def may_use_amx() -> bool:
     """Whether the kernels that run here multiply tiles."""
     chosen = family()
     return chosen is not None and chosen.name == "amx"
+
+
+def has_bfloat16_products() -> bool:
+    """Whether the kernels that run here multiply bfloat16 faster than fp32."""
+    chosen = family()
+    return chosen is not None and chosen.name in ("amx", "avx512_bf16")
 
 
 @functools.cache

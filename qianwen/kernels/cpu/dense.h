@@ -56,3 +56,54 @@ static inline void by_dense_tiles(const Job& job) {
                 dense_tile<size(), TILE_VECTORS>(job, tile * DENSE_PANELS, first, row);
             });
 }
+
+#if HAS_BFLOAT16_PRODUCTS
+
+// The rows as pairs of bfloat16, rounded to nearest even: [row][pair]. For all threads of a team.
+static inline void take_pairs(const Job& job, uint32_t* to) {
+    const int64_t inputs = job.linear.inputs, pairs = ceil_div(inputs, 2);
+#pragma omp for schedule(static)
+    for (int64_t row = 0; row < job.rows; row++) {
+        const float* x = job.dense + row * inputs;
+        uint16_t* at = (uint16_t*)(to + row * pairs);
+        by_lanes(inputs, [&](int64_t i, auto lanes) LAMBDA { store_bfloat16(at + i, load(x + i, lanes), lanes); });
+        if (inputs % 2) at[inputs] = 0;
+    }
+}
+
+// R rows × V vectors of outputs from the `first` of the tile's on, over the pairs [begin, end).
+template <int R, int V>
+void pair_tile(const Job& job, const uint32_t* x, int64_t panel, int first, int64_t row, int64_t begin, int64_t end) {
+    const int64_t pairs = ceil_div(job.linear.inputs, 2);
+    const uint8_t* from[V];
+    repeat<V>([&](auto p) LAMBDA { from[p] = dense_vector(job, panel, first + p); });
+    Floats sum[R][V];
+    repeat<R>([&](auto r) LAMBDA { repeat<V>([&](auto p) LAMBDA { sum[r][p] = zero(); }); });
+    for (int64_t pair = begin; pair < end; pair++) {
+        Bytes weights[V];
+        repeat<V>([&](auto p) LAMBDA { weights[p] = load_codes(from[p] + pair * LINE_BYTES); });
+        repeat<R>([&](auto r) LAMBDA {
+            repeat<V>([&](auto p) LAMBDA { add_pairs(sum[r][p], weights[p], x + (row + r) * pairs + pair); });
+        });
+    }
+    repeat<R>([&](auto r) LAMBDA {
+        repeat<V>([&](auto p) LAMBDA { job.take_part(row + r, panel * PANEL + (first + p) * LANES, sum[r][p], begin == 0); });
+    });
+}
+
+// Many rows. The weights of a tile over PAIR_CHUNK pairs stay in the first cache while all rows pass.
+static inline void by_pair_tiles(const Job& job, uint32_t* x) {
+    constexpr int64_t PAIR_CHUNK = 768;
+    take_pairs(job, x);
+    const int64_t tiles = ceil_div(job.linear.outputs, DENSE_PANELS * PANEL), pairs = ceil_div(job.linear.inputs, 2);
+    const int64_t chunk = std::max<int64_t>(1, tiles / (8 * omp_get_num_threads()));
+#pragma omp for schedule(dynamic, chunk)
+    for (int64_t tile = 0; tile < tiles; tile++)
+        for (int64_t begin = 0; begin < pairs; begin += PAIR_CHUNK)
+            for (int first = 0; first < DENSE_VECTORS; first += TILE_VECTORS)
+                in_tiles<TILE_ROWS>(job.rows, [&](int64_t row, auto size) {
+                    pair_tile<size(), TILE_VECTORS>(job, x, tile * DENSE_PANELS, first, row, begin, std::min(begin + PAIR_CHUNK, pairs));
+                });
+}
+
+#endif

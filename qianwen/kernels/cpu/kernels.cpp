@@ -36,12 +36,12 @@ void qw_rope(float* q, int64_t q_stride, int64_t heads, float* k, int64_t k_stri
     }
 }
 
-// `in_tiles`: prompts in bfloat16 on AMX, if it is there.
-void qw_paged_attention(const Cache* cache, const Queries* queries, int64_t in_tiles) {
-    in_tiles = in_tiles && HAS_AMX;
-    const std::vector<Piece> work = pieces(*cache, queries->heads / cache->kv_heads, in_tiles ? PROMPT_ROWS : QUERY_ROWS);
+// `as_prompts`: many rows of a sequence in bfloat16, where the processor multiplies it.
+void qw_paged_attention(const Cache* cache, const Queries* queries, int64_t as_prompts) {
+    as_prompts = as_prompts && HAS_PROMPT_WAY;
+    const std::vector<Piece> work = pieces(*cache, queries->heads / cache->kv_heads, as_prompts ? MOST_ROWS : QUERY_ROWS);
 #pragma omp parallel
-    attention(*cache, *queries, work, in_tiles, own_memory);
+    attention(*cache, *queries, work, as_prompts, own_memory);
 }
 
 #if HAS_AMX
@@ -68,7 +68,7 @@ void qw_softmax_loss(uint16_t* scores, const int64_t* targets, int64_t rows, int
 // One decoder layer for all tokens of a step, in place.
 void qw_layer(const Layer* layer, const Step* step) {
     const Buffers buffers(*layer, step->tokens, shared_memory);
-    const int64_t rows = attends_in_tiles(*layer, step->tokens) ? PROMPT_ROWS : QUERY_ROWS;
+    const int64_t rows = attends_as_prompts(*layer, step->tokens) ? MOST_ROWS : QUERY_ROWS;
     const std::vector<Piece> work = pieces(step->cache, layer->heads / step->cache.kv_heads, rows);
 #pragma omp parallel
     run_layer(*layer, *step, buffers, work, own_memory);

@@ -95,8 +95,11 @@ static inline bool gates_in_tiles(const Layer& layer, int64_t tokens) {
 }
 #endif
 
-// Where the rows of linears go that way, a row's bits depend on its company already.
-static inline bool attends_in_tiles(const Layer& layer, int64_t tokens) { return goes_by_amx(*layer.o.linears[0], tokens); }
+// Where many rows of linears go another way than few, a row's bits depend on its company already.
+static inline bool attends_as_prompts(const Layer& layer, int64_t tokens) {
+    const Linear& o = *layer.o.linears[0];
+    return HAS_AMX ? goes_by_amx(o, tokens) : HAS_PROMPT_WAY && tokens > o.few;
+}
 
 static inline void run_layer(const Layer& layer, const Step& step, const Buffers& to, const std::vector<Piece>& work, Scratch& own) {
     const int64_t tokens = step.tokens, width = layer.qkv.outputs();
@@ -105,7 +108,7 @@ static inline void run_layer(const Layer& layer, const Step& step, const Buffers
     apply(layer.qkv, to.normed, tokens, {to.qkv, width, false}, to.rows, own);
     place_tokens(layer, step, to.qkv);
     const Queries queries{to.qkv, width, layer.heads, step.scale, step.window, to.attended};
-    attention(step.cache, queries, work, attends_in_tiles(layer, tokens), own);
+    attention(step.cache, queries, work, attends_as_prompts(layer, tokens), own);
     apply(layer.o, to.attended, tokens, stream, to.rows, own);
     rms_norm(step.x, layer.post_norm, layer.eps, tokens, layer.hidden, nullptr, to.normed);
 #if HAS_AMX

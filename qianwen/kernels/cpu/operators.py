@@ -198,16 +198,16 @@ def paged_attention(
     return attend(q, describe_cache(k_pages, v_pages, block_tables, context_lens, query_lens), scale, window)
 
 
-def attend(q: Tensor, cache: Cache, scale: float, window: int | None = None, in_tiles: bool = False) -> Tensor:
+def attend(q: Tensor, cache: Cache, scale: float, window: int | None = None, as_prompts: bool = False) -> Tensor:
     """`paged_attention` over a described cache.
 
-    `in_tiles`: many tokens of one sequence go in bfloat16 on AMX where it is, which is faster and rounds more; then a
-    token's bits depend on its company. Layers do so where their linears do.
+    `as_prompts`: many tokens of one sequence are computed in bfloat16 where the processor multiplies it, which is faster
+    and rounds more; then a token's bits depend on its company. Layers do so where their linears do.
     """
     assert q.dtype == torch.float32 and q.stride(-1) == 1 and q.stride(-2) == q.size(2)
     out = torch.empty(q.shape)
     queries = _Queries(q.data_ptr(), q.stride(0), q.size(1), scale, window or 0, out.data_ptr())
-    functions().qw_paged_attention(ctypes.addressof(cache), ctypes.addressof(queries), in_tiles)
+    functions().qw_paged_attention(ctypes.addressof(cache), ctypes.addressof(queries), as_prompts)
     return out
 
 

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "amx_blocks.h"
+#include "prompts_by_pairs.h"
 
 constexpr int64_t PROMPT_ROWS = 256, FEWEST_ROWS = 32;  // at once; of fewer the vectors are as fast
 
@@ -127,17 +128,30 @@ static inline void attend_prompt(const Cache& cache, const Queries& queries, con
 
 #endif
 
-// For all threads of a team. `in_tiles`: pieces of many rows go the way above.
-static inline void attention(const Cache& cache, const Queries& queries, const std::vector<Piece>& work, bool in_tiles, Scratch& scratch) {
+// Whether prompts have a faster way than single tokens, and how many query rows a piece of theirs has.
+constexpr bool HAS_PROMPT_WAY = HAS_AMX || HAS_BFLOAT16_PRODUCTS;
+#if HAS_BFLOAT16_PRODUCTS && !HAS_AMX
+constexpr int64_t MOST_ROWS = PAIR_ROWS;
+#else
+constexpr int64_t MOST_ROWS = PROMPT_ROWS;
+#endif
+
+// For all threads of a team. `as_prompts`: pieces of many rows go the way of prompts, if there is one.
+static inline void attention(const Cache& cache, const Queries& queries, const std::vector<Piece>& work, [[maybe_unused]] bool as_prompts,
+                             Scratch& scratch) {
 #if HAS_AMX
     std::optional<TileRegisters> registers;
-    if (in_tiles) registers.emplace();
+    if (as_prompts) registers.emplace();
 #endif
 #pragma omp for schedule(dynamic)
     for (size_t i = 0; i < work.size(); i++) {
+#if HAS_AMX || HAS_BFLOAT16_PRODUCTS
+        if (as_prompts && work[i].tokens * queries.heads / cache.kv_heads >= FEWEST_ROWS) {
 #if HAS_AMX
-        if (in_tiles && work[i].tokens * queries.heads / cache.kv_heads >= FEWEST_ROWS) {
             attend_prompt(cache, queries, work[i], scratch);
+#else
+            attend_by_pairs(cache, queries, work[i], scratch);
+#endif
             continue;
         }
 #endif

@@ -150,6 +150,7 @@ INLINE Bytes expand_bits(const uint8_t* p, uint8_t bit) {
 
 #ifdef __AVXVNNI__
 
+#define SUMS_BY_SHORTS 0
 constexpr bool EIGHT_BITS_ARE_SIGNED = false;
 
 // sum += Σ codes · x over the four bytes of each lane, codes unsigned, x signed.
@@ -163,14 +164,21 @@ template <int BITS> struct Dot {
 
 #else
 
+#define SUMS_BY_SHORTS 1
 constexpr bool EIGHT_BITS_ARE_SIGNED = true;  // unsigned ones would overflow the 16 bits that two products are summed in
 
 INLINE Bytes pairs_of_products(Bytes codes, Bytes x) { return _mm256_maddubs_epi16(codes, x); }
+// In assembly because GCC would compute all products first, and has no registers for them.
+INLINE void add_pairs_of_products(Bytes& pairs, Bytes codes, Bytes x) {
+    Bytes products;
+    asm("vpmaddubsw %3, %2, %1; vpaddw %1, %0, %0" : "+x"(pairs), "=&x"(products) : "x"(codes), "x"(x));
+}
 INLINE Bytes pairs_of_signed_products(Bytes codes, Bytes x) {
     return _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(x, codes));
 }
 INLINE Ints sum_pairs(Bytes pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
 
+constexpr int CODE_ROWS = 4, CODE_VECTORS = 2;  // of a tile of results, while products are summed
 #include "dot_by_shorts.h"
 
 #endif

@@ -110,6 +110,7 @@ INLINE Bytes expand_bits(const uint8_t* p, uint8_t bit) { return _mm512_maskz_se
 
 #ifdef __AVX512VNNI__
 
+#define SUMS_BY_SHORTS 0
 constexpr bool EIGHT_BITS_ARE_SIGNED = false;
 
 // sum += Σ codes · x over the four bytes of each lane, codes unsigned, x signed.
@@ -127,14 +128,21 @@ template <int BITS> struct Dot {
 
 #else
 
+#define SUMS_BY_SHORTS 1
 constexpr bool EIGHT_BITS_ARE_SIGNED = true;  // unsigned ones would overflow the 16 bits that two products are summed in
 
 INLINE Bytes pairs_of_products(Bytes codes, Bytes x) { return _mm512_maddubs_epi16(codes, x); }
+// In assembly because GCC would compute all products first, and has no registers for them.
+INLINE void add_pairs_of_products(Bytes& pairs, Bytes codes, Bytes x) {
+    Bytes products;
+    asm("vpmaddubsw %3, %2, %1; vpaddw %1, %0, %0" : "+v"(pairs), "=&v"(products) : "v"(codes), "v"(x));
+}
 INLINE Bytes pairs_of_signed_products(Bytes codes, Bytes x) {
     return _mm512_maddubs_epi16(_mm512_abs_epi8(codes), _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(codes), _mm512_setzero_si512(), x));
 }
 INLINE Ints sum_pairs(Bytes pairs) { return _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)); }
 
+constexpr int CODE_ROWS = 6, CODE_VECTORS = 2;  // of a tile of results, while products are summed
 #include "dot_by_shorts.h"
 
 #endif
@@ -142,8 +150,9 @@ INLINE Ints sum_pairs(Bytes pairs) { return _mm512_madd_epi16(pairs, _mm512_set1
 #ifdef __AVX512BF16__
 
 #define HAS_BFLOAT16_PRODUCTS 1
-INLINE void add_pairs(Floats& sum, Bytes pairs, Bytes x) {  // sum += Σ over both bfloat16 of each lane
-    sum = _mm512_dpbf16_ps(sum, (__m512bh)pairs, (__m512bh)x);
+// sum += Σ over both bfloat16 of each lane; the same pair of x for all lanes.
+INLINE void add_pairs(Floats& sum, Bytes pairs, const uint32_t* x) {
+    asm("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(pairs), "m"(*x));
 }
 // Thirty-two numbers as bfloat16, rounded to nearest even.
 INLINE Bytes narrowed_pair(Floats first, Floats second) { return (Bytes)_mm512_cvtne2ps_pbh(second, first); }

@@ -10,10 +10,9 @@ template <int BITS> struct Dot {
 
     // The I-th of COUNT products, in order.
     template <int I, int COUNT> MEMBER void add(Bytes codes, const int8_t* x) {
-        Bytes products;
-        if constexpr (BITS == 8) products = pairs_of_signed_products(xor_bits(codes, all_bytes(-128)), all_quads(x));
-        else products = pairs_of_products(codes, all_quads(x));
-        pairs = I % STEPS ? add_shorts(pairs, products) : products;
+        if constexpr (BITS == 8) pairs = pairs_of_signed_products(xor_bits(codes, all_bytes(-128)), all_quads(x));
+        else if constexpr (I % STEPS == 0) pairs = pairs_of_products(codes, all_quads(x));
+        else add_pairs_of_products(pairs, codes, all_quads(x));
         if constexpr (I % STEPS == STEPS - 1 || I == COUNT - 1) sum = add_ints(sum, sum_pairs(pairs));
     }
 };

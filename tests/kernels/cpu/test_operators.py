@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qianwen.kernels.cpu import operators, row_limits
-from qianwen.kernels.cpu.build import FAMILIES, Family, available_families, may_use_amx
+from qianwen.kernels.cpu.build import FAMILIES, Family, available_families, has_bfloat16_products
 from qianwen.runtime.compiler import SWITCH
 
 needs_kernels = pytest.mark.skipif(not operators.available(), reason="the kernels need AVX-512 VNNI and a C++ compiler")
@@ -118,19 +118,19 @@ def test_attention_over_pages(heads: int, kv_heads: int, dim: int, dtype: torch.
             torch.testing.assert_close(out, reference(*batch, window), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.skipif(not (operators.available() and may_use_amx()), reason="this processor has no AMX")
+@pytest.mark.skipif(not has_bfloat16_products(), reason="these kernels have no products of bfloat16")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
     ("heads", "kv_heads", "dim"), [(14, 2, 64), (12, 2, 128), (4, 4, 20), (6, 3, 80), (2, 1, 256), (40, 1, 64)]
 )
-def test_prompts_in_tiles_are_as_exact_as_bfloat16(heads: int, kv_heads: int, dim: int, dtype: torch.dtype) -> None:
+def test_prompts_are_as_exact_as_bfloat16(heads: int, kv_heads: int, dim: int, dtype: torch.dtype) -> None:
     """Parts of prompts, whole ones, and single tokens beside them, with keys that lie far from zero as Qwen's do."""
     lengths = [(300, 300), (1, 1), (260, 3), (128, 64), (257, 65), (40, 40)]
     q, k, v, *where = pages_and_queries(heads, kv_heads, dim, 16, dtype, lengths)
     k = k + 3 * torch.randn(dim).to(dtype)
     for window in (None, 1, 5, 64, 70):
         expected = reference(q, k, v, *where, window)
-        out = operators.attend(q, operators.describe_cache(k, v, *where), dim**-0.5, window, in_tiles=True)
+        out = operators.attend(q, operators.describe_cache(k, v, *where), dim**-0.5, window, as_prompts=True)
         rounded = reference(*(x.bfloat16().float() for x in (q, k, v)), *where, window)
         bound = 2 * (rounded - expected).square().mean(-1).sqrt() + 0.01
         assert ((out - expected).square().mean(-1).sqrt() <= bound).all()
