@@ -80,13 +80,13 @@ struct RowTile {
     float *peaks, *weights; // [rows]
     int64_t width, rows, first_position, heads_per_group;
 
-    static int64_t floats(int64_t width, int64_t most) { return 2 * (most + KEYS) * width + most * (KEYS + 2); }
+    static int64_t floats(int64_t width) { return 2 * (QUERY_ROWS + KEYS) * width + QUERY_ROWS * (KEYS + 2); }
 
-    // Of at most `most` rows.
-    RowTile(float* memory, int64_t width, int64_t rows, int64_t first_position, int64_t heads_per_group, int64_t most)
-        : queries(memory), sums(queries + most * width), keys(sums + most * width), values(keys + KEYS * width),
-          scores(values + KEYS * width), peaks(scores + most * KEYS), weights(peaks + most), width(width), rows(rows),
-          first_position(first_position), heads_per_group(heads_per_group) {
+    RowTile(float* memory, int64_t width, int64_t rows, int64_t first_position, int64_t heads_per_group)
+        : queries(memory), sums(queries + QUERY_ROWS * width), keys(sums + QUERY_ROWS * width),
+          values(keys + KEYS * width), scores(values + KEYS * width), peaks(scores + QUERY_ROWS * KEYS),
+          weights(peaks + QUERY_ROWS), width(width), rows(rows), first_position(first_position),
+          heads_per_group(heads_per_group) {
         std::fill(sums, sums + rows * width, 0.0f);
         std::fill(weights, weights + rows, 0.0f);
         std::fill(peaks, peaks + rows, -1e30f);  // not −∞, which would make the first shrinking a NaN
@@ -172,7 +172,7 @@ static inline void write_rows(const RowTile& tile, const Queries& queries, const
 
 static inline void attend(const Cache& cache, const Queries& queries, const Piece& piece, Scratch& scratch) {
     const int64_t dim = cache.dim, width = ceil_div(dim, KEYS) * KEYS, group = queries.heads / cache.kv_heads;
-    RowTile tile(scratch.get<float>(RowTile::floats(width, QUERY_ROWS)), width, piece.tokens * group, piece.position, group, QUERY_ROWS);
+    RowTile tile(scratch.get<float>(RowTile::floats(width)), width, piece.tokens * group, piece.position, group);
     for (int64_t row = 0; row < tile.rows; row++) {
         const float* from = queries.q + (piece.token + row / group) * queries.stride + (piece.head * group + row % group) * dim;
         for (int64_t d = 0; d < width; d++) tile.queries[row * width + d] = d < dim ? from[d] * queries.scale : 0.0f;

@@ -39,12 +39,11 @@ void qw_rope(float* q, int64_t q_stride, int64_t heads, float* k, int64_t k_stri
 // `as_prompts`: many rows of a sequence in bfloat16, where the processor multiplies it.
 void qw_paged_attention(const Cache* cache, const Queries* queries, int64_t as_prompts) {
     as_prompts = as_prompts && HAS_PROMPT_WAY;
-    const std::vector<Piece> work = pieces(*cache, queries->heads / cache->kv_heads, as_prompts ? MOST_ROWS : QUERY_ROWS);
+    const std::vector<Piece> work = pieces(*cache, queries->heads / cache->kv_heads, as_prompts ? PROMPT_ROWS : QUERY_ROWS);
 #pragma omp parallel
     attention(*cache, *queries, work, as_prompts, own_memory);
 }
 
-#if HAS_AMX
 void qw_attend_documents(const Documents* documents) {
     uint16_t* values = shared_memory.get<uint16_t>(documents->tokens * documents->kv_heads * documents->dim);
 #pragma omp parallel
@@ -57,7 +56,6 @@ void qw_differentiate_documents(const Documents* documents, const DocumentGradie
 #pragma omp parallel
     differentiate_documents(*documents, *gradients, starts, keys, own_memory);
 }
-#endif
 
 // scores [rows][size] in bfloat16 become the gradients of `losses` [rows]; a target below 0 counts nothing.
 void qw_softmax_loss(uint16_t* scores, const int64_t* targets, int64_t rows, int64_t size, float* losses) {
@@ -68,7 +66,7 @@ void qw_softmax_loss(uint16_t* scores, const int64_t* targets, int64_t rows, int
 // One decoder layer for all tokens of a step, in place.
 void qw_layer(const Layer* layer, const Step* step) {
     const Buffers buffers(*layer, step->tokens, shared_memory);
-    const int64_t rows = attends_as_prompts(*layer, step->tokens) ? MOST_ROWS : QUERY_ROWS;
+    const int64_t rows = attends_as_prompts(*layer, step->tokens) ? PROMPT_ROWS : QUERY_ROWS;
     const std::vector<Piece> work = pieces(step->cache, layer->heads / step->cache.kv_heads, rows);
 #pragma omp parallel
     run_layer(*layer, *step, buffers, work, own_memory);

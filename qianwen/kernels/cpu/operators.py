@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from qianwen.kernels.cpu import row_limits
-from qianwen.kernels.cpu.build import library, may_use_amx
+from qianwen.kernels.cpu.build import library
 from qianwen.kernels.cpu.row_limits import ONE_WAY, Limits
 
 TRIAL_SIZE = 1536
@@ -88,14 +88,11 @@ def functions() -> ctypes.CDLL:
         "qw_silu_mul": (c_void_p, c_int64, c_int64, c_void_p),
         "qw_rope": (*(c_void_p, c_int64, c_int64) * 2, c_int64, c_int64, c_void_p, c_void_p),
         "qw_paged_attention": (c_void_p, c_void_p, c_int64),
+        "qw_attend_documents": (c_void_p,),
+        "qw_differentiate_documents": (c_void_p, c_void_p),
+        "qw_softmax_loss": (c_void_p, c_void_p, c_int64, c_int64, c_void_p),
         "qw_fit": (c_void_p, c_int64, c_int64, c_void_p, c_int64, c_int64, c_void_p, c_void_p),
     }
-    if may_use_amx():
-        prototypes |= {
-            "qw_attend_documents": (c_void_p,),
-            "qw_differentiate_documents": (c_void_p, c_void_p),
-            "qw_softmax_loss": (c_void_p, c_void_p, c_int64, c_int64, c_void_p),
-        }
     for name, types in prototypes.items():
         getattr(functions, name).argtypes = types
         getattr(functions, name).restype = None

@@ -102,6 +102,24 @@ INLINE Ints load_ints(const int32_t* p) { return _mm256_loadu_si256((const __m25
 INLINE Ints add_ints(Ints a, Ints b) { return _mm256_add_epi32(a, b); }
 INLINE Floats to_floats(Ints x) { return _mm256_cvtepi32_ps(x); }
 INLINE Ints to_ints(Floats x) { return _mm256_cvtps_epi32(x); }  // to nearest, ties to even
+INLINE Lanes is_at_most(Ints a, Ints b) { return {_mm256_xor_si256(_mm256_cmpgt_epi32(a, b), _mm256_set1_epi32(-1))}; }
+// Of each 32-bit lane the low and the high half, side by side.
+INLINE void store_halves(uint16_t* low, uint16_t* high, Floats x) {
+    const __m256i bits = _mm256_castps_si256(x), a = _mm256_and_si256(bits, _mm256_set1_epi32(0xFFFF)), b = _mm256_srli_epi32(bits, 16);
+    _mm_storeu_si128((__m128i*)low, _mm_packus_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1)));
+    _mm_storeu_si128((__m128i*)high, _mm_packus_epi32(_mm256_castsi256_si128(b), _mm256_extracti128_si256(b, 1)));
+}
+// The inverse, as one vector of pairs.
+INLINE Bytes load_halves(const uint16_t* low, const uint16_t* high) {
+    const Ints a = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)low)), b = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)high));
+    return _mm256_or_si256(a, _mm256_slli_epi32(b, 16));
+}
+// Two numbers as the bfloat16 of a lane, rounded half up.
+INLINE Bytes round_to_pairs(Floats even, Floats odd) {
+    const Ints half = _mm256_set1_epi32(0x8000), low = _mm256_srli_epi32(_mm256_add_epi32(_mm256_castps_si256(even), half), 16);
+    const Ints high = _mm256_add_epi32(_mm256_castps_si256(odd), half);
+    return _mm256_or_si256(low, _mm256_and_si256(high, _mm256_set1_epi32(0xFFFF0000)));
+}
 INLINE int32_t sum_of_ints(Ints x) {
     __m128i half = _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
     half = _mm_add_epi32(half, _mm_shuffle_epi32(half, 0x4E));

@@ -58,10 +58,14 @@ INLINE Floats load_bytes(const int8_t* p) { return _mm512_cvtepi32_ps(_mm512_cvt
 INLINE Floats widened(__m256i half) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16)); }
 INLINE Floats load_bfloat16(const uint16_t* p) { return widened(_mm256_loadu_si256((const __m256i*)p)); }
 INLINE Floats load_bfloat16(const uint16_t* p, Lanes lanes) { return widened(_mm256_maskz_loadu_epi16(lanes, p)); }
+#ifdef __AVX512BF16__
+INLINE __m256i narrowed(Floats x) { return (__m256i)_mm512_cvtneps_pbh(x); }  // to nearest even
+#else
 INLINE __m256i narrowed(Floats x) {  // to nearest even
     const Ints bits = _mm512_castps_si512(x), odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
     return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), odd), 16));
 }
+#endif
 INLINE void store_bfloat16(uint16_t* p, Floats x) { _mm256_storeu_si256((__m256i*)p, narrowed(x)); }
 INLINE void store_bfloat16(uint16_t* p, Floats x, Lanes lanes) { _mm256_mask_storeu_epi16(p, lanes, narrowed(x)); }
 // The first and the second bfloat16 of each 32-bit lane.
@@ -76,6 +80,24 @@ INLINE Ints load_ints(const int32_t* p) { return _mm512_loadu_si512(p); }
 INLINE Ints add_ints(Ints a, Ints b) { return _mm512_add_epi32(a, b); }
 INLINE Floats to_floats(Ints x) { return _mm512_cvtepi32_ps(x); }
 INLINE Ints to_ints(Floats x) { return _mm512_cvtps_epi32(x); }  // to nearest, ties to even
+INLINE Lanes is_at_most(Ints a, Ints b) { return _mm512_cmple_epi32_mask(a, b); }
+INLINE Ints lane_numbers() { return _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15); }
+// Of each 32-bit lane the low and the high half, side by side.
+INLINE void store_halves(uint16_t* low, uint16_t* high, Floats x) {
+    const Ints bits = _mm512_castps_si512(x);
+    _mm256_storeu_si256((__m256i*)low, _mm512_cvtepi32_epi16(bits));
+    _mm256_storeu_si256((__m256i*)high, _mm512_cvtepi32_epi16(_mm512_srli_epi32(bits, 16)));
+}
+// The inverse, as one vector of pairs.
+INLINE Bytes load_halves(const uint16_t* low, const uint16_t* high) {
+    const Ints a = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)low)), b = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)high));
+    return _mm512_or_si512(a, _mm512_slli_epi32(b, 16));
+}
+// Two numbers as the bfloat16 of a lane, rounded half up.
+INLINE Bytes round_to_pairs(Floats even, Floats odd) {
+    const Ints half = _mm512_set1_epi32(0x8000), low = _mm512_srli_epi32(_mm512_add_epi32(_mm512_castps_si512(even), half), 16);
+    return _mm512_mask_mov_epi16(low, 0xAAAAAAAA, _mm512_add_epi32(_mm512_castps_si512(odd), half));
+}
 INLINE int32_t sum_of_ints(Ints x) { return _mm512_reduce_add_epi32(x); }
 INLINE void store_as_bytes(int8_t* p, Ints x) { _mm_storeu_si128((__m128i*)p, _mm512_cvtepi32_epi8(x)); }  // of −128 … 127
 // The low 16 bits of each integer, twice.
@@ -154,8 +176,6 @@ constexpr int CODE_ROWS = 6, CODE_VECTORS = 2;  // of a tile of results, while p
 INLINE void add_pairs(Floats& sum, Bytes pairs, const uint32_t* x) {
     asm("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(pairs), "m"(*x));
 }
-// Thirty-two numbers as bfloat16, rounded to nearest even.
-INLINE Bytes narrowed_pair(Floats first, Floats second) { return (Bytes)_mm512_cvtne2ps_pbh(second, first); }
 
 #else
 #define HAS_BFLOAT16_PRODUCTS 0

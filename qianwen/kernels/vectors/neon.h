@@ -113,6 +113,23 @@ INLINE Ints load_ints(const int32_t* p) { return vld1q_s32(p); }
 INLINE Ints add_ints(Ints a, Ints b) { return vaddq_s32(a, b); }
 INLINE Floats to_floats(Ints x) { return vcvtq_f32_s32(x); }
 INLINE Ints to_ints(Floats x) { return vcvtnq_s32_f32(x); }  // to nearest, ties to even
+INLINE Lanes is_at_most(Ints a, Ints b) { return {vcleq_s32(a, b)}; }
+// Of each 32-bit lane the low and the high half, side by side.
+INLINE void store_halves(uint16_t* low, uint16_t* high, Floats x) {
+    const uint32x4_t bits = vreinterpretq_u32_f32(x);
+    vst1_u16(low, vmovn_u32(bits));
+    vst1_u16(high, vshrn_n_u32(bits, 16));
+}
+// The inverse, as one vector of pairs.
+INLINE Bytes load_halves(const uint16_t* low, const uint16_t* high) {
+    return vreinterpretq_u8_u32(vorrq_u32(vmovl_u16(vld1_u16(low)), vshll_n_u16(vld1_u16(high), 16)));
+}
+// Two numbers as the bfloat16 of a lane, rounded half up.
+INLINE Bytes round_to_pairs(Floats even, Floats odd) {
+    const uint32x4_t half = vdupq_n_u32(0x8000), low = vshrq_n_u32(vaddq_u32(vreinterpretq_u32_f32(even), half), 16);
+    const uint32x4_t high = vaddq_u32(vreinterpretq_u32_f32(odd), half);
+    return vreinterpretq_u8_u32(vorrq_u32(low, vandq_u32(high, vdupq_n_u32(0xFFFF0000))));
+}
 INLINE int32_t sum_of_ints(Ints x) { return vaddvq_s32(x); }
 INLINE void store_as_bytes(int8_t* p, Ints x) {  // of −128 … 127
     const int8x8_t bytes = vmovn_s16(vcombine_s16(vmovn_s32(x), vdup_n_s16(0)));
