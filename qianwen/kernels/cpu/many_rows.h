@@ -4,6 +4,8 @@
 // A byte tile is a span of a panel whose codes are 128 + weight / scale, with one scale for the 128 inputs of an output;
 // without the 128, as signed bytes, where the family multiplies signed ones. `Int8` weights are such tiles in memory
 // already, so they go this way whatever the number of rows.
+// Where products of bytes are summed in 16 bits, eight bits of weights would leave no room: bytes become 16-bit integers,
+// of which two products are summed in 32, those of inputs 0 and 2 and of 1 and 3 of each four.
 #pragma once
 
 #include "amx_bytes.h"
@@ -67,6 +69,63 @@ template <class F> struct Steps {
     }
 };
 
+#if SUMS_BY_SHORTS
+constexpr int CODE_BYTES = 2;
+
+// A block of rows over one span: [row][32], two 16-bit integers each.
+struct RowBlock {
+    int32_t even[ROW_BLOCK][SPAN / 4], odd[ROW_BLOCK][SPAN / 4];
+
+    RowBlock(const Activations& x, int64_t span, int64_t first, int64_t rows) {
+        for (int64_t row = 0; row < rows; row++)
+            for (int j = 0; j < SPAN / 4; j += LANES) {
+                const Bytes codes = load_codes(x.code(span, first + row) + 4 * j);
+                store_codes(even[row] + j, even_shorts(codes));
+                store_codes(odd[row] + j, odd_shorts(codes));
+            }
+    }
+    template <int R, int V> MEMBER void dot(const uint8_t* const* w, int64_t row, Ints (&dot)[R][V]) const {
+        for (int j = 0; j < SPAN / 4; j++)
+            repeat<2>([&](auto half) LAMBDA {
+                Bytes v[V];
+                repeat<V>([&](auto p) LAMBDA { v[p] = load_codes(w[p] + (2 * j + half) * LINE_BYTES); });
+                repeat<R>([&](auto r) LAMBDA {
+                    const Bytes pair = all_quads(half ? &odd[row + r][j] : &even[row + r][j]);
+                    repeat<V>([&](auto p) LAMBDA { add_products_of_shorts(dot[r][p], v[p], pair); });
+                });
+            });
+    }
+};
+
+INLINE void store_line(uint8_t* tile, int line, Bytes codes) {
+    store_codes(tile + 2 * line * LINE_BYTES, even_shorts(codes));
+    store_codes(tile + (2 * line + 1) * LINE_BYTES, odd_shorts(codes));
+}
+
+#else
+constexpr int CODE_BYTES = 1;
+
+struct RowBlock {
+    const Activations& x;
+    int64_t span, first;
+
+    RowBlock(const Activations& x, int64_t span, int64_t first, int64_t) : x(x), span(span), first(first) {}
+    template <int R, int V> MEMBER void dot(const uint8_t* const* w, int64_t row, Ints (&dot)[R][V]) const {
+        const int8_t* quads = x.code(span, first + row);
+        for (int j = 0; j < SPAN / 4; j++) {
+            Bytes v[V];
+            repeat<V>([&](auto p) LAMBDA { v[p] = load_codes(w[p] + LINE_BYTES * j); });
+            repeat<R>([&](auto r) LAMBDA {
+                const Bytes quad = all_quads(quads + r * SPAN + 4 * j);
+                repeat<V>([&](auto p) LAMBDA { add_products(dot[r][p], v[p], quad); });
+            });
+        }
+    }
+};
+
+INLINE void store_line(uint8_t* tile, int line, Bytes codes) { store_codes(tile + line * LINE_BYTES, codes); }
+#endif
+
 // Writes a span of a part of a panel into a byte tile whose scale is `largest` / 127; signed bytes lack the 128.
 template <bool SIGNED, class F> void to_bytes(const Span<F>& w, const Steps<F>& steps, Floats largest, uint8_t* tile) {
     const Floats inverse = all(127.0f) / largest;
@@ -79,7 +138,7 @@ template <bool SIGNED, class F> void to_bytes(const Span<F>& w, const Steps<F>& 
             const Rescale<F::BITS> rescale(steps.step[g][sub] * inverse, steps.low[g][sub] * inverse);
             repeat<LINES / F::SUBGROUPS>([&](auto i) LAMBDA {
                 constexpr int j = sub * LINES / F::SUBGROUPS + i;
-                store_codes(tile + (g * LINES + j) * LINE_BYTES, xor_bits(rescale(codes[j]), flip));
+                store_line(tile, g * LINES + j, xor_bits(rescale(codes[j]), flip));
             });
         });
     });
@@ -93,30 +152,23 @@ struct Tiles {
 
 // result [R][64] += R rows × V vectors of outputs, from the `first` of the tiles' vectors on.
 template <int R, int V>
-INLINE void multiply(const Tiles& w, int first, const Activations& x, int64_t span, int64_t row, float* result) {
+INLINE void multiply(const Tiles& w, int first, const RowBlock& rows, const Activations& x, int64_t span, int64_t first_row,
+                     int64_t row, float* result) {
     Ints dot[R][V];
     repeat<R>([&](auto r) LAMBDA {
-        const Ints offset = EIGHT_BITS_ARE_SIGNED ? no_ints() : all_ints(*x.sum(span, row + r));
+        const Ints offset = EIGHT_BITS_ARE_SIGNED ? no_ints() : all_ints(*x.sum(span, first_row + row + r));
         repeat<V>([&](auto p) LAMBDA { dot[r][p] = offset; });
     });
     const uint8_t* codes[V];
     repeat<V>([&](auto p) LAMBDA {
         codes[p] = w.codes[(first + p) / PARTS_OF_PANEL] + (first + p) % PARTS_OF_PANEL * VECTOR_BYTES;
     });
-    const int8_t* quads = x.code(span, row);
-    for (int j = 0; j < SPAN / 4; j++) {
-        Bytes v[V];
-        repeat<V>([&](auto p) LAMBDA { v[p] = load_codes(codes[p] + LINE_BYTES * j); });
-        repeat<R>([&](auto r) LAMBDA {
-            const Bytes quad = all_quads(quads + r * SPAN + 4 * j);
-            repeat<V>([&](auto p) LAMBDA { add_products(dot[r][p], v[p], quad); });
-        });
-    }
+    rows.template dot<R, V>(codes, row, dot);
     repeat<V>([&](auto p) LAMBDA {
         const Floats scales = load(w.scales + (first + p) * LANES);
         repeat<R>([&](auto r) LAMBDA {
-            float* to = result + r * OUTPUTS + (first + p) * LANES;
-            store(to, fma(to_floats(dot[r][p]), scales * all(*x.scale(span, row + r)), load(to)));
+            float* to = result + (row + r) * OUTPUTS + (first + p) * LANES;
+            store(to, fma(to_floats(dot[r][p]), scales * all(*x.scale(span, first_row + row + r)), load(to)));
         });
     });
 }
@@ -131,11 +183,13 @@ void row_block(const Job& job, const Tiles* tiles, int64_t output, int64_t first
 #if HAS_AMX
         if constexpr (ON_AMX) multiply_span(w.codes, w.scales, job.x, span, first, last, result);
 #endif
-        if constexpr (!ON_AMX)
+        if constexpr (!ON_AMX) {
+            const RowBlock rows(job.x, span, first, last - first);
             for (int v = 0; v < OUTPUTS / LANES; v += TILE_VECTORS)
                 in_tiles<TILE_ROWS>(last - first, [&](int64_t row, auto size) {
-                    multiply<size(), TILE_VECTORS>(w, v, job.x, span, first + row, result + row * OUTPUTS);
+                    multiply<size(), TILE_VECTORS>(w, v, rows, job.x, span, first, row, result);
                 });
+        }
     }
     for (int64_t row = first; row < last; row++)
         for (int v = 0; v < OUTPUTS / LANES; v++)
@@ -144,7 +198,7 @@ void row_block(const Job& job, const Tiles* tiles, int64_t output, int64_t first
 
 // One span of 64 outputs. Weights that are byte tiles already are used in place, unless their bytes must become signed.
 template <class F> void make_tiles(const Job& job, int64_t column, int64_t span, Tiles& to, uint8_t* memory) {
-    for (int p = 0; p < WIDE; p++, memory += BYTE_TILE) {
+    for (int p = 0; p < WIDE; p++, memory += CODE_BYTES * BYTE_TILE) {
         const uint8_t* panel = job.linear.packed + (column * WIDE + p) * F::panel_bytes(job.spans * SPAN);
         to.codes[p] = memory;
         for (int part = 0; part < PARTS_OF_PANEL; part++) {
@@ -153,8 +207,10 @@ template <class F> void make_tiles(const Job& job, int64_t column, int64_t span,
             if constexpr (std::is_same_v<F, Int8>) {
                 store(scales, w.scales.scale(w.group, 0));
                 if constexpr (EIGHT_BITS_ARE_SIGNED)
-                    for (int at = part * VECTOR_BYTES; at < BYTE_TILE; at += LINE_BYTES)
-                        store_codes(memory + at, xor_bits(load_codes(w.codes + at), all_bytes(-128)));
+                    for (int line = 0; line < SPAN / 4; line++) {
+                        const uint8_t* from = w.codes + line * LINE_BYTES + part * VECTOR_BYTES;
+                        store_line(memory + part * VECTOR_BYTES, line, xor_bits(load_codes(from), all_bytes(-128)));
+                    }
                 else to.codes[p] = w.codes;
             } else {
                 const Steps<F> steps(w);
@@ -173,13 +229,13 @@ template <class F, bool ON_AMX> void by_byte_tiles(const Job& job, Scratch& scra
     if constexpr (ON_AMX) registers.emplace();
 #endif
     const int64_t columns = ceil_div(job.linear.outputs, OUTPUTS);
-    Tiles* tiles = scratch.get<Tiles>(job.spans + ceil_div(job.spans * WIDE * BYTE_TILE, sizeof(Tiles)) + 1);
+    Tiles* tiles = scratch.get<Tiles>(job.spans + ceil_div(job.spans * WIDE * CODE_BYTES * BYTE_TILE, sizeof(Tiles)) + 1);
     uint8_t* memory = (uint8_t*)(((uintptr_t)(tiles + job.spans) + 63) / 64 * 64);
     const int64_t chunk = std::max<int64_t>(1, columns / (8 * omp_get_num_threads()));
 #pragma omp for schedule(dynamic, chunk)
     for (int64_t column = 0; column < columns; column++) {
         for (int64_t span = 0; span < job.spans; span++)
-            make_tiles<F>(job, column, span, tiles[span], memory + span * WIDE * BYTE_TILE);
+            make_tiles<F>(job, column, span, tiles[span], memory + span * WIDE * CODE_BYTES * BYTE_TILE);
         for (int64_t row = 0; row < job.rows; row += ROWS)
             row_block<ON_AMX>(job, tiles, column * OUTPUTS, row, std::min(row + ROWS, job.rows));
     }

@@ -162,6 +162,14 @@ INLINE void add_pairs_of_products(Bytes& pairs, Bytes codes, Bytes x) {
 INLINE Bytes pairs_of_signed_products(Bytes codes, Bytes x) {
     return _mm512_maddubs_epi16(_mm512_abs_epi8(codes), _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(codes), _mm512_setzero_si512(), x));
 }
+// The first and third, and the second and fourth of each four signed bytes, as 16-bit integers.
+INLINE Bytes even_shorts(Bytes x) { return _mm512_srai_epi16(_mm512_slli_epi16(x, 8), 8); }
+INLINE Bytes odd_shorts(Bytes x) { return _mm512_srai_epi16(x, 8); }
+// sum += Σ codes · x over both 16-bit integers of each lane; the same two of x for all lanes.
+INLINE void add_products_of_shorts(Ints& sum, Bytes codes, Bytes x) {
+    Ints products;
+    asm("vpmaddwd %3, %2, %1; vpaddd %1, %0, %0" : "+v"(sum), "=&v"(products) : "v"(codes), "v"(x));
+}
 INLINE Ints sum_pairs(Bytes pairs) { return _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)); }
 
 constexpr int CODE_ROWS = 6, CODE_VECTORS = 2;  // of a tile of results, while products are summed

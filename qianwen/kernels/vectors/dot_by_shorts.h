@@ -16,6 +16,3 @@ template <int BITS> struct Dot {
         if constexpr (I % STEPS == STEPS - 1 || I == COUNT - 1) sum = add_ints(sum, sum_pairs(pairs));
     }
 };
-
-// sum += Σ codes · x over the four bytes of each lane, both signed.
-INLINE void add_products(Ints& sum, Bytes codes, Bytes x) { sum = add_ints(sum, sum_pairs(pairs_of_signed_products(codes, x))); }
