@@ -7,7 +7,6 @@ import sys
 
 from qianwen import LLM, Message
 from qianwen.chat import collect
-from qianwen.engine.constrain import json_grammar
 from qianwen.runtime.errors import RequestError
 
 llm = LLM.load(sys.argv[1] if len(sys.argv) > 1 else "runs/demo")
@@ -26,11 +25,10 @@ for delta in llm.chat(conversation, temperature=0, max_tokens=40):
     if delta.finish_reason:
         print(f"   [{delta.usage.cached_tokens} of {delta.usage.prompt_tokens} prompt tokens were cached]")
 
-# A grammar leaves the model no way to write anything but what satisfies the schema.
+# With a JSON schema the model can write nothing but what satisfies it.
 try:
     schema = {"type": "object", "properties": {"answer": {"type": "integer", "maximum": 99, "minimum": 0}}}
     schema |= {"required": ["answer"], "additionalProperties": False}
-    grammar = json_grammar(llm.tokenizer, schema)
-    print(collect(llm.chat([Message("user", "What is 2 + 3?")], grammar=grammar, temperature=0)).content)
+    print(collect(llm.chat([Message("user", "What is 2 + 3?")], response_format=schema, temperature=0)).text)
 except RequestError as error:  # llguidance is not installed
     print(error)

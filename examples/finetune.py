@@ -41,4 +41,4 @@ folder = sft(config, base.model, base.tokenizer, generation={"do_sample": False}
 llm = LLM.load(str(folder))
 for question in DIALOGUES:
     answer = collect(llm.chat([Message("user", question)], max_tokens=30))
-    print(f"{question} {answer.content}")
+    print(f"{question} {answer.text}")

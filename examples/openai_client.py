@@ -1,4 +1,4 @@
-"""Any OpenAI client talks to a served model: start a server on the demo's model, ask, stream, and stop it.
+"""Call a served model with OpenAI's client and with ours: start a server on the demo's model, ask, stream, and stop it.
 
 pip install openai
 python examples/openai_client.py [MODEL]
@@ -14,6 +14,9 @@ import time
 
 import httpx
 import openai
+
+from qianwen.chat import Message
+from qianwen.chat.client import ChatClient
 
 model = sys.argv[1] if len(sys.argv) > 1 else "runs/demo"
 with socket.create_server(("127.0.0.1", 0)) as free:
@@ -41,6 +44,12 @@ try:
     stream = client.chat.completions.create(model="demo", messages=question, max_tokens=40, stream=True)
     for chunk in stream:
         print(chunk.choices[0].delta.content or "", end="", flush=True)
+    print()
+
+    # The same calls as on a model in this process (examples/chat.py), for any URL of this API.
+    with ChatClient(f"{url}/v1", "demo", os.environ.get("QIANWEN_KEY")) as remote:
+        for delta in remote.chat([Message("user", "What is 12 + 30?")], max_tokens=40, temperature=0):
+            print(delta.text, end="", flush=True)
     print()
 finally:
     server.send_signal(signal.SIGTERM)  # it finishes what runs, then stops

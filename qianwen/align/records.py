@@ -11,6 +11,7 @@ are turns of their own, `function_call` and `observation`. Not here: files (`dia
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from qianwen.chat.messages import FunctionSpec, Message, ToolCall, from_openai
@@ -53,7 +54,7 @@ def read_record(row: Any) -> Dialogue:
 def _read(row: Any) -> Dialogue:
     _require_object(row)
     if "messages" in row:
-        messages = [from_openai(message) for message in _list(row, "messages")]
+        messages = [_text_message(from_openai(message)) for message in _list(row, "messages")]
     elif "conversations" in row:
         messages = [_turn(turn) for turn in _list(row, "conversations")]
     elif "instruction" in row and "output" in row:
@@ -68,6 +69,11 @@ def _read(row: Any) -> Dialogue:
     if isinstance(tools, str):
         tools = json.loads(tools)
     return Dialogue(messages, [FunctionSpec.from_openai(spec) for spec in tools])
+
+
+def _text_message(message: Message) -> Message:
+    """The message with its content as one text; RequestError for images and audio, here, where the record is known."""
+    return replace(message, content=message.text)
 
 
 def _require_object(value: Any) -> None:

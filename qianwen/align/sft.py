@@ -195,9 +195,9 @@ def _packed(config: SFTConfig, tokenizer: Tokenizer, max_len: int) -> tuple[Pack
 def stops(model: Qwen, tokenizer: Tokenizer, dialogues: list[Dialogue]) -> tuple[int, int]:
     """How many of a few questions the model answers to an end, given room for thrice the answer it learned."""
     firsts = [dialogue.messages[: _first_answer(dialogue) + 1] for dialogue in dialogues]
-    firsts = sorted(firsts, key=lambda messages: len(messages[-1].content))[:NUM_ASKED]
+    firsts = sorted(firsts, key=lambda messages: len(messages[-1].text))[:NUM_ASKED]
     prompts = [render(messages[:-1], tokenizer, add_generation_prompt=True).ids for messages in firsts]
-    room = [3 * len(tokenizer.encode(messages[-1].content)) + 16 for messages in firsts]
+    room = [3 * len(tokenizer.encode(messages[-1].text)) + 16 for messages in firsts]
     params = [SamplingParams(temperature=0.0, max_tokens=tokens) for tokens in room]
     whole = [len(ids) + tokens for ids, tokens in zip(prompts, room, strict=True)]
     # A cache for these answers and no more: a run that trained in little memory must not need much at its end.

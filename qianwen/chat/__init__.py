@@ -6,22 +6,35 @@ Read in this order:
     chatml.py      messages → token ids + loss mask; the only writer of control tokens; the window over a history
     react.py       the ReAct prompt of Qwen v1, and the reader of its Thought / Action / Action Input
     functions.py   both function-calling formats (ReAct, Qwen2.5's <tool_call>) as one incremental reader
-    model.py       `ChatModel`, the protocol that agents, judges and tasks speak
+    model.py       `ChatModel`, the protocol by which agents, judges and tasks call a model
+    client.py      `ChatClient`, a `ChatModel` behind an OpenAI-compatible URL; sse.py reads its stream of events
     answers.py     the answer in a reply, and whether it is right
 
 This chapter knows tokens and text. It does not know any network, engine or server.
 """
 
 from qianwen.chat.chatml import Rendered, render, trim_history
-from qianwen.chat.messages import FunctionSpec, Message, ToolCall, from_openai, to_openai
+from qianwen.chat.messages import (
+    AudioPart,
+    FunctionSpec,
+    ImagePart,
+    Message,
+    TextPart,
+    ToolCall,
+    from_openai,
+    to_openai,
+)
 from qianwen.chat.model import ChatModel, Delta, Usage, collect
 
 __all__ = [
+    "AudioPart",
     "ChatModel",
     "Delta",
     "FunctionSpec",
+    "ImagePart",
     "Message",
     "Rendered",
+    "TextPart",
     "ToolCall",
     "Usage",
     "collect",

@@ -157,5 +157,5 @@ def trim_history(messages: Sequence[Message], tokenizer: Tokenizer, max_window_s
 
 def _size(message: Message, tokenizer: Tokenizer) -> int:
     """Tokens of a turn with its <|im_start|>, <|im_end|> and the line end that joins it to the next."""
-    texts = [message.role, "\n", message.content, *(call.name + call.arguments for call in message.tool_calls)]
+    texts = [message.role, "\n", message.text, *(call.name + call.arguments for call in message.tool_calls)]
     return 3 + sum(len(tokenizer.encode(text)) for text in texts)

@@ -62,12 +62,12 @@ def _tool_call_turns(messages: Sequence[Message], functions: Sequence[FunctionSp
     turns = []
     for role, group in groupby(messages, key=lambda message: message.role):
         if role == "tool":  # results of parallel calls share one turn
-            spans = [span for index, message in enumerate(group) for span in _response_spans(message.content, index)]
+            spans = [span for index, message in enumerate(group) for span in _response_spans(message.text, index)]
             turns.append(Turn("user", tuple(spans)))
         elif role == "assistant":
             turns += [Turn(role, tuple(_assistant_spans(message))) for message in group]
         else:
-            turns += [Turn(role, (Span(message.content),)) for message in group]
+            turns += [Turn(role, (Span(message.text),)) for message in group]
     if functions:
         specs = "".join("\n" + _dumps(function.to_openai()) for function in functions)
         turns[0] = Turn("system", (*turns[0].spans, Span(_TOOLS_HEAD + specs), *_TOOLS_TAIL))
@@ -84,11 +84,12 @@ def _response_spans(content: str, index: int) -> tuple[Span, ...]:
 
 
 def _assistant_spans(message: Message) -> list[Span]:
-    spans = [Span(message.content, is_model=True)]
+    text = message.text
+    spans = [Span(text, is_model=True)]
     for call in message.tool_calls:
         body = f'{{"name": {_dumps(call.name)}, "arguments": {_compact(call.arguments)}}}'
         spans += [
-            Span("\n" if message.content or len(spans) > 1 else "", is_model=True),
+            Span("\n" if text or len(spans) > 1 else "", is_model=True),
             Span(OPEN, is_model=True, is_tag=True),
             Span(f"\n{body}\n", is_model=True),
             Span(CLOSE, is_model=True, is_tag=True),

@@ -1,17 +1,18 @@
-"""What a conversation is made of, and its form in OpenAI's chat API.
+"""Messages, function specifications and tool calls, and their form in OpenAI's chat API.
 
-A `Message` is text with a role; an assistant's message may carry `ToolCall`s, and a `tool` message answers one of them.
-`arguments` stay the string that the model wrote: it may be broken JSON or bare code, and whoever runs the tool decides.
-Both generations of the API are read: `tools`, `tool_calls` and role `tool`; `functions`, `function_call` and role
-`function`.
+A `Message` has a role and content: text, or a list of parts (text, images, audio). `Message.text` is the content of a
+text model; it raises RequestError for other parts. An assistant's message may carry `ToolCall`s, and a `tool` message
+answers one of them. `arguments` stay the string that the model wrote: it may be invalid JSON or code, and the code that
+runs the tool decides. Both generations of the API are read: `tools`, `tool_calls` and role `tool`; `functions`,
+`function_call` and role `function`.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from qianwen.runtime.errors import RequestError
 from qianwen.runtime.translation import tr
@@ -68,11 +69,53 @@ class ToolCall:
 
 
 @dataclass(frozen=True)
+class TextPart:
+    """A text."""
+
+    type: ClassVar[str] = "text"
+    text: str
+
+    def to_openai(self) -> dict[str, Any]:
+        return {"type": self.type, "text": self.text}
+
+
+@dataclass(frozen=True)
+class ImagePart:
+    """An image: an https address, or a data URL with the bytes. `detail` is OpenAI's `low`, `high` or `auto`."""
+
+    type: ClassVar[str] = "image_url"
+    url: str
+    detail: str | None = None
+
+    def to_openai(self) -> dict[str, Any]:
+        image = {"url": self.url} if self.detail is None else {"url": self.url, "detail": self.detail}
+        return {"type": self.type, "image_url": image}
+
+
+@dataclass(frozen=True)
+class AudioPart:
+    """Audio: the bytes in base64, and their format (`wav`, `mp3`)."""
+
+    type: ClassVar[str] = "input_audio"
+    data: str
+    format: str
+
+    def to_openai(self) -> dict[str, Any]:
+        return {"type": self.type, "input_audio": {"data": self.data, "format": self.format}}
+
+
+Part = TextPart | ImagePart | AudioPart
+
+
+@dataclass(frozen=True)
 class Message:
-    """One turn. `name` tells people with one role apart; `tool_call_id` says which call a `tool` message answers."""
+    """One turn. `name` distinguishes people with one role; `tool_call_id` is the call that a `tool` message answers.
+
+    A list of parts is stored as a tuple, so that a message can be hashed.
+    """
 
     role: Role
-    content: str
+    content: str | Sequence[Part]
     name: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
@@ -80,6 +123,26 @@ class Message:
     def __post_init__(self) -> None:
         if self.role not in ROLES:
             raise RequestError(tr("Unknown role {role!r}: use one of {roles}.", role=self.role, roles=", ".join(ROLES)))
+        if isinstance(self.content, str):
+            return
+        if not isinstance(self.content, (list, tuple)) or not all(isinstance(part, Part) for part in self.content):
+            raise RequestError(
+                tr("A message's content must be text or a list of parts; got {value}.", value=repr(self.content)[:200])
+            )
+        object.__setattr__(self, "content", tuple(self.content))
+
+    @property
+    def text(self) -> str:
+        """The content as one text. Raises RequestError for an image or audio."""
+        if isinstance(self.content, str):
+            return self.content
+        texts = []
+        for part in self.content:
+            if not isinstance(part, TextPart):
+                message = "this model reads text only; content of type '{kind}' is not supported"
+                raise RequestError(tr(message, kind=part.type), param="messages")
+            texts.append(part.text)
+        return "".join(texts)
 
 
 @dataclass(frozen=True)
@@ -100,8 +163,9 @@ class Turn:
 
 
 def to_openai(message: Message) -> dict[str, Any]:
-    """A message as OpenAI's API writes it; fields that say nothing are left out."""
-    out: dict[str, Any] = {"role": message.role, "content": message.content}
+    """A message as OpenAI's API writes it; empty fields are left out."""
+    content = message.content if isinstance(message.content, str) else [part.to_openai() for part in message.content]
+    out: dict[str, Any] = {"role": message.role, "content": content}
     if message.name is not None:
         out["name"] = message.name
     if message.tool_calls:
@@ -115,7 +179,7 @@ def to_openai(message: Message) -> dict[str, Any]:
 
 
 def from_openai(message: Mapping[str, Any]) -> Message:
-    """Read one message of a request; raises RequestError for what no text model can take."""
+    """Read one message of a request. Raises RequestError for a message that is not in OpenAI's form."""
     if not isinstance(message, Mapping):
         raise RequestError(tr("A message must be an object with role and content; got {value!r}.", value=message))
     role = message.get("role")
@@ -128,7 +192,7 @@ def from_openai(message: Mapping[str, Any]) -> Message:
         calls = [{"function": message["function_call"]}]
     return Message(
         role=role,  # type: ignore[arg-type]  # __post_init__ refuses any other
-        content=_text(message.get("content")),
+        content=_content(message.get("content")),
         name=message.get("name"),
         tool_calls=tuple(_call(call) for call in calls),
         tool_call_id=message.get("tool_call_id"),
@@ -142,20 +206,27 @@ def _call(call: Mapping[str, Any]) -> ToolCall:
     return ToolCall(function["name"], function.get("arguments") or "", call.get("id") or new_call_id())
 
 
-def _text(content: object) -> str:
-    """Content is a string, nothing, or a list of text parts."""
+def _content(content: Any) -> str | Sequence[Part]:
+    """Content is a string, nothing, or a list of parts; `Message` refuses any other type."""
     if content is None:
         return ""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        raise RequestError(tr("A message's content must be text; got {value!r}.", value=content))
-    texts = []
-    for part in content:
-        kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
-        if kind != "text" or not isinstance(part.get("text"), str):
-            raise RequestError(
-                tr("This model reads text only: it has no eyes or ears for a part of type {kind!r}.", kind=kind)
-            )
-        texts.append(part["text"])
-    return "".join(texts)
+    return [_part(part) for part in content] if isinstance(content, list) else content
+
+
+def _part(part: Any) -> Part:
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    body = part.get(kind) if isinstance(kind, str) else None
+    if kind == TextPart.type and isinstance(body, str):
+        return TextPart(body)
+    if kind == ImagePart.type and isinstance(body, Mapping) and isinstance(body.get("url"), str):
+        return ImagePart(body["url"], body.get("detail"))
+    if kind == AudioPart.type and isinstance(body, Mapping):
+        data, audio_format = body.get("data"), body.get("format")
+        if isinstance(data, str) and isinstance(audio_format, str):
+            return AudioPart(data, audio_format)
+    raise RequestError(
+        tr(
+            "A content part must be text, image_url or input_audio as in OpenAI's API; got {value}.",
+            value=repr(part)[:200],
+        )
+    )

@@ -1,18 +1,27 @@
-"""`ChatModel`: what agents, judges and evaluation tasks know of a model.
+"""`ChatModel`: the protocol that agents, judges and evaluation tasks use to call a model.
 
-The engine (`engine/llm.py`), any OpenAI-compatible URL (`chat/client.py`) and the fakes of the tests speak it. A reply
-is a stream of `Delta`s; `collect` turns it into the message it spells, so nobody needs a second, unstreamed call.
+The engine (`engine/llm.py`), any OpenAI-compatible URL (`chat/client.py`) and the fakes of the tests implement it. A
+reply is a stream of `Delta`s; `collect` joins them to a message, so nobody needs a second, unstreamed call.
+
+The rules that every implementation shares are here too: which functions must be called, which response formats exist,
+and which finish reason a reply with calls has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import difflib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from qianwen.chat.messages import FunctionSpec, Message, ToolCall
+from qianwen.runtime.errors import RequestError
+from qianwen.runtime.translation import tr
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "abort"]
+ToolChoice = Literal["auto", "none", "required"] | str  # any other string is the name of a function
+ResponseFormat = Literal["json_object"] | Mapping[str, Any] | None  # a mapping is a JSON schema
+TOOL_CHOICES = ("auto", "none", "required")
 
 
 @dataclass(frozen=True)
@@ -26,7 +35,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class Delta:
-    """The next piece of a reply; a call arrives whole. The last one carries `finish_reason` and `usage`."""
+    """The next piece of a reply; a tool call is always complete. The last delta has `finish_reason` and `usage`."""
 
     text: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
@@ -35,19 +44,66 @@ class Delta:
 
 
 class ChatModel(Protocol):
-    """Anything that answers a conversation. Closing the iterator early cancels the answer."""
+    """Anything that answers a conversation. Closing the iterator early cancels the answer.
+
+    `tool_choice`: the model decides (`auto`), no call is possible (`none`), one of the functions must be called
+    (`required`), or the named function must be called. `response_format`: free text (None), any JSON object
+    (`json_object`), or JSON that satisfies a schema. A value that cannot be honoured raises RequestError.
+    """
 
     def chat(
         self,
         messages: Sequence[Message],
         functions: Sequence[FunctionSpec] = (),
+        *,
+        tool_choice: ToolChoice = "auto",
+        response_format: ResponseFormat = None,
         stop: Sequence[str] = (),
         **sampling: Any,
     ) -> Iterator[Delta]: ...
 
 
+def forced_functions(functions: Sequence[FunctionSpec], tool_choice: ToolChoice) -> list[FunctionSpec]:
+    """The functions of which one must be called; empty if no call is forced. RequestError for an unknown choice."""
+    if not isinstance(tool_choice, str):
+        message = "tool_choice must be 'auto', 'none', 'required' or the name of a function; got {value!r}"
+        raise RequestError(tr(message, value=tool_choice), param="tool_choice")
+    if tool_choice in ("auto", "none"):
+        return []
+    if tool_choice == "required":
+        if not functions:
+            raise RequestError(tr("tool_choice 'required' needs tools"), param="tool_choice")
+        return list(functions)
+    forced = [function for function in functions if function.name == tool_choice]
+    if not forced:
+        message = "tool_choice names '{name}', which is not among the tools"
+        raise RequestError(tr(message, name=tool_choice), param="tool_choice")
+    return forced
+
+
+def check_response_format(response_format: ResponseFormat) -> None:
+    """Raise RequestError for anything but None, "json_object" or a JSON schema."""
+    if not (response_format is None or response_format == "json_object" or isinstance(response_format, Mapping)):
+        message = "response_format must be None, 'json_object' or a JSON schema; got {value!r}"
+        raise RequestError(tr(message, value=response_format), param="response_format")
+
+
+def check_sampling_names(names: Iterable[str], known: Collection[str]) -> None:
+    """Raise RequestError, with the nearest known name, for a sampling parameter that does not exist."""
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = tr("did you mean {name}?", name=near[0]) if near else tr("known: {names}", names=", ".join(known))
+            raise RequestError(tr("There is no sampling parameter {name!r}; {hint}", name=name, hint=hint), param=name)
+
+
+def finish_reason_after(reason: FinishReason, has_calls: bool) -> FinishReason:
+    """OpenAI's rule: `stop` after a call becomes `tool_calls`; `length` stays, for the last call may be incomplete."""
+    return "tool_calls" if has_calls and reason == "stop" else reason
+
+
 def collect(deltas: Iterable[Delta]) -> Message:
-    """The assistant's message that a stream of deltas spells."""
+    """Join the deltas of one reply to the assistant's message."""
     texts: list[str] = []
     calls: list[ToolCall] = []
     for delta in deltas:

@@ -82,7 +82,7 @@ def react_turns(messages: Sequence[Message], functions: Sequence[FunctionSpec]) 
     turns: list[Turn] = []
     waiting: list[ToolCall] = []  # calls of one message are written one after another, each before its result
     for message in messages:
-        text = message.content.lstrip("\n").rstrip()
+        text = message.text.lstrip("\n").rstrip()
         if message.role == "tool":
             if not turns or turns[-1].role != "assistant":
                 raise RequestError(tr("A tool's result must follow the assistant's message that called it."))

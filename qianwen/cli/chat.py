@@ -140,7 +140,7 @@ class ChatSession:
         sampling = dict(self.sampling)
         if sampling.get("seed") is not None:
             sampling["seed"] += self.num_retries
-        trimmed = trim_history(messages, self.llm.tokenizer, self._window(messages[-1].content, sampling))
+        trimmed = trim_history(messages, self.llm.tokenizer, self._window(messages[-1].text, sampling))
         if trimmed.note:
             self._write(trimmed.note + "\n")
         parts: list[str] = []
@@ -185,7 +185,7 @@ class ChatSession:
         rest = [message for message in self.messages if message.role != "system"]
         if text:
             self.messages = [Message("system", text), *rest]
-        self._write((self.messages[0].content if self.messages and len(self.messages) > len(rest) else "") + "\n")
+        self._write((self.messages[0].text if self.messages and len(self.messages) > len(rest) else "") + "\n")
 
     def _sampling(self, text: str) -> None:
         """Without text the values in force; else `name=value …`, all set or none."""
@@ -225,7 +225,7 @@ class ChatSession:
         last = next((i for i in reversed(range(len(self.messages))) if self.messages[i].role == "user"), None)
         if last is None:
             raise RequestError(tr("There is nothing to answer again."))
-        question, kept = self.messages[last].content, self.messages
+        question, kept = self.messages[last].text, self.messages
         self.messages = self.messages[:last]
         self.num_retries += 1
         try:

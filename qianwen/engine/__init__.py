@@ -10,6 +10,7 @@ Read in this order:
     sampling.py       scores → tokens
     detokenize.py     tokens → text, while it streams
     llm_engine.py     `add_request`, `step`, `abort`
+    chat_run.py       a conversation → a prompt, parameters, and deltas back; of `LLM.chat` and of the server
     llm.py            `LLM.generate`, `stream`, `chat`
     speculate.py  constrain.py  scoring.py     guesses that save steps; grammars; log-likelihoods and embeddings
 

@@ -12,7 +12,6 @@ others find their pieces in their queues. Leaving a stream early cancels its req
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,12 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from qianwen.chat.chatml import render
-from qianwen.chat.functions import ReActCallReader, ToolCallReader, call_reader, function_format, function_stop
 from qianwen.chat.messages import FunctionSpec, Message
-from qianwen.chat.model import Delta, FinishReason, Usage
+from qianwen.chat.model import Delta, FinishReason, ResponseFormat, ToolChoice, Usage, check_sampling_names
 from qianwen.checkpoints.adapter_folder import is_adapter
 from qianwen.checkpoints.load import Bits, find_model, load_model
+from qianwen.engine.chat_run import ChatRun
 from qianwen.engine.llm_engine import EngineConfig, LLMEngine, Output
 from qianwen.engine.sampling import TokenLogprob
 from qianwen.engine.sampling_params import SamplingParams
@@ -161,27 +159,24 @@ class LLM:
         self,
         messages: Sequence[Message],
         functions: Sequence[FunctionSpec] = (),
+        *,
+        tool_choice: ToolChoice = "auto",
+        response_format: ResponseFormat = None,
         stop: Sequence[str] = (),
         **sampling: Any,
     ) -> Iterator[Delta]:
         """Stream the assistant's reply; `sampling` are fields of `SamplingParams` that replace the defaults."""
-        style = function_format(self.tokenizer)
-        rendered = render(messages, self.tokenizer, functions=functions, style=style, add_generation_prompt=True)
-        stops = (*stop, *(function_stop(style) if functions else ()))
-        params = self.params(**({"stop": stops} if stops else {}), **sampling)
-        stream = self.stream(rendered.ids, params)
-        reader = call_reader(style, messages) if functions else None
-        return _deltas(stream, reader)
+        run = ChatRun(
+            self.tokenizer, messages, functions, tool_choice=tool_choice, response_format=response_format, stop=stop
+        )
+        params = run.params(self.params(**sampling))
+        if params.n != 1:
+            raise RequestError(tr("chat streams one answer; n = {n} needs `generate`", n=params.n), param="n")
+        return run.deltas(self.stream(run.prompt_ids, params))
 
     def params(self, **sampling: Any) -> SamplingParams:
         """The defaults with some fields replaced; RequestError for a name that does not exist."""
-        names = [field.name for field in dataclasses.fields(SamplingParams)]
-        for name in sampling:
-            if name not in names:
-                near = difflib.get_close_matches(name, names, 1)
-                known = tr("known: {names}", names=", ".join(names))
-                hint = tr("did you mean {name}?", name=near[0]) if near else known
-                raise RequestError(tr("There is no sampling parameter {name!r}; {hint}", name=name, hint=hint))
+        check_sampling_names(sampling, [field.name for field in dataclasses.fields(SamplingParams)])
         return dataclasses.replace(self.defaults, **sampling)
 
     def forget(self) -> None:
@@ -245,17 +240,3 @@ def _recommended(generation: Mapping[str, Any]) -> SamplingParams:
     names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
     named = {name: generation[name] for name in names if generation.get(name) is not None}
     return SamplingParams(**(named or {"top_p": 0.8}))
-
-
-def _deltas(stream: Stream, reader: ToolCallReader | ReActCallReader | None) -> Iterator[Delta]:
-    """The pieces of a reply, read for tool calls if there is a reader."""
-    has_calls = False
-    for output in stream:
-        deltas = reader.feed(output.text) if reader else [Delta(text=output.text)] if output.text else []
-        if output.finish_reason and reader:
-            deltas += reader.finish()
-        has_calls = has_calls or any(delta.tool_calls for delta in deltas)
-        yield from deltas
-        if output.finish_reason:
-            reason: FinishReason = "tool_calls" if has_calls else output.finish_reason
-            yield Delta(finish_reason=reason, usage=output.usage)

@@ -54,6 +54,6 @@ def _rows(results: Sequence[Result]) -> list[list[str]]:
 def _plain(result: Result) -> dict[str, Any]:
     answered = []
     for example, answer in result.answered:
-        asked = [message.content for message in example.messages] if isinstance(example, Generate) else None
+        asked = [message.text for message in example.messages] if isinstance(example, Generate) else None
         answered.append({"asked": asked, "facts": dict(example.facts), **dataclasses.asdict(answer)})
     return {"task": result.task, "metrics": result.metrics, "answered": answered}

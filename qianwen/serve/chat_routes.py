@@ -20,16 +20,13 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from qianwen.chat.chatml import render
-from qianwen.chat.functions import call_reader, function_format, function_stop
 from qianwen.chat.messages import FunctionSpec, from_openai
 from qianwen.chat.model import Usage
-from qianwen.engine.constrain import Grammar, call_grammar, json_grammar
+from qianwen.engine.chat_run import ChatRun
 from qianwen.engine.llm_engine import Output
 from qianwen.engine.sampling_params import SamplingParams
 from qianwen.engine.sequence import Pooling
-from qianwen.runtime.errors import QianwenError, RequestError
-from qianwen.runtime.translation import tr
+from qianwen.runtime.errors import QianwenError
 from qianwen.serve import protocol
 from qianwen.serve.admission import answer_limit
 from qianwen.serve.exchange import EventStream, read_body, while_present
@@ -94,31 +91,24 @@ def sampling_params(request: protocol.Sampling, served: Served, max_tokens: int,
 
 
 def prepare_chat(request: protocol.ChatCompletionRequest, served: Served) -> Job:
-    """Render the conversation and choose the grammar its answer must follow, if any."""
-    messages = [from_openai(message.model_dump()) for message in request.messages]
-    is_off = request.tool_choice == "none" or request.function_call == "none"
-    functions = [] if is_off else [FunctionSpec.from_openai(f.model_dump()) for f in request.definitions]
-    style = function_format(served.tokenizer)
-    prompt = render(messages, served.tokenizer, functions=functions, style=style, add_generation_prompt=True).ids
-    params = sampling_params(
-        request,
-        served,
-        answer_limit(len(prompt), request.limit, served.context),
-        stop=(*request.stops, *(function_stop(style) if functions else ())),
-        logprobs=(request.top_logprobs or 0) if request.logprobs else None,
-        grammar=_grammar(request, functions, served),
+    """Render the conversation; sampling parameters with the grammar its answer must follow, if any."""
+    chat = ChatRun(
+        served.tokenizer,
+        [from_openai(message.model_dump()) for message in request.messages],
+        [FunctionSpec.from_openai(definition.model_dump()) for definition in request.definitions],
+        tool_choice=request.choice,
+        response_format=request.format,
+        stop=request.stops,
     )
+    max_tokens = answer_limit(len(chat.prompt_ids), request.limit, served.context)
+    logprobs = (request.top_logprobs or 0) if request.logprobs else None
+    params = chat.params(sampling_params(request, served, max_tokens, logprobs=logprobs))
+    legacy, one_call = request.functions is not None, not request.parallel_tool_calls
     choices: list[Choice] = [
-        ChatChoice(
-            index,
-            served.tokenizer,
-            call_reader(style, messages) if functions else None,
-            legacy=request.functions is not None,
-            one_call=not request.parallel_tool_calls,
-        )
+        ChatChoice(index, served.tokenizer, chat.reader(), legacy=legacy, one_call=one_call)
         for index in range(request.n)
     ]
-    return _checked(Job(served, [prompt], [params], choices))
+    return _checked(Job(served, [chat.prompt_ids], [params], choices))
 
 
 def _checked(job: Job) -> Job:
@@ -126,22 +116,6 @@ def _checked(job: Job) -> Job:
     for prompt, params in zip(job.prompts, job.params, strict=True):
         job.served.bridge.engine.check(prompt, params)
     return job
-
-
-def _grammar(request: protocol.ChatCompletionRequest, functions: list[FunctionSpec], served: Served) -> Grammar | None:
-    wanted = request.response_format
-    is_json = wanted is not None and wanted.type != "text"
-    name = request.forced_name
-    if name is not None or request.tool_choice == "required":
-        if is_json:
-            raise RequestError(tr("response_format and a forced tool call exclude each other"), param="response_format")
-        forced = [function for function in functions if name in (None, function.name)]
-        return call_grammar(served.tokenizer, forced, function_format(served.tokenizer))
-    if wanted is None or wanted.type == "text":
-        return None
-    if functions:
-        raise RequestError(tr("response_format needs tool_choice 'none' when there are tools"), param="response_format")
-    return json_grammar(served.tokenizer, wanted.json_schema.schema_ if wanted.json_schema else None)
 
 
 def _ids(prompt: protocol.Prompt, served: Served) -> list[int]:
@@ -307,7 +281,7 @@ def chat_routes(service: Service) -> APIRouter:
         served = service.model(request.model)
         if request.messages is not None:
             messages = [from_openai(message.model_dump()) for message in request.messages]
-            ids = await asyncio.to_thread(lambda: render(messages, served.tokenizer, add_generation_prompt=True).ids)
+            ids = await asyncio.to_thread(lambda: ChatRun(served.tokenizer, messages).prompt_ids)
         else:
             ids = await asyncio.to_thread(served.tokenizer.encode, request.text or "")
         return JSONResponse({"count": len(ids), "max_model_len": served.context, "tokens": ids})

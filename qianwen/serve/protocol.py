@@ -10,10 +10,11 @@ there is room for it (`admission.py`), and the answers (`chat_routes.py`).
 from __future__ import annotations
 
 import json
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from qianwen.chat.model import TOOL_CHOICES
 from qianwen.runtime.errors import RequestError
 from qianwen.runtime.translation import tr
 from qianwen.serve.wire import (
@@ -114,6 +115,10 @@ class ChatCompletionRequest(Sampling):
             raise ValueError(tr("tool_choice names '{name}', which is not among the tools", name=self.forced_name))
         if self.tool_choice == "required" and not self.tools:
             raise ValueError(tr("tool_choice 'required' needs tools"))
+        if self.forced_name in TOOL_CHOICES:
+            raise ValueError(tr("a function called '{name}' cannot be chosen by name", name=self.forced_name))
+        if "none" in self._choices and (self.forced_name or "required" in self._choices):
+            raise ValueError(tr("tool_choice and function_call disagree"))
         return self
 
     @property
@@ -126,6 +131,23 @@ class ChatCompletionRequest(Sampling):
         if isinstance(self.tool_choice, NamedTool):
             return self.tool_choice.function.name
         return self.function_call.name if isinstance(self.function_call, FunctionName) else None
+
+    @property
+    def _choices(self) -> tuple[object, object]:
+        return self.tool_choice, self.function_call
+
+    @property
+    def choice(self) -> str:
+        """`tool_choice`, or the older `function_call`, as `ChatModel.chat` takes it."""
+        return self.forced_name or next((word for word in ("none", "required") if word in self._choices), "auto")
+
+    @property
+    def format(self) -> Literal["json_object"] | dict[str, Any] | None:
+        """`response_format` as `ChatModel.chat` takes it."""
+        if self.response_format is None or self.response_format.type == "text":
+            return None
+        schema = self.response_format.json_schema
+        return "json_object" if schema is None else schema.schema_
 
     @property
     def limit(self) -> int | None:

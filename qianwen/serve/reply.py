@@ -1,4 +1,4 @@
-"""Engine outputs → the choices of an OpenAI answer.
+"""Deltas and engine outputs → the choices of an OpenAI answer.
 
 A streamed answer sends each piece, an unstreamed one folds the very same pieces, so the two cannot differ in text,
 tool calls, log-probabilities or finish reason.
@@ -9,21 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from qianwen.chat.functions import ReActCallReader, ToolCallReader
 from qianwen.chat.messages import ToolCall
 from qianwen.chat.model import Delta
+from qianwen.engine.chat_run import DeltaReader
 from qianwen.engine.llm_engine import Output
 from qianwen.engine.sampling import TokenLogprob
 from qianwen.tokenizer.tokenizer import Tokenizer
 
 Piece = dict[str, Any]  # one entry of `choices`, as a stream sends it
-CallReader = ToolCallReader | ReActCallReader
 
 
 class ChatChoice:
-    """One choice of a chat completion as it grows. `reader` finds tool calls, if the request has tools."""
+    """One choice of a chat completion as it grows.
 
-    def __init__(self, index: int, tokenizer: Tokenizer, reader: CallReader | None, *, legacy: bool, one_call: bool):
+    `legacy` writes a call in the form of the older `functions`; `one_call` drops all calls but the first.
+    """
+
+    def __init__(self, index: int, tokenizer: Tokenizer, reader: DeltaReader, *, legacy: bool, one_call: bool):
         self.index, self.legacy, self.one_call = index, legacy, one_call
         self._tokenizer, self._reader = tokenizer, reader
         self._num_calls = 0
@@ -33,23 +35,21 @@ class ChatChoice:
 
     def feed(self, output: Output, refusal: str | None = None) -> list[Piece]:
         """Pieces for a stream; the last has the finish reason, and `refusal` why the rest was withheld, if it was."""
-        deltas = [Delta(text=output.text)] if output.text and self._reader is None else []
-        if self._reader is not None:
-            deltas = self._reader.feed(output.text)
-            if output.finish_reason:
-                deltas += self._reader.finish()
-        pieces = [piece for delta in deltas for piece in self._said(delta)]
+        deltas = self._reader.feed(output)
+        last = deltas.pop() if output.finish_reason else None
+        pieces = [piece for delta in deltas for piece in self._content(delta)]
         if output.logprobs:
             if not pieces:
                 pieces.append(self._piece({}))
             entries = [chat_logprob(entry, self._tokenizer) for entry in output.logprobs]
             pieces[0]["logprobs"] = {"content": entries, "refusal": None}
-        if output.finish_reason:
-            said = {"refusal": refusal} if refusal is not None else {}
-            pieces.append(self._piece(said, self._reason(output.finish_reason)))
+        if last is not None:
+            is_legacy_call = self.legacy and last.finish_reason == "tool_calls"
+            reason = "function_call" if is_legacy_call else last.finish_reason
+            pieces.append(self._piece({} if refusal is None else {"refusal": refusal}, reason))
         return pieces
 
-    def _said(self, delta: Delta) -> list[Piece]:
+    def _content(self, delta: Delta) -> list[Piece]:
         pieces = [self._piece({"content": delta.text})] if delta.text else []
         for call in delta.tool_calls:
             if self._num_calls and (self.one_call or self.legacy):
@@ -64,11 +64,6 @@ class ChatChoice:
             return {"function_call": function}
         entry = {"index": self._num_calls, "id": call.id, "type": "function", "function": function}
         return {"tool_calls": [entry]}
-
-    def _reason(self, reason: str) -> str:
-        if self._num_calls and reason == "stop":
-            return "function_call" if self.legacy else "tool_calls"
-        return reason
 
     def _piece(self, delta: dict[str, Any], reason: str | None = None) -> Piece:
         return {"index": self.index, "delta": delta, "logprobs": None, "finish_reason": reason}

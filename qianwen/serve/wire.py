@@ -113,12 +113,12 @@ class Message(Wire):
     @model_validator(mode="before")
     @classmethod
     def _text_only(cls, value: Any) -> Any:
-        """Name the reason when a part is an image or a sound, instead of a list of schema mismatches."""
+        """Name the reason when a part is an image or audio, instead of a list of schema mismatches."""
         parts = value.get("content") if isinstance(value, dict) else None
         for part in parts if isinstance(parts, list) else ():
             if isinstance(part, dict) and isinstance(part.get("type"), str) and part["type"] != "text":
                 raise ValueError(
-                    tr("this model has no eyes or ears: a '{kind}' part cannot be read, only text", kind=part["type"])
+                    tr("this model reads text only; content of type '{kind}' is not supported", kind=part["type"])
                 )
         return value
 

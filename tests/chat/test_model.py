@@ -7,10 +7,8 @@ from qianwen.chat import ChatModel, Delta, FunctionSpec, Message, ToolCall, Usag
 class Parrot:
     """The smallest ChatModel."""
 
-    def chat(
-        self, messages: Sequence[Message], functions: Sequence[FunctionSpec] = (), stop: Sequence[str] = (), **_: Any
-    ) -> Iterator[Delta]:
-        for word in messages[-1].content.split(" "):
+    def chat(self, messages: Sequence[Message], functions: Sequence[FunctionSpec] = (), **_: Any) -> Iterator[Delta]:
+        for word in messages[-1].text.split(" "):
             yield Delta(text=word)
         for function in functions:
             yield Delta(tool_calls=(ToolCall(function.name, "{}"),))

@@ -46,8 +46,8 @@ def test_what_is_out_of_range_is_refused_by_name(field, value):
 
 
 @pytest.mark.parametrize("kind", ["image_url", "input_audio", "file", "video"])
-def test_an_image_or_a_sound_is_told_that_the_model_has_no_eyes_or_ears(kind):
-    with pytest.raises(RequestError, match="no eyes or ears"):
+def test_content_other_than_text_is_refused_by_its_type(kind):
+    with pytest.raises(RequestError, match=f"reads text only; content of type '{kind}'"):
         chat(messages=[{"role": "user", "content": [{"type": kind, kind: {"url": "x"}}]}])
 
 
@@ -100,3 +100,48 @@ def test_prompts_of_every_form():
     for wrong in ([], [[]], [1, "a"], [-1], None, {}):
         with pytest.raises(RequestError):
             prompts(wrong)
+
+
+NAMED = {"type": "function", "function": {"name": "weather"}}
+OLDER = {"functions": [TOOL["function"]]}
+
+
+@pytest.mark.parametrize(
+    ("fields", "choice"),
+    [
+        ({}, "auto"),
+        ({"tools": [TOOL], "tool_choice": "auto"}, "auto"),
+        ({"tools": [TOOL], "tool_choice": "none"}, "none"),
+        ({"tools": [TOOL], "tool_choice": "required"}, "required"),
+        ({"tools": [TOOL], "tool_choice": NAMED}, "weather"),
+        (OLDER | {"function_call": "none"}, "none"),
+        (OLDER | {"function_call": "auto"}, "auto"),
+        (OLDER | {"function_call": {"name": "weather"}}, "weather"),
+    ],
+)
+def test_both_forms_of_a_tool_choice_are_one(fields, choice):
+    assert chat(**fields).choice == choice
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"tools": [TOOL], "tool_choice": "required", "function_call": "none"},
+            "tool_choice and function_call disagree",
+        ),
+        ({"tools": [TOOL], "tool_choice": NAMED, "function_call": "none"}, "tool_choice and function_call disagree"),
+        ({"functions": [{"name": "auto"}], "function_call": {"name": "auto"}}, "'auto' cannot be chosen by name"),
+    ],
+)
+def test_tool_choices_that_contradict_are_refused(fields, message):
+    with pytest.raises(RequestError, match=message):
+        chat(**fields)
+
+
+def test_a_response_format_is_none_json_or_a_schema():
+    schema = {"type": "object"}
+    assert chat().format is None and chat(response_format={"type": "text"}).format is None
+    assert chat(response_format={"type": "json_object"}).format == "json_object"
+    wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    assert chat(response_format=wanted).format == schema

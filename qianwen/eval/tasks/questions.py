@@ -32,7 +32,7 @@ class Questions:
     def examples(self) -> Iterable[Generate]:
         for row in read_jsonl(self.path):
             *asked, answer = [from_openai(message) for message in row["messages"]]
-            facts = {"kind": row["kind"], "opening": row["opening"], "target": answer.content}
+            facts = {"kind": row["kind"], "opening": row["opening"], "target": answer.text}
             yield Generate(messages=asked, max_tokens=MAX_TOKENS, facts=facts)
 
     def score(self, example: Generate, answer: Answer) -> dict[str, Share]:

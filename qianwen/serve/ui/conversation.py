@@ -18,8 +18,8 @@ from contextlib import aclosing, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from qianwen.chat.chatml import render
 from qianwen.chat.messages import from_openai
+from qianwen.engine.chat_run import ChatRun
 from qianwen.runtime.errors import RequestError
 from qianwen.runtime.translation import tr
 from qianwen.serve.chat_routes import prepare_chat, run
@@ -130,7 +130,7 @@ def num_tokens(served: Served, settings: Settings, messages: list[dict]) -> int:
     whole = settings.with_system(messages)
     if not whole:
         return 0
-    return len(render([from_openai(message) for message in whole], served.tokenizer, add_generation_prompt=True).ids)
+    return len(ChatRun(served.tokenizer, [from_openai(message) for message in whole]).prompt_ids)
 
 
 class Desk:

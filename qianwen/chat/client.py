@@ -1,0 +1,226 @@
+"""`ChatClient`: a `ChatModel` behind an OpenAI-compatible URL, such as `qianwen serve` or a hosted model.
+
+>>> with ChatClient("http://127.0.0.1:8000/v1", "qwen") as model:
+...     for delta in model.chat([Message("user", "你好")], temperature=0):
+...         print(delta.text, end="")
+
+The request is sent when the iterator is first read, and cancelled when the iterator is closed. Until the first delta, a
+busy server (429, 500, 502, 503, 504) and a failed connection are tried again, later each time and never earlier than
+the server's Retry-After. After the first delta nothing is repeated: text that was yielded cannot be taken back. A
+server that is silent for `timeout` seconds is not tried again either, since it may still be computing.
+
+The API key is sent to the host of the URL only: redirects are not followed, and a proxy from the environment is used
+for https alone, where it cannot read the request. Reading the stream of events: `chat/sse.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from email.utils import parsedate_to_datetime
+from typing import Any, Self
+
+import httpx
+
+from qianwen.chat.messages import FunctionSpec, Message, to_openai
+from qianwen.chat.model import (
+    TOOL_CHOICES,
+    Delta,
+    ResponseFormat,
+    ToolChoice,
+    check_response_format,
+    check_sampling_names,
+    forced_functions,
+)
+from qianwen.chat.sse import ReplyAssembler, server_error, server_events
+from qianwen.runtime.errors import ConfigError, RequestError
+from qianwen.runtime.translation import tr
+
+RETRIED_STATUS = frozenset((429, 500, 502, 503, 504))
+FIRST_WAIT, LONGEST_WAIT = 0.5, 8.0  # seconds before a retry; doubled each time, with jitter
+LONGEST_RETRY_AFTER = 60.0  # seconds; a server that wants a longer pause is an error
+SAMPLING = (
+    *("temperature", "top_p", "max_tokens", "seed", "presence_penalty", "frequency_penalty", "logit_bias"),
+    *(
+        "top_k",
+        "min_p",
+        "repetition_penalty",
+        "stop_token_ids",
+        "ignore_eos",
+    ),  # not OpenAI's, but of most local servers
+)
+
+
+class ChatClient:
+    """`chat` as in `ChatModel`. One client may be used by many threads, each with its own conversation."""
+
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        api_key: str | None = None,
+        *,
+        timeout: float = 120.0,
+        connect_timeout: float = 10.0,
+        retries: int = 4,
+    ) -> None:
+        """`url` is what OpenAI's clients call the base URL, usually with `/v1` at its end. Times are in seconds."""
+        self.model, self.retries = model, retries
+        self._timeout = timeout
+        base = _base_url(url)
+        if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
+            raise ConfigError(tr("the API key has characters that an HTTP header cannot carry, such as a line end"))
+        self._url = base.copy_with(path=base.path.rstrip("/") + "/chat/completions")
+        self._http = httpx.Client(
+            headers={} if api_key is None else {"Authorization": f"Bearer {api_key}"},
+            timeout=httpx.Timeout(timeout, connect=connect_timeout, pool=None),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
+            follow_redirects=False,
+            trust_env=base.scheme == "https",
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._http.close()
+
+    def chat(
+        self,
+        messages: Sequence[Message],
+        functions: Sequence[FunctionSpec] = (),
+        *,
+        tool_choice: ToolChoice = "auto",
+        response_format: ResponseFormat = None,
+        stop: Sequence[str] = (),
+        **sampling: Any,
+    ) -> Iterator[Delta]:
+        """Stream the assistant's reply; `sampling` are the names in `SAMPLING`."""
+        body = {
+            "model": self.model,
+            "messages": [to_openai(message) for message in messages],
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            **_tools(functions, tool_choice),
+            **_response_format(response_format),
+            **_sampling(sampling),
+        }
+        if stop:
+            body["stop"] = [stop] if isinstance(stop, str) else list(stop)
+        return self._with_retries(json.dumps(body).encode())
+
+    def _with_retries(self, body: bytes) -> Iterator[Delta]:
+        for attempt in range(self.retries + 1):
+            is_begun = False
+            try:
+                with closing(self._deltas(body)) as deltas:
+                    for delta in deltas:
+                        is_begun = True
+                        yield delta
+                return
+            except httpx.HTTPError as error:
+                wait = None if is_begun or attempt == self.retries else _wait(error, attempt)
+                if wait is None:
+                    raise self._request_error(error, is_begun) from error
+            time.sleep(wait)
+
+    def _deltas(self, body: bytes) -> Generator[Delta, None, None]:
+        """One attempt. Leaving early closes the connection, by which the server knows that nobody listens."""
+        headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+        with self._http.stream("POST", self._url, content=body, headers=headers) as response:
+            if not response.is_success:
+                response.read()
+                response.raise_for_status()
+            content_type = response.headers.get("content-type", "")
+            if not content_type.startswith("text/event-stream"):
+                message = "{url} answered with {type!r} and not with a stream of events"
+                raise RequestError(tr(message, url=self._url, type=content_type), status=502)
+            assembler = ReplyAssembler()
+            for event in server_events(response.iter_bytes()):
+                yield from assembler.feed(event)
+            yield from assembler.finish()
+
+    def _request_error(self, error: httpx.HTTPError, is_begun: bool) -> RequestError:
+        """The error with the server's own message, if it sent one."""
+        if isinstance(error, httpx.HTTPStatusError):
+            response = error.response
+            if response.is_redirect:
+                message = "{url} redirects to {location}; use that URL if you trust it"
+                location = response.headers.get("location", "?")
+                return RequestError(tr(message, url=self._url, location=location), status=502)
+            return server_error(response.status_code, response.content, _retry_after(response))
+        if isinstance(error, httpx.ReadTimeout):
+            message = tr("{url} sent nothing for {seconds:g} s", url=self._url, seconds=self._timeout)
+            return RequestError(message, status=504, code="timeout")
+        reason = str(error) or type(error).__name__
+        message = tr("{url} cannot be reached: {reason}", url=self._url, reason=reason)
+        if is_begun:
+            message = tr("the connection to {url} broke within an answer: {reason}", url=self._url, reason=reason)
+        return RequestError(message, status=502, code="connection_error")
+
+
+def _base_url(url: str) -> httpx.URL:
+    try:
+        base = httpx.URL(url)
+    except httpx.InvalidURL:
+        base = httpx.URL()
+    if base.scheme not in ("http", "https") or not base.host or base.userinfo:
+        raise ConfigError(tr("{url} is not a URL such as http://127.0.0.1:8000/v1", url=url))
+    return base
+
+
+def _tools(functions: Sequence[FunctionSpec], tool_choice: ToolChoice) -> dict[str, Any]:
+    forced_functions(functions, tool_choice)
+    if not functions:
+        return {}
+    tools = [function.to_openai() for function in functions]
+    if tool_choice in TOOL_CHOICES:
+        return {"tools": tools, "tool_choice": tool_choice}
+    return {"tools": tools, "tool_choice": {"type": "function", "function": {"name": tool_choice}}}
+
+
+def _response_format(response_format: ResponseFormat) -> dict[str, Any]:
+    check_response_format(response_format)
+    if response_format is None:
+        return {}
+    if isinstance(response_format, str):
+        return {"response_format": {"type": response_format}}
+    schema = {"name": "response", "schema": dict(response_format), "strict": True}
+    return {"response_format": {"type": "json_schema", "json_schema": schema}}
+
+
+def _sampling(sampling: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters that are set; None leaves a value to the server. RequestError for an unknown name."""
+    check_sampling_names(sampling, SAMPLING)
+    return {name: value for name, value in sampling.items() if value is not None}
+
+
+def _wait(error: httpx.HTTPError, attempt: int) -> float | None:
+    """Seconds before the next attempt; None if the request is not sent again."""
+    wait = min(FIRST_WAIT * 2**attempt, LONGEST_WAIT) * random.uniform(0.5, 1.0)
+    if not isinstance(error, httpx.HTTPStatusError):
+        return wait if isinstance(error, httpx.TransportError) and not isinstance(error, httpx.ReadTimeout) else None
+    if error.response.status_code not in RETRIED_STATUS:
+        return None
+    retry_after = _retry_after(error.response) or 0.0
+    return retry_after + wait if retry_after <= LONGEST_RETRY_AFTER else None
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Seconds of the header Retry-After, which has seconds or a date."""
+    value = response.headers.get("retry-after", "")
+    try:
+        return max(float(value), 0.0)
+    except ValueError:
+        pass
+    try:
+        return max(parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
+    except (TypeError, ValueError):
+        return None
