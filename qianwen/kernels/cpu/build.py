@@ -9,7 +9,7 @@ import functools
 import os
 from pathlib import Path
 
-from qianwen.runtime.compiler import SWITCH, native_library
+from qianwen.runtime.compiler import SWITCH, NativeLibrary, native_library
 from qianwen.runtime.processor import cpu_features
 from qianwen.runtime.translation import tr
 
@@ -20,12 +20,18 @@ ARCH_PRCTL, REQUEST_PERMISSION, TILE_DATA = 158, 0x1023, 18  # of Linux on x86-6
 
 
 @functools.cache
-def library() -> Path | None:
-    """The compiled kernels, or None where they cannot run or be compiled."""
-    if not cpu_features().issuperset(REQUIRED_FEATURES):
-        return None
+def library() -> NativeLibrary:
+    """The compiled kernels, or why they cannot run here."""
+    missing = [name for name in REQUIRED_FEATURES if name not in cpu_features()]
+    if missing:
+        return NativeLibrary(None, tr("not for this processor, which lacks {features}", features=", ".join(missing)))
     flags = ["-fopenmp", *(() if may_use_amx() else WITHOUT_AMX)]
-    return native_library("kernels", Path(__file__).parent, tr("quantised models will be slow"), flags)
+    return native_library("kernels", Path(__file__).parent, flags)
+
+
+def family() -> str:
+    """What processors the kernels in use are made for."""
+    return "AMX" if may_use_amx() else "AVX-512 VNNI"
 
 
 @functools.cache

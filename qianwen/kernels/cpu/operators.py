@@ -29,6 +29,8 @@ from torch import Tensor
 from qianwen.kernels.cpu import row_limits
 from qianwen.kernels.cpu.build import library, may_use_amx
 from qianwen.kernels.cpu.row_limits import ONE_WAY, Limits
+from qianwen.runtime.compiler import is_usable
+from qianwen.runtime.translation import tr
 
 TRIAL_SIZE = 1536
 FORMATS = ["int4", "int5", "q4_0", "q5_0", "q6_k", "q8_0", "int8", "bf16"]  # as numbered in formats.h
@@ -37,7 +39,7 @@ FORMATS = ["int4", "int5", "q4_0", "q5_0", "q6_k", "q8_0", "int8", "bf16"]  # as
 @functools.cache
 def available() -> bool:
     """Whether the kernels run here; compiles them at the first call."""
-    return library() is not None
+    return is_usable(library(), tr("quantised models will be slow"))
 
 
 class _Linear(ctypes.Structure):
@@ -78,8 +80,8 @@ class _Queries(ctypes.Structure):
 @functools.cache
 def functions() -> ctypes.CDLL:
     """The C functions of kernels.cpp."""
-    path = library()
-    assert path is not None, "ask available() first"
+    path = library().path
+    assert path is not None, "call available() first"
     functions = ctypes.CDLL(str(path))  # OpenMP is already in the process, torch's own: the loader finds it by name
     prototypes = {
         "qw_linear": (c_void_p, c_void_p, c_int64, c_void_p),
@@ -140,7 +142,7 @@ class Linear:
 @functools.cache
 def limits(format: str) -> Limits:
     """Up to how many rows each way of computing a linear in this format is the fastest one here."""
-    path = library()
+    path = library().path
     assert path is not None
     return row_limits.limits(path.parent, FORMATS, _try).get(format, ONE_WAY)
 
