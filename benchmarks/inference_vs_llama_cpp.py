@@ -5,9 +5,9 @@
     QIANWEN_KERNELS=avx2 python benchmarks/inference_vs_llama_cpp.py …        with the kernels of another family
 
 Each peer runs in turns with us, on the same two threads and token ids: llama.cpp built for AVX2 or AVX-512, as the
-kernels that we use, and ik_llama.cpp, an AVX2 build, with flash attention off or on, whichever is faster. Prompts are real
-text. Speculation runs on code edits and answers out of a given text, greedy; it is told how far its tokens are those of
-plain decoding.
+kernels that we use, and ik_llama.cpp, an AVX2 build, with flash attention off or on, whichever is faster. Prompts are
+real text. Speculation runs on code edits and answers out of a given text, greedy; how far its tokens are those of plain
+decoding is printed.
 
 Beside the speeds stand bits per weight and perplexity: of each `*.txt` in `--texts` (en, zh, code), 8,192 tokens in
 windows of 512, against the file's own weights in float32. `prompt`: as prompts are computed, `answer`: as answers are.

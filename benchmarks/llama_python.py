@@ -2,7 +2,8 @@
 
     llama_python.py llama_cpp|ik_llama_cpp FILE.gguf [0|1]        run by a peer's own Python; flash attention off or on
 
-Reads `{"op": "prefill", "prompt": [ids]}` and `{"op": "decode", "prompt": [ids], "new": 64}`; answers seconds and tokens.
+Reads `{"op": "prefill", "prompt": [ids]}` and `{"op": "decode", "prompt": [ids], "new": 64}`.
+Answers seconds and tokens.
 Decoding feeds given tokens one at a time: choosing them is not what is measured. Imports nothing of this project.
 """
 

@@ -1,23 +1,27 @@
 """The compiled kernels, one library for each family of processors; which of them runs here.
 
-A family is a set of instructions that the vectors in `kernels/vectors/` are written on. The best one of the processor is
-used. `QIANWEN_KERNELS` forces another that it has, or switches all off with `0`; then everything runs on PyTorch.
+A family is a set of instructions that the vectors in `kernels/vectors/` are written on. The best one of the processor
+is used. `QIANWEN_KERNELS` forces another that it has, or switches all off with `0`: then PyTorch computes everything.
 """
 
 import ctypes
 import functools
+import json
 import os
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from qianwen.runtime.compiler import SWITCH, native_library
+from qianwen.runtime.compiler import SWITCH, NativeLibrary, native_library
 from qianwen.runtime.errors import ConfigError
+from qianwen.runtime.files import atomic_file
 from qianwen.runtime.processor import cpu_features
 from qianwen.runtime.translation import tr
 
 # Sums are written in the order that keeps them in registers; GCC would reorder those of integers.
 FLAGS = ("-fopenmp", "-fno-tree-reassoc")
+IN_TEST = "QIANWEN_KERNELS_IN_TEST"  # set in the process that tests a library, which must use it untested
 ARCH_PRCTL, REQUEST_PERMISSION, TILE_DATA = 158, 0x1023, 18  # of Linux on x86-64: tiles are saved only on request
 
 
@@ -77,25 +81,53 @@ def family() -> Family | None:
 
 
 @functools.cache
-def library() -> Path | None:
-    """The compiled kernels, or None where they cannot run or be compiled."""
+def library() -> NativeLibrary:
+    """The compiled kernels, compiled and tested at first use, or why they cannot run here."""
     chosen = family()
     if chosen is None:
-        return None
-    sources, without = Path(__file__).parents[1], tr("quantised models will be slow")
-    return native_library("kernels", sources, without, [*FLAGS, *chosen.flags])
+        switched_off = os.environ.get(SWITCH) == "0"
+        reason = tr("switched off by {switch}=0", switch=SWITCH) if switched_off else tr("not for this processor")
+        return NativeLibrary(None, reason)
+    built = native_library("kernels", Path(__file__).parents[1], [*FLAGS, *chosen.flags])
+    if built.path is None or os.environ.get(IN_TEST):
+        return built
+    if failures := _test_results(built.path):
+        reason = tr("the self-test failed: {failures}", failures="; ".join(failures))
+        return NativeLibrary(None, reason, is_failure=True)
+    return built
+
+
+def _test_results(path: Path) -> list[str]:
+    """What `self_test.py` found wrong with a library, kept beside it: it is tested once."""
+    kept = path.with_name("self_test.json")
+    if kept.exists():
+        return json.loads(kept.read_text(encoding="utf-8"))
+    command = [sys.executable, "-m", "qianwen.kernels.self_test"]
+    run = subprocess.run(command, env={**os.environ, IN_TEST: "1"}, capture_output=True, text=True)
+    if run.returncode:
+        last = run.stderr.strip().splitlines()[-1:] or [""]
+        failures = [tr("it ended with status {status} {error}", status=run.returncode, error=last[0])]
+    else:
+        failures = json.loads(run.stdout.strip().splitlines()[-1])
+    with atomic_file(kept, "w") as file:
+        json.dump(failures, file)
+    return failures
+
+
+def family_name() -> str:
+    """The name of the family that runs here, or nothing."""
+    chosen = family()
+    return chosen.name if chosen else ""
 
 
 def may_use_amx() -> bool:
     """Whether the kernels that run here multiply tiles."""
-    chosen = family()
-    return chosen is not None and chosen.name == "amx"
+    return family_name() == "amx"
 
 
 def has_bfloat16_products() -> bool:
     """Whether the kernels that run here multiply bfloat16 faster than fp32."""
-    chosen = family()
-    return chosen is not None and chosen.name in ("amx", "avx512_bf16")
+    return family_name() in ("amx", "avx512_bf16")
 
 
 @functools.cache
