@@ -6,6 +6,7 @@
 #   make offline  the tests where no network exists (Linux)
 #   make faults   long kill, corruption and full-disk suites         make nightly   everything that runs without a GPU
 #   make gpu      the tests of what is different on an NVIDIA card
+#   make mutation share of 200 deliberate faults that the tests catch (hours; goes on where it stopped)
 #   make results  docs/results.md from benchmarks/results
 #   make dist     a wheel in dist/              make sbom      a bill of materials
 #   make lock     pin every version again       make clean     remove what these made, but neither .venv nor runs
@@ -27,7 +28,7 @@ MAKE_VENV := $(PYTHON) -m venv .venv
 INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check
 endif
 
-.PHONY: setup demo test check offline e2e faults nightly gpu results dist sbom lock clean
+.PHONY: setup demo test check offline e2e faults mutation nightly gpu results dist sbom lock clean
 setup: .venv/.user
 
 $(BIN)/python:
@@ -70,6 +71,9 @@ e2e: .venv/.dev
 
 faults: .venv/.dev
 	QIANWEN_KILLS=200 $(BIN)/pytest --timeout 7200 -m 'not gpu and not peer' tests/faults
+
+mutation: .venv/.dev
+	$(BIN)/python tools/mutation.py engine train data quantize --faults 200 --jobs 2
 
 nightly: .venv/.dev
 	$(BIN)/pytest -m 'not gpu and not peer'

@@ -31,3 +31,18 @@ def test_what_is_in_range_is_taken():
     params = SamplingParams(temperature=0, top_k=5, stop="END", seed=2**63, logit_bias={3: -100}, max_tokens=None)
     assert params.is_greedy and params.changes_scores and params.stop == ("END",)
     assert not SamplingParams().changes_scores and SamplingParams(top_k=1).is_greedy
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"logit_bias": dict.fromkeys(range(1024), 1)},
+        {"logit_bias": {1: -100, 2: 100}},
+        {"stop": ("x",) * 64},
+        {"stop": ("x" * 1024,)},
+        {"n": 128, "logprobs": 20, "seed": 2**64 - 1},
+    ],
+)
+def test_the_limits_themselves_are_in_range(fields):
+    params = SamplingParams(**fields)
+    assert all(getattr(params, name) == value for name, value in fields.items())

@@ -38,6 +38,16 @@ def test_no_pass_makes_an_output_worse_and_rounding_gets_much_better(bits: int, 
     assert found.codes.max().item() < 2**bits and found.group_size == config.size(256)
 
 
+@pytest.mark.parametrize("group_size", [64, -1])
+def test_every_code_moves_to_the_nearest_where_inputs_are_independent(group_size: int) -> None:
+    weight, hessian = torch.randn(8, 256), torch.diag(torch.rand(256) + 0.5)
+    found = nearest(weight, GptqConfig(group_size=group_size))
+    spoiled = Groups(4, 15 - found.codes, found.scales, found.zeros, found.group_of)
+    found = refine(weight, spoiled, hessian, passes=1)
+    scale, zero = found.scales.float()[:, found.group_of.long()], found.zeros.float()[:, found.group_of.long()]
+    assert torch.equal(found.codes.float(), (weight / scale + zero).round().clamp(0, 15))
+
+
 def test_what_gptq_finds_gets_better_too() -> None:
     weight, hessian = torch.randn(64, 256), damped()
     errors = [lost(gptq(weight, hessian, GptqConfig(passes=n)), weight, hessian).sum() for n in (0, 2)]

@@ -45,3 +45,9 @@ def test_words_for_persons_are_words_in_any_case() -> None:
     np.testing.assert_array_equal(first[0][[14, 15]], first[1][[14, 15]])
     assert (first[0][[14, 15]] > 0).all() and not first[2][[14, 15]].any()
     assert len(PERSONS) == 2
+
+
+def test_marks_count_by_their_share_of_the_characters() -> None:
+    shout, question = 7, 8
+    traits_of_text = of("Go on! Why?")[0]
+    np.testing.assert_allclose(traits_of_text[[shout, question]], np.log1p(100 / 9), rtol=1e-6)
