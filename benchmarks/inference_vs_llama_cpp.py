@@ -1,11 +1,13 @@
-"""One stream beside llama.cpp on the same GGUF file: reading, writing, writing with speculation, and what it costs.
+"""One stream beside llama.cpp and ik_llama.cpp on the same GGUF file: prompts, answers, speculation, and quality.
 
     python benchmarks/inference_vs_llama_cpp.py --model FILE.gguf [--grids stored,4] [--texts FOLDER] [--quick]
                                                 [--measure speed,speculation,quality]
+    QIANWEN_KERNELS=avx2 python benchmarks/inference_vs_llama_cpp.py …        with the kernels of another family
 
-llama.cpp answers through `node-llama-cpp`, in turns with us, on the same two threads and token ids. Prompts are real
-text. Speculation runs on code edits and answers out of a given text, greedy; it is told how far its tokens are those of
-plain decoding.
+Each peer runs in turns with us, on the same two threads and token ids: llama.cpp built for AVX2 or AVX-512, as the
+kernels that we use, and ik_llama.cpp, an AVX2 build, with flash attention off or on, whichever is faster. Prompts are
+real text. Speculation runs on code edits and answers out of a given text, greedy; how far its tokens are those of plain
+decoding is printed.
 
 Beside the speeds stand bits per weight and perplexity: of each `*.txt` in `--texts` (en, zh, code), 8,192 tokens in
 windows of 512, against the file's own weights in float32. `prompt`: as prompts are computed, `answer`: as answers are.
@@ -22,7 +24,7 @@ import time
 from pathlib import Path
 
 import torch
-from llama_peer import LlamaCpp
+from llama_peer import FasterOf, LlamaCpp, LlamaPython
 from pairs import Report, alternate, arguments
 
 from qianwen.chat.chatml import render
@@ -34,6 +36,7 @@ from qianwen.engine.llm_engine import EngineConfig
 from qianwen.engine.request import Request
 from qianwen.engine.sampling_params import SamplingParams
 from qianwen.engine.scoring import loglikelihoods
+from qianwen.kernels.cpu.build import family
 from qianwen.model.linears.packed import PackedLinear
 from qianwen.model.transformer import Qwen
 from qianwen.runtime.log import console
@@ -101,22 +104,30 @@ def bits_per_weight(model: Qwen) -> float:
     return 8 * sum(x.packed_bytes for x in linears) / sum(x.in_features * x.out_features for x in linears)
 
 
-def measure_speed(report: Report, grid: str, llm: LLM, peer: LlamaCpp, num_pairs: int, quick: bool) -> dict[str, float]:
-    """Decode, prefill and decoding with guesses, in turns with llama.cpp."""
+def measure_speed(
+    report: Report, grid: str, llm: LLM, peers: dict[str, LlamaPython | FasterOf], num_pairs: int, quick: bool
+) -> dict[str, float]:
+    """Decode and prefill, in turns with each peer; its name ends the names of the ratios."""
     text = llm.tokenizer.encode(code_text())
     short, long = text[:PROMPT], text[2000 : 2000 + LONG]
     new = 32 if quick else NEW
     decode_speed(llm, short, 8)
     prefill_speed(llm, long)
     ratios = {}
-    pairs = alternate(
-        lambda: decode_speed(llm, short, new), lambda: peer.speed("decode", prompt=short, new=new), num_pairs
-    )
-    report.add(f"{grid} decode", pairs)
-    ratios["decode"] = pairs.ratio
-    pairs = alternate(lambda: prefill_speed(llm, long), lambda: peer.speed("prefill", prompt=long), num_pairs)
-    report.add(f"{grid} prefill", pairs)
-    ratios["prefill"] = pairs.ratio
+    for name, peer in peers.items():
+        ending = "" if name == "llama.cpp" else "_vs_ik"
+        pairs = alternate(
+            lambda: decode_speed(llm, short, new),
+            lambda peer=peer: peer.speed("decode", prompt=short, new=new),
+            num_pairs,
+        )
+        report.add(f"{grid} decode, {name}", pairs)
+        ratios[f"decode{ending}"] = pairs.ratio
+        pairs = alternate(
+            lambda: prefill_speed(llm, long), lambda peer=peer: peer.speed("prefill", prompt=long), num_pairs
+        )
+        report.add(f"{grid} prefill, {name}", pairs)
+        ratios[f"prefill{ending}"] = pairs.ratio
     return ratios
 
 
@@ -182,9 +193,16 @@ def main() -> None:
     if not options.model or not set(parts) <= set(PARTS):
         raise SystemExit(f"--model names a GGUF file, --measure some of {', '.join(PARTS)}")
     num_pairs = 2 if options.quick else options.pairs
-    peer = LlamaCpp(options.model, options.node)
-    report, ratios = Report(f"{Path(options.model).name} beside llama.cpp", "tokens/s"), {}
-    report.note("llama.cpp", peer.about)
+    chosen = family()
+    kernels = chosen.name if chosen else "none"
+    wide = "avx2" if kernels.startswith("avx2") else "avx512"
+    peers = {
+        "llama.cpp": LlamaPython(f"llama-cpp-{wide}", options.model),
+        "ik_llama.cpp": FasterOf(*(LlamaPython("ik-llama-cpp", options.model, flash) for flash in (False, True))),
+    } if "speed" in parts else {}  # fmt: skip
+    peer = LlamaCpp(options.model, options.node) if {"speculation", "quality"} & set(parts) else None
+    report, ratios = Report(f"{Path(options.model).name} beside llama.cpp, kernels {kernels}", "tokens/s"), {}
+    report.note("kernels", kernels)
     tokenizer = Tokenizer(GgufModel(Path(options.model)).vocabulary)
     config = EngineConfig(max_model_len=2048, max_num_seqs=2, prefix_caching=False)
     guessing = dataclasses.replace(config, num_speculative_tokens=GUESSES)
@@ -197,14 +215,14 @@ def main() -> None:
         report.note(f"{name}: bits per weight of the linears", round(bits_per_weight(model), 2))
         llm, found = LLM(model, tokenizer, config), {}
         if "speed" in parts:
-            found |= measure_speed(report, name, llm, peer, num_pairs, options.quick)
-        if "speculation" in parts and not options.quick:
+            found |= measure_speed(report, name, llm, peers, num_pairs, options.quick)
+        if peer and "speculation" in parts and not options.quick:
             speculative = LLM(model, tokenizer, guessing)
             found["decode_speculative"] = measure_speculation(
                 report, name, speculative, llm, peer, max(2, num_pairs // 2)
             )
         ratios |= {f"{key}_{name.replace(' ', '_')}" if number else key: value for key, value in found.items()}
-    if "quality" in parts and options.texts:
+    if peer and "quality" in parts and options.texts:
         floats = load_model(options.model, bits=None, dtype=torch.float32, device="cpu").model
         measure_quality(report, models, LLM(floats, tokenizer, config), config, peer, Path(options.texts))
     report.finish(ratios, options.json)

@@ -1,4 +1,4 @@
-"""llama.cpp as a process to ask: what `llama_cpp.mjs` answers."""
+"""llama.cpp and ik_llama.cpp as processes to ask: what `llama_cpp.mjs` and `llama_python.py` answer."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from typing import Any
 HERE = Path(__file__).parent
 
 
-class LlamaCpp:
-    """A process of `llama_cpp.mjs`; `ask` one operation at a time."""
+def installed(peer: str) -> str:
+    """Install a peer if it is not there; the path that `peers.sh` prints."""
+    done = subprocess.run([HERE / "peers.sh", peer], check=True, capture_output=True, text=True)
+    return done.stdout.strip().splitlines()[-1]
 
-    def __init__(self, model: str, home: str = "") -> None:
-        home = home or subprocess.run(
-            [HERE / "peers.sh", "node-llama-cpp"], check=True, capture_output=True, text=True
-        ).stdout.strip().splitlines()[-1]  # fmt: skip
-        command = ["node", str(HERE / "llama_cpp.mjs"), home, model, "1"]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+class Peer:
+    """A process that is asked one operation at a time."""
+
+    def __init__(self, command: list[str]) -> None:
+        quiet = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+        self.process = subprocess.Popen(command, **quiet)
         self.about = self._read()
 
     def ask(self, op: str, **fields: Any) -> dict[str, Any]:
@@ -39,3 +42,30 @@ class LlamaCpp:
         assert self.process.stdin
         self.process.stdin.close()
         self.process.wait()
+
+
+class LlamaCpp(Peer):
+    """llama.cpp as node-llama-cpp ships it, which also scores texts and answers."""
+
+    def __init__(self, model: str, home: str = "") -> None:
+        super().__init__(["node", str(HERE / "llama_cpp.mjs"), home or installed("node-llama-cpp"), model, "1"])
+
+
+class LlamaPython(Peer):
+    """llama.cpp built for a family of processors, or ik_llama.cpp, with flash attention off or on."""
+
+    def __init__(self, peer: str, model: str, flash: bool = False) -> None:
+        module = "ik_llama_cpp" if peer.startswith("ik") else "llama_cpp"
+        super().__init__([installed(peer), str(HERE / "llama_python.py"), module, model, str(int(flash))])
+
+
+class FasterOf:
+    """Peers that differ in a setting; each operation goes to the one that was faster at it when first tried."""
+
+    def __init__(self, *peers: Peer) -> None:
+        self.peers, self.choice = peers, dict[str, Peer]()
+
+    def speed(self, op: str, **fields: Any) -> float:
+        if op not in self.choice:
+            self.choice[op] = max(self.peers, key=lambda peer: max(peer.speed(op, **fields) for _ in range(2)))
+        return self.choice[op].speed(op, **fields)

@@ -15,6 +15,8 @@ from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import CacheDtype, EngineConfig, LLMEngine
 from qianwen.engine.request import Request
 from qianwen.engine.sampling_params import SamplingParams
+from qianwen.kernels.dispatch import description
+from qianwen.model.linears.packed import PackedLinear
 from qianwen.runtime.device import memory_in_use_bytes, peak_memory_bytes
 from qianwen.runtime.files import write_jsonl
 from qianwen.runtime.log import console
@@ -74,11 +76,13 @@ def bench(argv: list[str]) -> int:
         speeds[batch] = {name: statistics.median(run[name] for run in runs) for name in HEADINGS}
     console.print(_table(speeds, options))
     facts = {"name": llm.name, "cpu": cpu_name(), "threads": torch.get_num_threads()}
+    path = _path(llm.engine)
     memory = {"load": load_s, "loaded": loaded_bytes / 1e9, "peak": peak_memory_bytes() / 1e9}
     console.print(tr("{name} on {cpu}, {threads} threads", **facts))
+    console.print(tr("computed by {path}", path=path), markup=False)
     console.print(tr("loaded in {load:.1f} s into {loaded:.2f} GB; at most {peak:.2f} GB in use", **memory))
     if options.json:
-        common = facts | memory | {"bits": options.bits}
+        common = facts | memory | {"bits": options.bits, "path": path}
         write_jsonl(options.json, [common | {"batch": batch} | speed for batch, speed in speeds.items()])
     return 0
 
@@ -106,6 +110,15 @@ def measure(engine: LLMEngine, batch: int, prompt_tokens: int, new_tokens: int) 
         "first_token_ms": 1e3 * first,
         "step_ms": 1e3 * write_s / max(num_steps, 1),
     }
+
+
+def _path(engine: LLMEngine) -> str:
+    """What computes the model: our kernels take packed linears, and attention beside fp32 weights."""
+    is_gpu = engine.runner.device.type == "cuda"
+    packed = [module for module in engine.runner.model.modules() if isinstance(module, PackedLinear)]
+    if engine.cache.kernel or any(not is_gpu or linear.format != "bf16" for linear in packed):
+        return description(engine.runner.device)
+    return tr("PyTorch (the weights are not packed)")
 
 
 def _table(speeds: dict[int, dict[str, float]], options: BenchOptions) -> Table:

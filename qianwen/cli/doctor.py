@@ -1,4 +1,7 @@
-"""`qianwen doctor`: what works on this machine, what is refused, and why. Every line is checked when it is printed."""
+"""`qianwen doctor`: what works on this machine, what is refused, and why. Every line is the result of running it now.
+
+The exit status is 1 when something fails that should work here. What is optional and absent is no failure.
+"""
 
 import importlib.metadata
 import importlib.util
@@ -11,7 +14,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import psutil
 import torch
@@ -20,31 +22,29 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from rich.table import Table
 
+from qianwen.cli import doctor_packages
+from qianwen.cli.doctor_compiled import Check, compiled
 from qianwen.runtime import device, processor
+from qianwen.runtime.compiler import cpp_compiler
 from qianwen.runtime.errors import ConfigError, QianwenError
 from qianwen.runtime.files import atomic_folder, cache_dir, lock, runs_dir, verify_folder
 from qianwen.runtime.log import console
 from qianwen.runtime.translation import tr
+from qianwen.tokenizer.vocab import read_tiktoken
 
 PYTHONS = ("3.11", "3.12", "3.13")
+MISSING = doctor_packages.MISSING
 COUNTED = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm")
 
 
-class Check(NamedTuple):
-    """One line: `ok` is None where nothing is wrong, only absent."""
-
-    what: str
-    ok: bool | None
-    found: str
-
-
 def doctor(argv: list[str]) -> int:
-    """Print the checks; exit status 1 when something required is missing."""
+    """Print the checks; exit status 1 when something fails that should work here."""
     tyro.cli(_arguments, prog="qianwen doctor", args=argv)
     failed = False
     for title, checks in (
         (tr("System"), system()),
         (tr("Compute"), compute()),
+        (tr("Compiled parts"), compiled()),
         (tr("Disk"), disk()),
         (tr("Programs"), programs()),
         (tr("Extras"), extras()),
@@ -79,7 +79,7 @@ def system() -> Iterator[Check]:
 
 
 def compute() -> Iterator[Check]:
-    """Processor, accelerators, and the number format that the matrix products of this machine recommend."""
+    """Processor, accelerators, and matrix products in both number formats: their speed and whether they are right."""
     cores = psutil.cpu_count(logical=False) or os.cpu_count()
     features = " ".join(name for name in COUNTED if name in processor.cpu_features())
     yield Check(tr("processor"), True, f"{processor.cpu_name()}, {tr('{cores} cores', cores=cores)}, {features}")
@@ -93,9 +93,9 @@ def compute() -> Iterator[Check]:
     has_mps = torch.backends.mps.is_available()
     yield Check(tr("Apple GPU"), has_mps or None, tr("available") if has_mps else tr("none"))
     chosen = device.best_device()
-    dtype = device.compute_dtype(chosen)
-    speeds = ", ".join(f"{_name(d)} {_gflops(chosen, d):,.0f} GFLOP/s" for d in (torch.float32, torch.bfloat16))
-    yield Check(tr("used here"), True, f"{chosen}, {_name(dtype)} ({speeds})")
+    for dtype in (torch.float32, torch.bfloat16):
+        yield _product(chosen, dtype)
+    yield Check(tr("used here"), True, f"{chosen}, {_name(device.compute_dtype(chosen))}")
 
 
 def disk() -> Iterator[Check]:
@@ -112,45 +112,71 @@ def disk() -> Iterator[Check]:
             yield Check(what, True, tr("{folder}: {room:.0f} GB free; writer, lock: ok", folder=folder, room=room))
         except (OSError, QianwenError) as error:
             yield Check(what, False, f"{folder}: {error}")
-    vocabularies = sorted(cache_dir().rglob("qwen.tiktoken")) if cache_dir().exists() else []
-    missing = tr("not here: fetched from its PyPI wheel at first use, or set QIANWEN_VOCAB")
-    given = os.environ.get("QIANWEN_VOCAB") or (str(vocabularies[0]) if vocabularies else "")
-    yield Check(tr("Qwen vocabulary"), bool(given) or None, given or missing)
+    yield _vocabulary()
+
+
+def _vocabulary() -> Check:
+    """Reads the vocabulary, if it is here."""
+    cached = sorted(cache_dir().rglob("qwen.tiktoken")) if cache_dir().exists() else []
+    path = os.environ.get("QIANWEN_VOCAB") or (str(cached[0]) if cached else "")
+    if not path:
+        missing = tr("not here: fetched from its PyPI wheel at first use, or set QIANWEN_VOCAB")
+        return Check(tr("Qwen vocabulary"), None, missing)
+    try:
+        count = len(read_tiktoken(path))
+    except (OSError, QianwenError) as error:
+        return Check(tr("Qwen vocabulary"), False, str(error))
+    return Check(tr("Qwen vocabulary"), True, tr("{path}: {count:,} tokens", path=path, count=count))
 
 
 def programs() -> Iterator[Check]:
     """Programs some features use."""
-    compiler = next((found for name in ("c++", "g++", "clang++", "cl") if (found := shutil.which(name))), None)
-    yield Check(
-        tr("C++ compiler"),
-        bool(compiler) or None,
-        compiler or tr("none: quantised models will be slow, and torch.compile will not work"),
-    )
+    compiler = cpp_compiler()
+    if compiler is None:
+        yield Check(
+            tr("C++ compiler"), None, tr("none: quantised models will be slow, and torch.compile will not work")
+        )
+    else:
+        works, output = _run(compiler, "--version")
+        yield Check(tr("C++ compiler"), works, f"{compiler}: {output}")
     if not sys.platform.startswith("linux"):
         yield Check(tr("isolation for code"), None, tr("refused: isolation needs Linux namespaces"))
         return
-    bubblewrap = shutil.which("bwrap")
-    unshare = (
-        shutil.which("unshare") and subprocess.run(["unshare", "-Urn", "true"], capture_output=True).returncode == 0
+    ways = {"bwrap": ("bwrap", "--unshare-all", "--ro-bind", "/", "/", "true"), "unshare": ("unshare", "-Urn", "true")}
+    refusals = []
+    for name, command in ways.items():
+        works, output = _run(*command)
+        if works:
+            yield Check(tr("isolation for code"), True, name)
+            return
+        refusals.append(f"{name}: {output}")
+    yield Check(
+        tr("isolation for code"), None, tr("refused: install bubblewrap ({reasons})", reasons="; ".join(refusals))
     )
-    how = bubblewrap or (tr("namespaces by unshare") if unshare else tr("refused: install bubblewrap"))
-    yield Check(tr("isolation for code"), bool(bubblewrap or unshare) or None, how)
+
+
+def _run(*command: str) -> tuple[bool, str]:
+    """Whether a program succeeds, and the first line it prints."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except OSError as error:
+        return False, error.strerror or str(error)
+    lines = (done.stdout + done.stderr).strip().splitlines()
+    status = "" if done.returncode == 0 else tr("exit status {status}", status=done.returncode)
+    return done.returncode == 0, lines[0] if lines else status
 
 
 def extras() -> Iterator[Check]:
-    """Each optional extra: complete, or the command that installs it."""
-    wanted: dict[str, list[Requirement]] = {}
-    for line in importlib.metadata.requires("qianwen") or []:
-        requirement = Requirement(line)
-        for extra in importlib.metadata.metadata("qianwen").get_all("Provides-Extra") or []:
-            if requirement.marker and requirement.marker.evaluate({"extra": extra}):
-                wanted.setdefault(extra, []).append(requirement)
-    for extra, requirements in wanted.items():
-        missing = [requirement.name for requirement in requirements if not _is_installed(requirement)]
-        names = ", ".join(requirement.name for requirement in requirements)
-        yield Check(
-            extra, None if missing else True, f"pip install 'qianwen[{extra}]'  ({names})" if missing else names
-        )
+    """Each optional extra: its packages used once, or the command that installs them."""
+    for extra, packages in doctor_packages.problems(doctor_packages.requirements()):
+        names = ", ".join(packages)
+        broken = [f"{name}: {problem}" for name, problem in packages.items() if problem not in ("", MISSING)]
+        if broken:
+            yield Check(extra, False, "; ".join(broken))
+        elif MISSING in packages.values():
+            yield Check(extra, None, f"pip install 'qianwen[{extra}]'  ({names})")
+        else:
+            yield Check(extra, True, names)
 
 
 def platforms() -> Table:
@@ -175,11 +201,6 @@ def _is_there(name: str) -> bool:
     return bool(list(importlib.metadata.distributions(name=name)))
 
 
-def _is_installed(requirement: Requirement) -> bool:
-    found = next(iter(importlib.metadata.distributions(name=requirement.name)), None)
-    return found is not None and requirement.specifier.contains(found.version, prereleases=True)
-
-
 def _try_writer(folder: Path) -> None:
     with lock(folder / "locked"), atomic_folder(folder / "artefact 文件") as trial:
         (trial / "file").write_bytes(b"whole or not at all")
@@ -191,12 +212,17 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _gflops(chosen: torch.device, dtype: torch.dtype, size: int = 1024) -> float:
-    """Speed of one matrix product, the best of five."""
+def _product(chosen: torch.device, dtype: torch.dtype, size: int = 1024) -> Check:
+    """One matrix product: the best speed of five, and its error beside double precision."""
     a = torch.randn(size, size, device=chosen).to(dtype)
     times = []
     for _ in range(6):
         start = time.perf_counter()
-        (a @ a)[0, 0].item()  # .item() waits for the device
+        product = a @ a
+        product[0, 0].item()  # waits for the device
         times.append(time.perf_counter() - start)
-    return 2 * size**3 / min(times[1:]) / 1e9
+    exact = a.cpu().double() @ a.cpu().double()
+    error = ((product.cpu().double() - exact).norm() / exact.norm()).item()
+    numbers = {"speed": 2 * size**3 / min(times[1:]) / 1e9, "error": error}
+    text = tr("{speed:,.0f} GFLOP/s, relative error {error:.1g}", **numbers)
+    return Check(_name(dtype), error < (1e-2 if dtype == torch.bfloat16 else 1e-3), text)

@@ -192,10 +192,13 @@ def _largest(ids: np.ndarray, weights: np.ndarray, size: int) -> tuple[np.ndarra
 
 def token_logprob(scores: np.ndarray, token: int, num_top: int) -> TokenLogprob:
     """Log-probability of `token` and of the best tokens under a row of raw scores [V]."""
-    best = scores.max()
+    first = int(scores.argmax())
+    best = scores[first]
     log_mass = float(best) + math.log(float(np.exp(scores - best).sum(dtype=np.float64)))
     top: tuple[tuple[int, float], ...] = ()
-    if num_top:
+    if num_top == 1:  # as for every token of a scored text: nothing to sort
+        top = ((first, float(best) - log_mass),)
+    elif num_top:
         ids = np.flatnonzero(scores >= best - MARGINS[1])
         if len(ids) < num_top:
             ids = np.argpartition(scores, -num_top)[-num_top:]

@@ -1,16 +1,20 @@
-"""What a model thinks of given text: log-likelihoods of continuations, and embeddings.
+"""The likelihood of given text under a model, and embeddings of it. There is no other likelihood in this package.
 
-    log p(continuation | context) = Σ log p(token | all before it)
+    log p(continuation | context) = Σ log p(token | all tokens before it)
+    log p(document)               the same for every token but the first, in windows of the model's length
 
-Both run through the engine like any request: questions that share a few-shot prompt share its blocks, and only the
-states that foretell the continuation go through the head. An embedding is the last token's hidden state or the mean of
-all, of length 1.
+Both run through the engine like any request: contexts that begin alike share their blocks, and only the states that
+predict a scored token go through the head. An embedding is the last token's hidden state or the mean of all, scaled to
+length 1.
+
+Not here: what the first token and the end of a document cost (`eval/likelihood.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -21,18 +25,21 @@ from qianwen.engine.sampling_params import SamplingParams
 
 @dataclass(frozen=True)
 class Likelihood:
-    """Of one continuation: its tokens' log-probabilities, and whether each was the most likely."""
+    """The log-probabilities of the scored tokens, in nats, and whether each of them was the most likely one."""
 
     logprobs: tuple[float, ...]
     is_greedy: bool
 
     @property
     def total(self) -> float:
-        return sum(self.logprobs)
+        return sum(self.logprobs, 0.0)
 
 
 def loglikelihoods(llm: LLM, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Likelihood]:
-    """For each (context, continuation) of token ids. An empty context counts as the beginning of a document."""
+    """The likelihood of the continuation of each (context, continuation) of token ids.
+
+    An empty context counts as the beginning of a document. RequestError for a pair longer than the model's window.
+    """
     streams = []
     for context, continuation in pairs:
         before = list(context) or [llm.tokenizer.eod_id]
@@ -44,6 +51,28 @@ def loglikelihoods(llm: LLM, pairs: Sequence[tuple[Sequence[int], Sequence[int]]
         is_greedy = all(item.token == item.top[0][0] for item in scored)
         likelihoods.append(Likelihood(tuple(item.logprob for item in scored), is_greedy))
     return likelihoods
+
+
+def document_loglikelihoods(llm: LLM, documents: Sequence[Sequence[int]]) -> list[Likelihood]:
+    """The likelihood of each document of token ids, of any length: of all tokens but the first, which has no context.
+
+    A document longer than the model's window is scored window by window. A window begins with the last token of the
+    window before it, so every token is scored once.
+    """
+    windows = [list(_windows(document, llm.engine.max_model_len)) for document in documents]
+    scored = iter(loglikelihoods(llm, [(ids[:1], ids[1:]) for each in windows for ids in each]))
+    return [_joined(list(islice(scored, len(each)))) for each in windows]
+
+
+def _windows(document: Sequence[int], max_len: int) -> Iterator[Sequence[int]]:
+    """Pieces of up to `max_len` tokens; two neighbours share one token."""
+    for start in range(0, len(document) - 1, max_len - 1):
+        yield document[start : start + max_len]
+
+
+def _joined(parts: Sequence[Likelihood]) -> Likelihood:
+    logprobs = tuple(logprob for part in parts for logprob in part.logprobs)
+    return Likelihood(logprobs, all(part.is_greedy for part in parts))
 
 
 def embed(

@@ -10,10 +10,12 @@ from rich.table import Table
 
 from qianwen.eval.metrics import Estimate
 from qianwen.eval.runner import Result
-from qianwen.eval.task import Generate
+from qianwen.eval.task import Complete, Episode, Example, Generate
 from qianwen.runtime.files import atomic_file
 from qianwen.runtime.page import Page
 from qianwen.runtime.translation import tr
+
+UNSET: tuple[Any, ...] = ((), {})  # fields that this kind of answer does not use are left out of the file
 
 
 def console_table(results: Sequence[Result]) -> Table:
@@ -54,6 +56,19 @@ def _rows(results: Sequence[Result]) -> list[list[str]]:
 def _plain(result: Result) -> dict[str, Any]:
     answered = []
     for example, answer in result.answered:
-        asked = [message.text for message in example.messages] if isinstance(example, Generate) else None
-        answered.append({"asked": asked, "facts": dict(example.facts), **dataclasses.asdict(answer)})
+        saved = {"asked": _asked(example), "facts": dict(example.facts)}
+        answered.append(
+            saved | {name: value for name, value in dataclasses.asdict(answer).items() if value not in UNSET}
+        )
     return {"task": result.task, "metrics": result.metrics, "answered": answered}
+
+
+def _asked(example: Example) -> list[str] | None:
+    """The texts that the model was given before its first reply; of a likelihood none."""
+    match example:
+        case Generate() | Episode():
+            return [message.text for message in example.messages]
+        case Complete():
+            return [example.prompt]
+        case _:
+            return None

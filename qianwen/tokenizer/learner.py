@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import regex
 
-from qianwen.runtime.compiler import native_library
+from qianwen.runtime.compiler import NativeLibrary, is_usable, native_library
 from qianwen.runtime.errors import DataError
 from qianwen.runtime.translation import tr
 
@@ -30,18 +30,19 @@ OTHER, LETTER, NUMBER, BLANK, LINE_END = range(5)  # as in pieces.h
 @functools.cache
 def available() -> bool:
     """Whether it can be compiled here; compiles it at the first call."""
-    return _library() is not None
+    return is_usable(library(), tr("learning a vocabulary will be slower"))
 
 
 @functools.cache
-def _library() -> Path | None:
-    return native_library("learner", Path(__file__).parent / "native", tr("learning a vocabulary will be slower"))
+def library() -> NativeLibrary:
+    """The compiled learner, or why there is none."""
+    return native_library("learner", Path(__file__).parent / "native")
 
 
 @functools.cache
 def _functions() -> ctypes.CDLL:
-    path = _library()
-    assert path is not None, "ask available() first"
+    path = library().path
+    assert path is not None, "call available() first"
     functions = ctypes.CDLL(str(path))
     functions.qt_new.restype = c_void_p
     prototypes = {

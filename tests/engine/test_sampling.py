@@ -100,3 +100,5 @@ def test_log_probabilities():
     peaked[3] = 0
     assert len(token_logprob(peaked, 3, 5).top) == 5
     assert token_logprob(scores, 7, 0).top == ()
+    for row in (scores, peaked, np.zeros(30, np.float32)):  # the last one: of equals the first
+        assert token_logprob(row, 7, 1).top == token_logprob(row, 7, 2).top[:1]

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from qianwen.engine.sampling_params import SamplingParams
-from qianwen.engine.scoring import embed, loglikelihoods
+from qianwen.engine.scoring import document_loglikelihoods, embed, loglikelihoods
 from qianwen.runtime.errors import RequestError
 
 
@@ -21,6 +21,31 @@ def test_likelihoods_are_those_of_the_full_forward(make_llm, model, tokenizer, g
         np.testing.assert_allclose(likelihood.logprobs, want, atol=1e-4)
         assert likelihood.total == pytest.approx(sum(want), abs=1e-3)
     assert [likelihood.is_greedy for likelihood in got][:3] == [False, False, True]
+
+
+def test_a_long_document_is_scored_in_windows_that_share_one_token(make_llm, model, tokenizer):
+    llm = make_llm(block_size=4, max_num_batched_tokens=24, max_model_len=32)
+    documents = [list(b"a document of more than two windows, " * 2), list(b"a short one"), [7], list(b"x" * 32)]
+    scored = document_loglikelihoods(llm, documents)
+    for document, likelihood in zip(documents, scored, strict=True):
+        want = []
+        for start in range(0, len(document) - 1, 31):
+            window = document[start : start + 32]
+            with torch.inference_mode():
+                scores = model.logits(model(torch.tensor([window])))[0, :, : tokenizer.vocab_size].log_softmax(-1)
+            want += [scores[index, token].item() for index, token in enumerate(window[1:])]
+        assert len(likelihood.logprobs) == len(document) - 1
+        np.testing.assert_allclose(likelihood.logprobs, want, atol=1e-4)
+
+
+def test_questions_with_one_context_compute_it_once(make_llm):
+    llm = make_llm(block_size=4)
+    context = list(b"a context that all of the answers below have in common")
+    computed = []
+    run = llm.engine.runner.run
+    llm.engine.runner.run = lambda chunks: computed.extend(chunk.num_tokens for chunk in chunks) or run(chunks)
+    loglikelihoods(llm, [(context, list(answer)) for answer in (b"yes", b"no", b"perhaps", b"never")])
+    assert len(context) <= sum(computed) < 2 * len(context)
 
 
 @pytest.mark.parametrize("pooling", ["last", "mean"])

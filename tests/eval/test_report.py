@@ -10,7 +10,7 @@ from qianwen.chat import Message
 from qianwen.eval.metrics import Estimate
 from qianwen.eval.report import add_to_page, console_table, load_metrics, save_results
 from qianwen.eval.runner import Result
-from qianwen.eval.task import Answer, Generate, Loglikelihood
+from qianwen.eval.task import Answer, Complete, Generate, Loglikelihood
 from qianwen.runtime.page import Page
 
 RESULT = Result(
@@ -19,6 +19,7 @@ RESULT = Result(
     answered=[
         (Generate(messages=[Message("user", "问?")], facts={"kind": "x"}), Answer(text="<b>答</b>", is_stopped=True)),
         (Loglikelihood(continuation="t"), Answer(logprob=-1.5, num_tokens=1)),
+        (Complete(prompt="1, 2,"), Answer(text=" 3", further=(Answer(text=" 4"),))),
     ],
 )
 
@@ -28,8 +29,10 @@ def test_what_is_saved_comes_back(tmp_path: Path) -> None:
     assert load_metrics(tmp_path / "results.json") == {"questions": RESULT.metrics}
     saved = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     assert saved["model"] == "some/model"
-    first, second = saved["results"][0]["answered"]
+    first, second, third = saved["results"][0]["answered"]
     assert first["asked"] == ["问?"] and first["text"] == "<b>答</b>" and second["logprob"] == -1.5
+    assert "tool_calls" not in first and "conversation" not in first
+    assert third["asked"] == ["1, 2,"] and [sample["text"] for sample in third["further"]] == [" 4"]
 
 
 def test_tables_show_value_and_interval() -> None:

@@ -7,13 +7,13 @@ import torch
 
 from qianwen.kernels.dispatch import on_gpu
 from qianwen.kernels.packing import FORMATS
+from qianwen.kernels.self_test import on_gpu as self_test_on_gpu
+from qianwen.kernels.self_test import random_weight
 from qianwen.model.linears.gptq_codes import GptqLinear
 from qianwen.model.linears.lora import LoraConfig, attach
 from qianwen.model.linears.nf4 import Nf4Linear
 from qianwen.model.linears.packed import UNPACKED_WEIGHTS, PackedLinear, pack_model, to_device
 from qianwen.quantize.gptq import GptqConfig, Hessian, gptq
-
-from ..kernels.conftest import make as random_weight
 
 pytestmark = pytest.mark.gpu
 INTEGERS = [name for name in FORMATS if name != "bf16"]
@@ -34,6 +34,11 @@ def test_a_packed_linear_is_its_weights_times_the_rows(device, format, size):
             found = linear(x.to(dtype))
             assert found.dtype == dtype
             assert (found.double() - expected).norm() < tolerance * expected.norm()
+
+
+def test_the_self_test_passes(device):
+    outcomes = list(self_test_on_gpu(on_gpu(torch.empty(0, device=device))))
+    assert len(outcomes) == 2 * len(INTEGERS) and all(outcome.is_right for outcome in outcomes), outcomes
 
 
 @pytest.mark.parametrize("format", INTEGERS)

@@ -8,19 +8,20 @@ from pathlib import Path
 import numpy as np
 
 from qianwen.data.text_arrays import Texts, tables
-from qianwen.runtime.compiler import native_library
+from qianwen.runtime.compiler import NativeLibrary, is_usable, native_library
 from qianwen.runtime.translation import tr
 
 
 @functools.cache
 def available() -> bool:
     """Whether it can be compiled here; compiles it at the first call."""
-    return _library() is not None
+    return is_usable(library(), tr("deduplication will be slower"))
 
 
 @functools.cache
-def _library() -> Path | None:
-    return native_library("shingler", Path(__file__).parent / "native", tr("deduplication will be slower"))
+def library() -> NativeLibrary:
+    """The compiled shingler, or why there is none."""
+    return native_library("shingler", Path(__file__).parent / "native")
 
 
 class _Texts(ctypes.Structure):
@@ -34,8 +35,8 @@ class _Texts(ctypes.Structure):
 
 @functools.cache
 def _functions() -> ctypes.CDLL:
-    path = _library()
-    assert path is not None, "ask available() first"
+    path = library().path
+    assert path is not None, "call available() first"
     functions = ctypes.CDLL(str(path))
     functions.qd_sign.argtypes = (c_void_p, c_int64, c_void_p, c_void_p, c_int64, c_void_p, c_void_p, c_void_p)
     functions.qd_sign.restype = None

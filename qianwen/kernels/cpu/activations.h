@@ -1,8 +1,8 @@
 // Activations as signed bytes: 128 of a row share a scale, its largest magnitude / 127.
 //
-// They lie span by span, then row by row, so that a tile of rows is contiguous. Beside each row of a span stand the
+// They are stored span by span, then row by row, so that a tile of rows is contiguous. Beside each row of a span are the
 // sums of its groups, because unsigned weight codes carry an offset: Σ (code − middle)·a = Σ code·a − middle·Σ a.
-// A row's bytes depend on that row alone, whatever stands beside it.
+// A row's bytes depend on that row alone.
 #pragma once
 
 #include "formats.h"
@@ -29,40 +29,30 @@ static inline Activations activations(char* memory, int64_t rows, int64_t spans)
 // a middle the sums are for fp32.
 static inline void quantize_span(const float* x, int64_t inputs, int size, int middle, const Activations& to,
                                  int64_t span, int64_t row) {
-    __m512 v[8], peak = _mm512_setzero_ps();
+    constexpr int VECTORS = SPAN / LANES, SIXTEEN = 16 / LANES;
+    Floats v[VECTORS], peak = zero();
     const int64_t left = inputs - span * SPAN;
-    repeat<8>([&](auto i) INLINE {
-        v[i] = _mm512_maskz_loadu_ps(first_lanes(left - LANES * i), x + span * SPAN + LANES * i);
-        peak = _mm512_max_ps(peak, _mm512_abs_ps(v[i]));
+    repeat<VECTORS>([&](auto i) LAMBDA {
+        const float* from = x + span * SPAN + LANES * i;
+        v[i] = left >= SPAN ? load(from) : load(from, first_lanes(left - LANES * i));
+        peak = max(peak, absolute(v[i]));
     });
-    const float largest = _mm512_reduce_max_ps(peak);
-    const __m512 inverse = _mm512_set1_ps(largest > 0 ? 127.0f / largest : 0.0f);
+    const float largest = largest_of(peak);
+    const Floats inverse = all(largest > 0 ? 127.0f / largest : 0.0f);
     const int64_t at = span * to.rows + row;
     to.scales[at] = largest / 127.0f;
-    __m512i fours[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};  // sums of four neighbours
-    repeat<2>([&](auto half) INLINE {
-        __m128i part[4];
-        repeat<4>([&](auto i) INLINE {
-            part[i] = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(v[half * 4 + i], inverse)));
+    int32_t sums[8] = {};
+    repeat<8>([&](auto i) LAMBDA {
+        Ints sum = no_ints();
+        repeat<SIXTEEN>([&](auto k) LAMBDA {
+            const Ints codes = to_ints(v[i * SIXTEEN + k] * inverse);
+            store_as_bytes(to.codes + at * SPAN + i * 16 + k * LANES, codes);
+            sum = add_ints(sum, codes);
         });
-        const __m256i first = _mm256_set_m128i(part[1], part[0]), second = _mm256_set_m128i(part[3], part[2]);
-        const __m512i codes = _mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1);
-        _mm512_storeu_si512(to.codes + at * SPAN + half * 64, codes);
-        add_dot(fours[half], _mm512_set1_epi8(1), codes);
+        sums[i * 16 / size] += sum_of_ints(sum);
     });
-    // Sums of sixteen: two in each 256 bits after the first addition of neighbours, in order after the second.
-    const __m256i a = _mm256_hadd_epi32(_mm512_castsi512_si256(fours[0]), _mm512_extracti64x4_epi64(fours[0], 1));
-    const __m256i b = _mm256_hadd_epi32(_mm512_castsi512_si256(fours[1]), _mm512_extracti64x4_epi64(fours[1], 1));
-    __m256i sums = _mm256_permutevar8x32_epi32(_mm256_hadd_epi32(a, b), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-    if (size >= GROUP) {
-        sums = _mm256_hadd_epi32(sums, sums);
-        sums = _mm256_permute4x64_epi64(sums, 0b1000);
+    for (int i = 0; i < SPAN / size; i++) {
+        if (middle) to.sums[at * 8 + i] = -middle * sums[i];
+        else ((float*)to.sums)[at * 8 + i] = (float)-sums[i];
     }
-    if (size == SPAN) {
-        sums = _mm256_hadd_epi32(sums, sums);
-        sums = _mm256_hadd_epi32(sums, sums);
-    }
-    sums = middle ? _mm256_mullo_epi32(sums, _mm256_set1_epi32(-middle))
-                  : _mm256_castps_si256(_mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_setzero_si256(), sums)));
-    _mm256_storeu_si256((__m256i*)(to.sums + at * 8), sums);
 }

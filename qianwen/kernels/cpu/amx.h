@@ -5,7 +5,7 @@
 // their weights for two or four neighbouring inputs: as panels of bytes (formats.h) and of bfloat16 (dense.h) lie already.
 #pragma once
 
-#include "vectors.h"
+#include "../vectors/vectors.h"
 
 #if defined(__AMX_INT8__) && defined(__AMX_BF16__) && defined(__AVX512BF16__)
 #define HAS_AMX 1

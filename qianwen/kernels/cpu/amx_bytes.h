@@ -41,11 +41,11 @@ template <int R, int P> inline void dot_tiles(const uint8_t* const* w, const int
 template <int P>
 inline void scale_dots(const int32_t* dots, const float* scales, const Activations& x, int64_t span, int64_t row, int64_t rows, float* result) {
     __m512 scale[P];
-    repeat<P>([&](auto p) INLINE { scale[p] = _mm512_loadu_ps(scales + p * LANES); });
+    repeat<P>([&](auto p) LAMBDA { scale[p] = _mm512_loadu_ps(scales + p * LANES); });
     for (int64_t r = 0; r < rows; r++) {
         const __m512i offset = _mm512_set1_epi32(*x.sum(span, row + r));
         const __m512 own = _mm512_set1_ps(*x.scale(span, row + r));
-        repeat<P>([&](auto p) INLINE {
+        repeat<P>([&](auto p) LAMBDA {
             const __m512i dot = _mm512_load_si512(dots + (r / TILE * P + p) * 256 + r % TILE * LANES);
             float* to = result + r * 4 * LANES + p * LANES;
             const __m512 value = _mm512_cvtepi32_ps(_mm512_add_epi32(dot, offset));

@@ -40,9 +40,9 @@ template <class F> void by_amx_tiles(const Job& job, char* memory, Scratch& scra
                 Column<F> column(job, memory, first_row, rows, scratch);
                 for (int p = 0; p < 4; p++) column.panels[p] = std::min<int64_t>(4 * i + p, last / LANES);
                 if constexpr (!std::is_same_v<F, Dense>) column.stride = 4;
-                column.compute(first, [&](int64_t row) INLINE {
+                column.compute(first, [&](int64_t row) LAMBDA {
                     for (int p = 0; p < 4; p++)
-                        job.store_part(first_row + row, (4 * i + p) * LANES, column.result(row, p), first == 0);
+                        job.take_part(first_row + row, (4 * i + p) * LANES, column.result(row, p), first == 0);
                 });
             }
         }
@@ -63,13 +63,13 @@ template <class F> void gate_by_amx_tiles(const Job& job, char* memory, bool as_
             Column<F> column(job, memory, first_row, rows, scratch);
             for (int p = 0; p < 4; p++) column.panels[p] = 2 * i + p % 2 + p / 2 * 2 * columns;
             if constexpr (!std::is_same_v<F, Dense>) column.stride = 2;
-            column.compute(0, [&](int64_t row) INLINE {
+            column.compute(0, [&](int64_t row) LAMBDA {
                 const int64_t at = job.owner(first_row + row), second = job.second(at);
                 __m512 sums[4];
-                repeat<4>([&](auto p) INLINE { sums[p] = column.result(row, p); });
+                repeat<4>([&](auto p) LAMBDA { sums[p] = column.result(row, p); });
                 if (second >= 0) {
                     float* half = halves + (second * columns + i) * 4 * LANES;
-                    repeat<4>([&](auto p) INLINE {
+                    repeat<4>([&](auto p) LAMBDA {
                         if (first_row + row == at) _mm512_storeu_ps(half + p * LANES, sums[p]);
                         else sums[p] = _mm512_add_ps(sums[p], _mm512_loadu_ps(half + p * LANES));
                     });

@@ -39,12 +39,12 @@ struct WideRows {
             const int64_t last = std::min<int64_t>(first + REACH, steps * BYTE_STEP);
             __m512 peak[4] = {};
             for (int64_t i = first; i < last; i += BYTE_STEP)
-                repeat<4>([&](auto k) INLINE { peak[k] = _mm512_max_ps(peak[k], _mm512_abs_ps(load(x, i + k * LANES, inputs))); });
+                repeat<4>([&](auto k) LAMBDA { peak[k] = _mm512_max_ps(peak[k], _mm512_abs_ps(load(x, i + k * LANES, inputs))); });
             const float largest = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_max_ps(peak[0], peak[1]), _mm512_max_ps(peak[2], peak[3])));
             const __m512 inverse = _mm512_set1_ps(largest > 0 ? 127.0f / largest : 0.0f);
             scales[first / REACH * rows + row] = largest / 127.0f;
             for (int64_t i = first; i < last; i += BYTE_STEP, to += TILE_BYTES)
-                repeat<BYTE_STEP / LANES>([&](auto k) INLINE {
+                repeat<BYTE_STEP / LANES>([&](auto k) LAMBDA {
                     const __m512i code = _mm512_cvtps_epi32(_mm512_mul_ps(load(x, i + k * LANES, inputs), inverse));
                     _mm_store_si128((__m128i*)(to + k * LANES), _mm512_cvtepi32_epi8(code));
                 });
@@ -117,11 +117,11 @@ template <class F> struct WideColumn {
         __m512 largest = _mm512_setzero_ps();
         Steps<F> steps[REACH_SPANS];
         for (int64_t span = 0; span < spans; span++) {
-            steps[span] = Steps<F>(Span<F>(packed, first + span, job.spans));
+            steps[span] = Steps<F>(Span<F>(packed, first + span, job.spans, 0));
             largest = _mm512_max_ps(largest, steps[span].largest());
         }
         for (int64_t span = 0; span < spans; span++)
-            to_bytes<true>(Span<F>(packed, first + span, job.spans), steps[span], largest, to + span * BYTE_TILE);
+            to_bytes<true>(Span<F>(packed, first + span, job.spans, 0), steps[span], largest, to + span * BYTE_TILE);
         return _mm512_mul_ps(largest, _mm512_set1_ps(1 / 127.0f));
     }
 
@@ -130,7 +130,7 @@ template <class F> struct WideColumn {
         const int8_t* next = x + this->x.steps * TILE_BYTES;
         _tile_zero(0); _tile_zero(1); _tile_zero(2); _tile_zero(3);
         for (int64_t at = 0; at < steps * TILE_BYTES; at += TILE_BYTES) {
-            repeat<TILE>([&](auto i) INLINE { _mm_prefetch((const char*)next + at + i * 64, _MM_HINT_T0); });
+            repeat<TILE>([&](auto i) LAMBDA { _mm_prefetch((const char*)next + at + i * 64, _MM_HINT_T0); });
             _tile_loadd(4, x + at, 64);
             _tile_loadd(5, weights + at, 64);
             _tile_dpbssd(0, 4, 5);
@@ -150,7 +150,7 @@ template <class F> struct WideColumn {
         float* to = sums + first * WIDE * LANES;
         for (int64_t row = 0; row < TILE; row++, to += WIDE * LANES) {
             const __m512 of_row = _mm512_set1_ps(own[row]);
-            repeat<WIDE>([&](auto p) INLINE {
+            repeat<WIDE>([&](auto p) LAMBDA {
                 const __m512 dot = _mm512_cvtepi32_ps(_mm512_load_si512(dots + (p * TILE + row) * LANES));
                 const __m512 scale = _mm512_mul_ps(scales[p], of_row);
                 const __m512 sum = ADDS ? _mm512_fmadd_ps(dot, scale, _mm512_load_ps(to + p * LANES)) : _mm512_mul_ps(dot, scale);

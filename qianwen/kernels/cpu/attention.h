@@ -26,10 +26,9 @@ struct Cache {
         const int64_t page = tables[sequence * table_size + position / page_size];
         return ((page * page_size + position % page_size) * kv_heads + head) * dim;
     }
-    __m512 load(const void* from, int64_t at, __mmask16 lanes) const {
-        if (!is_bfloat16) return _mm512_maskz_loadu_ps(lanes, (const float*)from + at);
-        const __m256i half = _mm256_maskz_loadu_epi16(lanes, (const uint16_t*)from + at);
-        return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+    template <class L> Floats load(const void* from, int64_t at, L lanes) const {
+        if (is_bfloat16) return load_bfloat16((const uint16_t*)from + at, lanes);
+        return ::load((const float*)from + at, lanes);
     }
 };
 
@@ -41,52 +40,36 @@ struct Queries {
     float* out;      // [tokens][heads][dim]
 };
 
-static inline void transpose(__m512 (&r)[16]) {
-    __m512 t[16];
-    repeat<8>([&](auto i) INLINE {
-        t[2 * i] = _mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]);
-        t[2 * i + 1] = _mm512_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+// out [R][V vectors] (+)= a [R][depth] · b [depth][V vectors]; rows of `b` and `out` are `b_stride` and `out_stride` apart.
+template <int R, int V, bool ADD>
+INLINE void product(const float* a, int64_t a_stride, const float* b, int64_t b_stride, int64_t depth, float* out,
+                    int64_t out_stride) {
+    Floats sum[R][V];
+    repeat<R>([&](auto r) LAMBDA {
+        repeat<V>([&](auto p) LAMBDA { sum[r][p] = ADD ? load(out + r * out_stride + p * LANES) : zero(); });
     });
-    repeat<4>([&](auto i) INLINE {
-        repeat<2>([&](auto j) INLINE {
-            const __m512d a = _mm512_castps_pd(t[4 * i + j]), b = _mm512_castps_pd(t[4 * i + 2 + j]);
-            r[4 * i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
-            r[4 * i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+    for (int64_t k = 0; k < depth; k++) {
+        Floats v[V];
+        repeat<V>([&](auto p) LAMBDA { v[p] = load(b + k * b_stride + p * LANES); });
+        repeat<R>([&](auto r) LAMBDA {
+            const Floats value = all(a[r * a_stride + k]);
+            repeat<V>([&](auto p) LAMBDA { sum[r][p] = fma(value, v[p], sum[r][p]); });
         });
-    });
-    repeat<4>([&](auto i) INLINE {
-        repeat<2>([&](auto j) INLINE {
-            t[8 * j + i] = _mm512_shuffle_f32x4(r[8 * j + i], r[8 * j + 4 + i], 0x88);
-            t[8 * j + 4 + i] = _mm512_shuffle_f32x4(r[8 * j + i], r[8 * j + 4 + i], 0xDD);
-        });
-    });
-    repeat<8>([&](auto i) INLINE {
-        r[i] = _mm512_shuffle_f32x4(t[i], t[8 + i], 0x88);
-        r[8 + i] = _mm512_shuffle_f32x4(t[i], t[8 + i], 0xDD);
+    }
+    repeat<R>([&](auto r) LAMBDA {
+        repeat<V>([&](auto p) LAMBDA { store(out + r * out_stride + p * LANES, sum[r][p]); });
     });
 }
 
-// out [R][64] (+)= a [R][depth] · b [depth][64]; `b` and `out` rows lie `b_stride` and `out_stride` apart.
-template <int R, bool ADD>
-inline void product(const float* a, int64_t a_stride, const float* b, int64_t b_stride, int64_t depth, float* out,
-                    int64_t out_stride) {
-    __m512 sum[R][4];
-    repeat<R>([&](auto r) INLINE {
-        repeat<4>([&](auto p) INLINE {
-            sum[r][p] = ADD ? _mm512_loadu_ps(out + r * out_stride + p * LANES) : _mm512_setzero_ps();
+// The same for any number of rows and KEYS columns.
+template <bool ADD>
+static inline void product_of_rows(int64_t rows, const float* a, int64_t a_stride, const float* b, int64_t b_stride, int64_t depth,
+                                   float* out, int64_t out_stride) {
+    for (int column = 0; column < KEYS; column += TILE_VECTORS * LANES)
+        in_tiles<TILE_ROWS>(rows, [&](int64_t row, auto size) {
+            product<size(), TILE_VECTORS, ADD>(a + row * a_stride, a_stride, b + column, b_stride, depth,
+                                               out + row * out_stride + column, out_stride);
         });
-    });
-    for (int64_t k = 0; k < depth; k++) {
-        __m512 v[4];
-        repeat<4>([&](auto p) INLINE { v[p] = _mm512_loadu_ps(b + k * b_stride + p * LANES); });
-        repeat<R>([&](auto r) INLINE {
-            const __m512 value = _mm512_set1_ps(a[r * a_stride + k]);
-            repeat<4>([&](auto p) INLINE { sum[r][p] = _mm512_fmadd_ps(value, v[p], sum[r][p]); });
-        });
-    }
-    repeat<R>([&](auto r) INLINE {
-        repeat<4>([&](auto p) INLINE { _mm512_storeu_ps(out + r * out_stride + p * LANES, sum[r][p]); });
-    });
 }
 
 // Query rows of one sequence and one key/value head, and what they have gathered so far. Heads are padded to `width`.
@@ -116,41 +99,49 @@ static inline void load_keys(const Cache& cache, int64_t sequence, int64_t head,
         int64_t at[LANES];  // divisions take longer than loads
         for (int i = 0; i < LANES; i++) at[i] = first + i < count ? cache.offset(sequence, start + first + i, head) : -1;
         for (int64_t d = 0; d < tile.width; d += LANES) {
-            __m512 block[LANES];
+            Floats block[LANES];
             for (int i = 0; i < LANES; i++) {
-                const __mmask16 lanes = at[i] < 0 ? 0 : first_lanes(cache.dim - d);
-                block[i] = cache.load(cache.k, lanes ? at[i] + d : 0, lanes);
-                _mm512_store_ps(tile.values + (first + i) * tile.width + d, cache.load(cache.v, lanes ? at[i] + d : 0, lanes));
+                Floats k = zero(), v = zero();
+                if (at[i] >= 0 && d < cache.dim) {
+                    const auto take = [&](auto lanes) LAMBDA {
+                        k = cache.load(cache.k, at[i] + d, lanes);
+                        v = cache.load(cache.v, at[i] + d, lanes);
+                    };
+                    d + LANES <= cache.dim ? take(AllLanes{}) : take(first_lanes(cache.dim - d));
+                }
+                block[i] = k;
+                store(tile.values + (first + i) * tile.width + d, v);
             }
             transpose(block);
-            for (int i = 0; i < LANES; i++) _mm512_store_ps(tile.keys + (d + i) * KEYS + first, block[i]);
+            for (int i = 0; i < LANES; i++) store(tile.keys + (d + i) * KEYS + first, block[i]);
         }
     }
 }
 
 // Scores of keys [start, start + 64) become weights e^(score − peak); what was gathered under a lower peak shrinks.
 static inline void fold_scores(RowTile& tile, int64_t row, int64_t start, int64_t window) {
+    constexpr int VECTORS = KEYS / LANES;
     const int64_t last = tile.position(row) + 1 - start, first = window ? last - window : 0;  // those the row may see
     float* scores = tile.scores + row * KEYS;
-    const __m512 old = _mm512_set1_ps(tile.peaks[row]);
-    __m512 v[4], peak = old, sum = _mm512_setzero_ps();
-    __mmask16 seen[4];
-    repeat<4>([&](auto p) INLINE {
-        seen[p] = first_lanes(last - p * LANES) & ~first_lanes(first - p * LANES);
-        v[p] = _mm512_load_ps(scores + p * LANES);
-        peak = _mm512_mask_max_ps(peak, seen[p], peak, v[p]);
+    const Floats old = all(tile.peaks[row]);
+    Floats v[VECTORS], peak = old, sum = zero();
+    Lanes seen[VECTORS];
+    repeat<VECTORS>([&](auto p) LAMBDA {
+        seen[p] = only_first(first_lanes(last - p * LANES), first_lanes(first - p * LANES));
+        v[p] = load(scores + p * LANES);
+        peak = select(seen[p], max(peak, v[p]), peak);
     });
-    peak = _mm512_set1_ps(_mm512_reduce_max_ps(peak));
-    repeat<4>([&](auto p) INLINE {
-        v[p] = _mm512_maskz_mov_ps(seen[p], exp16(_mm512_sub_ps(v[p], peak)));
-        sum = _mm512_add_ps(sum, v[p]);
-        _mm512_store_ps(scores + p * LANES, v[p]);
+    peak = all(largest_of(peak));
+    repeat<VECTORS>([&](auto p) LAMBDA {
+        v[p] = select(seen[p], exponential(v[p] - peak), zero());
+        sum = sum + v[p];
+        store(scores + p * LANES, v[p]);
     });
-    const __m512 shrink = exp16(_mm512_sub_ps(old, peak));
-    tile.weights[row] = tile.weights[row] * _mm512_cvtss_f32(shrink) + _mm512_reduce_add_ps(sum);
-    tile.peaks[row] = _mm512_cvtss_f32(peak);
+    const Floats shrink = exponential(old - peak);
+    tile.weights[row] = tile.weights[row] * first_of(shrink) + sum_of(sum);
+    tile.peaks[row] = first_of(peak);
     for (float* to = tile.sums + row * tile.width; to < tile.sums + (row + 1) * tile.width; to += LANES)
-        _mm512_store_ps(to, _mm512_mul_ps(_mm512_load_ps(to), shrink));
+        store(to, load(to) * shrink);
 }
 
 // One piece of work: `tokens` of a sequence, the first being the `token`-th of the step, for one key/value head.
@@ -171,6 +162,14 @@ static inline std::vector<Piece> pieces(const Cache& cache, int64_t heads_per_gr
     return all;
 }
 
+static inline void write_rows(const RowTile& tile, const Queries& queries, const Cache& cache, const Piece& piece) {
+    const int64_t group = queries.heads / cache.kv_heads;
+    for (int64_t row = 0; row < tile.rows; row++) {
+        float* to = queries.out + ((piece.token + row / group) * queries.heads + piece.head * group + row % group) * cache.dim;
+        for (int64_t d = 0; d < cache.dim; d++) to[d] = tile.sums[row * tile.width + d] / tile.weights[row];
+    }
+}
+
 static inline void attend(const Cache& cache, const Queries& queries, const Piece& piece, Scratch& scratch) {
     const int64_t dim = cache.dim, width = ceil_div(dim, KEYS) * KEYS, group = queries.heads / cache.kv_heads;
     RowTile tile(scratch.get<float>(RowTile::floats(width)), width, piece.tokens * group, piece.position, group);
@@ -182,17 +181,10 @@ static inline void attend(const Cache& cache, const Queries& queries, const Piec
     const int64_t begin = window ? std::max<int64_t>(0, piece.position + 1 - window) / KEYS * KEYS : 0;
     for (int64_t start = begin; start < end; start += KEYS) {
         load_keys(cache, piece.sequence, piece.head, start, std::min<int64_t>(KEYS, end - start), tile);
-        in_tiles<6>(tile.rows, [&](int64_t row, auto size) {
-            product<size(), false>(tile.queries + row * width, width, tile.keys, KEYS, dim, tile.scores + row * KEYS, KEYS);
-        });
+        product_of_rows<false>(tile.rows, tile.queries, width, tile.keys, KEYS, dim, tile.scores, KEYS);
         for (int64_t row = 0; row < tile.rows; row++) fold_scores(tile, row, start, window);
         for (int64_t d = 0; d < width; d += KEYS)
-            in_tiles<6>(tile.rows, [&](int64_t row, auto size) {
-                product<size(), true>(tile.scores + row * KEYS, KEYS, tile.values + d, width, KEYS, tile.sums + row * width + d, width);
-            });
+            product_of_rows<true>(tile.rows, tile.scores, KEYS, tile.values + d, width, KEYS, tile.sums + d, width);
     }
-    for (int64_t row = 0; row < tile.rows; row++) {
-        float* to = queries.out + ((piece.token + row / group) * queries.heads + piece.head * group + row % group) * dim;
-        for (int64_t d = 0; d < dim; d++) to[d] = tile.sums[row * width + d] / tile.weights[row];
-    }
+    write_rows(tile, queries, cache, piece);
 }

@@ -1,11 +1,11 @@
-// Attention of packed documents and its gradients in bfloat16 on AMX (Dao et al. 2022), for training.
+// Attention of packed documents and its gradients in bfloat16 (Dao et al. 2022), for training.
 //
 // All tokens stand in one row and each sees a run of keys that ends with itself: `first` says where it begins, which is
 // how documents and windows are told. Work is cut into blocks of 64 queries by 64 keys; those that no query sees are
 // never touched, so a text's cost follows its documents, not the length they are packed to.
 //
-// As scores are computed on their side (amx_blocks.h), Pᵀ and dSᵀ come out as the rows that the products for dV and dK
-// want, and in pairs as the tiles for O and dQ:
+// As scores are computed on their side (blocks.h), Pᵀ and dSᵀ come out as the rows that the products for dV and dK
+// want, and in pairs as the operands for O and dQ:
 //
 //     forward      Oᵀ += Vᵀ · Pᵀ
 //     backward     dV += Pᵀ · dO,   dSᵀ = Pᵀ ∘ (V · dOᵀ − D),   dK += dSᵀ · Q,   dQᵀ += Kᵀ · dSᵀ
@@ -14,7 +14,7 @@
 // a left operand as it lies in memory; only V (forward) and K (backward) are turned on their side once for all.
 #pragma once
 
-#include "amx_blocks.h"
+#include "blocks.h"
 
 struct Documents {
     const uint16_t *q, *k, *v;            // token t begins at t · stride: [heads or kv_heads][dim]
@@ -31,30 +31,26 @@ struct DocumentGradients {
     uint16_t *dq, *dk, *dv;               // [tokens][heads or kv_heads][dim]
 };
 
-#if HAS_AMX
-
-// The same block as right tiles whose inputs are the rows: [dim / 16][row / 32].
-static inline void tiles_of_columns(const uint16_t* rows, int64_t stride, int64_t dim, uint8_t* tiles) {
-    for (int64_t d = 0; d < dim; d += TILE)
-        for (int64_t row = 0; row < SIDE; row += 2, tiles += 64) {
+// The same block as a right operand whose inputs are the rows.
+static inline void operand_of_columns(const uint16_t* rows, int64_t stride, int64_t dim, uint8_t* to) {
+    for (int64_t d = 0; d < dim; d += LANES)
+        for (int64_t row = 0; row < SIDE; row += 2, to += VECTOR_BYTES) {
             const uint16_t* at = rows + row * stride + d;
-            const __m512i even = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)at));
-            const __m512i odd = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)(at + stride)));
-            _mm512_store_si512(tiles, _mm512_or_si512(even, _mm512_slli_epi32(odd, 16)));
+            store_codes(to, load_halves(at, at + stride));
         }
 }
 
 // Rows [tokens][kv_heads][dim] on their side: [kv_heads][dim][tokens]. For all threads of a team.
 static inline void turn_all(const Documents& x, const uint16_t* from, int64_t stride, uint16_t* to) {
 #pragma omp for schedule(static) collapse(2)
-    for (int64_t token = 0; token < x.tokens; token += TILE)
-        for (int64_t pair = 0; pair < x.kv_heads * x.dim; pair += STEP)
+    for (int64_t token = 0; token < x.tokens; token += LANES)
+        for (int64_t pair = 0; pair < x.kv_heads * x.dim; pair += 2 * LANES)
             turn(from + token * stride + pair, stride, to + pair * x.tokens + token, x.tokens);
 }
 
 // What 64 queries and their keys need of a thread's memory; `dim` is a head's.
 struct BlockMemory {
-    uint8_t *queries, *d_outs, *query_columns, *d_out_columns, *pairs;  // right tiles
+    uint8_t *queries, *d_outs, *query_columns, *d_out_columns, *pairs;  // right operands
     float *scores, *slopes, *turned;                                    // [64][64], [64][64], [dim][64]
     uint16_t *weights, *d_scores;                                       // [64][64]
 
@@ -76,50 +72,44 @@ struct BlockMemory {
 };
 
 static inline Sight sight_of(const Documents& x, int64_t query) {
-    const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    return {_mm512_loadu_si512(x.first + query), _mm512_add_epi32(_mm512_set1_epi32(query), lanes)};
+    return {load_ints(x.first + query), add_ints(all_ints(query), lane_numbers())};
 }
 
 static inline int64_t first_block(const Documents& x, int64_t query) { return x.first[query] / SIDE * SIDE; }
 
 // `values`: V on its side.
 static inline void attend_block(const Documents& x, const uint16_t* values, int64_t head, int64_t query, BlockMemory& m) {
-    const int64_t kv_head = head / (x.heads / x.kv_heads), steps = x.dim / STEP;
-    tiles_of_rows(x.q + query * x.q_stride + head * x.dim, x.q_stride, x.dim, m.queries);
-    __m512 peaks[STRIP], sums[STRIP];
-    for (int64_t strip = 0; strip < STRIP; strip++) peaks[strip] = _mm512_set1_ps(-1e30f), sums[strip] = _mm512_setzero_ps();
+    const int64_t kv_head = head / (x.heads / x.kv_heads), pairs = x.dim / 2;
+    operand_of_rows(x.q + query * x.q_stride + head * x.dim, x.q_stride, x.dim, m.queries);
+    Floats peaks[STRIPS], sums[STRIPS];
+    for (int64_t strip = 0; strip < STRIPS; strip++) peaks[strip] = all(-1e30f), sums[strip] = zero();
     std::fill(m.turned, m.turned + x.dim * SIDE, 0.0f);
     for (int64_t key = first_block(x, query); key <= query; key += SIDE) {
-        multiply_block<false>(x.k + key * x.k_stride + kv_head * x.dim, x.k_stride, m.queries, steps, SIDE, STRIP, m.scores, SIDE);
-        for (int64_t strip = 0; strip < STRIP; strip++) {
+        multiply_block<false>(x.k + key * x.k_stride + kv_head * x.dim, x.k_stride, m.queries, pairs, SIDE, STRIPS, m.scores, SIDE);
+        for (int64_t strip = 0; strip < STRIPS; strip++) {
             const Sight sight = sight_of(x, query + strip * LANES);
-            const __m512 factor = fold_strip(_mm512_set1_ps(x.scale), sight, key, m.scores + strip * LANES, peaks[strip],
+            const Floats factor = fold_strip(all(x.scale), sight, key, m.scores + strip * LANES, peaks[strip],
                                              sums[strip], pair_row(m.pairs, strip, 0));
             shrink_strip(m.turned, x.dim, strip, factor);
         }
-        multiply_block<true>(values + kv_head * x.dim * x.tokens + key, x.tokens, m.pairs, SIDE / STEP, x.dim, STRIP, m.turned, SIDE);
+        multiply_block<true>(values + kv_head * x.dim * x.tokens + key, x.tokens, m.pairs, SIDE / 2, x.dim, STRIPS, m.turned, SIDE);
     }
-    for (int64_t strip = 0; strip < STRIP; strip++) {
-        alignas(64) float peak[LANES], sum[LANES];
-        _mm512_store_ps(peak, peaks[strip]);
-        _mm512_store_ps(sum, sums[strip]);
+    for (int64_t strip = 0; strip < STRIPS; strip++) {
+        float peak[LANES], sum[LANES];
+        store(peak, peaks[strip]);
+        store(sum, sums[strip]);
         for (int i = 0; i < LANES; i++) x.norms[head * x.tokens + query + strip * LANES + i] = peak[i] + std::log(sum[i]);
-        const __m512 factor = _mm512_div_ps(_mm512_set1_ps(1.0f), sums[strip]);
         for (int64_t d = 0; d < x.dim; d += LANES) {
-            __m512 r[16];
-            for (int i = 0; i < 16; i++) r[i] = _mm512_mul_ps(_mm512_load_ps(m.turned + (d + i) * SIDE + strip * LANES), factor);
-            transpose(r);
-            for (int i = 0; i < 16; i++) {
-                uint16_t* to = x.out + ((query + strip * LANES + i) * x.heads + head) * x.dim + d;
-                _mm256_storeu_si256((__m256i*)to, narrow(r[i]));
-            }
+            Floats r[LANES];
+            rows_of_strip(m.turned, strip, d, all(1.0f) / sums[strip], r);
+            for (int i = 0; i < LANES; i++) store_bfloat16(x.out + ((query + strip * LANES + i) * x.heads + head) * x.dim + d, r[i]);
         }
     }
 }
 
 static inline void attend_documents(const Documents& x, uint16_t* values, Scratch& scratch) {
     turn_all(x, x.v, x.v_stride, values);
-    const TileRegisters registers;
+    [[maybe_unused]] const TileRegisters registers;
     BlockMemory memory(scratch.get<uint8_t>(BlockMemory::bytes(x.dim)), x.dim);
 #pragma omp for schedule(dynamic) collapse(2)
     for (int64_t query = 0; query < x.tokens; query += SIDE)
@@ -137,91 +127,83 @@ static inline std::vector<int64_t> run_starts(const Documents& x) {
     return starts;
 }
 
-// D = Σ dO ∘ O of 16 queries.
-static inline __m512 slope_offsets(const uint16_t* d_out, const uint16_t* out, int64_t stride, int64_t dim) {
-    alignas(64) float sums[LANES];
+// D = Σ dO ∘ O of LANES queries.
+static inline Floats slope_offsets(const uint16_t* d_out, const uint16_t* out, int64_t stride, int64_t dim) {
+    float sums[LANES];
     for (int i = 0; i < LANES; i++, d_out += stride, out += stride) {
-        __m512 sum = _mm512_setzero_ps();
-        for (int64_t d = 0; d < dim; d += LANES)
-            sum = _mm512_fmadd_ps(widen(_mm256_loadu_si256((const __m256i*)(d_out + d))),
-                                  widen(_mm256_loadu_si256((const __m256i*)(out + d))), sum);
-        sums[i] = _mm512_reduce_add_ps(sum);
+        Floats sum = zero();
+        for (int64_t d = 0; d < dim; d += LANES) sum = fma(load_bfloat16(d_out + d), load_bfloat16(out + d), sum);
+        sums[i] = sum_of(sum);
     }
-    return _mm512_load_ps(sums);
+    return load(sums);
 }
 
 // One strip of scores and of V · dOᵀ → Pᵀ and dSᵀ as rows, and dSᵀ in pairs.
-static inline void differentiate_strip(const Documents& x, int64_t query, int64_t key, int64_t strip, __m512 norm, __m512 offset,
+static inline void differentiate_strip(const Documents& x, int64_t query, int64_t key, int64_t strip, Floats norm, Floats offset,
                                        BlockMemory& m) {
     const Sight sight = sight_of(x, query + strip * LANES);
-    const __m512 scale = _mm512_set1_ps(x.scale);
-    const bool sees_all = sight.all(key, key + SIDE);
+    const bool sees_all = sight.all_see(key, key + SIDE);
     uint8_t* pairs = pair_row(m.pairs, strip, 0);
-    const auto differentiate = [&](int64_t j) INLINE {
+    const auto differentiate = [&](int64_t j) LAMBDA {
         const int64_t at = j * SIDE + strip * LANES;
-        const __mmask16 seen = sees_all ? 0xFFFF : sight.of(key + j);
-        const __m512 p = _mm512_maskz_mov_ps(seen, exp16(_mm512_fmsub_ps(_mm512_load_ps(m.scores + at), scale, norm)));
-        const __m512 ds = _mm512_mul_ps(p, _mm512_sub_ps(_mm512_load_ps(m.slopes + at), offset));
-        _mm256_store_si256((__m256i*)(m.weights + at), narrow(p));
-        _mm256_store_si256((__m256i*)(m.d_scores + at), narrow(ds));
+        Floats p = exponential(fms(load(m.scores + at), all(x.scale), norm));
+        if (!sees_all) p = select(sight.of(key + j), p, zero());
+        const Floats ds = p * (load(m.slopes + at) - offset);
+        store_bfloat16(m.weights + at, p);
+        store_bfloat16(m.d_scores + at, ds);
         return ds;
     };
     for (int64_t j = 0; j < SIDE; j += 2) {
-        const __m512 even = differentiate(j), odd = differentiate(j + 1);
-        _mm512_store_si512(pairs + j / 2 * 64, round_to_pairs(even, odd));
+        const Floats even = differentiate(j), odd = differentiate(j + 1);
+        store_codes(pairs + j / 2 * VECTOR_BYTES, round_to_pairs(even, odd));
     }
 }
 
 // 64 queries of a head against all keys they see. `keys`: K on its side; dk and dv: fp32 sums of the run that begins at `start`.
 static inline void differentiate_block(const Documents& x, const DocumentGradients& g, const uint16_t* keys, int64_t head,
                                        int64_t query, int64_t start, float* dk, float* dv, BlockMemory& m) {
-    const int64_t kv_head = head / (x.heads / x.kv_heads), steps = x.dim / STEP, stride = x.heads * x.dim;
+    const int64_t kv_head = head / (x.heads / x.kv_heads), pairs = x.dim / 2, stride = x.heads * x.dim;
     const int64_t at = query * stride + head * x.dim;
     const uint16_t* q = x.q + query * x.q_stride + head * x.dim;
-    tiles_of_rows(q, x.q_stride, x.dim, m.queries);
-    tiles_of_columns(q, x.q_stride, x.dim, m.query_columns);
-    tiles_of_rows(g.d_out + at, stride, x.dim, m.d_outs);
-    tiles_of_columns(g.d_out + at, stride, x.dim, m.d_out_columns);
-    __m512 norms[STRIP], offsets[STRIP];
-    for (int64_t strip = 0; strip < STRIP; strip++) {
-        norms[strip] = _mm512_loadu_ps(x.norms + head * x.tokens + query + strip * LANES);
+    operand_of_rows(q, x.q_stride, x.dim, m.queries);
+    operand_of_columns(q, x.q_stride, x.dim, m.query_columns);
+    operand_of_rows(g.d_out + at, stride, x.dim, m.d_outs);
+    operand_of_columns(g.d_out + at, stride, x.dim, m.d_out_columns);
+    Floats norms[STRIPS], offsets[STRIPS];
+    for (int64_t strip = 0; strip < STRIPS; strip++) {
+        norms[strip] = load(x.norms + head * x.tokens + query + strip * LANES);
         const int64_t from = at + strip * LANES * stride;
         offsets[strip] = slope_offsets(g.d_out + from, x.out + from, stride, x.dim);
     }
     std::fill(m.turned, m.turned + x.dim * SIDE, 0.0f);
     for (int64_t key = first_block(x, query); key <= query; key += SIDE) {
-        multiply_block<false>(x.k + key * x.k_stride + kv_head * x.dim, x.k_stride, m.queries, steps, SIDE, STRIP, m.scores, SIDE);
-        multiply_block<false>(x.v + key * x.v_stride + kv_head * x.dim, x.v_stride, m.d_outs, steps, SIDE, STRIP, m.slopes, SIDE);
-        for (int64_t strip = 0; strip < STRIP; strip++) differentiate_strip(x, query, key, strip, norms[strip], offsets[strip], m);
+        multiply_block<false>(x.k + key * x.k_stride + kv_head * x.dim, x.k_stride, m.queries, pairs, SIDE, STRIPS, m.scores, SIDE);
+        multiply_block<false>(x.v + key * x.v_stride + kv_head * x.dim, x.v_stride, m.d_outs, pairs, SIDE, STRIPS, m.slopes, SIDE);
+        for (int64_t strip = 0; strip < STRIPS; strip++) differentiate_strip(x, query, key, strip, norms[strip], offsets[strip], m);
         const int64_t row = (key - start) * x.dim;
-        multiply_block<true>(m.weights, SIDE, m.d_out_columns, SIDE / STEP, SIDE, x.dim / TILE, dv + row, x.dim);
-        multiply_block<true>(m.d_scores, SIDE, m.query_columns, SIDE / STEP, SIDE, x.dim / TILE, dk + row, x.dim);
-        multiply_block<true>(keys + kv_head * x.dim * x.tokens + key, x.tokens, m.pairs, SIDE / STEP, x.dim, STRIP, m.turned, SIDE);
+        multiply_block<true>(m.weights, SIDE, m.d_out_columns, SIDE / 2, SIDE, x.dim / LANES, dv + row, x.dim);
+        multiply_block<true>(m.d_scores, SIDE, m.query_columns, SIDE / 2, SIDE, x.dim / LANES, dk + row, x.dim);
+        multiply_block<true>(keys + kv_head * x.dim * x.tokens + key, x.tokens, m.pairs, SIDE / 2, x.dim, STRIPS, m.turned, SIDE);
     }
-    const __m512 scale = _mm512_set1_ps(x.scale);
-    for (int64_t strip = 0; strip < STRIP; strip++)
+    for (int64_t strip = 0; strip < STRIPS; strip++)
         for (int64_t d = 0; d < x.dim; d += LANES) {
-            __m512 r[16];
-            for (int i = 0; i < 16; i++) r[i] = _mm512_mul_ps(_mm512_load_ps(m.turned + (d + i) * SIDE + strip * LANES), scale);
-            transpose(r);
-            for (int i = 0; i < 16; i++)
-                _mm256_storeu_si256((__m256i*)(g.dq + at + (strip * LANES + i) * stride + d), narrow(r[i]));
+            Floats r[LANES];
+            rows_of_strip(m.turned, strip, d, all(x.scale), r);
+            for (int i = 0; i < LANES; i++) store_bfloat16(g.dq + at + (strip * LANES + i) * stride + d, r[i]);
         }
 }
 
 // Sums [rows][dim] of a run · scale, as the gradient of one key/value head.
 static inline void round_sums(const float* sums, int64_t rows, int64_t dim, float scale, uint16_t* to, int64_t stride) {
-    const __m512 factor = _mm512_set1_ps(scale);
     for (int64_t row = 0; row < rows; row++)
-        for (int64_t d = 0; d < dim; d += LANES)
-            _mm256_storeu_si256((__m256i*)(to + row * stride + d), narrow(_mm512_mul_ps(_mm512_load_ps(sums + row * dim + d), factor)));
+        for (int64_t d = 0; d < dim; d += LANES) store_bfloat16(to + row * stride + d, load(sums + row * dim + d) * all(scale));
 }
 
 // A task is a run and a key/value head, whose gradients one thread sums over all the queries that see it.
 static inline void differentiate_documents(const Documents& x, const DocumentGradients& g, const std::vector<int64_t>& starts,
                                            uint16_t* keys, Scratch& scratch) {
     turn_all(x, x.k, x.k_stride, keys);
-    const TileRegisters registers;
+    [[maybe_unused]] const TileRegisters registers;
     const int64_t group = x.heads / x.kv_heads, stride = x.kv_heads * x.dim;
 #pragma omp for schedule(dynamic) collapse(2)
     for (size_t run = 0; run < starts.size() - 1; run++)
@@ -238,5 +220,3 @@ static inline void differentiate_documents(const Documents& x, const DocumentGra
             round_sums(dv, rows, x.dim, 1.0f, g.dv + start * stride + kv_head * x.dim, stride);
         }
 }
-
-#endif

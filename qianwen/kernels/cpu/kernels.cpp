@@ -36,15 +36,14 @@ void qw_rope(float* q, int64_t q_stride, int64_t heads, float* k, int64_t k_stri
     }
 }
 
-// `in_tiles`: prompts in bfloat16 on AMX, if it is there.
-void qw_paged_attention(const Cache* cache, const Queries* queries, int64_t in_tiles) {
-    in_tiles = in_tiles && HAS_AMX;
-    const std::vector<Piece> work = pieces(*cache, queries->heads / cache->kv_heads, in_tiles ? PROMPT_ROWS : QUERY_ROWS);
+// `as_prompts`: many rows of a sequence in bfloat16, where the processor multiplies it.
+void qw_paged_attention(const Cache* cache, const Queries* queries, int64_t as_prompts) {
+    as_prompts = as_prompts && HAS_PROMPT_WAY;
+    const std::vector<Piece> work = pieces(*cache, queries->heads / cache->kv_heads, as_prompts ? PROMPT_ROWS : QUERY_ROWS);
 #pragma omp parallel
-    attention(*cache, *queries, work, in_tiles, own_memory);
+    attention(*cache, *queries, work, as_prompts, own_memory);
 }
 
-#if HAS_AMX
 void qw_attend_documents(const Documents* documents) {
     uint16_t* values = shared_memory.get<uint16_t>(documents->tokens * documents->kv_heads * documents->dim);
 #pragma omp parallel
@@ -63,12 +62,11 @@ void qw_softmax_loss(uint16_t* scores, const int64_t* targets, int64_t rows, int
 #pragma omp parallel for schedule(static)
     for (int64_t row = 0; row < rows; row++) losses[row] = softmax_loss(scores + row * size, targets[row], size);
 }
-#endif
 
 // One decoder layer for all tokens of a step, in place.
 void qw_layer(const Layer* layer, const Step* step) {
     const Buffers buffers(*layer, step->tokens, shared_memory);
-    const int64_t rows = attends_in_tiles(*layer, step->tokens) ? PROMPT_ROWS : QUERY_ROWS;
+    const int64_t rows = attends_as_prompts(*layer, step->tokens) ? PROMPT_ROWS : QUERY_ROWS;
     const std::vector<Piece> work = pieces(step->cache, layer->heads / step->cache.kv_heads, rows);
 #pragma omp parallel
     run_layer(*layer, *step, buffers, work, own_memory);
@@ -81,11 +79,10 @@ void qw_fit(const float* weights, int64_t rows, int64_t inputs, const float* imp
 #pragma omp parallel for schedule(dynamic, 4)
     for (int64_t row = 0; row < rows; row += LANES)
         for (int64_t g = 0; g < groups; g++) {
-            const __mmask16 lanes = first_lanes(rows - row);
-            const Fit fit = fit_group(weights + row * inputs + g * 32, inputs, lanes, importance + g * 32, top, ranges);
-            alignas(64) float step[LANES], low[LANES];
-            _mm512_store_ps(step, fit.step);
-            _mm512_store_ps(low, fit.low);
+            const Fit fit = fit_group(weights + row * inputs + g * 32, inputs, first_lanes(rows - row), importance + g * 32, top, ranges);
+            float step[LANES], low[LANES];
+            store(step, fit.step);
+            store(low, fit.low);
             for (int64_t r = 0; r < std::min<int64_t>(LANES, rows - row); r++) {
                 steps[(row + r) * groups + g] = step[r];
                 lows[(row + r) * groups + g] = low[r];

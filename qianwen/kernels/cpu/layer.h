@@ -42,10 +42,10 @@ struct Buffers {
             bytes = std::max(bytes, row_bytes(*stack->linears[0], tokens));
         const int64_t sizes[] = {layer.hidden, layer.qkv.outputs(), layer.o.linears[0]->inputs, 2 * layer.intermediate, layer.intermediate};
         int64_t floats = ceil_div(bytes, sizeof(float));
-        for (int64_t size : sizes) floats += ceil_div(tokens * size, LANES) * LANES;
+        for (int64_t size : sizes) floats += ceil_div(tokens * size, 16) * 16;
         float* next = scratch.get<float>(floats);
         float** const places[] = {&normed, &qkv, &attended, &gate_up, &gated};
-        for (int i = 0; i < 5; next += ceil_div(tokens * sizes[i++], LANES) * LANES) *places[i] = next;
+        for (int i = 0; i < 5; next += ceil_div(tokens * sizes[i++], 16) * 16) *places[i] = next;
         rows = (char*)next;
     }
     float *normed, *qkv, *attended, *gate_up, *gated;
@@ -63,11 +63,8 @@ static inline void store_row(const Cache& cache, const float* from, const void* 
         std::memcpy((float*)pages + slot * size, from, size * sizeof(float));
         return;
     }
-    by_lanes(size, [&](int64_t i, __mmask16 lanes) INLINE {
-        const __m512i bits = _mm512_castps_si512(_mm512_maskz_loadu_ps(lanes, from + i));
-        const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));  // to nearest even
-        const __m512i rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), odd);
-        _mm256_mask_storeu_epi16((uint16_t*)pages + slot * size + i, lanes, _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
+    by_lanes(size, [&](int64_t i, auto lanes) LAMBDA {
+        store_bfloat16((uint16_t*)pages + slot * size + i, load(from + i, lanes), lanes);
     });
 }
 
@@ -98,8 +95,11 @@ static inline bool gates_in_tiles(const Layer& layer, int64_t tokens) {
 }
 #endif
 
-// Where the rows of linears go that way, a row's bits depend on its company already.
-static inline bool attends_in_tiles(const Layer& layer, int64_t tokens) { return goes_by_amx(*layer.o.linears[0], tokens); }
+// Where many rows of linears go another way than few, a row's bits depend on its company already.
+static inline bool attends_as_prompts(const Layer& layer, int64_t tokens) {
+    const Linear& o = *layer.o.linears[0];
+    return HAS_AMX ? goes_by_amx(o, tokens) : HAS_PROMPT_WAY && tokens > o.few;
+}
 
 static inline void run_layer(const Layer& layer, const Step& step, const Buffers& to, const std::vector<Piece>& work, Scratch& own) {
     const int64_t tokens = step.tokens, width = layer.qkv.outputs();
@@ -108,7 +108,7 @@ static inline void run_layer(const Layer& layer, const Step& step, const Buffers
     apply(layer.qkv, to.normed, tokens, {to.qkv, width, false}, to.rows, own);
     place_tokens(layer, step, to.qkv);
     const Queries queries{to.qkv, width, layer.heads, step.scale, step.window, to.attended};
-    attention(step.cache, queries, work, attends_in_tiles(layer, tokens), own);
+    attention(step.cache, queries, work, attends_as_prompts(layer, tokens), own);
     apply(layer.o, to.attended, tokens, stream, to.rows, own);
     rms_norm(step.x, layer.post_norm, layer.eps, tokens, layer.hidden, nullptr, to.normed);
 #if HAS_AMX

@@ -34,15 +34,18 @@ struct Job {
     // The second row of one, counted from the first of them; −1 if it has none.
     int64_t second(int64_t i) const { return rows > own ? outliers.second[i] : -1; }
 
-    void store(int64_t row, int64_t output, __m512 value) const { store_part(row, output, value, true); }
+    void take(int64_t row, int64_t output, Floats value) const { take_part(row, output, value, true); }
 
     // The results come in parts, which are added up where they go; the first brings the bias.
-    void store_part(int64_t row, int64_t output, __m512 value, bool is_first) const {
-        const __mmask16 lanes = first_lanes(linear.outputs - output);
+    void take_part(int64_t row, int64_t output, Floats value, bool is_first) const {
         float* to = y.data + owner(row) * y.stride + output;
         if (row >= own) is_first = false;
-        if (is_first && linear.bias) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(lanes, linear.bias + output));
-        if (!is_first || y.adds) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(lanes, to));
-        _mm512_mask_storeu_ps(to, lanes, value);
+        const auto put = [&](auto lanes) LAMBDA {
+            if (is_first && linear.bias) value = value + load(linear.bias + output, lanes);
+            if (!is_first || y.adds) value = value + load(to, lanes);
+            store(to, value, lanes);
+        };
+        if (output + LANES <= linear.outputs) put(AllLanes{});
+        else if (output < linear.outputs) put(first_lanes(linear.outputs - output));
     }
 };

@@ -1,8 +1,9 @@
 // y = x · Wᵀ + b with packed weights (formats.h), for any number of rows.
 //
 //     few_rows.h     a group unpacked into registers for up to 8 rows; memory sets the pace
-//     many_rows.h    weights rewritten as byte tiles for all rows, multiplied by VNNI or AMX (amx_bytes.h)
-//     dense.h        bfloat16 weights, multiplied in fp32
+//     many_rows.h    weights rewritten as byte tiles for all rows, multiplied by vectors or AMX (amx_bytes.h)
+//     code_tiles.h   the same with the codes as they are, where vectors sum products of bytes in 16 bits
+//     dense.h        bfloat16 weights, multiplied in fp32, or for many rows as bfloat16
 //     amx_rows.h     tiles of weights and rows in bfloat16 or, for integers, in bytes; arithmetic sets the pace
 //
 // The first two turn the rows into bytes (activations.h) and sum products of bytes exactly, in integers. A result is
@@ -11,6 +12,7 @@
 #pragma once
 
 #include "amx_rows.h"
+#include "code_tiles.h"
 #include "dense.h"
 #include "many_rows.h"
 
@@ -27,16 +29,27 @@ static inline int64_t row_bytes(const Linear& linear, int64_t rows) {
 
 template <class F> void by_bytes(const Job& job, Scratch& own) {
     constexpr bool IS_INT8 = std::is_same_v<F, Int8>;
-    const bool is_few = job.own <= job.linear.few, by_panel = is_few && !IS_INT8;
-    const int inputs = by_panel ? F::Scales::INPUTS : SPAN, middle = by_panel ? F::MIDDLE : 128;
+    constexpr bool BY_CODES = SUMS_BY_SHORTS && F::BITS < 8;
+    const bool is_few = job.own <= job.linear.few, by_panel = is_few && !IS_INT8, by_group = by_panel || BY_CODES;
+    const int inputs = by_group ? F::Scales::INPUTS : SPAN, middle = by_group ? F::MIDDLE : 128;
 #pragma omp for schedule(static)
     for (int64_t i = 0; i < job.rows * job.spans; i++)
         quantize_span(job.row(i / job.spans), job.linear.inputs, inputs, middle, job.x, i % job.spans, i / job.spans);
     if (by_panel) return by_panels(job);
-    HAS_AMX && !is_few ? by_byte_tiles<F, HAS_AMX>(job, own) : by_byte_tiles<F, false>(job, own);
+#if SUMS_BY_SHORTS
+    if constexpr (BY_CODES) return by_code_tiles<F>(job, own);
+#endif
+    if constexpr (!BY_CODES) HAS_AMX && !is_few ? by_byte_tiles<F, HAS_AMX>(job, own) : by_byte_tiles<F, false>(job, own);
 }
 
-// Whether so many rows go the way of bfloat16.
+static inline void by_floats(const Job& job, [[maybe_unused]] char* memory) {
+#if HAS_BFLOAT16_PRODUCTS
+    if (job.own > job.linear.few) return by_pair_tiles(job, (uint32_t*)memory);
+#endif
+    by_dense_tiles(job);
+}
+
+// Whether so many rows go the way of tiles.
 static inline bool goes_by_amx(const Linear& linear, int64_t rows) {
     return HAS_AMX && rows > linear.some && (linear.format != DENSE || linear.inputs % STEP == 0);
 }
@@ -65,7 +78,7 @@ static inline void apply(const Linear& linear, const float* x, int64_t rows, Tar
             return by_amx_tiles<F>(job, memory, own);
         }
 #endif
-        if constexpr (std::is_same_v<F, Dense>) by_dense_tiles(job);
+        if constexpr (std::is_same_v<F, Dense>) by_floats(job, memory);
         else by_bytes<F>(job, own);
     });
 }

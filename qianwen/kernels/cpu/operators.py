@@ -27,8 +27,10 @@ import torch
 from torch import Tensor
 
 from qianwen.kernels.cpu import row_limits
-from qianwen.kernels.cpu.build import library, may_use_amx
+from qianwen.kernels.cpu.build import library
 from qianwen.kernels.cpu.row_limits import ONE_WAY, Limits
+from qianwen.runtime.compiler import is_usable
+from qianwen.runtime.translation import tr
 
 TRIAL_SIZE = 1536
 FORMATS = ["int4", "int5", "q4_0", "q5_0", "q6_k", "q8_0", "int8", "bf16"]  # as numbered in formats.h
@@ -37,7 +39,7 @@ FORMATS = ["int4", "int5", "q4_0", "q5_0", "q6_k", "q8_0", "int8", "bf16"]  # as
 @functools.cache
 def available() -> bool:
     """Whether the kernels run here; compiles them at the first call."""
-    return library() is not None
+    return is_usable(library(), tr("quantised models will be slow"))
 
 
 class _Linear(ctypes.Structure):
@@ -78,8 +80,8 @@ class _Queries(ctypes.Structure):
 @functools.cache
 def functions() -> ctypes.CDLL:
     """The C functions of kernels.cpp."""
-    path = library()
-    assert path is not None, "ask available() first"
+    path = library().path
+    assert path is not None, "call available() first"
     functions = ctypes.CDLL(str(path))  # OpenMP is already in the process, torch's own: the loader finds it by name
     prototypes = {
         "qw_linear": (c_void_p, c_void_p, c_int64, c_void_p),
@@ -88,14 +90,11 @@ def functions() -> ctypes.CDLL:
         "qw_silu_mul": (c_void_p, c_int64, c_int64, c_void_p),
         "qw_rope": (*(c_void_p, c_int64, c_int64) * 2, c_int64, c_int64, c_void_p, c_void_p),
         "qw_paged_attention": (c_void_p, c_void_p, c_int64),
+        "qw_attend_documents": (c_void_p,),
+        "qw_differentiate_documents": (c_void_p, c_void_p),
+        "qw_softmax_loss": (c_void_p, c_void_p, c_int64, c_int64, c_void_p),
         "qw_fit": (c_void_p, c_int64, c_int64, c_void_p, c_int64, c_int64, c_void_p, c_void_p),
     }
-    if may_use_amx():
-        prototypes |= {
-            "qw_attend_documents": (c_void_p,),
-            "qw_differentiate_documents": (c_void_p, c_void_p),
-            "qw_softmax_loss": (c_void_p, c_void_p, c_int64, c_int64, c_void_p),
-        }
     for name, types in prototypes.items():
         getattr(functions, name).argtypes = types
         getattr(functions, name).restype = None
@@ -140,7 +139,7 @@ class Linear:
 @functools.cache
 def limits(format: str) -> Limits:
     """Up to how many rows each way of computing a linear in this format is the fastest one here."""
-    path = library()
+    path = library().path
     assert path is not None
     return row_limits.limits(path.parent, FORMATS, _try).get(format, ONE_WAY)
 
@@ -199,16 +198,16 @@ def paged_attention(
     return attend(q.float(), cache, scale, window).to(q.dtype)
 
 
-def attend(q: Tensor, cache: Cache, scale: float, window: int | None = None, in_tiles: bool = False) -> Tensor:
+def attend(q: Tensor, cache: Cache, scale: float, window: int | None = None, as_prompts: bool = False) -> Tensor:
     """`paged_attention` over a described cache.
 
-    `in_tiles`: many tokens of one sequence go in bfloat16 on AMX where it is, which is faster and rounds more; then a
-    token's bits depend on its company. Layers do so where their linears do.
+    `as_prompts`: many tokens of one sequence are computed in bfloat16 where the processor multiplies it. That is faster
+    and rounds more, and a token's bits then depend on its company. Layers do so where their linears do.
     """
     assert q.dtype == torch.float32 and q.stride(-1) == 1 and q.stride(-2) == q.size(2)
     out = torch.empty(q.shape)
     queries = _Queries(q.data_ptr(), q.stride(0), q.size(1), scale, window or 0, out.data_ptr())
-    functions().qw_paged_attention(ctypes.addressof(cache), ctypes.addressof(queries), in_tiles)
+    functions().qw_paged_attention(ctypes.addressof(cache), ctypes.addressof(queries), as_prompts)
     return out
 
 

@@ -18,11 +18,11 @@ struct Outliers {
     int32_t* owners;  // [count]
     float* rest;      // [count][inputs]
 
-    static int64_t bytes(int64_t rows, int64_t inputs) { return 64 + ceil_div(2 * rows, LANES) * 64 + rows * inputs * sizeof(float); }
+    static int64_t bytes(int64_t rows, int64_t inputs) { return 64 + ceil_div(2 * rows, 16) * 64 + rows * inputs * sizeof(float); }
 
     static Outliers in(char* memory, int64_t rows) {
         int32_t* second = (int32_t*)(memory + 64);
-        return {(int64_t*)memory, second, second + rows, (float*)(memory + 64 + ceil_div(2 * rows, LANES) * 64)};
+        return {(int64_t*)memory, second, second + rows, (float*)(memory + 64 + ceil_div(2 * rows, 16) * 64)};
     }
 
     // Finds them; inputs share a scale in groups of `size`. For all threads of a team.
@@ -48,29 +48,26 @@ struct Outliers {
 
   private:
     static bool has_one(const float* x, int64_t inputs) {
-        __m512 peak = _mm512_setzero_ps(), squares = _mm512_setzero_ps();
-        by_lanes(inputs, [&](int64_t i, __mmask16 lanes) INLINE {
-            const __m512 v = _mm512_maskz_loadu_ps(lanes, x + i), square = _mm512_mul_ps(v, v);
-            peak = _mm512_max_ps(peak, square);
-            squares = _mm512_add_ps(squares, square);
+        Floats peak = zero(), squares = zero();
+        by_lanes(inputs, [&](int64_t i, auto lanes) LAMBDA {
+            const Floats v = load(x + i, lanes), square = v * v;
+            peak = max(peak, square);
+            squares = squares + square;
         });
-        return _mm512_reduce_max_ps(peak) > SHARE * _mm512_reduce_add_ps(squares);
+        return largest_of(peak) > SHARE * sum_of(squares);
     }
 
     // The same arithmetic as where the bytes are made.
     static void take_rest(const float* x, int64_t inputs, int64_t size, float* rest) {
         for (int64_t first = 0; first < inputs; first += size) {
             const int64_t count = std::min(size, inputs - first);
-            __m512 peak = _mm512_setzero_ps();
-            by_lanes(count, [&](int64_t i, __mmask16 lanes) INLINE {
-                peak = _mm512_max_ps(peak, _mm512_abs_ps(_mm512_maskz_loadu_ps(lanes, x + first + i)));
-            });
-            const float largest = _mm512_reduce_max_ps(peak);
-            const __m512 inverse = _mm512_set1_ps(largest > 0 ? 127.0f / largest : 0.0f), scale = _mm512_set1_ps(largest / 127.0f);
-            by_lanes(count, [&](int64_t i, __mmask16 lanes) INLINE {
-                const __m512 v = _mm512_maskz_loadu_ps(lanes, x + first + i);
-                const __m512 code = _mm512_cvtepi32_ps(_mm512_cvtps_epi32(_mm512_mul_ps(v, inverse)));
-                _mm512_mask_storeu_ps(rest + first + i, lanes, _mm512_fnmadd_ps(code, scale, v));
+            Floats peak = zero();
+            by_lanes(count, [&](int64_t i, auto lanes) LAMBDA { peak = max(peak, absolute(load(x + first + i, lanes))); });
+            const float largest = largest_of(peak);
+            const Floats inverse = all(largest > 0 ? 127.0f / largest : 0.0f), scale = all(largest / 127.0f);
+            by_lanes(count, [&](int64_t i, auto lanes) LAMBDA {
+                const Floats v = load(x + first + i, lanes), code = to_floats(to_ints(v * inverse));
+                store(rest + first + i, fnma(code, scale, v), lanes);
             });
         }
     }

@@ -1,29 +1,28 @@
-// Attention of prompts over pages in bfloat16 on AMX: the fast way, where a row's bits may depend on the rows beside it.
+// Attention of prompts over pages in bfloat16, where the processor multiplies it: the fast way, in which a row's bits may
+// depend on the rows beside it.
 //
 // A row is a token and one of the query heads that share the keys, as in attention.h. 64 of them are a block, and up to
 // four blocks pass over the keys together: 64 keys and values are gathered from their pages, rounded, and the values
 // turned on their side, once for all of them. Sums and softmax are in fp32.
 #pragma once
 
-#include "amx_blocks.h"
+#include "blocks.h"
 
 constexpr int64_t PROMPT_ROWS = 256, FEWEST_ROWS = 32;  // at once; of fewer the vectors are as fast
 
-#if HAS_AMX
-
 // 64 rows and what they have gathered.
 struct PromptBlock {
-    uint8_t* queries;  // right tiles
+    uint8_t* queries;  // a right operand
     float* turned;     // [width][64]
-    __m512 peaks[STRIP], sums[STRIP];
-    Sight sights[STRIP];
+    Floats peaks[STRIPS], sums[STRIPS];
+    Sight sights[STRIPS];
     int64_t first, last;  // positions of its tokens
 };
 
 struct PromptMemory {
     uint16_t *keys, *values, *turned_values;  // [64][width], [64][width], [width][64]
     float* scores;                            // [64][64]
-    uint8_t *pairs, *blocks;                  // right tiles
+    uint8_t *pairs, *blocks;                  // right operands
 
     static int64_t block_bytes(int64_t width) { return SIDE * width * 6; }
     static int64_t bytes(int64_t width) { return SIDE * width * 6 + SIDE * SIDE * 6 + PROMPT_ROWS / SIDE * block_bytes(width); }
@@ -35,8 +34,8 @@ struct PromptMemory {
 
 // dim numbers as bfloat16, then zeros up to width.
 static inline void narrow_row(const float* from, int64_t dim, int64_t width, uint16_t* to) {
-    for (int64_t d = 0; d < width; d += LANES)
-        _mm256_store_si256((__m256i*)(to + d), narrow(_mm512_maskz_loadu_ps(first_lanes(dim - d), from + d)));
+    by_lanes(dim, [&](int64_t d, auto lanes) LAMBDA { store_bfloat16(to + d, load(from + d, lanes), lanes); });
+    std::fill(to + dim, to + width, 0);
 }
 
 static inline PromptBlock block_of(const Queries& queries, const Cache& cache, const Piece& piece, int64_t number, int64_t width,
@@ -52,65 +51,68 @@ static inline PromptBlock block_of(const Queries& queries, const Cache& cache, c
         const int64_t row = number * SIDE + r, token = piece.token + row / group, head = piece.head * group + row % group;
         narrow_row(queries.q + token * queries.stride + head * cache.dim, row < rows ? cache.dim : 0, width, m.keys + r * width);
     }
-    tiles_of_rows(m.keys, width, width, block.queries);
+    operand_of_rows(m.keys, width, width, block.queries);
     std::fill(block.turned, block.turned + SIDE * width, 0.0f);
-    for (int64_t strip = 0; strip < STRIP; strip++) {
-        alignas(64) int32_t first[LANES], own[LANES];
+    for (int64_t strip = 0; strip < STRIPS; strip++) {
+        int32_t first[LANES], own[LANES];
         for (int i = 0; i < LANES; i++) {
             own[i] = position(number * SIDE + strip * LANES + i);
             first[i] = queries.window ? own[i] + 1 - queries.window : 0;
         }
-        block.sights[strip] = {_mm512_load_si512(first), _mm512_load_si512(own)};
-        block.peaks[strip] = _mm512_set1_ps(-1e30f);  // not −∞, which would make the first shrinking a NaN
-        block.sums[strip] = _mm512_setzero_ps();
+        block.sights[strip] = {load_ints(first), load_ints(own)};
+        block.peaks[strip] = all(-1e30f);  // not −∞, which would make the first shrinking a NaN
+        block.sums[strip] = zero();
     }
     return block;
+}
+
+// A row of a page as bfloat16, zeros up to `width`; `at` −1: all zeros.
+static inline void copy_row(const Cache& cache, const void* from, int64_t at, int64_t width, uint16_t* to) {
+    const int64_t dim = at < 0 ? 0 : cache.dim;
+    if (cache.is_bfloat16) std::memcpy(to, (const uint16_t*)from + std::max<int64_t>(at, 0), dim * sizeof(uint16_t));
+    else return narrow_row((const float*)from + std::max<int64_t>(at, 0), dim, width, to);
+    std::fill(to + dim, to + width, 0);
 }
 
 // Keys [start, start + count) of a sequence, and zeros up to 64.
 static inline void gather(const Cache& cache, const Piece& piece, int64_t start, int64_t count, int64_t width, PromptMemory& m) {
     for (int64_t key = 0; key < SIDE; key++) {
-        const int64_t at = key < count ? cache.offset(piece.sequence, start + key, piece.head) : 0;
-        for (int64_t d = 0; d < width; d += LANES) {
-            const __mmask16 lanes = key < count ? first_lanes(cache.dim - d) : 0;
-            _mm256_store_si256((__m256i*)(m.keys + key * width + d), narrow(cache.load(cache.k, lanes ? at + d : 0, lanes)));
-            _mm256_store_si256((__m256i*)(m.values + key * width + d), narrow(cache.load(cache.v, lanes ? at + d : 0, lanes)));
-        }
+        copy_row(cache, cache.k, key < count ? cache.offset(piece.sequence, start + key, piece.head) : -1, width, m.keys + key * width);
+        copy_row(cache, cache.v, key < count ? cache.offset(piece.sequence, start + key, piece.head) : -1, width, m.values + key * width);
     }
-    for (int64_t key = 0; key < SIDE; key += TILE)
-        for (int64_t d = 0; d < width; d += STEP) turn(m.values + key * width + d, width, m.turned_values + d * SIDE + key, SIDE);
+    for (int64_t key = 0; key < SIDE; key += LANES)
+        for (int64_t d = 0; d < width; d += 2 * LANES) turn(m.values + key * width + d, width, m.turned_values + d * SIDE + key, SIDE);
 }
 
-static inline void pass_keys(PromptBlock& block, __m512 scale, int64_t start, int64_t width, PromptMemory& m) {
-    multiply_block<false>(m.keys, width, block.queries, width / STEP, SIDE, STRIP, m.scores, SIDE);
-    for (int64_t strip = 0; strip < STRIP; strip++) {
-        const __m512 factor = fold_strip(scale, block.sights[strip], start, m.scores + strip * LANES, block.peaks[strip],
+static inline void pass_keys(PromptBlock& block, Floats scale, int64_t start, int64_t width, PromptMemory& m) {
+    multiply_block<false>(m.keys, width, block.queries, width / 2, SIDE, STRIPS, m.scores, SIDE);
+    for (int64_t strip = 0; strip < STRIPS; strip++) {
+        const Floats factor = fold_strip(scale, block.sights[strip], start, m.scores + strip * LANES, block.peaks[strip],
                                          block.sums[strip], pair_row(m.pairs, strip, 0));
-        if (_mm512_cmplt_ps_mask(factor, _mm512_set1_ps(1.0f))) shrink_strip(block.turned, width, strip, factor);
+        if (is_any(is_less(factor, all(1.0f)))) shrink_strip(block.turned, width, strip, factor);
     }
-    multiply_block<true>(m.turned_values, SIDE, m.pairs, SIDE / STEP, width, STRIP, block.turned, SIDE);
+    multiply_block<true>(m.turned_values, SIDE, m.pairs, SIDE / 2, width, STRIPS, block.turned, SIDE);
 }
 
 static inline void write_block(const PromptBlock& block, const Queries& queries, const Cache& cache, const Piece& piece,
                                int64_t number, int64_t width) {
     const int64_t group = queries.heads / cache.kv_heads;
-    for (int64_t strip = 0; strip < STRIP; strip++) {
+    for (int64_t strip = 0; strip < STRIPS; strip++) {
         const int64_t first = number * SIDE + strip * LANES, rows = std::min<int64_t>(piece.tokens * group - first, LANES);
-        const __m512 factor = _mm512_div_ps(_mm512_set1_ps(1.0f), block.sums[strip]);
-        for (int64_t d = 0; d < width; d += LANES) {
-            __m512 r[LANES];
-            for (int i = 0; i < LANES; i++) r[i] = _mm512_mul_ps(_mm512_load_ps(block.turned + (d + i) * SIDE + strip * LANES), factor);
-            transpose(r);
+        for (int64_t d = 0; d < cache.dim; d += LANES) {
+            Floats r[LANES];
+            rows_of_strip(block.turned, strip, d, all(1.0f) / block.sums[strip], r);
             for (int64_t i = 0; i < rows; i++) {
                 const int64_t token = piece.token + (first + i) / group, head = piece.head * group + (first + i) % group;
-                _mm512_mask_storeu_ps(queries.out + (token * queries.heads + head) * cache.dim + d, first_lanes(cache.dim - d), r[i]);
+                float* to = queries.out + (token * queries.heads + head) * cache.dim + d;
+                d + LANES <= cache.dim ? store(to, r[i]) : store(to, r[i], first_lanes(cache.dim - d));
             }
         }
     }
 }
 
 static inline void attend_prompt(const Cache& cache, const Queries& queries, const Piece& piece, Scratch& scratch) {
-    const int64_t width = ceil_div(cache.dim, STEP) * STEP, rows = piece.tokens * (queries.heads / cache.kv_heads);
+    const int64_t width = ceil_div(cache.dim, 2 * 16) * 2 * 16, rows = piece.tokens * (queries.heads / cache.kv_heads);
     const int64_t count = ceil_div(rows, SIDE), end = piece.position + piece.tokens, window = queries.window;
     const int64_t begin = window ? std::max<int64_t>(0, piece.position + 1 - window) / SIDE * SIDE : 0;
     PromptMemory memory(scratch.get<uint8_t>(PromptMemory::bytes(width)), width);
@@ -120,27 +122,21 @@ static inline void attend_prompt(const Cache& cache, const Queries& queries, con
         gather(cache, piece, start, std::min(SIDE, end - start), width, memory);
         for (int64_t i = 0; i < count; i++)
             if (start <= blocks[i].last && (!window || start + SIDE > blocks[i].first + 1 - window))
-                pass_keys(blocks[i], _mm512_set1_ps(queries.scale), start, width, memory);
+                pass_keys(blocks[i], all(queries.scale), start, width, memory);
     }
     for (int64_t i = 0; i < count; i++) write_block(blocks[i], queries, cache, piece, i, width);
 }
 
-#endif
+// Whether prompts have a faster way than single tokens.
+constexpr bool HAS_PROMPT_WAY = HAS_AMX || HAS_BFLOAT16_PRODUCTS;
 
-// For all threads of a team. `in_tiles`: pieces of many rows go the way above.
-static inline void attention(const Cache& cache, const Queries& queries, const std::vector<Piece>& work, bool in_tiles, Scratch& scratch) {
-#if HAS_AMX
-    std::optional<TileRegisters> registers;
-    if (in_tiles) registers.emplace();
-#endif
+// For all threads of a team. `as_prompts`: pieces of many rows go the way above.
+static inline void attention(const Cache& cache, const Queries& queries, const std::vector<Piece>& work, bool as_prompts, Scratch& scratch) {
+    [[maybe_unused]] std::optional<TileRegisters> registers;
+    if (as_prompts) registers.emplace();
 #pragma omp for schedule(dynamic)
     for (size_t i = 0; i < work.size(); i++) {
-#if HAS_AMX
-        if (in_tiles && work[i].tokens * queries.heads / cache.kv_heads >= FEWEST_ROWS) {
-            attend_prompt(cache, queries, work[i], scratch);
-            continue;
-        }
-#endif
-        attend(cache, queries, work[i], scratch);
+        if (as_prompts && work[i].tokens * queries.heads / cache.kv_heads >= FEWEST_ROWS) attend_prompt(cache, queries, work[i], scratch);
+        else attend(cache, queries, work[i], scratch);
     }
 }

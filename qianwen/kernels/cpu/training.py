@@ -1,4 +1,4 @@
-"""What training in bfloat16 spends its time on between the matrix products, for a processor with AMX.
+"""What training in bfloat16 spends its time on between the matrix products.
 
     attend_documents    causal attention of packed documents, forward and backward (documents.h)
     softmax_loss_       cross-entropy of a few rows, whose scores become their gradients (softmax.h)
@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qianwen.kernels.cpu.build import may_use_amx
 from qianwen.kernels.cpu.operators import available, functions
 
 BLOCK = 64  # tokens that are computed at once
@@ -37,14 +36,9 @@ class _Gradients(ctypes.Structure):
     _fields_ = [(name, c_void_p) for name in ("d_out", "dq", "dk", "dv")]
 
 
-def usable() -> bool:
-    """Whether this processor has AMX and the kernels could be compiled."""
-    return may_use_amx() and available()
-
-
 def takes(x: Tensor) -> bool:
-    """Whether tensors like `x` can be given to these kernels here: bfloat16 on a CPU with AMX."""
-    return x.dtype == torch.bfloat16 and x.device.type == "cpu" and usable()
+    """Whether tensors like `x` can be given to these kernels here: bfloat16 on a CPU that runs them."""
+    return x.dtype == torch.bfloat16 and x.device.type == "cpu" and available()
 
 
 def attend_documents(q: Tensor, k: Tensor, v: Tensor, first: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """The small kernels and attention over pages, against PyTorch."""
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -13,23 +14,30 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qianwen.kernels.cpu import operators, row_limits
-from qianwen.kernels.cpu.build import WITHOUT_AMX, may_use_amx
+from qianwen.kernels.cpu.build import FAMILIES, Family, available_families, family, has_bfloat16_products
 from qianwen.runtime.compiler import SWITCH
 
-needs_kernels = pytest.mark.skipif(not operators.available(), reason="the kernels need AVX-512 VNNI and a C++ compiler")
+needs_kernels = pytest.mark.skipif(family() is None, reason="no compiled kernels for this processor")
 
 
-@pytest.mark.skipif(not shutil.which("g++"), reason="needs g++")
-@pytest.mark.parametrize(
-    "flags",
-    [["-march=cascadelake"], ["-march=sapphirerapids", *WITHOUT_AMX], ["-march=sapphirerapids"]],
-    ids=["avx512_vnni", "amx held back", "amx"],
-)
-def test_compile_for_every_processor(flags: list[str]) -> None:
-    source = Path(operators.__file__).with_name("kernels.cpp")
-    command = ["g++", "-std=c++17", "-fopenmp", "-fsyntax-only", *flags, str(source)]
-    compiled = subprocess.run(command, capture_output=True, text=True)
-    assert not compiled.returncode, compiled.stderr
+X86, ARM = ("x86_64", "amd64"), ("aarch64", "arm64")
+
+
+@pytest.mark.parametrize("each", FAMILIES, ids=[each.name for each in FAMILIES])
+def test_compile_every_family(each: Family) -> None:
+    """Of this machine's architecture with its own compiler; of the other with a cross compiler, where there is one."""
+    is_arm = each.name.startswith("neon")
+    is_native = platform.machine().lower() in (ARM if is_arm else X86)
+    compiler = shutil.which("g++") if is_native else shutil.which(f"{'aarch64' if is_arm else 'x86_64'}-linux-gnu-g++")
+    if compiler is None:
+        assert not is_native or not shutil.which("clang++"), "the project compiles with g++ in its tests"
+        pytest.skip(f"no compiler for {each.name}")
+    for source in ("kernels.cpp", "few_rows.cpp"):
+        command = [compiler, "-std=c++17", "-Wall", "-Werror", "-fopenmp", "-fsyntax-only", *each.flags]
+        compiled = subprocess.run(
+            [*command, str(Path(operators.__file__).with_name(source))], capture_output=True, text=True
+        )
+        assert not compiled.returncode, compiled.stderr
 
 
 @needs_kernels
@@ -110,19 +118,19 @@ def test_attention_over_pages(heads: int, kv_heads: int, dim: int, dtype: torch.
             torch.testing.assert_close(out, reference(*batch, window), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.skipif(not (operators.available() and may_use_amx()), reason="this processor has no AMX")
+@pytest.mark.skipif(not has_bfloat16_products(), reason="these kernels have no products of bfloat16")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
     ("heads", "kv_heads", "dim"), [(14, 2, 64), (12, 2, 128), (4, 4, 20), (6, 3, 80), (2, 1, 256), (40, 1, 64)]
 )
-def test_prompts_in_tiles_are_as_exact_as_bfloat16(heads: int, kv_heads: int, dim: int, dtype: torch.dtype) -> None:
+def test_prompts_are_as_exact_as_bfloat16(heads: int, kv_heads: int, dim: int, dtype: torch.dtype) -> None:
     """Parts of prompts, whole ones, and single tokens beside them, with keys that lie far from zero as Qwen's do."""
     lengths = [(300, 300), (1, 1), (260, 3), (128, 64), (257, 65), (40, 40)]
     q, k, v, *where = pages_and_queries(heads, kv_heads, dim, 16, dtype, lengths)
     k = k + 3 * torch.randn(dim).to(dtype)
     for window in (None, 1, 5, 64, 70):
         expected = reference(q, k, v, *where, window)
-        out = operators.attend(q, operators.describe_cache(k, v, *where), dim**-0.5, window, in_tiles=True)
+        out = operators.attend(q, operators.describe_cache(k, v, *where), dim**-0.5, window, as_prompts=True)
         rounded = reference(*(x.bfloat16().float() for x in (q, k, v)), *where, window)
         bound = 2 * (rounded - expected).square().mean(-1).sqrt() + 0.01
         assert ((out - expected).square().mean(-1).sqrt() <= bound).all()
@@ -162,17 +170,27 @@ def test_a_way_that_always_wins_has_no_limit(tmp_path, monkeypatch: pytest.Monke
     assert row_limits.limits(tmp_path, ["bf16"], lambda *_: None) == {"bf16": row_limits.ONE_WAY}
 
 
+LINEARS = """
+import torch
+from qianwen.kernels.cpu.build import family
+from qianwen.kernels.cpu.row_limits import WAYS
+from qianwen.model.linears.packed import PackedLinear
+torch.manual_seed(0)
+for format in ("int4", "int5", "int8", "bf16"):
+    linear, x = PackedLinear.from_float(torch.randn(70, 896), format=format), torch.randn(20, 896)
+    expected = x @ linear.dequantize().T
+    for linear.limits in WAYS:
+        assert (linear(x) - expected).norm() < 0.02 * expected.norm(), (format, linear.limits)
+print(family().name)
+"""
+
+
 @pytest.mark.slow
 @needs_kernels
-def test_kernels_without_amx_are_a_library_of_their_own() -> None:
-    """A processor with AVX-512 alone, or Linux that grants no tiles: all ways work, the last being the second."""
-    program = (
-        "import torch\nfrom qianwen.kernels.cpu.row_limits import WAYS\n"
-        "from qianwen.model.linears.packed import PackedLinear\n"
-        "linear, x = PackedLinear.from_float(torch.randn(70, 896), format='int4'), torch.randn(20, 896)\n"
-        "expected, found = x @ linear.dequantize().T, []\n"
-        "for linear.limits in WAYS: found.append(linear(x))\n"
-        "assert all((y - expected).norm() < 0.02 * expected.norm() for y in found) and torch.equal(found[1], found[2])"
+@pytest.mark.parametrize("name", [each.name for each in available_families()])
+def test_every_family_of_this_processor_can_be_forced(name: str) -> None:
+    environment = {**os.environ, SWITCH: name}
+    run = subprocess.run(
+        [sys.executable, "-c", LINEARS], check=True, env=environment, timeout=100, capture_output=True, text=True
     )
-    environment = {**os.environ, SWITCH: "avx512"}
-    subprocess.run([sys.executable, "-c", program], check=True, env=environment, timeout=100)
+    assert run.stdout.split()[-1] == name
