@@ -116,7 +116,7 @@ def _path(engine: LLMEngine) -> str:
     """What computes the model: our kernels take packed linears, and attention beside fp32 weights."""
     is_gpu = engine.runner.device.type == "cuda"
     packed = [module for module in engine.runner.model.modules() if isinstance(module, PackedLinear)]
-    if engine.cache.kernel or any(not is_gpu or linear.format != "bf16" for linear in packed):
+    if engine.runner.cache.kernel or any(not is_gpu or linear.format != "bf16" for linear in packed):
         return description(engine.runner.device)
     return tr("PyTorch (the weights are not packed)")
 

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from qianwen.engine.llm import LLM
+from qianwen.engine.llm_engine import EngineConfig
 from qianwen.engine.sampling_params import SamplingParams
 from qianwen.kernels.cpu import operators
+from qianwen.kernels.cpu.build import family
 from qianwen.model import serving as serving_module
 from qianwen.model.config import QwenConfig
 from qianwen.model.fused_layers import FusedLayers, fused_layers
@@ -28,7 +30,7 @@ SHAPE = QwenConfig(
     num_key_value_heads=2, initializer_range=0.1, tie_word_embeddings=True,
 )  # fmt: skip
 IDS = torch.arange(24).reshape(2, 12)
-has_kernels = pytest.mark.skipif(not operators.available(), reason="the kernels need AVX-512 VNNI and a C++ compiler")
+has_kernels = pytest.mark.skipif(family() is None, reason="no compiled kernels for this processor")
 
 
 def nf4(linear: nn.Linear) -> nn.Module:
@@ -132,7 +134,7 @@ def test_inside_all_linears_are_packed_and_answer_alike(kind: str) -> None:
         assert {linear.format for linear in layers} == few_bits
         assert model.model.norm.weight.dtype == torch.float32
         error = distance(logits(model), expected)
-    assert error < (0.05 if few_bits == {"int8"} else 0.02 if kind.startswith("bf16") else 0.006)
+    assert error < (0.05 if few_bits == {"int8"} else 0.02 if kind.startswith("bf16") else 0.01)
     assert torch.equal(logits(model), expected)
 
 
@@ -239,9 +241,10 @@ def test_an_engine_made_once_answers_from_the_weights_of_the_moment(dtype: torch
 
     model.to(dtype)
     with serving(model):
-        llm = LLM(model, tokenizer)
+        # In the batch-invariant mode activations stay in fp32 whatever the processor multiplies faster.
+        llm = LLM(model, tokenizer, EngineConfig(batch_invariant=True))
         first = answers(llm)
-        fused = fused_layers(model)
+        fused = fused_layers(model, is_invariant=True)
         assert isinstance(fused, FusedLayers) and len(fused.layers) == 2
     assert first == expected()
     with torch.no_grad():
