@@ -40,7 +40,7 @@ def read_dialogues(path: str | Path) -> Iterator[Dialogue]:
             message = tr("{path}, record {number}: {error}", path=path, number=number, error=error)
             raise DataError(message) from error
     if not number:
-        raise DataError(tr("{path} holds no dialogue", path=path))
+        raise DataError(tr("{path} contains no dialogue", path=path))
 
 
 def _rows(file: Path) -> Iterator[Any]:
@@ -67,15 +67,28 @@ def rendered(dialogues: Sequence[Dialogue], tokenizer: Tokenizer, mask: Mask, se
     cut = [Rendered(one.ids[:seq_len], one.loss_mask[:seq_len]) for one in whole]
     kept = [one for one in cut if any(one.loss_mask[1:])]
     if not kept:
-        raise DataError(tr("nothing would be learned: no answer begins within {size} tokens", size=seq_len))
+        raise DataError(
+            tr(
+                "no answer begins within {size} tokens, so there is nothing to train on; use a larger --seq-len",
+                size=seq_len,
+            )
+        )
     if all(all(one.loss_mask) for one in kept):
-        raise DataError(tr("everything would be learned, questions too: the mask marks no answer"))
+        raise DataError(
+            tr(
+                "the mask marks no answer, so the loss would cover the user's messages "
+                "too; mark at least one assistant turn"
+            )
+        )
     if not any(
         learned and id == tokenizer.im_end_id
         for one in kept
         for id, learned in zip(one.ids, one.loss_mask, strict=True)
     ):
-        message = tr("no answer ends within {size} tokens: the model would never learn to stop", size=seq_len)
+        message = tr(
+            "no answer ends within {size} tokens, so the model could not learn to stop; use a larger --seq-len",
+            size=seq_len,
+        )
         raise DataError(message)
     _warn_of_cuts(whole, kept, seq_len)
     return kept
@@ -87,8 +100,9 @@ def _warn_of_cuts(whole: Sequence[Rendered], kept: Sequence[Rendered], seq_len: 
     if not cut:
         return
     message = (
-        "{cut} of {all} dialogues are longer than {size} tokens and were cut: {dropped} of them lost all answers and "
-        "are left out, {tokens:,} of {learned:,} tokens to learn are lost; a larger --seq-len keeps more"
+        "{cut} of {all} dialogues are longer than {size} tokens and were truncated: {dropped} "
+        "of them have no answer left and are skipped; {tokens:,} of {learned:,} answer tokens "
+        "are lost; a larger --seq-len keeps more"
     )
     counts = [sum(sum(one.loss_mask) for one in some) for some in (whole, kept)]
     numbers = {"cut": cut, "all": len(whole), "dropped": len(whole) - len(kept), "size": seq_len}

@@ -60,11 +60,11 @@ def _read(row: Any) -> Dialogue:
     elif "instruction" in row and "output" in row:
         messages = _alpaca(row)
     else:
-        raise ValueError(tr("neither `messages` nor `conversations` nor `instruction` and `output` in it"))
+        raise ValueError(tr("it has neither `messages`, nor `conversations`, nor `instruction` and `output`"))
     if (system := row.get("system")) and messages and messages[0].role != "system":
         messages.insert(0, Message("system", system))
     if not any(message.role == "assistant" for message in messages):
-        raise ValueError(tr("the assistant never speaks in it"))
+        raise ValueError(tr("it has no assistant message"))
     tools = row.get("tools") or row.get("functions") or ()
     if isinstance(tools, str):
         tools = json.loads(tools)
@@ -78,7 +78,7 @@ def _text_message(message: Message) -> Message:
 
 def _require_object(value: Any) -> None:
     if not isinstance(value, Mapping):
-        raise TypeError(tr("an object with names is needed; got {value!r}", value=value))
+        raise TypeError(tr("expected a JSON object; got {value!r}", value=value))
 
 
 def _list(row: Mapping[str, Any], name: str) -> list[Any]:

@@ -73,14 +73,14 @@ def read_problems(config: RejectionConfig) -> list[Problem]:
         question, answer = row.get("question"), row.get("answer")
         if not isinstance(question, str) or not isinstance(answer, str) or not reference_number(answer):
             raise DataError(
-                tr("{path}, row {number}: it needs `question` and an `answer` with a number in it",
+                tr("{path}, row {number}: `question` is missing, or `answer` contains no number",
                    path=config.problems, number=number)
             )  # fmt: skip
         problems.append(Problem(question, answer))
         if len(problems) == config.limit:
             break
     if not problems:
-        raise DataError(tr("{path}: there is no problem in it", path=config.problems))
+        raise DataError(tr("{path} contains no problem", path=config.problems))
     return problems
 
 

@@ -135,14 +135,14 @@ def _tune(config: SFTConfig, model: Qwen, tokenizer: Tokenizer, job: Job, evalua
 def _adapt(config: SFTConfig, model: Qwen, dtype: torch.dtype) -> None:
     """Put adapters around the linears; what stays frozen computes in `dtype`, as the adapters will."""
     if config.method == "qlora" and isinstance(model.get_submodule("model.layers.0.mlp.up_proj"), nn.Linear):
-        raise ConfigError(tr("the base of qlora has floats: load it with bits='nf4', or take the method lora"))
+        raise ConfigError(tr("Q-LoRA needs a 4-bit base model: load it with bits='nf4', or use the method lora"))
     attach(model, config.lora, seed=config.seed)
     for weight in model.parameters():
         if not weight.requires_grad:
             weight.data = weight.data.to(dtype)
     counts = [(weight.numel(), weight.requires_grad) for weight in model.parameters()]
     trained, frozen = (sum(size for size, learns in counts if learns == wanted) for wanted in (True, False))
-    message = "an adapter of rank {rank}: {trained:,} weights are trained, {frozen:,} stay as they are"
+    message = "LoRA rank {rank}: {trained:,} weights are trained, {frozen:,} are frozen"
     console.print(tr(message, rank=config.lora.rank, trained=trained, frozen=frozen))
 
 
@@ -150,7 +150,14 @@ def _check_stops(config: SFTConfig, model: Qwen, tokenizer: Tokenizer, job: Job)
     with serving(model):
         stopped, asked = stops(model, tokenizer, list(read_dialogues(config.data)))
     style = None if stopped == asked else "yellow"
-    console.print(tr("{stopped} of {asked} answers end by themselves", stopped=stopped, asked=asked), style=style)
+    console.print(
+        tr(
+            "{stopped} of {asked} answers ended with the end token (the others reached the length limit)",
+            stopped=stopped,
+            asked=asked,
+        ),
+        style=style,
+    )
     job.record(answers_that_end=f"{stopped}/{asked}")
 
 
@@ -165,7 +172,8 @@ def _packed(config: SFTConfig, tokenizer: Tokenizer, max_len: int) -> tuple[Pack
     batches = PackedDialogues(learned, config.seq_len, tokenizer.eod_id, seed=config.seed)
     steps = config.loop.steps or math.ceil(config.epochs * len(batches) / config.loop.sequences_per_step)
     message = tr(
-        "{dialogues:,} dialogues in {sequences:,} sequences, {learned:,} of {tokens:,} tokens learned; {steps:,} steps",
+        "{dialogues:,} dialogues packed into {sequences:,} sequences; "
+        "{learned:,} of {tokens:,} tokens have a label; {steps:,} steps",
         dialogues=len(learned),
         learned=sum(sum(one.loss_mask) for one in learned),
         tokens=sum(len(one.ids) for one in learned),

@@ -68,8 +68,8 @@ def choose(
     if method:  # asked for by name: it is tried all the same
         return Choice(method, _rate(config, method), seq_len, _batch(lengths, seq_len), True, tried[-1])
     message = (
-        "{method} on {tokens} tokens needs about {need:.1f} GB and {free:.1f} are free: "
-        "take a smaller model or a shorter --seq-len"
+        "{method} with {tokens} tokens needs about {need:.1f} GB, but {free:.1f} GB is free: "
+        "use a smaller model or a shorter --seq-len"
     )
     raise ConfigError(tr(message, method=methods[-1], tokens=seq_len, need=tried[-1] / 1e9, free=free / 1e9))
 

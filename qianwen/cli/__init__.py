@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         message = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
         if error.errno == errno.ENOSPC:
-            message = tr("{error}: make room, then run the same command again", error=message)
+            message = tr("{error}: free some disk space, then run the same command again", error=message)
         return _complain(message)
     except ModuleNotFoundError as error:
         if not (extra := _extra_of(error.name or "")):

@@ -81,7 +81,7 @@ def bench(argv: list[str]) -> int:
     memory = {"load": load_s, "loaded": loaded_bytes / 1e9, "peak": peak_memory_bytes() / 1e9}
     console.print(tr("{name} on {cpu}, {threads} threads", **facts))
     console.print(tr("computed by {path}", path=path), markup=False)
-    console.print(tr("loaded in {load:.1f} s into {loaded:.2f} GB; at most {peak:.2f} GB in use", **memory))
+    console.print(tr("loaded in {load:.1f} s; the model takes {loaded:.2f} GB, peak memory {peak:.2f} GB", **memory))
     if options.json:
         common = facts | memory | {"bits": options.bits, "path": path}
         write_jsonl(options.json, [common | {"batch": batch} | speed for batch, speed in speeds.items()])
@@ -130,5 +130,5 @@ def _table(speeds: dict[int, dict[str, float]], options: BenchOptions) -> Table:
     for batch, speed in speeds.items():
         table.add_row(str(batch), *(f"{speed[name]:,.1f}" for name in HEADINGS))
     lengths = {"prompt": options.prompt_tokens, "new": options.new_tokens}
-    table.caption = tr("prompts of {prompt} tokens, {new} new ones", **lengths)
+    table.caption = tr("prompts of {prompt} tokens, answers of {new} tokens", **lengths)
     return table

@@ -42,7 +42,8 @@ def calibration_texts(
         found = itertools.chain.from_iterable(itertools.islice(texts_of(path), DRAWN_FROM) for path in data)
     else:
         message = (
-            "no --data: calibrating on Python's documentation and code, in English; on texts like yours it loses less"
+            "no --data: calibrating on Python's documentation and code (English); "
+            "texts like your own give a better model"
         )
         console.print(tr(message), style="yellow")
         found = documentation()
@@ -68,7 +69,7 @@ def texts_of(path: Path) -> Iterator[Dialogue | Document]:
         found = documents(path)
         first = next(found, None)
         if first is None:
-            raise DataError(tr("{error}, and no document either", error=error)) from error
+            raise DataError(tr("{error}, and it contains no documents either", error=error)) from error
         return itertools.chain([first], found)
 
 

@@ -152,7 +152,7 @@ class ChatSession:
                     self._write(" " + tr("[stopped]"))
                     break
                 if delta.finish_reason == "length":
-                    self._write(" " + tr("[cut at max_tokens or at the end of the context]"))
+                    self._write(" " + tr("[truncated: max_tokens or the end of the context was reached]"))
         self._write("\n")
         return "".join(parts)
 
@@ -179,7 +179,7 @@ class ChatSession:
 
     def _reset(self, _: str) -> None:
         self.messages = [message for message in self.messages[:1] if message.role == "system"]
-        self._write(tr("The conversation is empty again.") + "\n")
+        self._write(tr("The conversation was cleared.") + "\n")
 
     def _system(self, text: str) -> None:
         rest = [message for message in self.messages if message.role != "system"]
@@ -224,7 +224,7 @@ class ChatSession:
     def _retry(self, _: str) -> None:
         last = next((i for i in reversed(range(len(self.messages))) if self.messages[i].role == "user"), None)
         if last is None:
-            raise RequestError(tr("There is nothing to answer again."))
+            raise RequestError(tr("There is no question to answer again."))
         question, kept = self.messages[last].text, self.messages
         self.messages = self.messages[:last]
         self.num_retries += 1

@@ -81,7 +81,7 @@ def _fetch(asked: Fetch) -> int:
         )
         console.print(facts)
     for name, reason in missing.items():
-        console.print(tr("{name} was left out: {reason}", name=name, reason=reason), style="yellow")
+        console.print(tr("{name} was skipped: {reason}", name=name, reason=reason), style="yellow")
     console.print(tr("written to {folder}; next: {command}", folder=folder, command=f"qianwen demo --data {folder}"))
     return 0
 
@@ -96,6 +96,6 @@ def _build(asked: Build) -> int:
         for corpus, found in counts[part].items():
             console.print(f"{part:<9} {corpus:<24} {found['documents']:>10,} {found['bytes']:>14,}")
     for reason, count in counts["rejected"].items():
-        console.print(tr("left out: {count:,} × {reason}", count=count, reason=reason), style="yellow")
-    console.print(tr("what was left out, and why: {path}", path=Path(asked.out) / "rejected.jsonl"))
+        console.print(tr("skipped: {count:,} × {reason}", count=count, reason=reason), style="yellow")
+    console.print(tr("list of skipped files with reasons: {path}", path=Path(asked.out) / "rejected.jsonl"))
     return 0

@@ -135,21 +135,22 @@ def weights_of(given: tuple[str, ...]) -> dict[str, float]:
         try:
             return dict(json.loads(Path(given[0]).read_text(encoding="utf-8"))["proposal"])
         except (ValueError, KeyError, TypeError) as error:
-            raise ConfigError(tr("{path} proposes no mixture: {error}", path=given[0], error=error)) from error
+            raise ConfigError(tr("{path} contains no proposed mixture: {error}", path=given[0], error=error)) from error
     weights = {}
     for one in given:
         name, _, value = one.partition("=")
         try:
             weights[name] = float(value)
         except ValueError:
-            raise ConfigError(tr("{value!r} is no weight: write name=number", value=one)) from None
+            raise ConfigError(tr("{value!r} is not a weight: write name=number", value=one)) from None
     return weights
 
 
 def _say(law: dict[str, Any], compared: dict[str, dict[str, Any]]) -> None:
     message = tr(
-        "Spearman {rank:.2f} on {tests} unseen mixtures, {all_rank:.2f} on all {count}, each unseen by its law; "
-        "predicted loss of the proposal {loss:.4f} ± {error:.4f}",
+        "Spearman correlation {rank:.2f} on {tests} held-out mixtures, {all_rank:.2f} on all "
+        "{count} by leave-one-out; predicted loss of the proposed mixture {loss:.4f} ± "
+        "{error:.4f}",
         rank=law["spearman"],
         tests=len(law["test"]["measured"]),
         all_rank=law["left_out"]["spearman"],

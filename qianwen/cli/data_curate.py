@@ -69,7 +69,7 @@ def curate(asked: Curate) -> int:
     )  # fmt: skip
     write_report(output)
     _print_funnel(counts)
-    console.print(tr("what was dropped, and why: {path}", path=output / "report.html"))
+    console.print(tr("dropped documents with reasons: {path}", path=output / "report.html"))
     console.print(tr("next: {command}", command=f"qianwen pretrain tiny --name mine --data {output / 'documents'}"))
     return 0
 
@@ -83,11 +83,11 @@ def _config(asked: Curate) -> Any:
 
     if strange := set(asked.rules) - RULES.keys():
         raise ConfigError(
-            tr("no set of rules is called {name}: there are {known}", name=min(strange), known=", ".join(RULES))
+            tr("there is no rule set {name}; choose one of {known}", name=min(strange), known=", ".join(RULES))
         )
     if not 0 < asked.threshold <= 1:
         raise ConfigError(
-            tr("--threshold {value} is no likeness: give a number above 0, up to 1", value=asked.threshold)
+            tr("--threshold {value} is not a similarity: give a number above 0 and at most 1", value=asked.threshold)
         )
     if asked.workers < 0:
         raise ConfigError(tr("--workers {value}: give 0 for all cores, or how many processes", value=asked.workers))

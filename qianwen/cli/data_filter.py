@@ -37,11 +37,17 @@ def train_filter(asked: TrainFilter) -> int:
         for number, row in enumerate(some, start=1):
             if not all(isinstance(row.get(key), str) for key in ("text", "label", "lang", "source")):
                 raise DataError(
-                    tr("{path}, row {number}: it needs text, label, lang and source", path=path, number=number)
+                    tr("{path}, row {number}: text, label, lang or source is missing", path=path, number=number)
                 )
     if not unseen or (both := {row["source"] for row in rows} & {row["source"] for row in unseen}):
-        shared = ", ".join(sorted(both)) if unseen else tr("no row at all")
-        raise DataError(tr("{path} must hold other sources: it has {shared}", path=asked.test, shared=shared))
+        shared = ", ".join(sorted(both)) if unseen else tr("no rows")
+        raise DataError(
+            tr(
+                "the test file {path} must have other sources than the training file; both have {shared}",
+                path=asked.test,
+                shared=shared,
+            )
+        )
     ensemble = train(rows)
     folder = Path(asked.output)
     ensemble.save(folder / "filter")
@@ -50,6 +56,6 @@ def train_filter(asked: TrainFilter) -> int:
     console.print(f"{'':<28}" + "".join(f"{lang:>10}" for lang in measured), style="dim")
     for name in names:
         console.print(f"{name:<28}" + "".join(f"{numbers[name]:>10.4f}" for numbers in measured.values()))
-    console.print(tr("what each member drops, to be read: {path}", path=folder / "report.html"))
+    console.print(tr("documents that each filter drops, for review: {path}", path=folder / "report.html"))
     console.print(tr("next: {command}", command=f"qianwen data curate … --filter {folder / 'filter'}"))
     return 0

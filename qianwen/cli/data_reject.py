@@ -42,7 +42,7 @@ def reject(asked: Reject) -> int:
     from qianwen.train.job import Job
 
     if min(asked.samples, asked.concurrency) < 1:
-        raise ConfigError(tr("--samples and --concurrency are at least 1"))
+        raise ConfigError(tr("--samples and --concurrency must be at least 1"))
     config = RejectionConfig(
         model=Path(asked.model).name, problems=asked.problems, samples=asked.samples, limit=asked.limit,
         temperature=asked.temperature, max_tokens=asked.max_tokens, concurrency=asked.concurrency,

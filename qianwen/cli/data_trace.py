@@ -37,13 +37,13 @@ def trace(asked: Trace) -> int:
     run = RunFolder.open(asked.run)
     if run.record["stage"] != "pretrain":
         raise ConfigError(
-            tr("{run} is a run of {stage}: only pretraining steps are traced", run=run.path, stage=run.record["stage"])
+            tr("{run} is a {stage} run; only pretraining runs can be traced", run=run.path, stage=run.record["stage"])
         )
     config = run.config
     steps = config["loop"]["steps"]
     if not 1 <= asked.step <= steps:
         raise ConfigError(
-            tr("{run} has the steps 1 to {steps}, not {step}", run=run.path, steps=steps, step=asked.step)
+            tr("{run} has steps 1 to {steps}; step {step} does not exist", run=run.path, steps=steps, step=asked.step)
         )
     named = Path(config["data"])
     folder = named if is_tokens(named) else run.path / "tokens"
@@ -64,7 +64,7 @@ def trace(asked: Trace) -> int:
         table.add_row(*map(_plain, shown), _plain(begins))
     console.print(table)
     for (kind, lang, passed), count in by(traced, "kind", "lang", "passed").items():
-        through = tr("through {filters}", filters=passed) if passed else tr("through no curation")
+        through = tr("curated: {filters}", filters=passed) if passed else tr("not curated")
         console.print(_plain(f"{count:>8,}  {kind} {lang}  {through}"))
     if asked.json:
         write_jsonl(asked.json, rows)

@@ -44,9 +44,9 @@ def demo(argv: list[str]) -> int:
     try:
         folder = run_demo(config)
     except KeyboardInterrupt:
-        console.print(tr("saved; go on with: {command}", command=shlex.join(["qianwen", "demo", *argv])))
+        console.print(tr("saved; to continue: {command}", command=shlex.join(["qianwen", "demo", *argv])))
         raise
-    console.print(tr("the report: {path}", path=folder / "report.html"))
+    console.print(tr("report: {path}", path=folder / "report.html"))
     if options.chat and sys.stdin.isatty():
         from qianwen.cli.chat import chat
 

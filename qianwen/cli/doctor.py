@@ -120,7 +120,7 @@ def _vocabulary() -> Check:
     cached = sorted(cache_dir().rglob("qwen.tiktoken")) if cache_dir().exists() else []
     path = os.environ.get("QIANWEN_VOCAB") or (str(cached[0]) if cached else "")
     if not path:
-        missing = tr("not here: fetched from its PyPI wheel at first use, or set QIANWEN_VOCAB")
+        missing = tr("not downloaded yet: it is fetched from its PyPI wheel at first use, or set QIANWEN_VOCAB")
         return Check(tr("Qwen vocabulary"), None, missing)
     try:
         count = len(read_tiktoken(path))

@@ -37,10 +37,10 @@ def compiled() -> Iterator[Check]:
     """One line for each part in C++ or Triton."""
     library = build.library()
     name = build.family_name()
-    yield _check(tr("kernels for answering"), library, lambda: _summary(self_test.on_cpu(), name))
-    yield _check(tr("kernels for training"), library, lambda: _summary(self_test.for_training(), name))
+    yield _check(tr("inference kernels"), library, lambda: _summary(self_test.on_cpu(), name))
+    yield _check(tr("training kernels"), library, lambda: _summary(self_test.for_training(), name))
     yield _gpu()
-    yield _check(tr("learner of vocabularies"), learner.library(), _learner)
+    yield _check(tr("tokenizer trainer"), learner.library(), _learner)
     yield _check(tr("shingler for deduplication"), shingler.library(), _shingler)
 
 
@@ -60,13 +60,13 @@ def _summary(outcomes: Iterable[self_test.Outcome], family: str) -> str:
     done = list(outcomes)
     milliseconds = 1e3 * (time.perf_counter() - begin)
     if wrong := [f"{each.loop} ({each.error:.2g})" for each in done if not each.is_right]:
-        raise ConfigError(tr("differ from PyTorch: {loops}", loops=", ".join(wrong)))
-    message = "{family}: {count} loops agree with PyTorch ({milliseconds:.0f} ms)"
+        raise ConfigError(tr("results differ from PyTorch: {loops}", loops=", ".join(wrong)))
+    message = "{family}: {count} kernels agree with PyTorch ({milliseconds:.0f} ms)"
     return tr(message, family=family, count=len(done), milliseconds=milliseconds)
 
 
 def _gpu() -> Check:
-    what = tr("kernels for a GPU")
+    what = tr("GPU kernels")
     if not torch.cuda.is_available():
         return Check(what, None, tr("no CUDA device"))
     kernels = on_gpu(torch.empty(0, device="cuda"))
@@ -82,7 +82,7 @@ def _learner() -> str:
     number = 256 + 40
     learned, expected = learn_tokens(TEXTS, number), learn_tokens_with_rustbpe(TEXTS, number)
     if learned != expected:
-        raise ConfigError(tr("learns other tokens than rustbpe"))
+        raise ConfigError(tr("its merges differ from those of rustbpe"))
     return tr("{count} merges, the same as rustbpe's", count=len(learned) - 256)
 
 
@@ -92,5 +92,5 @@ def _shingler() -> str:
     expected = [np.unique(part) for part in np.split(hashes, np.cumsum(counts)[:-1])]
     values, sizes = shingler.sets(texts, config.shingle)
     if sizes.tolist() != [len(part) for part in expected] or not np.array_equal(values, np.concatenate(expected)):
-        raise ConfigError(tr("computes other shingles than NumPy"))
+        raise ConfigError(tr("its shingles differ from those of NumPy"))
     return tr("{count} shingles, the same as NumPy's", count=len(values))

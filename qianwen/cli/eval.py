@@ -37,11 +37,11 @@ def evaluate(argv: list[str]) -> int:
 
     for name in options.tasks:
         if name not in TASKS:
-            raise ConfigError(tr("no task is called {name}: there are {names}", name=name, names=", ".join(TASKS)))
+            raise ConfigError(tr("there is no task {name}; choose one of {names}", name=name, names=", ".join(TASKS)))
     made = runs_dir() / "demo" / "text"
     held_out = {"text": str(made / "held_out"), "questions": str(made / "dialogues" / "held_out.jsonl")}
     if not options.data and (unfed := [name for name in options.tasks if name not in held_out]):
-        raise ConfigError(tr("{name} needs --data: the file or folder with its questions", name=unfed[0]))
+        raise ConfigError(tr("{name} needs --data: the file or folder that contains its questions", name=unfed[0]))
     tasks = [TASKS[name](options.data or held_out[name]) for name in options.tasks]
     llm = LLM.load(options.model)
     results = [run_task(task, llm, limit=options.limit) for task in tasks]

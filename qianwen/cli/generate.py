@@ -82,7 +82,10 @@ def generate_file(llm: LLM, source: Path, target: Path) -> int:
     num_done = repair_jsonl(target)
     if num_done > len(rows):
         raise ConfigError(
-            tr("{path} has more rows than the input: it belongs to another file. Name a new one.", path=target)
+            tr(
+                "{path} has more rows than the input, so it belongs to another input; choose a new output file.",
+                path=target,
+            )
         )
     num_failed = num_tokens = 0
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -97,7 +100,7 @@ def generate_file(llm: LLM, source: Path, target: Path) -> int:
         os.fsync(file.fileno())
     console.print(
         tr(
-            "{done} rows in {path}, {failed} of them could not be answered",
+            "{done} rows in {path}, {failed} of them failed",
             done=len(rows),
             path=target,
             failed=num_failed,

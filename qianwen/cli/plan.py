@@ -70,7 +70,7 @@ def plan(argv: list[str]) -> int:
     for heading in ("", "GB", ""):
         table.add_column(heading, justify="right" if heading else "left")
     for name, need in _choices(config, options.seq_len).items():
-        fits = tr("fits") if need <= free else tr("{lack:.1f} GB too little", lack=(need - free) / GB)
+        fits = tr("fits") if need <= free else tr("{lack:.1f} GB short", lack=(need - free) / GB)
         table.add_row(name, f"{need / GB:.1f}", fits)
     console.print(table)
     return 0
@@ -88,10 +88,10 @@ def _parts(found: "Memory", options: PlanOptions) -> Table:
     title = tr("{model}: {what}, {tokens} tokens", model=options.model, what=what, tokens=options.seq_len)
     table = Table(title=title, box=None, title_justify="left", header_style="dim")
     table.add_column("")
-    table.add_column(tr("GB a device") if options.gpus > 1 else "GB", justify="right")
+    table.add_column(tr("GB per device") if options.gpus > 1 else "GB", justify="right")
     for part, size in found.parts.items():
         table.add_row(tr(PARTS[part]), f"{size / GB:.2f}")
-    table.add_row(tr("together"), f"{found.total / GB:.2f}", style="bold")
+    table.add_row(tr("total"), f"{found.total / GB:.2f}", style="bold")
     if options.gpus > 1:
         table.add_row(tr("all devices"), f"{found.total * options.gpus / GB:.2f}")
     return table
@@ -102,8 +102,8 @@ def _beside_published(config: "QwenConfig", size: str, task: str) -> Table:
     from qianwen.train.plan import memory, published
 
     is_generate = task == "generate"
-    table = Table(title=tr("beside the published peaks"), box=None, title_justify="left", header_style="dim")
-    first = tr("bits of a weight") if is_generate else tr("tokens of a sequence")
+    table = Table(title=tr("compared with the published peaks"), box=None, title_justify="left", header_style="dim")
+    first = tr("bits per weight") if is_generate else tr("sequence length (tokens)")
     for heading in (first, tr("published GB"), tr("predicted GB")):
         table.add_column(heading, justify="right")
     figures = published()["generate"][size] if is_generate else published()["finetune"][size].get(task, {})

@@ -36,7 +36,9 @@ def pretrain(argv: list[str]) -> int:
     config = load_recipe(recipe, PretrainConfig, "pretrain")
     config = tyro.cli(PretrainConfig, default=config, args=fields, prog=f"qianwen pretrain {recipe}")
     if resume and not (runs_dir() / config.name / "run.json").exists():
-        raise ConfigError(tr("there is no run {name} to resume: leave --resume out to begin it", name=config.name))
+        raise ConfigError(
+            tr("there is no run {name} to resume; without --resume a new run is started", name=config.name)
+        )
     model = None
     if config.start_from:
         from qianwen.checkpoints.load import load_model
@@ -50,7 +52,7 @@ def pretrain(argv: list[str]) -> int:
         folder = run(config, tokenizer, model=model)
     except KeyboardInterrupt as interruption:
         command = shlex.join(["qianwen", "pretrain", *argv])
-        console.print(tr("{what}; go on with: {command}", what=interruption, command=command))
+        console.print(tr("{what}; to continue: {command}", what=interruption, command=command))
         raise
     console.print(tr("the model is in {folder}; next: {command}", folder=folder, command=f"qianwen generate {folder}"))
     return 0

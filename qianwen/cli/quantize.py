@@ -88,17 +88,20 @@ def quantize(argv: list[str]) -> int:
 def _check(options: QuantizeOptions) -> None:
     """Raise ConfigError for options that would be ignored."""
     if options.tune < 0:
-        raise ConfigError(tr("tune = {value} is below 0", value=options.tune))
+        raise ConfigError(tr("tune = {value} must be at least 0", value=options.tune))
     if not options.codes:
         return
     if not options.tune:
-        message = "--codes takes the codes of a folder as they are: say with --tune how long to tune its scales"
+        message = "--codes keeps the codes of an existing folder; add --tune STEPS to tune its scales"
         raise ConfigError(tr(message))
     for field in dataclasses.fields(options):
         if field.name in OF_CODES and getattr(options, field.name) != field.default:
             name = field.name.replace("_", "-")
             raise ConfigError(
-                tr("--{name} is for new codes, and --codes keeps those there are: leave one out", name=name)
+                tr(
+                    "--{name} applies to new codes, but --codes keeps the existing ones; use only one of them",
+                    name=name,
+                )
             )
 
 

@@ -78,8 +78,8 @@ def delete(runs: Names, yes: Annotated[bool, tyro.conf.arg(help="do not ask")] =
         console.print(f"{registry.label(run)}  {_size(run)}")
     if not yes:
         if not sys.stdin.isatty():
-            raise ConfigError(tr("nobody is here to confirm: add --yes to delete"))
-        if console.input(tr("delete for good? [y/N] ")).strip().lower() not in ("y", "yes", "是"):
+            raise ConfigError(tr("not an interactive terminal; pass --yes to delete without asking"))
+        if console.input(tr("delete permanently? [y/N] ")).strip().lower() not in ("y", "yes", "是"):
             return 1
     for run in found:
         registry.delete(run)

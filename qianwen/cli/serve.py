@@ -86,7 +86,7 @@ def serve(argv: list[str]) -> int:
     models = _load(options.models[0], options, options.adapter)
     models += [served for entry in options.models[1:] for served in _load(entry, options)]
     if len({served.name for served in models}) < len(models):
-        raise ConfigError(tr("two models have the same name: give each its own with NAME=MODEL"))
+        raise ConfigError(tr("two models have the same name; give each a name of its own with NAME=MODEL"))
     service = Service(models, Admission(options.limits, store), store, guard)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     url = f"http://{options.host}:{options.port}"
@@ -115,7 +115,8 @@ def door_for(options: ServeOptions, store: Store) -> Door:
     is_local = is_loopback(options.host)
     if not is_local and not store.has_keys():
         message = tr(
-            "{host} can be reached from other machines, and there is no API key yet: `qianwen keys add NAME` makes one",
+            "{host} can be reached from other machines, but there is no API key "
+            "yet; create one with `qianwen keys add NAME`",
             host=options.host,
         )
         raise ConfigError(message)
@@ -190,7 +191,9 @@ def add_key(
     """Make a key and print it, this once."""
     kept = Store(store or store_path())
     print(kept.add_key(name, tokens_per_day=tokens_per_day, requests_per_minute=requests_per_minute))
-    console.print(tr("Keep it: it is not shown again. Clients send it as `Authorization: Bearer KEY`."), style="dim")
+    console.print(
+        tr("Store this key now: it is not shown again. Clients send it as `Authorization: Bearer KEY`."), style="dim"
+    )
     return 0
 
 

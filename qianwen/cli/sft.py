@@ -46,7 +46,7 @@ def sft(argv: list[str]) -> int:
     try:
         folder = run(config, loaded.model, loaded.tokenizer, generation=sampling)
     except KeyboardInterrupt:
-        console.print(tr("saved; go on with: {command}", command=shlex.join(["qianwen", "sft", *argv])))
+        console.print(tr("saved; to continue: {command}", command=shlex.join(["qianwen", "sft", *argv])))
         raise
     console.print(tr("the chat model is in {folder}; next: {command}", folder=folder, command=f"qianwen chat {folder}"))
     return 0
@@ -79,7 +79,7 @@ def _default(model: str, fields: list[str]) -> "SFTConfig":
         seq_len=int(wanted) if wanted.isdigit() else 0,
     )
     if whole:
-        console.print(tr("what is learned of the first dialogue (the rest is only read):"), style="bold")
+        console.print(tr("tokens of the first dialogue that have a label (the rest is context):"), style="bold")
         console.print(preview(whole[0], opened.tokenizer, colour=console.is_terminal and not console.no_color))
     message = (
         "chosen: --method {method} --loop.lr {lr:g} --seq-len {seq_len} --loop.sequences-per-step {batch}, "

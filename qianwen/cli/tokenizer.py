@@ -117,7 +117,9 @@ class Compression:
         reference = self.reference or next(reversed(vocabularies), "")
         if reference not in vocabularies:
             known = ", ".join(vocabularies)
-            raise ConfigError(tr("no vocabulary {name} to refer to, only {known}", name=reference, known=known))
+            raise ConfigError(
+                tr("there is no reference vocabulary {name}; choose one of {known}", name=reference, known=known)
+            )
         texts = read_texts(self.inputs, self.languages or LANGUAGES)
         rows = list(progress(measure(texts, vocabularies), len(texts), tr("languages encoded")))
         table = Table(box=None, header_style="dim", pad_edge=False, title=tr("bytes per token"), title_justify="left")

@@ -55,7 +55,7 @@ def sources(root: Path) -> Rows | None:
         for one in found["sources"]
     ]
     for name, reason in found["missing"].items():
-        rows.append([tr("{name}: left out, {reason}", name=name, reason=reason), None, None, None, None])
+        rows.append([tr("{name}: skipped, {reason}", name=name, reason=reason), None, None, None, None])
     return [tr("source"), tr("licence"), tr("documents"), "MB", "sha256"], rows
 
 
@@ -79,7 +79,7 @@ def pairs(root: Path) -> Rows:
         [kind, example.get(kind), learned, counts["questions"].get(kind, 0)]
         for kind, learned in counts["dialogues"].items()
     ]
-    return [tr("kind of question"), tr("a held-out one"), tr("for fine-tuning"), tr("held out")], rows
+    return [tr("kind of question"), tr("held-out question"), tr("for fine-tuning"), tr("held out")], rows
 
 
 def text_told(root: Path) -> str:
@@ -89,9 +89,9 @@ def text_told(root: Path) -> str:
         reasons.update(dropped)
     left_out = ", ".join(f"{reason}: {count}" for reason, count in reasons.most_common()) or tr("nothing")
     return tr(
-        "{file}, {size:,} bytes, is the text nothing learns from. Left out while curating: {left_out}. Addresses and "
-        "numbers of persons taken out: {personal}. Of the held-out questions {repeated} were asked in training too and "
-        "are not counted; of the held-out sums {sums} stand in the text.",
+        "{file} ({size:,} bytes) is held out: no stage trains on it. Dropped during curation: "
+        "{left_out}. Personal data removed: {personal}. {repeated} held-out questions also "
+        "occur in training and are not counted; {sums} held-out sums occur in the text.",
         file=root / "text" / "held_out.txt",
         size=counts["held_out_bytes"],
         left_out=left_out,
@@ -109,7 +109,7 @@ def packing(root: Path) -> Rows:
 def vocabulary_told(root: Path) -> str:
     found = facts(root / "tokenizer")
     return tr(
-        "{size:,} tokens, learned in {seconds:.1f} s. A held-out text as the model sees it: {tokens}",
+        "{size:,} tokens, trained in {seconds:.1f} s. Tokens of a held-out text: {tokens}",
         size=found["vocab_size"],
         seconds=found["seconds"],
         tokens="|".join(found["tokens"]).replace("\n", "⏎"),
@@ -126,8 +126,8 @@ def training_told(stage: str) -> Callable[[Path], str]:
         run, rows = RunFolder.open(root / stage), read_metrics(root / stage / "metrics.jsonl")
         speeds = [row["tokens_per_second"] for row in rows[1:]] or [0]
         return tr(
-            "{parameters:.2f} million parameters, {steps:,} steps of up to {tokens:,} tokens, {speed:,} tokens a "
-            "second: loss {first:.2f} → {last:.2f} nats a token.",
+            "{parameters:.2f} million parameters, {steps:,} steps of up to {tokens:,} tokens, {speed:,} tokens per "
+            "second; loss {first:.2f} → {last:.2f} nats per token.",
             parameters=_num_parameters(root) / 1e6,
             steps=rows[-1]["step"],
             tokens=run.config["loop"]["sequences_per_step"] * run.config["seq_len"],
@@ -150,7 +150,7 @@ def loss_figure(stage: str) -> Callable[[Path], Figure]:
             if points:
                 axes.plot(*zip(*points, strict=True), label=label, marker="o" if name != "loss" else None)
         axes.set_xlabel(tr("step"))
-        axes.set_ylabel(tr("loss, nats a token"))
+        axes.set_ylabel(tr("loss (nats per token)"))
         axes.legend()
         return drawing, tr("Loss over {steps:,} steps", steps=rows[-1]["step"])
 
@@ -174,7 +174,9 @@ def bits_per_byte(root: Path) -> list[tuple[str, float, bool]]:
 
 
 def compression(root: Path) -> Rows:
-    return [tr("the held-out file, by"), tr("bits per byte")], [[n, round(v, 3)] for n, v, _ in bits_per_byte(root)]
+    return [tr("held-out file, predicted by"), tr("bits per byte")], [
+        [n, round(v, 3)] for n, v, _ in bits_per_byte(root)
+    ]
 
 
 def compression_figure(root: Path) -> Figure:
@@ -182,9 +184,9 @@ def compression_figure(root: Path) -> Figure:
     names, values, is_model = zip(*reversed(bits_per_byte(root)), strict=True)
     bars = axes.barh(names, values, height=0.62, color=[PALETTE[0] if ours else PALETTE[-1] for ours in is_model])
     axes.bar_label(bars, fmt="%.2f", padding=4)
-    axes.set_xlabel(tr("bits per byte of the held-out file: less is better"))
+    axes.set_xlabel(tr("bits per byte of the held-out file (lower is better)"))
     axes.grid(axis="y", visible=False)
-    return drawing, tr("How well the held-out file is predicted, and what compressors make of it")
+    return drawing, tr("Bits per byte of the held-out file, compared with compressors")
 
 
 def by_corpus(root: Path) -> Rows:
@@ -197,7 +199,7 @@ def by_corpus(root: Path) -> Rows:
 
 
 def samples(root: Path) -> Rows:
-    return [tr("The pretrained model goes on")], [[sample] for sample in facts(root / "before")["samples"]]
+    return [tr("Continuations by the pretrained model")], [[sample] for sample in facts(root / "before")["samples"]]
 
 
 def questions(*stages: str) -> Callable[[Path], Rows]:
@@ -210,7 +212,7 @@ def questions(*stages: str) -> Callable[[Path], Rows]:
             values = [f"{each[name].value:.1%}" for each in measured]
             rows.append([_metric(name), *values, f"{found.low:.1%} – {found.high:.1%}", found.num_examples])
         called = {"before": tr("before"), "after": tr("after")}
-        header = [tr("held-out questions"), *(called[stage] for stage in stages), tr("95 % interval"), tr("asked")]
+        header = [tr("held-out questions"), *(called[stage] for stage in stages), tr("95 % interval"), tr("questions")]
         return header, rows
 
     return table
@@ -218,10 +220,10 @@ def questions(*stages: str) -> Callable[[Path], Rows]:
 
 def _metric(name: str) -> str:
     called = {
-        "opens": tr("the answer opens as it must"),
-        "stops": tr("it ends by itself"),
+        "opens": tr("starts in the required format"),
+        "stops": tr("ends with the end token"),
         "opens_and_stops": tr("both"),
-        "exact_match": tr("arithmetic: the result is right"),
+        "exact_match": tr("arithmetic: correct result"),
     }
     metric, _, kind = name.partition("/")
     return f"{called[metric]}: {kind}" if kind else called[metric]
@@ -237,7 +239,10 @@ def majority_told(root: Path) -> str:
         for part in ("train", "held_out")
     }
     share = majority(results["train"], results["held_out"])
-    return tr("Always giving the commonest result of arithmetic would be right in {share:.1%}.", share=share)
+    return tr(
+        "Always answering with the most frequent arithmetic result would be correct in {share:.1%} of cases.",
+        share=share,
+    )
 
 
 def conversation(root: Path) -> list[dict[str, str]]:
@@ -253,7 +258,7 @@ def conversation(root: Path) -> list[dict[str, str]]:
 
 
 def answers(root: Path) -> Rows:
-    header = [tr("question"), tr("before"), tr("after"), tr("the text says")]
+    header = [tr("question"), tr("before"), tr("after"), tr("reference text")]
     return header, [list(one.values()) for one in conversation(root)]
 
 

@@ -51,7 +51,7 @@ def write_report(run: RunFolder) -> None:
     """`report.html` in the run's folder."""
     root, page = run.path, Page(tr("From raw text to a chat"))
     page.headline(_headline(run))
-    page.paragraph(tr("Everything was measured on text and questions that no stage learned from."))
+    page.paragraph(tr("All results are measured on text and questions that no stage was trained on."))
     titles = found.titles()
     rows: list[list[Cell]] = [[titles[stage], seconds] for stage, seconds in run.record["seconds"].items()]
     page.table([tr("stage, on {cpu}", cpu=cpu_name()), tr("seconds")], rows)
@@ -66,7 +66,7 @@ def write_report(run: RunFolder) -> None:
                 page.paragraph(told)
             elif told:
                 page.table(*told)
-    page.section(tr("Every setting"))
+    page.section(tr("All settings"))
     page.text(json.dumps(run.config, indent=1, ensure_ascii=False))
     page.write(root / "report.html")
 
@@ -81,10 +81,10 @@ def _headline(run: RunFolder) -> dict[str, Cell]:
 
     return {
         tr("bits per byte (xz -9: {xz:.2f})", xz=values["xz -9"]): f"{model:.2f}",
-        tr("answers that open well and stop"): change("opens_and_stops"),
-        tr("arithmetic right"): change("exact_match"),
+        tr("answers in the required format that end with the end token"): change("opens_and_stops"),
+        tr("arithmetic correct"): change("exact_match"),
         tr("minutes"): f"{sum(run.record['seconds'].values()) / 60:.1f}",
-        tr("GB of memory at most"): f"{run.record['peak_memory_bytes'] / 1e9:.2f}",
+        tr("GB of peak memory"): f"{run.record['peak_memory_bytes'] / 1e9:.2f}",
     }
 
 

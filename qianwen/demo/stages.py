@@ -216,7 +216,7 @@ def _drop_if_changed(run: RunFolder, name: str, read: str) -> None:
     """Remove the training run `name` if what it was made from is no longer what is there."""
     made_from = dict(run.record.get("made_from", {}))
     if made_from.get(name, read) != read:
-        console.print(tr("{name} was made from something else: starting it over", name=name))
+        console.print(tr("{name} was made with other inputs or settings; it is made again from the start", name=name))
         shutil.rmtree(run.path / name, ignore_errors=True)
     run.set_state("running", made_from=made_from | {name: read})
 

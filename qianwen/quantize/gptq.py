@@ -54,12 +54,12 @@ class GptqConfig:
             known = ", ".join(map(str, BITS))
             raise ConfigError(tr("{bits} bits is not supported; choose one of {known}", bits=self.bits, known=known))
         if self.group_size != -1 and (self.group_size < 32 or self.group_size % 32):
-            message = "group_size = {size} is no multiple of 32, nor -1 for one group of all inputs"
+            message = "group_size = {size} is neither a multiple of 32 nor -1 (one group of all inputs)"
             raise ConfigError(tr(message, size=self.group_size))
         if not 0 < self.damp_percent < 1:
             raise ConfigError(tr("damp_percent = {value} is not between 0 and 1", value=self.damp_percent))
         if self.passes < 0:
-            raise ConfigError(tr("passes = {value} is below 0", value=self.passes))
+            raise ConfigError(tr("passes = {value} must be at least 0", value=self.passes))
 
     def size(self, inputs: int) -> int:
         """Inputs of a group in a matrix that has so many."""
@@ -197,4 +197,4 @@ def _factored(hessian: Tensor, unused: Tensor, order: Tensor, damp_percent: floa
             if not failed:
                 return hessian, inverse
         damp *= 10
-    raise ConfigError(tr("the calibration inputs are not finite or all alike: give other data with --data"))
+    raise ConfigError(tr("the calibration inputs are not finite, or all equal; use other data with --data"))

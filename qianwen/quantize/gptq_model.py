@@ -84,7 +84,7 @@ def quantize_model(
     """
     _check(opened)
     if texts and not any(len(text) for text in texts):
-        raise DataError(tr("there is nothing to calibrate on: the texts are empty"))
+        raise DataError(tr("the calibration texts are empty"))
     device = best_device()
     source, dtype = opened.source, compute_dtype(device)
     model, parameters = (
@@ -118,7 +118,7 @@ def _check(opened: OpenModel) -> None:
         message = "{path} is an adapter: merge it first (`qianwen export {path} --to DIR`)"
         raise ConfigError(tr(message, path=opened.path))
     if opened.bits:
-        raise ConfigError(tr("{path} has {bits} bits a weight already", path=opened.path, bits=opened.bits))
+        raise ConfigError(tr("{path} already has {bits} bits per weight", path=opened.path, bits=opened.bits))
 
 
 class _Work:

@@ -43,7 +43,7 @@ class KeptLayers:
         try:
             verify_folder(folder)
         except CheckpointError as error:
-            console.print(tr("{error}; made again", error=error), style="yellow")
+            console.print(tr("{error}; regenerated", error=error), style="yellow")
             return None
         file = SafetensorsFile(folder / CODES)
         names = dict.fromkeys(name.rpartition(".")[0] for name in file.entries)
@@ -76,7 +76,7 @@ def work_folder(target: Path, made_of: Mapping[str, Any], told: Callable[[Path],
                 is_over = True
             except BaseException:
                 if done := told(folder):
-                    message = "{done} are kept in {path}: the same command goes on"
+                    message = "{done} are saved in {path}; the same command continues from there"
                     console.print(tr(message, done=done, path=folder))
                 is_over = not done
                 raise
@@ -106,12 +106,12 @@ def _check(folder: Path, made_of: Mapping[str, Any], done: str) -> None:
             found = flat_config(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, AttributeError) as error:
             raise ConfigError(
-                tr("{path} cannot be read ({error}): delete its folder", path=path, error=error)
+                tr("{path} cannot be read ({error}); delete its folder", path=path, error=error)
             ) from error
         wanted = flat_config(dict(made_of))
         changed = [key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)]
         if changed:
-            message = "{path} holds what was made with another {key}: give what it was made with, or delete it"
+            message = "{path} was made with another value of {key}; use the same value, or delete the folder"
             raise ConfigError(tr(message, path=folder, key=min(changed)))
-        console.print(tr("going on after {done} in {path}", done=done, path=folder))
+        console.print(tr("continuing after {done} in {path}", done=done, path=folder))
     write_json(path, made_of)

@@ -69,7 +69,7 @@ def tune_folder(
     check_tuning(opened, folder)
     rows = [row for row in packed_rows([text[:seq_len] for text in texts], ROW) if row[0].numel()]
     if not rows:
-        raise DataError(tr("there is nothing to calibrate on: the texts are empty"))
+        raise DataError(tr("the calibration texts are empty"))
     device = best_device()
     dtype = compute_dtype(device)
     teacher = load_model(opened.path, dtype=dtype, device=device)
@@ -88,16 +88,16 @@ def check_tuning(opened: OpenModel, folder: Path | None = None) -> None:
     """Raise ConfigError where `folder` is not what GPTQ makes of this model, or where memory does not reach."""
     if folder is not None:
         if not is_gptq(folder):
-            raise ConfigError(tr("{folder} is no folder in GPTQ's format", folder=folder))
+            raise ConfigError(tr("{folder} is not a GPTQ folder", folder=folder))
         theirs = open_model(str(folder)).config
         if any(getattr(theirs, name) != getattr(opened.config, name) for name in SHAPE):
             raise ConfigError(
-                tr("{folder} was not made of {model}: their shapes differ", folder=folder, model=opened.name)
+                tr("{folder} was not made from {model}: their shapes differ", folder=folder, model=opened.name)
             )
     device = best_device()
     need, free = needed_bytes(opened.config, compute_dtype(device).itemsize), free_memory_bytes(device)
     if need > free:
-        message = "tuning the scales needs about {need:.1f} GB and {free:.1f} are free: leave out --tune"
+        message = "tuning the scales needs about {need:.1f} GB, but {free:.1f} GB is free; run without --tune"
         raise ConfigError(tr(message, need=need / 1e9, free=free / 1e9))
 
 
@@ -147,7 +147,7 @@ def _shown(steps: int, first: int) -> Hook:
         if state.step % SHOWN and state.step not in (1, steps):
             return
         left = (time.monotonic() - began) / (state.step - first) * (steps - state.step)
-        line = {"KL": sum(losses) / len(losses), tr("minutes left"): round(left / 60, 1)}
+        line = {"KL": sum(losses) / len(losses), tr("minutes remaining"): round(left / 60, 1)}
         console.print(metrics_line({tr("tuning step"): state.step, **line}))
         losses.clear()
 

@@ -35,7 +35,7 @@ def load_recipe(spec: str, kind: type[T], command: str) -> T:
         function = next(iter(recipes)) if len(recipes) == 1 else command
     if function not in recipes:
         every = ", ".join(f"{name}:{known}" for known in recipes) or tr("none")
-        message = "{spec} is not a recipe for {kind}; there are: {all}"
+        message = "{spec} is not a recipe for {kind}; known: {all}"
         if len(recipes) > 1 and spec == name:
             message = "{spec} has several recipes for {kind}: choose one of {all}"
         raise ConfigError(tr(message, spec=spec, kind=kind.__name__, all=every))
@@ -54,5 +54,5 @@ def _module(name: str) -> ModuleType:
         if error.name != name.split(".")[0]:
             raise
         close = difflib.get_close_matches(name, ours, n=1)
-        hint = tr("did you mean {name}?", name=close[0]) if close else tr("there are: {all}", all=", ".join(ours))
+        hint = tr("did you mean {name}?", name=close[0]) if close else tr("known: {all}", all=", ".join(ours))
         raise ConfigError(tr("no recipe {name}: {hint}", name=name, hint=hint)) from error

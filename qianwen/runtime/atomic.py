@@ -92,7 +92,11 @@ def verify_folder(path: str | Path) -> dict[str, Any]:
             raise CheckpointError(tr("{path}: {name} is missing", path=path, name=name))
         if (found := file.stat().st_size) != size:
             message = tr(
-                "{path}: {name} has {found} bytes, written were {size}", path=path, name=name, found=found, size=size
+                "{path}: {name} has {found} bytes, but {size} were written",
+                path=path,
+                name=name,
+                found=found,
+                size=size,
             )
             raise CheckpointError(message)
         if sha256_file(file) != digest:

@@ -240,7 +240,7 @@ class RunFolder:
         path = _run_path(name)
         file = path / "run.json"
         if not file.exists():
-            raise ConfigError(tr("no run at {path}: `qianwen runs` lists those there are", path=path))
+            raise ConfigError(tr("there is no run at {path}; `qianwen runs` lists all runs", path=path))
         try:
             record = json.loads(file.read_text(encoding="utf-8"))
             record["stage"], record["state"], record["created"], record["config"]

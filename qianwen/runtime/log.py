@@ -57,7 +57,7 @@ class MetricsLog:
             self._complaint = ""
         except OSError as error:
             if str(error) != self._complaint:  # once, not at every step
-                console.print(tr("metrics are not being saved: {error}", error=error), style="red")
+                console.print(tr("metrics cannot be saved: {error}", error=error), style="red")
             self._complaint = str(error)
 
     def _repair(self, resume_step: int | None) -> None:

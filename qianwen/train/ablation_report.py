@@ -16,11 +16,11 @@ def write_report(ablation: Ablation, law: dict[str, Any]) -> None:
     purposes = [what for what, _ in ablation.rows]
     page.headline(
         {
-            tr("proxies fitted"): purposes.count(FIT),
-            tr("proxies tested"): purposes.count(TEST),
-            tr("Spearman on unseen mixtures"): law["spearman"],
-            tr("Spearman, each left out"): law["left_out"]["spearman"],
-            tr("loss predicted of the proposal"): law["predicted"],
+            tr("proxy models for the fit"): purposes.count(FIT),
+            tr("proxy models for the test"): purposes.count(TEST),
+            tr("Spearman correlation on held-out mixtures"): law["spearman"],
+            tr("Spearman correlation, leave-one-out"): law["left_out"]["spearman"],
+            tr("predicted loss of the proposal"): law["predicted"],
         }
     )
     _proposal(page, ablation, law)
@@ -40,12 +40,12 @@ def _proposal(page: Page, ablation: Ablation, law: dict[str, Any]) -> None:
     header = [tr("domain"), tr("tokens"), tr("natural"), tr("weight"), tr("± (bootstrap)"), tr("weight / natural")]
     page.table(header, rows)
     page.paragraph(
-        tr("Predicted loss {loss:.4f} ± {error:.4f} nats a token.", loss=law["predicted"], error=law["error"])
+        tr("Predicted loss: {loss:.4f} ± {error:.4f} nats per token.", loss=law["predicted"], error=law["error"])
     )
 
 
 def _ranking(page: Page, law: dict[str, Any]) -> None:
-    page.section(tr("Mixtures the law never saw"))
+    page.section(tr("Held-out mixtures"))
     test = law["test"]
     figure, (axes,) = new_axes()
     axes.errorbar(test["measured"], test["predicted"], yerr=test["error"], fmt="o")
@@ -53,7 +53,7 @@ def _ranking(page: Page, law: dict[str, Any]) -> None:
     axes.plot(ends, ends, linewidth=0.8)
     axes.set_xlabel(tr("measured loss"))
     axes.set_ylabel(tr("predicted loss"))
-    page.figure(figure, tr("Predicted and measured loss of unseen mixtures"))
+    page.figure(figure, tr("Predicted and measured loss of held-out mixtures"))
     page.table([tr("domain"), tr("Spearman")], law["spearman_by_domain"].items())
 
 

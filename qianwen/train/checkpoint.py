@@ -86,7 +86,7 @@ class Checkpoints:
             if is_main():
                 console.print(tr("skipping a damaged checkpoint: {problem}", problem=problem), style="yellow")
         if damaged:
-            message = tr("no checkpoint in {folder} is intact: delete them to start over", folder=self.folder)
+            message = tr("no checkpoint in {folder} is intact; delete them to start again", folder=self.folder)
             raise CheckpointError(message)
         return None
 
@@ -98,7 +98,7 @@ class Checkpoints:
                 verify_folder(self.path(step))
                 saved = json.loads((self.path(step) / VALUES).read_text())["step"]
                 if saved != step:
-                    problem = [tr("{path} holds step {saved}", path=self.path(step), saved=saved)]
+                    problem = [tr("{path} contains step {saved}", path=self.path(step), saved=saved)]
             except (CheckpointError, OSError) as error:
                 problem = [str(error)]
         if world_size() > 1:

@@ -25,7 +25,7 @@ class HeldOut:
         self.streams = {name: np.array([i for ids in text for i in (*ids, eod_id)]) for name, text in texts.items()}
         for name, stream in self.streams.items():
             if len(stream) < 2:
-                raise DataError(tr("{name} is empty: nothing to measure", name=name))
+                raise DataError(tr("{name} is empty, so it cannot be measured", name=name))
 
     @torch.no_grad()
     def losses(self, model: Any) -> dict[str, float]:

@@ -75,7 +75,7 @@ def save_every(steps: int, checkpoints: Checkpoints) -> Hook:
         try:
             checkpoints.save(state)
         except OSError as error:
-            message = tr("step {step} could not be saved, training goes on: {error}", step=state.step, error=error)
+            message = tr("checkpoint at step {step} failed ({error}); training continues", step=state.step, error=error)
             console.print(message, style="red")
 
     return hook

@@ -70,7 +70,7 @@ class Job:
         """Fill `state` from the run's newest checkpoint, if there is one; `last` is the step the run ends at."""
         checkpoints = Checkpoints(self.path / "checkpoints", keep=keep, facts=dict(facts or {}))
         if (step := checkpoints.load_newest(state)) is not None and is_main():
-            console.print(tr("going on from step {step} of {last}", step=step, last=last))
+            console.print(tr("continuing from step {step} of {last}", step=step, last=last))
         return checkpoints
 
     def metrics_log(self, state: TrainState) -> MetricsLog:
@@ -116,7 +116,7 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
         if received and number == signal.SIGINT:
             raise KeyboardInterrupt
         received.append(number)
-        print(tr("stopping after this micro-batch; once more stops without saving"), file=sys.stderr)
+        print(tr("stopping after this micro-batch; interrupt again to stop without saving"), file=sys.stderr)
 
     def is_stopped() -> bool:
         if world_size() == 1:

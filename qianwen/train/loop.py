@@ -71,7 +71,8 @@ class LoopConfig:
         at_once = self.micro_batch_size * num_processes
         if self.sequences_per_step % at_once or self.sequences_per_step < at_once:
             message = tr(
-                "sequences_per_step = {wanted} is no multiple of micro_batch_size × processes = {size} × {processes}",
+                "sequences_per_step = {wanted} is not a multiple of micro_batch_size × "
+                "processes = {size} × {processes}",
                 wanted=self.sequences_per_step,
                 size=self.micro_batch_size,
                 processes=num_processes,
@@ -187,7 +188,7 @@ def _refusal(state: TrainState, config: LoopConfig, loss: float, grad_norm: floa
         mean = statistics.fmean(recent)
         spread = max(statistics.pstdev(recent), 0.02 * mean)  # a flat stretch must not make small steps look large
         if loss > mean + config.spike_sigmas * spread:
-            return tr("the loss leapt to {loss:.4g} from about {mean:.4g}", loss=loss, mean=mean)
+            return tr("the loss rose to {loss:.4g} from about {mean:.4g}", loss=loss, mean=mean)
     return ""
 
 
@@ -203,7 +204,12 @@ def _update(state: TrainState, config: LoopConfig, metrics: Metrics, num_items: 
     moments = [local(value) for values in state.optimizer.state.values() for value in values.values()]
     damaged = torch.tensor([float(not torch.stack(torch._foreach_norm(moments)).isfinite().all())])
     if all_reduce_sum(damaged.to(moments[0].device)).item():
-        raise Diverged(tr("the optimizer's moments are not finite at step {step}: resume", step=state.step))
+        raise Diverged(
+            tr(
+                "the optimizer's moments are not finite at step {step}; resume from the last checkpoint",
+                step=state.step,
+            )
+        )
     scale = min(1.0, config.max_grad_norm / (metrics["grad_norm"] + 1e-6)) / num_items
     gradients = [weight.grad for _, weight in state.optimizer.named_weights() if weight.grad is not None]
     torch._foreach_mul_(gradients, scale)

@@ -147,7 +147,7 @@ def _token_files(config: PretrainConfig, tokenizer: Tokenizer, folder: Path) -> 
     dataset = open_tokens(source, config.seq_len, seed=config.seed, verify=is_main())
     if dataset.max_id >= config.model.vocab_size:
         message = tr(
-            "{data} holds the token {id}, the model knows {size}: was it made with another vocabulary?",
+            "{data} contains token {id}, but the model has {size} tokens; it was probably made with another vocabulary",
             data=source,
             id=dataset.max_id,
             size=config.model.vocab_size,
@@ -155,7 +155,7 @@ def _token_files(config: PretrainConfig, tokenizer: Tokenizer, folder: Path) -> 
         raise ConfigError(message)
     wanted = config.loop.steps * config.tokens_per_step
     message = tr(
-        "{documents:,} documents, {tokens:,} tokens; the run takes {wanted:,}, {epochs:.3g} times all of them",
+        "{documents:,} documents, {tokens:,} tokens; the run trains on {wanted:,} tokens ({epochs:.3g} epochs)",
         documents=dataset.num_documents,
         tokens=dataset.num_tokens,
         wanted=wanted,
@@ -176,10 +176,15 @@ def _threads(job: Job) -> int:
     if "threads" not in job.folder.record:
         job.record(threads=now)
     elif began != now and "OMP_NUM_THREADS" in os.environ:
-        _say(tr("begun with {began} threads, OMP_NUM_THREADS says otherwise: not bit-identical", began=began))
+        _say(
+            tr(
+                "this run began with {began} threads, but OMP_NUM_THREADS differs: results will not be bit-identical",
+                began=began,
+            )
+        )
         return now
     elif began != now:
-        _say(tr("using {began} threads, as when this run began", began=began))
+        _say(tr("using {began} threads, as at the start of this run", began=began))
     return began
 
 

@@ -83,7 +83,9 @@ class Domains:
         names = sorted(_names(folder / DOMAINS))
         self.parts = {name: open_domain(folder / DOMAINS / name, config.seq_len, seed=config.seed) for name in names}
         if len(names) < 2:
-            raise ConfigError(tr("there is one domain, {names}: there is nothing to mix", names=", ".join(names)))
+            raise ConfigError(
+                tr("there is only one domain ({names}), so there is nothing to mix", names=", ".join(names))
+            )
         self.held_out = HeldOut({name: self._held_out(name) for name in names}, self.eod_id, config.seq_len)
 
     @property
@@ -113,7 +115,7 @@ class Domains:
         most = np.minimum(1.0, self.config.max_epochs * sizes / self.config.run_tokens)
         if most.sum() < 1:
             raise ConfigError(
-                tr("{tokens:,} tokens are more than {epochs} times all of the {found:,} there are",
+                tr("{tokens:,} tokens are more than {epochs} epochs of the {found:,} available tokens",
                    tokens=self.config.run_tokens, epochs=self.config.max_epochs, found=int(sizes.sum()))
             )  # fmt: skip
         return most
@@ -146,7 +148,7 @@ def prepare(folder: Path, config: AblationConfig) -> None:
             write_domains(part, folder / name, config.by, tokenizer.encode_batch, tokenizer.eod_id)
     if missing := _names(folder / DOMAINS) ^ _names(folder / HELD_OUT):
         message = tr(
-            "{name} has too few documents to hold some out: leave it out, or raise --held-out", name=min(missing)
+            "{name} has too few documents for a held-out set; remove it, or raise --held-out", name=min(missing)
         )
         raise ConfigError(message)
 

@@ -62,7 +62,7 @@ class TrainState:
         """Take `values()` of an earlier process."""
         if values.keys() != self.values().keys() or values["extras"].keys() != self.extras.keys():
             found, own = [*values, *values.get("extras", ())], [*self.values(), *self.extras]
-            raise CheckpointError(tr("the checkpoint holds {found}, this run keeps {own}", found=found, own=own))
+            raise CheckpointError(tr("the checkpoint has {found}, but this run expects {own}", found=found, own=own))
         for name in _COUNTERS:
             setattr(self, name, values[name])
         for name, part in self.extras.items():

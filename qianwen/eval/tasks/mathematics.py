@@ -27,7 +27,7 @@ class Gsm8k:
         for number, row in enumerate(read_jsonl(self.path), start=1):
             question, answer = row.get("question"), row.get("answer")
             if not isinstance(question, str) or not isinstance(answer, str) or not reference_number(answer):
-                message = "{path}, row {number}: it needs `question` and an `answer` with a number in it"
+                message = "{path}, row {number}: `question` is missing, or `answer` contains no number"
                 raise DataError(tr(message, path=self.path, number=number))
             yield Generate(messages=[Message("user", question)], max_tokens=MAX_TOKENS, facts={"target": answer})
 

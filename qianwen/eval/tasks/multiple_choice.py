@@ -38,7 +38,7 @@ class Mmlu:
     def examples(self) -> Iterable[Generate]:
         subjects = [self._questions(subject, text) for subject, text in self._files()]
         if not subjects:
-            raise DataError(tr("{path}: no file test/SUBJECT_test.csv in it", path=self.path))
+            raise DataError(tr("{path} contains no file test/SUBJECT_test.csv", path=self.path))
         return (example for example in chain.from_iterable(zip_longest(*subjects)) if example)
 
     def _files(self) -> Iterator[tuple[str, str]]:
@@ -55,7 +55,7 @@ class Mmlu:
     def _questions(self, subject: str, text: str) -> Iterator[Generate]:
         for number, row in enumerate(csv.reader(io.StringIO(text)), start=1):
             if len(row) != len(LETTERS) + 2 or row[-1] not in LETTERS:
-                message = "{path}: question {number} of {subject} is not a question, four options and a letter"
+                message = "{path}: question {number} of {subject} must have a question, four options and a letter"
                 raise DataError(tr(message, path=self.path, number=number, subject=subject))
             question, *texts, letter = row
             options = dict(zip(LETTERS, texts, strict=True))
