@@ -68,8 +68,8 @@ def test_tools_come_along(tmp_path: Path) -> None:
         (json.dumps(OURS) + "\n{torn", "line 2"),
         ("[1, 2", "data.jsonl: "),
         ("[1]", "record 1"),
-        ("", "data.jsonl holds no dialogue"),
-        ("[]", "data.jsonl holds no dialogue"),
+        ("", "data.jsonl contains no dialogue"),
+        ("[]", "data.jsonl contains no dialogue"),
     ],
 )
 def test_a_bad_record_is_named(tmp_path: Path, text: str, complaint: str) -> None:

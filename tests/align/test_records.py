@@ -62,12 +62,12 @@ def test_calls_and_results_of_sharegpt() -> None:
         ({"conversations": [{"from": "human", "value": "?"}]}, "the assistant never speaks"),
         ({"conversations": [{"from": "gpt", "value": 7}]}, "must be text; got 7"),
         ({"conversations": [{"from": "gpt"}]}, "^`value` is missing"),
-        ({"conversations": ["hello"]}, "an object with names is needed; got 'hello'"),
+        ({"conversations": ["hello"]}, "expected a JSON object; got 'hello'"),
         ({"conversations": [{"from": "alien", "value": "a"}]}, "alien"),
         ({"conversations": [{"from": "function_call", "value": "no JSON"}]}, "Expecting value"),
         (FORMS["openai"] | {"tools": "no JSON"}, "Expecting value"),
         (FORMS["alpaca"] | {"history": [["only one"]]}, "list of pairs; got .'only one'."),
-        (7, "an object with names is needed; got 7"),
+        (7, "expected a JSON object; got 7"),
     ],
 )
 def test_what_holds_no_conversation(row: Any, complaint: str) -> None:

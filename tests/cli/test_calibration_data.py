@@ -78,7 +78,7 @@ def test_what_can_be_read(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=complaint):
             texts_of(tmp_path / name)
     (tmp_path / "nothing.jsonl").touch()
-    with pytest.raises(DataError, match="nothing.jsonl holds no dialogue, and no document either"):
+    with pytest.raises(DataError, match="nothing.jsonl contains no dialogue, and it contains no documents either"):
         texts_of(tmp_path / "nothing.jsonl")
     write_jsonl(tmp_path / "broken.jsonl", [{"messages": "no list"}])
     with pytest.raises(

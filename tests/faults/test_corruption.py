@@ -82,5 +82,5 @@ def test_a_stale_manifest_is_found(saved):
         for name in FILES:
             (folder / name).write_bytes(b"new weights")
     (saved / "manifest.json").write_bytes(old)
-    with pytest.raises(CheckpointError, match="data.json has 11 bytes, written were 9000"):
+    with pytest.raises(CheckpointError, match="data.json has 11 bytes, but 9000 were written"):
         verify_folder(saved)

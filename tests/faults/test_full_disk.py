@@ -71,4 +71,4 @@ def test_a_full_disk_costs_log_lines_but_neither_the_run_nor_the_file(small_disk
     steps = [row["step"] for row in read_metrics(log.path)]
     assert steps[0] == 0 and steps[-1] == 400 and len(steps) < 401
     assert len(steps) == len(log.path.read_text().splitlines()), "every line is whole"
-    assert capsys.readouterr().out.count("metrics are not being saved") == 1
+    assert capsys.readouterr().out.count("metrics cannot be saved") == 1

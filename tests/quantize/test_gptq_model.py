@@ -123,7 +123,7 @@ def test_what_cannot_be_quantised_is_refused_and_leaves_nothing() -> None:
         quantize_model(open_model("source"), "out", GRID, [[], []])
     assert not Path("out").exists()
     quantize_model(open_model("source"), "out", GRID)
-    with pytest.raises(ConfigError, match="has 4 bits a weight already"):
+    with pytest.raises(ConfigError, match="already has 4 bits per weight"):
         quantize_model(open_model("out"), "again", GRID)
     Path("adapter").mkdir()
     Path("adapter/adapter_config.json").write_text('{"base_model_name_or_path": "source"}')

@@ -70,7 +70,7 @@ def test_it_ends_as_if_it_had_never_been_stopped(made: list[int], config: GptqCo
         reduce("out", config, stop_at=3)
     assert not Path("out").exists() and "3 layers are kept in out.unfinished" in capsys.readouterr().out
     assert reduce("out", config) == whole
-    assert made == [0, 1, 2, 3] and "going on after 3 layers" in capsys.readouterr().out
+    assert made == [0, 1, 2, 3] and "continuing after 3 layers" in capsys.readouterr().out
     assert not Path("out.unfinished").exists() and not Path("whole.unfinished").exists()
 
 

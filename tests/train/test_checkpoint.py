@@ -89,7 +89,7 @@ def test_saving_goes_on_after_a_full_disk(tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("qianwen.train.checkpoint.write_safetensors", _no_space)
     state.step = 2
     hook(state, {})
-    assert "step 2 could not be saved, training goes on: [Errno 28] No space left" in capsys.readouterr().out
+    assert "checkpoint at step 2 failed ([Errno 28] No space left" in capsys.readouterr().out
     assert checkpoints.load_newest(tiny.new_state()) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["step-000000"]
     monkeypatch.undo()

@@ -99,7 +99,7 @@ def test_a_stopped_job_goes_on_bit_for_bit_with_whole_rows(tiny, folder: Path, c
     with (folder / "metrics.jsonl").open("a") as file:
         file.write('{"step": 8, "loss": 1.0}\n{"step": 9, "lo')  # rows of steps that are lost, and half a row
     state = attempt(tiny)
-    assert "going on from step 7 of 12" in capsys.readouterr().out
+    assert "continuing from step 7 of 12" in capsys.readouterr().out
     rows = read_metrics(folder / "metrics.jsonl")
     assert [(row["step"], row["loss"]) for row in rows] == [(m["step"], m["loss"]) for m in expected]
     assert tiny.same(tiny.snapshot(state), tiny.snapshot(straight))

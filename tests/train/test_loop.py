@@ -187,7 +187,7 @@ def test_counts_what_went_through_and_what_was_learned(tiny):
 
 def test_refuses_steps_that_do_not_come_out_even(tiny):
     config = tiny.loop_config(sequences_per_step=8, micro_batch_size=3)
-    with pytest.raises(ConfigError, match="sequences_per_step = 8 is no multiple .* = 3 × 1"):
+    with pytest.raises(ConfigError, match="sequences_per_step = 8 is not a multiple .* = 3 × 1"):
         config.grad_accum_steps(1)
     assert tiny.loop_config(micro_batch_size=2).grad_accum_steps(2) == 2
 

@@ -102,7 +102,7 @@ def test_a_changed_recipe_or_changed_data_is_refused(config, tmp_path):
     tokens.write_text(tokens.read_text() + " ")
     with pytest.raises(CheckpointError, match="index.json has"):
         pretrain(config, BYTES)
-    with pytest.raises(ConfigError, match="holds the token 256, the model knows 200"):
+    with pytest.raises(ConfigError, match="contains token 256, but the model has 200"):
         pretrain(replace(config, name="small", model=replace(SHAPE, vocab_size=200)), BYTES)
 
 

@@ -64,13 +64,13 @@ def test_lines_carry_their_language(tmp_path: Path) -> None:
 
 def test_offline_takes_what_is_there_and_says_what_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(wheel: str, member: str, sha256: str) -> Path:
-        raise DataError(f"{wheel} could not be fetched: no network")
+        raise DataError(f"{wheel} could not be downloaded: no network")
 
     monkeypatch.setattr(sources, "wheel_file", offline)
     small = replace(SOURCES["python-stdlib"], documents=lambda _: iter([*standard_library()][:3]))
     fetched, missing = fetch([small, SOURCES["many-languages"]], tmp_path)
     assert [(one.name, one.licence, one.num_documents) for one in fetched] == [("python-stdlib", "PSF-2.0", 3)]
-    assert missing == {"many-languages": "eld==1.0.6 could not be fetched: no network"}
+    assert missing == {"many-languages": "eld==1.0.6 could not be downloaded: no network"}
     assert len(list(read_jsonl(tmp_path / "python-stdlib.jsonl"))) == 3
     with pytest.raises(DataError, match="no source could be had"):
         fetch([SOURCES["many-languages"]], tmp_path)
