@@ -67,7 +67,7 @@ class Extend:
 
     def run(self) -> None:
         from qianwen.tokenizer.extend import extend_vocabulary, read_words
-        from qianwen.tokenizer.vocab import save_vocabulary, write_tiktoken
+        from qianwen.tokenizer.vocab_files import save_vocabulary, write_tiktoken
 
         with open(self.words, encoding="utf-8", errors="replace") as lines:
             extension = extend_vocabulary(_vocabulary(self.tokenizer), read_words(lines), self.start_id)
@@ -169,7 +169,7 @@ class Convert:
     """Folder to write to."""
 
     def run(self) -> None:
-        from qianwen.tokenizer.vocab import save_vocabulary
+        from qianwen.tokenizer.vocab_files import save_vocabulary
 
         vocabulary = _vocabulary(self.tokenizer)
         save_vocabulary(vocabulary, self.out)
@@ -191,7 +191,7 @@ def tokenizer(argv: list[str]) -> int:
 
 
 def _vocabulary(name: str) -> "Vocabulary":
-    from qianwen.tokenizer.vocab import load_vocabulary, qwen_vocabulary
+    from qianwen.tokenizer.vocab_files import load_vocabulary, qwen_vocabulary
 
     return qwen_vocabulary() if name == "qwen" else load_vocabulary(name)
 
