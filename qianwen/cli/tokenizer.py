@@ -32,14 +32,14 @@ class Train:
     def run(self) -> None:
         import time
 
-        from qianwen.data.documents.readers import documents
+        from qianwen.data.documents.readers import readable_documents
         from qianwen.tokenizer.tokenizer import Tokenizer
         from qianwen.tokenizer.train import train_vocabulary
 
         sizes: list[int] = []
 
         def texts():
-            for document in documents(self.inputs):
+            for document in readable_documents(self.inputs):
                 sizes.append(len(document["text"].encode()))
                 yield document["text"]
 
@@ -73,7 +73,7 @@ class Extend:
             extension = extend_vocabulary(_vocabulary(self.tokenizer), read_words(lines), self.start_id)
         for word, pieces in extension.split.items():
             _say("left out, as the pattern splits it: {word} → {pieces}", word=word, pieces=pieces)
-        for word in extension.known:
+        for word in extension.existing:
             _say("a token already: {word}", word=word)
         for token, index in extension.tokens.items():
             console.print(f"{index}  {token.decode(errors='backslashreplace')}", markup=False)

@@ -66,10 +66,10 @@ class Vocabulary:
         """The pairs that make the tokens of several bytes, by rank; seconds for a large vocabulary."""
         return byte_pairs.merges(self.ranks)
 
-    def with_tokens(self, more: Mapping[bytes, int]) -> Vocabulary:
-        """This vocabulary and `more` tokens. A token or an id that is taken already is left out."""
+    def with_tokens(self, tokens: Mapping[bytes, int]) -> Vocabulary:
+        """This vocabulary and more `tokens`. A token or an id that is taken already is left out."""
         taken = {*self.ranks.values(), *self.special_tokens.values()}
-        new = {token: rank for token, rank in more.items() if token not in self.ranks and rank not in taken}
+        new = {token: rank for token, rank in tokens.items() if token not in self.ranks and rank not in taken}
         return replace(self, ranks={**self.ranks, **new})
 
 
