@@ -22,15 +22,15 @@ from planted import write_pages
 
 HERE = Path(__file__).resolve()
 STAGES = {  # of a profile in one process: a function of each stage
-    "reading the crawl": ("extract.py", "_page"),
-    "main text": ("extract.py", "page_text"),
-    "repair": ("extract.py", "repair"),
-    "language": ("language.py", "languages"),
-    "personal data": ("pii.py", "scrub"),
-    "rules": ("rules.py", "reasons"),
-    "keys and signatures": ("filter_part.py", "_table"),
-    "duplicates": ("curation.py", "_find_duplicates"),
-    "last pass": ("finish_part.py", "finish_part"),
+    "reading the crawl": ("documents/extract.py", "_page"),
+    "main text": ("documents/extract.py", "page_text"),
+    "repair": ("documents/extract.py", "repair"),
+    "language": ("documents/language_id.py", "languages"),
+    "personal data": ("documents/pii.py", "scrub"),
+    "rules": ("curate/rules.py", "reasons"),
+    "keys and signatures": ("curate/filter_part.py", "_table"),
+    "duplicates": ("curate/corpus_duplicates.py", "write_duplicates"),
+    "last pass": ("curate/finish_part.py", "finish_part"),
 }
 
 

@@ -17,7 +17,8 @@ from pathlib import Path
 from pairs import arguments, console
 
 from qianwen.cli.calibration_data import draw
-from qianwen.data.documents.readers import Document, documents
+from qianwen.data.documents.document import Document
+from qianwen.data.documents.readers import readable_documents
 from qianwen.runtime.files import write_jsonl
 
 HELD_OUT = 7  # one document in so many
@@ -44,7 +45,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     held_out: defaultdict[str, list[Document]] = defaultdict(list)
     rest: list[Document] = []
-    for document in documents(options.corpus):
+    for document in readable_documents(options.corpus):
         if not is_held_out(document):
             rest.append(document)
         elif name := NAMES.get(document["kind"]) or NAMES.get(document["lang"]):

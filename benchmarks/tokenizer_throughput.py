@@ -35,7 +35,7 @@ from qianwen.data.documents.sources import SOURCES, fetch
 from qianwen.tokenizer.patterns import QWEN_PATTERN
 from qianwen.tokenizer.tokenizer import Tokenizer
 from qianwen.tokenizer.train import train_vocabulary
-from qianwen.tokenizer.vocab import qwen_vocabulary, save_vocabulary, write_tiktoken
+from qianwen.tokenizer.vocab_files import qwen_vocabulary, save_vocabulary, write_tiktoken
 
 SIZES = (4_000, 200, 100_000)  # characters in a document; at the first all peers are measured
 LEARNED = 8192  # tokens

@@ -21,7 +21,7 @@ def says_little_of(word: str) -> Callable[[list[str]], list[float]]:
 
 
 if __name__ == "__main__":
-    scorer = Scorer(name="seldom_deprecated", function="curate:says_little_of", model="deprecated", least=0.3)
+    scorer = Scorer(name="seldom_deprecated", function="curate:says_little_of", model="deprecated", threshold=0.3)
     config = CurateConfig(rules=("code", "text"), identify=False)  # the documents say themselves what they are
     counts = curate([INPUT], OUTPUT, config, scorers=[scorer], workers=1)
     for stage, reasons in counts["dropped"].items():

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from qianwen.data.curate.corpus import is_held_out
-from qianwen.data.documents.readers import Document
+from qianwen.data.documents.document import Document
 
 SENTENCE = re.compile(r".*?[.!?。](?=\s+[\"“«¿¡]?[A-ZÀ-Þ]|\s*$)", re.S)
 ANSWER_LEN = range(30, 181)  # characters

@@ -21,7 +21,7 @@ from qianwen.checkpoints.load import END_OF_TURN, GENERATION
 from qianwen.model.config import QwenConfig
 from qianwen.model.transformer import Qwen
 from qianwen.runtime.files import atomic_file
-from qianwen.tokenizer.patterns import QWEN_PATTERN
+from qianwen.tokenizer.hf_vocab_files import TOKENIZER_CONFIG, write_tokenizer_config
 from qianwen.tokenizer.tokenizer import Tokenizer
 
 END_OF_TEXT = "<|endoftext|>"
@@ -75,19 +75,27 @@ def write_settings(
     tokenizer.save(folder)
     settings, ends = dict(generation or {}), end_ids(tokenizer, chat, generation)
     eod = tokenizer.special_tokens.get(END_OF_TEXT)
-    described: dict[str, Any] = {"model_max_length": config.max_position_embeddings}
+    max_length = config.max_position_embeddings
     if layout == "qwen":
         window = {"max_window_size": V1_WINDOW} if chat else {"stop_words_ids": [[eod]]}
         ours = {"chat_format": "chatml" if chat else "raw", "eos_token_id": eod, "pad_token_id": eod}
         settings = V1_GENERATION | window | settings | ours
-        described |= V1_TOKENIZER
+        write_json(folder / TOKENIZER_CONFIG, {"model_max_length": max_length} | V1_TOKENIZER)
         write_json(folder / CONFIG, read_json(folder / CONFIG) | V1_CONFIG)
     else:
         settings = {name: value for name, value in settings.items() if name not in V1_ONLY}
         settings |= {"eos_token_id": ends, "pad_token_id": eod if eod is not None else ends[0]}
-        described |= _tokenizer_config(tokenizer, ends)
+        names = {token: name for name, token in tokenizer.special_tokens.items()}
+        template = chat_template(tokenizer)
+        write_tokenizer_config(
+            tokenizer.vocabulary,
+            folder,
+            eos_token=names.get(ends[0]),
+            pad_token=names.get(eod if eod is not None else ends[0]),
+            model_max_length=max_length,
+            **({"chat_template": template} if template else {}),
+        )
     write_json(folder / GENERATION, settings)
-    write_json(folder / "tokenizer_config.json", described)
 
 
 def end_ids(tokenizer: Tokenizer, chat: bool, generation: Mapping[str, Any] | None = None) -> list[int]:
@@ -104,29 +112,6 @@ def chat_template(tokenizer: Tokenizer) -> str | None:
         return None
     template = resources.files("qianwen.chat").joinpath("chat_template.jinja").read_text(encoding="utf-8")
     return template if function_format(tokenizer) == "tool_call" else NO_TOOLS + template
-
-
-def _tokenizer_config(tokenizer: Tokenizer, ends: list[int]) -> dict[str, Any]:
-    names = {token: name for name, token in tokenizer.special_tokens.items()}
-    flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
-    is_qwen = tokenizer.vocabulary.pattern == QWEN_PATTERN
-    config: dict[str, Any] = {
-        # The generic class takes tokenizer.json as it is; Qwen2's own brings Qwen's pattern.
-        "tokenizer_class": "Qwen2Tokenizer" if is_qwen else "PreTrainedTokenizerFast",
-        "added_tokens_decoder": {
-            str(token): {"content": name, **flags, "special": name.startswith("<|")}
-            for token, name in sorted(names.items())
-        },
-        "bos_token": None,
-        "unk_token": None,
-        "eos_token": names.get(ends[0]),
-        "pad_token": names.get(tokenizer.special_tokens.get(END_OF_TEXT, ends[0])),
-        "add_prefix_space": False,
-        "clean_up_tokenization_spaces": False,
-        "errors": "replace",
-    }
-    template = chat_template(tokenizer)
-    return config | ({"chat_template": template} if template else {})
 
 
 def write_json(path: Path, contents: Mapping[str, Any]) -> None:

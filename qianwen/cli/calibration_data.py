@@ -17,7 +17,8 @@ from typing import TypeVar
 from qianwen.align.dialogues import Dialogue, read_dialogues
 from qianwen.chat.chatml import render
 from qianwen.chat.messages import Message
-from qianwen.data.documents.readers import UNKNOWN, Document, Rejected, documents
+from qianwen.data.documents.document import UNKNOWN, Document, Rejected
+from qianwen.data.documents.readers import readable_documents
 from qianwen.data.documents.sources import standard_library
 from qianwen.runtime.errors import DataError
 from qianwen.runtime.log import console
@@ -66,7 +67,8 @@ def texts_of(path: Path) -> Iterator[Dialogue | Document]:
     try:
         return itertools.chain([next(dialogues)], dialogues)
     except (DataError, OSError) as error:
-        found = documents(path)
+        # A .json file is a list of dialogues or nothing: as a document it would count as source code.
+        found = iter(()) if path.suffix == ".json" else readable_documents(path)
         first = next(found, None)
         if first is None:
             raise DataError(tr("{error}, and it contains no documents either", error=error)) from error

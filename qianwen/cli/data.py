@@ -88,6 +88,7 @@ def _fetch(asked: Fetch) -> int:
 
 def _build(asked: Build) -> int:
     from qianwen.data.curate.corpus import CorpusConfig, build_corpus
+    from qianwen.data.documents.drop_reasons import reason_text
     from qianwen.runtime.files import atomic_folder
 
     with atomic_folder(asked.out) as temporary:
@@ -96,6 +97,6 @@ def _build(asked: Build) -> int:
         for corpus, found in counts[part].items():
             console.print(f"{part:<9} {corpus:<24} {found['documents']:>10,} {found['bytes']:>14,}")
     for reason, count in counts["rejected"].items():
-        console.print(tr("skipped: {count:,} × {reason}", count=count, reason=reason), style="yellow")
+        console.print(tr("skipped: {count:,} × {reason}", count=count, reason=reason_text(reason)), style="yellow")
     console.print(tr("list of skipped files with reasons: {path}", path=Path(asked.out) / "rejected.jsonl"))
     return 0

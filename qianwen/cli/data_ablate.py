@@ -167,14 +167,14 @@ def _say(law: dict[str, Any], compared: dict[str, dict[str, Any]]) -> None:
 
 def mix(asked: Mix) -> int:
     """Tokenise each domain, then put the weights beside."""
-    from qianwen.data.documents.readers import documents
+    from qianwen.data.documents.readers import readable_documents
     from qianwen.data.tokens.mixture import normalised, write_domains, write_weights
     from qianwen.runtime.log import progress
     from qianwen.tokenizer.tokenizer import Tokenizer
 
     output, weights = Path(asked.output), weights_of(asked.weights)
     tokenizer = Tokenizer.qwen() if asked.vocabulary == "qwen" else Tokenizer.from_folder(asked.vocabulary)
-    found = progress(documents(asked.inputs), None, tr("tokenising"))
+    found = progress(readable_documents(asked.inputs), None, tr("tokenising"))
     tokens = write_domains(found, output, asked.by, tokenizer.encode_batch, tokenizer.eod_id)
     shares = normalised(weights or tokens, tokens)
     write_weights(output, shares, output)

@@ -6,6 +6,7 @@ from typing import Any
 
 import tyro
 
+from qianwen.data import worker_pool
 from qianwen.runtime.log import console
 from qianwen.runtime.translation import tr
 
@@ -52,7 +53,6 @@ def curate(asked: Curate) -> int:
     """Check what is asked, run it, report."""
     import daft  # noqa: F401  first, so that what is missing is said before anything is done
 
-    from qianwen.data import worker_pool
     from qianwen.data.curate.curation import curate as run
     from qianwen.data.curate.curation_report import write_report
     from qianwen.data.documents.extract import blocklist
@@ -101,10 +101,12 @@ def _config(asked: Curate) -> Any:
 
 
 def _print_funnel(counts: dict) -> None:
+    from qianwen.data.documents.drop_reasons import reason_text
+
     console.print(tr("{documents:,} documents read", documents=counts["read"]))
     for stage, reasons in counts["dropped"].items():
         for reason, count in reasons.items():
-            console.print(f"  - {count:>10,}  {stage:<11} {reason}", style="yellow")
+            console.print(f"  - {count:>10,}  {stage:<11} {reason_text(reason)}", style="yellow")
     kept = counts["kept"]
     console.print(tr("{documents:,} documents kept, {bytes:,} bytes", documents=kept["documents"], bytes=kept["bytes"]))
 

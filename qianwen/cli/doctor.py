@@ -30,7 +30,7 @@ from qianwen.runtime.errors import ConfigError, QianwenError
 from qianwen.runtime.files import atomic_folder, cache_dir, lock, runs_dir, verify_folder
 from qianwen.runtime.log import console
 from qianwen.runtime.translation import tr
-from qianwen.tokenizer.vocab import read_tiktoken
+from qianwen.tokenizer.vocab_files import read_tiktoken
 
 PYTHONS = ("3.11", "3.12", "3.13")
 MISSING = doctor_packages.MISSING

@@ -32,14 +32,14 @@ class Train:
     def run(self) -> None:
         import time
 
-        from qianwen.data.documents.readers import documents
+        from qianwen.data.documents.readers import readable_documents
         from qianwen.tokenizer.tokenizer import Tokenizer
         from qianwen.tokenizer.train import train_vocabulary
 
         sizes: list[int] = []
 
         def texts():
-            for document in documents(self.inputs):
+            for document in readable_documents(self.inputs):
                 sizes.append(len(document["text"].encode()))
                 yield document["text"]
 
@@ -67,13 +67,13 @@ class Extend:
 
     def run(self) -> None:
         from qianwen.tokenizer.extend import extend_vocabulary, read_words
-        from qianwen.tokenizer.vocab import save_vocabulary, write_tiktoken
+        from qianwen.tokenizer.vocab_files import save_vocabulary, write_tiktoken
 
         with open(self.words, encoding="utf-8", errors="replace") as lines:
             extension = extend_vocabulary(_vocabulary(self.tokenizer), read_words(lines), self.start_id)
         for word, pieces in extension.split.items():
             _say("left out, as the pattern splits it: {word} → {pieces}", word=word, pieces=pieces)
-        for word in extension.known:
+        for word in extension.existing:
             _say("a token already: {word}", word=word)
         for token, index in extension.tokens.items():
             console.print(f"{index}  {token.decode(errors='backslashreplace')}", markup=False)
@@ -171,7 +171,7 @@ class Convert:
     """Folder to write to."""
 
     def run(self) -> None:
-        from qianwen.tokenizer.vocab import save_vocabulary
+        from qianwen.tokenizer.vocab_files import save_vocabulary
 
         vocabulary = _vocabulary(self.tokenizer)
         save_vocabulary(vocabulary, self.out)
@@ -193,7 +193,7 @@ def tokenizer(argv: list[str]) -> int:
 
 
 def _vocabulary(name: str) -> "Vocabulary":
-    from qianwen.tokenizer.vocab import load_vocabulary, qwen_vocabulary
+    from qianwen.tokenizer.vocab_files import load_vocabulary, qwen_vocabulary
 
     return qwen_vocabulary() if name == "qwen" else load_vocabulary(name)
 

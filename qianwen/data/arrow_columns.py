@@ -12,13 +12,13 @@ import pyarrow as pa
 from pyarrow import parquet
 
 
-def of_numbers(numbers: np.ndarray) -> pa.Array:
+def from_numbers(numbers: np.ndarray) -> pa.Array:
     """A column of numbers [N], in their type."""
     numbers = np.ascontiguousarray(numbers)
     return pa.Array.from_buffers(pa.from_numpy_dtype(numbers.dtype), len(numbers), [None, pa.py_buffer(numbers)])
 
 
-def of_texts(texts: Sequence[str]) -> pa.Array:
+def from_texts(texts: Sequence[str]) -> pa.Array:
     """A column of texts. Raises UnicodeEncodeError for half a surrogate pair, as pyarrow does."""
     joined = "".join(texts)
     data = joined.encode("utf-8")

@@ -146,16 +146,16 @@ class Texts:
     def line_hash(self) -> np.ndarray:
         return _hashes(tables()[3].take(self.places), self.line_start, self.line_end)
 
-    def per_document(self, of_characters: np.ndarray) -> np.ndarray:
-        """How many characters of each document a truth given for every character holds of [D]."""
+    def per_document(self, mask: np.ndarray) -> np.ndarray:
+        """How many characters of each document are true in `mask`, which has a bool for every character [D]."""
         if not len(self):
             return np.zeros(0, dtype=np.int64)
-        return np.add.reduceat(of_characters.view(np.uint8), self.first_char[:-1], dtype=np.int64)
+        return np.add.reduceat(mask.view(np.uint8), self.first_char[:-1], dtype=np.int64)
 
-    def per_span(self, of_characters: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    def per_span(self, mask: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
         """The same for any spans of characters."""
-        sums = np.zeros(len(of_characters) + 1, dtype=np.int32)
-        np.cumsum(of_characters.view(np.uint8), dtype=np.int32, out=sums[1:])
+        sums = np.zeros(len(mask) + 1, dtype=np.int32)
+        np.cumsum(mask.view(np.uint8), dtype=np.int32, out=sums[1:])
         return sums[ends] - sums[starts]
 
     def ngrams(self, size: int, *, keep_short: bool = False) -> tuple[np.ndarray, np.ndarray]:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from qianwen.chat.answers import last_number
+from qianwen.data.documents.drop_reasons import reason_text
 from qianwen.eval.metrics import Estimate
 from qianwen.eval.report import load_metrics
 from qianwen.eval.tasks.questions import majority
@@ -87,7 +88,7 @@ def text_told(root: Path) -> str:
     reasons = Counter(counts["rejected"])
     for dropped in counts["curated"]["dropped"].values():
         reasons.update(dropped)
-    left_out = ", ".join(f"{reason}: {count}" for reason, count in reasons.most_common()) or tr("nothing")
+    left_out = ", ".join(f"{reason_text(reason)}: {count}" for reason, count in reasons.most_common()) or tr("nothing")
     return tr(
         "{file} ({size:,} bytes) is held out: no stage trains on it. Dropped during curation: "
         "{left_out}. Personal data removed: {personal}. {repeated} held-out questions also "

@@ -24,7 +24,8 @@ from qianwen.align.corpus_questions import Pair, arithmetic, arithmetic_text, ex
 from qianwen.data.curate.corpus import CorpusConfig, build_corpus, chance
 from qianwen.data.curate.curation import curate
 from qianwen.data.curate.filter_part import CurateConfig
-from qianwen.data.documents.readers import Document, documents
+from qianwen.data.documents.document import Document
+from qianwen.data.documents.readers import readable_documents
 from qianwen.runtime.files import write_jsonl
 
 SUM = re.compile(r"\d+ \+ \d+")
@@ -51,7 +52,7 @@ def build_text(inputs: Path, folder: Path, config: TextConfig) -> dict[str, Any]
     curated = curate([str(inputs)], folder / "curated", config.curate, workers=1)
     counts = build_corpus(folder / "curated" / "documents", folder, config.corpus)
     sums = {part: arithmetic(part, config.held_out_sums) for part in ("train", "held_out")}
-    pairs = {part: [*pairs_of(documents(folder / part)), *sums[part]] for part in sums}
+    pairs = {part: [*pairs_of(readable_documents(folder / part)), *sums[part]] for part in sums}
     asked = {pair.question for pair in pairs["train"]}
     unseen = [pair for pair in pairs["held_out"] if pair.question not in asked]
     (folder / "dialogues").mkdir()
@@ -90,13 +91,13 @@ def _order(pair: Pair) -> float:
 def _found_in(folder: Path, problems: Iterable[Pair]) -> int:
     """How often one of `problems` stands in the text."""
     held_out = {expression(pair) for pair in problems}
-    return sum(found in held_out for document in documents(folder) for found in SUM.findall(document["text"]))
+    return sum(found in held_out for document in readable_documents(folder) for found in SUM.findall(document["text"]))
 
 
 def _sample(folder: Path) -> Iterator[Document]:
     """The beginnings of some documents, up to SAMPLE_BYTES in all."""
     size = 0
-    for document in sorted(documents(folder), key=lambda document: chance(document["text"], "order")):
+    for document in sorted(readable_documents(folder), key=lambda document: chance(document["text"], "order")):
         document["text"] = document["text"][:2000]
         size += len(document["text"].encode("utf-8"))
         if size > SAMPLE_BYTES:

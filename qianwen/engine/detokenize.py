@@ -2,7 +2,8 @@
 
 Tokens are bytes, and a character may span several: an incomplete one is held back, never shown as a replacement. Text
 that may turn out to begin a stop string is held back too, so the concatenated pieces are exactly the final text.
-Control tokens (`<|…|>`) have no text. Tags such as <tool_call>, which some vocabularies keep as one id, do.
+Control tokens (`tokenizer/vocab.py` says which they are) have no text. Tags such as <tool_call>, which some
+vocabularies keep as one id, do.
 """
 
 from __future__ import annotations
@@ -11,13 +12,6 @@ import codecs
 from collections.abc import Sequence
 
 from qianwen.tokenizer.tokenizer import Tokenizer
-
-
-def control_ids(tokenizer: Tokenizer) -> frozenset[int]:
-    """Ids that never show in a text."""
-    return frozenset(
-        index for name, index in tokenizer.special_tokens.items() if name.startswith("<|") and name.endswith("|>")
-    )
 
 
 class StopStrings:
@@ -41,15 +35,16 @@ class StopStrings:
 class Detokenizer:
     """The text of one sequence, piece by piece."""
 
-    def __init__(self, tokenizer: Tokenizer, hidden: frozenset[int], stop: StopStrings) -> None:
-        self._tokenizer, self._hidden, self._stop = tokenizer, hidden, stop
+    def __init__(self, tokenizer: Tokenizer, stop: StopStrings) -> None:
+        self._tokenizer, self._stop = tokenizer, stop
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""
         self.is_stopped = False  # a stop string appeared; everything from it on is dropped
 
     def add(self, token: int) -> str:
         """Text that became certain with this token."""
-        return self._release("" if token in self._hidden else self._decoder.decode(self._tokenizer.token_bytes(token)))
+        is_control = token in self._tokenizer.control_ids
+        return self._release("" if is_control else self._decoder.decode(self._tokenizer.token_bytes(token)))
 
     def finish(self) -> str:
         """What was held back, now that nothing follows."""

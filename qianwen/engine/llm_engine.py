@@ -19,7 +19,7 @@ import numpy as np
 from qianwen.chat.model import FinishReason, Usage
 from qianwen.checkpoints.adapter_folder import read_adapter
 from qianwen.engine.block_manager import BlockManager
-from qianwen.engine.detokenize import Detokenizer, StopStrings, control_ids
+from qianwen.engine.detokenize import Detokenizer, StopStrings
 from qianwen.engine.kv_cache import INVARIANT_TILE, CacheDtype, blocks_of_kinds, invariant_tile, new_cache
 from qianwen.engine.model_runner import ModelRunner
 from qianwen.engine.request import Request, check_features, check_tokens
@@ -103,7 +103,6 @@ class LLMEngine:
         self.speculator = self._new_speculator(draft_model)
         ends = (tokenizer.special_tokens.get(name) for name in END_TOKENS)
         self.end_ids = frozenset((*end_ids, *(end for end in ends if end is not None)))
-        self._hidden = control_ids(tokenizer)
         self._requests: dict[str, list[Sequence]] = {}
         self._siblings: dict[str, list[Sequence]] = {}  # answers that wait for the first one to read the prompt
         self._names = itertools.count()
@@ -138,7 +137,7 @@ class LLMEngine:
                 index,
                 silent if index else request,
                 Sampler(params, request.tokens, index),
-                Detokenizer(self.tokenizer, self._hidden, stop),
+                Detokenizer(self.tokenizer, stop),
             )
             for index in range(params.n)
         ]

@@ -23,7 +23,7 @@ from qianwen.runtime.files import read_jsonl
 from qianwen.runtime.page import PALETTE
 from qianwen.runtime.translation import tr
 from qianwen.tokenizer.tokenizer import Tokenizer
-from qianwen.tokenizer.vocab import load_vocabulary
+from qianwen.tokenizer.vocab_files import load_vocabulary
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

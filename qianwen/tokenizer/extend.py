@@ -31,7 +31,7 @@ class Extension:
     vocabulary: Vocabulary
     tokens: dict[bytes, int]
     split: dict[str, list[str]]  # word → the pieces the pattern makes of it
-    known: list[str]  # words that are tokens already
+    existing: list[str]  # words that are tokens already
 
 
 def extend_vocabulary(vocabulary: Vocabulary, words: Mapping[str, int], start_id: int | None = None) -> Extension:
@@ -39,8 +39,8 @@ def extend_vocabulary(vocabulary: Vocabulary, words: Mapping[str, int], start_id
     pattern = regex.compile(vocabulary.pattern)
     pieces = {word: pattern.findall(word) for word in words}
     split = {word: parts for word, parts in pieces.items() if len(parts) > 1}
-    known = [word for word in words if word.encode() in vocabulary.ranks]
-    new = [word for word in words if word and word not in split and word not in known]
+    existing = [word for word in words if word.encode() in vocabulary.ranks]
+    new = [word for word in words if word and word not in split and word not in existing]
     tokenizer = Tokenizer(vocabulary, fast=False)
     cut = [list(map(tokenizer.token_bytes, tokenizer.encode(word))) for word in new]
     first = vocabulary.size if start_id is None else max(start_id, len(vocabulary.ranks))
@@ -50,7 +50,7 @@ def extend_vocabulary(vocabulary: Vocabulary, words: Mapping[str, int], start_id
     if len(grown.ranks) != len(vocabulary.ranks) + len(tokens):
         message = "ids from {first} on are taken: start at {size} or later"
         raise ConfigError(tr(message, first=first, size=vocabulary.size))
-    return Extension(grown, tokens, split, known)
+    return Extension(grown, tokens, split, existing)
 
 
 def read_words(lines: Iterable[str]) -> dict[str, int]:

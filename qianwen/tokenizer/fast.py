@@ -20,7 +20,8 @@ import numpy as np
 import tiktoken
 
 from qianwen.tokenizer.patterns import QWEN_PATTERN, grouped
-from qianwen.tokenizer.vocab import Vocabulary, write_tiktoken
+from qianwen.tokenizer.vocab import Vocabulary
+from qianwen.tokenizer.vocab_files import write_tiktoken
 
 Encode = Callable[[Sequence[str]], list[np.ndarray]]
 _log = logging.getLogger(__name__)

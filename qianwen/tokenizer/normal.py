@@ -37,12 +37,12 @@ def normal_text(text: str, nfc: bool = True) -> str:
     return _composed(_with_ordered_runs(text)) if nfc else text
 
 
-def unspelled(known: Container[bytes]) -> re.Pattern[str] | None:
-    """The characters whose UTF-8 needs a byte that is not known, or None; ValueError if hardly any could be spelled.
+def unspelled(tokens: Container[bytes]) -> re.Pattern[str] | None:
+    """The characters whose UTF-8 needs a byte that is no token, or None; ValueError if hardly any could be spelled.
 
     Bytes that begin no character (c0, c1, f5 and above) are in no text, so nobody misses them.
     """
-    missing = [byte for byte in range(0xF5) if bytes([byte]) not in known and byte not in (0xC0, 0xC1)]
+    missing = [byte for byte in range(0xF5) if bytes([byte]) not in tokens and byte not in (0xC0, 0xC1)]
     if any(0x80 <= byte < 0xC0 or byte == 0xEF for byte in missing):
         raise ValueError(missing)
     return re.compile("[" + "".join(map(_characters_from, missing)) + "]") if missing else None

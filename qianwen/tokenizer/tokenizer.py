@@ -30,7 +30,8 @@ from qianwen.tokenizer.fast import Encode, fast_encoder
 from qianwen.tokenizer.long_pieces import PROBE_EVERY, encode_pieces, may_have_long_piece
 from qianwen.tokenizer.normal import normal_text, unspelled
 from qianwen.tokenizer.patterns import grouped
-from qianwen.tokenizer.vocab import Vocabulary, load_vocabulary, qwen_vocabulary, save_vocabulary
+from qianwen.tokenizer.vocab import Vocabulary
+from qianwen.tokenizer.vocab_files import load_vocabulary, qwen_vocabulary, save_vocabulary
 
 FAST_FROM = 1 << 18  # characters in one call, before half a second to set gigatoken up pays
 THREADED_FROM = 1 << 9  # characters in the average text, below which threads only wait for each other
@@ -47,7 +48,7 @@ class Tokenizer:
         self.special_tokens = dict(vocabulary.special_tokens)
         self.special_ids = frozenset(self.special_tokens.values())
         self.vocab_size = vocabulary.size
-        self._hidden_ids = frozenset(i for name, i in self.special_tokens.items() if not vocabulary.is_visible(name))
+        self.control_ids = frozenset(vocabulary.control_tokens.values())
         self._bytes = _Bytes({rank: token for token, rank in vocabulary.ranks.items()})
         self._bytes |= {token: name.encode() for name, token in self.special_tokens.items()}
         try:  # the encoder knows no special token, so it cannot yield one
@@ -151,7 +152,7 @@ class Tokenizer:
 
         `skip_special` drops control tokens only: tags such as <tool_call> and tokens behind the control tokens stay.
         """
-        kept = (token for token in ids if token not in self._hidden_ids) if skip_special else ids
+        kept = (token for token in ids if token not in self.control_ids) if skip_special else ids
         return self.decode_bytes(kept).decode("utf-8", errors)
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:

@@ -59,7 +59,7 @@ class Ablation:
     def first_proxies(self) -> list[Proxy]:
         """Those the law is fitted to, and those it is tested on."""
         count = self.config.num_fit + self.config.num_test
-        drawn = draw_mixtures(len(self.domains.names), count, seed=self.config.seed, most=self.domains.most)
+        drawn = draw_mixtures(len(self.domains.names), count, seed=self.config.seed, max_weights=self.domains.most)
         mixtures = [dict(zip(self.domains.names, map(float, weights), strict=True)) for weights in drawn]
         numbered = [(FIT, n) for n in range(self.config.num_fit)] + [(TEST, n) for n in range(self.config.num_test)]
         return [Proxy(what, n, self.config.seed, mix) for (what, n), mix in zip(numbered, mixtures, strict=True)]
@@ -107,7 +107,7 @@ class Ablation:
     def propose(self) -> dict[str, Any]:
         """Fit, test and propose; write `law.json` and `mixture/`, and return what the former says."""
         laws, importance, names = self.laws(), self.domains.importance, self.domains.names
-        proposal = propose(names, laws, importance, most=self.domains.most, seed=self.config.seed)
+        proposal = propose(names, laws, importance, max_weights=self.domains.most, seed=self.config.seed)
         weights, losses = self.weights_and_losses(TEST)
         predicted, error = predict_target(laws, weights, importance)
         measured = losses @ importance

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from qianwen.data.curate.corpus import chance, is_held_out
-from qianwen.data.documents.readers import documents
+from qianwen.data.documents.readers import readable_documents
 from qianwen.data.tokens.mixing_law import uniform
 from qianwen.data.tokens.mixture import MIXTURE, MixedDataset, normalised, open_domain, write_domains
 from qianwen.data.tokens.pack import PackedDataset
@@ -134,8 +134,8 @@ def prepare(folder: Path, config: AblationConfig) -> None:
     """Learn the vocabulary and write the token files, unless they are there."""
 
     if not (folder / TOKENIZER).exists():
-        size = sum(len(one["text"]) for one in documents(config.inputs))
-        texts = (one["text"] for one in documents(config.inputs))
+        size = sum(len(one["text"]) for one in readable_documents(config.inputs))
+        texts = (one["text"] for one in readable_documents(config.inputs))
         chosen = (text for text in texts if chance(text, "learn") < LEARNED / max(size, 1))
         vocabulary = train_vocabulary(chosen, config.vocab_size)
         with atomic_folder(folder / TOKENIZER) as temporary:
@@ -143,7 +143,7 @@ def prepare(folder: Path, config: AblationConfig) -> None:
     tokenizer = Tokenizer.from_folder(folder / TOKENIZER)
     for name, is_wanted in ((DOMAINS, False), (HELD_OUT, True)):
         if not (folder / name / MIXTURE).exists():
-            found = documents(config.inputs)
+            found = readable_documents(config.inputs)
             part = (one for one in found if is_held_out(one["text"], config.held_out) == is_wanted)
             write_domains(part, folder / name, config.by, tokenizer.encode_batch, tokenizer.eod_id)
     if missing := _names(folder / DOMAINS) ^ _names(folder / HELD_OUT):

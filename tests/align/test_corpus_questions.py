@@ -5,7 +5,7 @@ import re
 import pytest
 
 from qianwen.align.corpus_questions import arithmetic, arithmetic_text, definitions, docstrings, expression, pairs_of
-from qianwen.data.documents.readers import Document
+from qianwen.data.documents.document import Document
 
 
 def document(text: str, lang: str = "en", kind: str = "encyclopedia") -> Document:

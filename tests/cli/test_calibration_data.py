@@ -85,6 +85,9 @@ def test_what_can_be_read(tmp_path: Path) -> None:
         DataError, match="broken.jsonl, record 1: `messages` must be a list; got 'no list', and no document"
     ):
         texts_of(tmp_path / "broken.jsonl")
+    (tmp_path / "broken.json").write_text('[{"messages": "no list"}]')  # and no source code either
+    with pytest.raises(DataError, match="broken.json, record 1: .* no document either"):
+        texts_of(tmp_path / "broken.json")
 
 
 def test_python_itself_where_there_is_nothing_else(tokenizer: Tokenizer, capsys: pytest.CaptureFixture[str]) -> None:

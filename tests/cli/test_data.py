@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from qianwen.cli import main
+from qianwen.data import worker_pool
 from qianwen.data.documents import sources
 from qianwen.runtime.errors import DataError
 from qianwen.runtime.files import read_jsonl, verify_folder
@@ -44,3 +45,19 @@ def test_build_holds_out_and_sets_aside(tmp_path: Path, capsys: pytest.CaptureFi
 def test_nothing_to_read_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "build", str(tmp_path / "none"), str(tmp_path / "out")]) == 1
     assert "no such file or folder" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_curate_runs_on_the_cluster_it_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    daft = pytest.importorskip("daft", reason="Daft comes with the extra `data`")
+    (tmp_path / "a.txt").write_text("text")
+
+    def refuse(address: str | None) -> None:
+        raise DataError(f"no cluster at {address}")
+
+    monkeypatch.setattr(daft, "set_runner_ray", refuse)
+    monkeypatch.setattr(worker_pool, "_running", {"on Ray": False})
+    command = ["data", "curate", str(tmp_path / "a.txt"), "--output", str(tmp_path / "out")]
+    assert main([*command, "--ray", "ray://head:10001"]) == 1
+    assert "no cluster at ray://head:10001" in capsys.readouterr().err

@@ -62,7 +62,11 @@ def test_an_unknown_command_gets_a_suggestion(capsys):
         (ConfigError("no run at x: make one"), 1, "no run at x: make one\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
         (PermissionError(13, "Permission denied", "/a/b"), 1, "/a/b: Permission denied\n"),
-        (OSError(28, "No space left", "/a"), 1, "/a: No space left: free some disk space, then run the same command again\n"),
+        (
+            OSError(28, "No space left", "/a"),
+            1,
+            "/a: No space left: free some disk space, then run the same command again\n",
+        ),
         (OSError("the disk said no"), 1, "the disk said no\n"),
         (ModuleNotFoundError("no", name="gradio.blocks"), 1, "this needs gradio.blocks: pip install 'qianwen[ui]'\n"),
         (ModuleNotFoundError("no", name="lm_eval"), 1, "this needs lm_eval: pip install 'qianwen[eval]'\n"),

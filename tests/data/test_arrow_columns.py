@@ -17,20 +17,20 @@ from qianwen.data import arrow_columns
 @settings(deadline=None)  # pyarrow imports pandas at its first list
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=20), max_size=30))
 def test_texts_are_those_of_pyarrow(texts: list[str]) -> None:
-    made = arrow_columns.of_texts(texts)
+    made = arrow_columns.from_texts(texts)
     made.validate(full=True)
     assert made.equals(pa.array(texts, pa.string()))
 
 
 def test_half_a_surrogate_pair_is_refused() -> None:
     with pytest.raises(UnicodeEncodeError):
-        arrow_columns.of_texts(["\ud800"])
+        arrow_columns.from_texts(["\ud800"])
 
 
 @pytest.mark.parametrize("dtype", ["uint64", "int32", "int64", "float32"])
 def test_numbers_come_back_from_any_layout(dtype: str) -> None:
     table = np.arange(12, dtype=dtype).reshape(6, 2)
-    made = arrow_columns.of_numbers(table[:, 1])  # every other number
+    made = arrow_columns.from_numbers(table[:, 1])  # every other number
     made.validate(full=True)
     assert made.to_pylist() == table[:, 1].tolist()
     parts = pa.chunked_array([made[1:3], made[3:3], made[3:]])

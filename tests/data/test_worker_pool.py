@@ -1,33 +1,41 @@
-"""Work over processes, joins, and files that lie elsewhere; all through Daft itself."""
+"""Work over processes of our own, and on a Ray cluster."""
 
+import copy
 import gc
-import http.server
+import json
 import os
-import threading
-from collections.abc import Iterator
+import socket
+import subprocess
+import sys
+import tempfile
+import time
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
 import psutil
-import pyarrow as pa
 import pytest
 
 pytest.importorskip("daft", reason="Daft comes with the extra `data`")
+import daft
+
 from qianwen.data import worker_pool
-from qianwen.data.curate.input_parts import plan, read_part
-from qianwen.data.documents.readers import cut
+from qianwen.data.documents.document import FilePart
+from qianwen.data.file_listing import list_files
 from qianwen.runtime.errors import DataError
 
 # Daft leaves the pipes of its workers to the garbage collector, which Python calls unclean.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-OBJECTS = {"web/a.txt": b"first", "web/deep/b.txt": b"second", "web/.hidden": b"no", "other/c.txt": b"third"}
 
 
-def test_results_come_from_other_processes_and_all_of_them() -> None:
-    tasks = [f"{number}\n\n{'x' * 20_000}" for number in range(5)]
-    found = list(worker_pool.each(cut, tasks, workers=2))
-    assert sorted(found) == sorted(cut(task) for task in tasks)
+def test_results_come_from_other_processes() -> None:
+    sessions = set(worker_pool.each(os.getsid, [0] * 5, workers=2))  # every worker is a session of its own
+    assert sessions <= {worker.process.pid for worker in worker_pool._idle} and os.getsid(0) not in sessions
     gc.collect()
+
+
+def test_tasks_and_results_keep_their_types() -> None:
+    tasks = [FilePart(k, 5, 1 << 40) for k in range(5)]
+    results = list(worker_pool.each(copy.copy, tasks, workers=2))
+    assert sorted(results, key=lambda part: part.k) == tasks
 
 
 def test_workers_stay_for_the_next_tasks_unless_nobody_waited_for_the_last() -> None:
@@ -67,108 +75,77 @@ def _own_process(_: int) -> int:
 
 def test_what_fails_in_a_worker_is_said_here_and_the_rest_is_not_waited_for() -> None:
     with pytest.raises(DataError, match="no such file or folder") as caught:
-        list(worker_pool.each(worker_pool.listing, ["no such", "neither"] * 20, workers=2))
+        list(worker_pool.each(list_files, ["no such", "neither"] * 20, workers=2))
     assert caught.tb and not worker_pool._idle, "though the error still knows its frames"
     gc.collect()
 
 
-def test_frames_join_group_and_forget_repeats() -> None:
-    edges = worker_pool.frame(pa.table({"low": [1, 1, 2, 2], "high": [2, 3, 3, 3]}))
-    turned = worker_pool.renamed(edges, low="high", high="low")
-    assert worker_pool.rows(worker_pool.distinct(edges, edges)).num_rows == 3
-    assert worker_pool.rows(worker_pool.where(turned, "low", "<", "high")).num_rows == 0
-    least = worker_pool.rows(worker_pool.least(turned, "low", "high")).to_pydict()
-    assert dict(zip(least["low"], least["high"], strict=True)) == {2: 1, 3: 1}
-    joined = worker_pool.join(edges, worker_pool.frame(pa.table({"low": [2], "name": ["two"]})), "low")
-    assert worker_pool.rows(joined).to_pydict()["name"] == ["two", "two"]
+def test_a_result_that_cannot_travel_is_an_error_and_the_worker_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    with pytest.raises(DataError, match="cannot pickle"):
+        list(worker_pool.each(open, [tmp_path / "a"] * 2, workers=2))
+    gc.collect()
 
 
-def test_a_folder_is_listed_by_name_without_what_is_hidden(tmp_path: Path) -> None:
-    for name in ("b.txt", "a/c.txt", ".git/config"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("four")
-    assert [(found.name, found.size) for found in worker_pool.listing(str(tmp_path))] == [("a/c.txt", 4), ("b.txt", 4)]
-    assert [found.name for found in worker_pool.listing(str(tmp_path / "b.txt"))] == ["b.txt"]
+@pytest.mark.parametrize(("ray", "address"), [("ray://head:10001", "ray://head:10001"), ("local", None)])
+def test_the_address_of_the_cluster_reaches_daft(
+    monkeypatch: pytest.MonkeyPatch, ray: str, address: str | None
+) -> None:
+    addresses: list[str | None] = []
+    monkeypatch.setattr(daft, "set_runner_ray", lambda address: addresses.append(address))
+    monkeypatch.setattr(worker_pool, "_running", {"on Ray": False})
+    worker_pool.use(ray)
+    assert addresses == [address] and worker_pool._running["on Ray"]
+    worker_pool.use()
+    assert addresses == [address] and not worker_pool._running["on Ray"]
 
 
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A server that speaks as much of S3 as listing and reading need."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            self.do_GET()
-
-        def do_GET(self) -> None:
-            asked = urlsplit(self.path)
-            key = asked.path.removeprefix("/bucket").strip("/")
-            if "list-type" in asked.query:
-                self.answer(200, _listed(parse_qs(asked.query)))
-            elif key in OBJECTS:
-                self.answer(200, OBJECTS[key])
-            else:
-                self.answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
-
-        def answer(self, status: int, body: bytes) -> None:
-            if asked := self.headers.get("Range"):
-                low, _, high = asked.removeprefix("bytes=").partition("-")
-                status, total = 206, len(body)
-                body = body[int(low) : int(high or total) + 1]
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            if status == 206:
-                self.send_header("Content-Range", f"bytes {low}-{int(low) + len(body) - 1}/{total}")
-            self.send_header("ETag", '"x"')
-            self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        yield "s3://bucket"
-        server.shutdown()
+RAY_START = ["start", "--head", "--block", "--port=PORT", "--include-dashboard=false"]
+ON_RAY = """
+import copy, json, os, sys
+import ray
+from qianwen.data import worker_pool
+from qianwen.data.documents.document import FilePart
+worker_pool.use(sys.argv[1])
+parts = list(worker_pool.each(copy.copy, [FilePart(k, 3) for k in range(3)], workers=2))
+sessions = list(worker_pool.each(os.getsid, [0], workers=1))
+cluster = ray.get_runtime_context().gcs_address
+print(json.dumps([cluster, sorted(part.k for part in parts), os.getsid(0) in sessions]))
+"""
 
 
-def _listed(query: dict[str, list[str]]) -> bytes:
-    prefix, delimiter = query.get("prefix", [""])[0], query.get("delimiter", [""])[0]
-    keys, folders = [], set()
-    for key in OBJECTS:
-        if key.startswith(prefix):
-            head, slash, _ = key.removeprefix(prefix).partition("/")
-            (folders.add(prefix + head + "/") if delimiter and slash else keys.append(key))
-    contents = "".join(
-        f"<Contents><Key>{key}</Key><Size>{len(OBJECTS[key])}</Size>"
-        "<LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>"
-        for key in keys
-    )
-    common = "".join(f"<CommonPrefixes><Prefix>{folder}</Prefix></CommonPrefixes>" for folder in sorted(folders))
-    return (
-        '<?xml version="1.0"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
-        f"<IsTruncated>false</IsTruncated>{contents}{common}</ListBucketResult>"
-    ).encode()
+@pytest.mark.slow
+def test_tasks_run_on_the_cluster_at_the_address() -> None:
+    pytest.importorskip("ray", reason="Ray comes with the extra `ray`")
+    with tempfile.TemporaryDirectory(prefix="ray") as folder:  # `tmp_path` is too long for the names of its sockets
+        _run_on_ray(os.environ | {"RAY_TMPDIR": folder, "RAY_AUTH_MODE": "disabled"})
 
 
-def test_a_bucket_is_listed_and_read(bucket: str, tmp_path: Path) -> None:
-    found = worker_pool.listing(f"{bucket}/web")
-    assert [(one.name, one.size) for one in found] == [("a.txt", 5), ("deep/b.txt", 6)]
-    with worker_pool.local_copy(found[1].path, tmp_path) as here:
-        assert here.read_bytes() == b"second"
-    assert not list(tmp_path.iterdir())
+def _run_on_ray(environment: dict[str, str]) -> None:
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    start = f"import sys; from ray.scripts.scripts import main; sys.argv[1:] = {RAY_START!r}; main()"
+    command = [sys.executable, "-c", start.replace("PORT", str(port))]
+    head = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment, start_new_session=True)
+    try:
+        _wait_for(port)
+        command = [sys.executable, "-c", ON_RAY, f"127.0.0.1:{port}"]  # Ray puts the machine's own address for this
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert not done.returncode, done.stderr
+        cluster, parts, is_here = json.loads(done.stdout.splitlines()[-1])
+        assert cluster.endswith(f":{port}") and parts == [0, 1, 2] and not is_here
+    finally:
+        for process in [*psutil.Process(head.pid).children(recursive=True), head]:
+            process.kill()
+        head.wait()
 
 
-def test_a_bucket_that_is_not_there_is_one_clear_line(bucket: str) -> None:
-    with pytest.raises(DataError, match="s3://bucket/none"):
-        worker_pool.listing(f"{bucket}/none")
-
-
-def test_a_bucket_is_read_as_a_folder_is(bucket: str, tmp_path: Path) -> None:
-    found = [one for part in plan([f"{bucket}/web"]) for one in read_part(part, tmp_path / "scratch", ())]
-    assert {one["source"]: one["text"] for one in found} == {"a.txt": "first", "deep/b.txt": "second"}
-    assert not list((tmp_path / "scratch").iterdir()), "copies are gone when they are read"
+def _wait_for(port: int) -> None:
+    for _ in range(300):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    pytest.fail("the cluster did not start")

@@ -1,11 +1,11 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qianwen.engine.detokenize import Detokenizer, StopStrings, control_ids
+from qianwen.engine.detokenize import Detokenizer, StopStrings
 
 
 def run(tokenizer, ids, stop=()):
-    detokenizer = Detokenizer(tokenizer, control_ids(tokenizer), StopStrings(stop))
+    detokenizer = Detokenizer(tokenizer, StopStrings(stop))
     pieces = []
     for token in ids:
         pieces.append(detokenizer.add(token))

@@ -81,6 +81,25 @@ def test_ids_are_equal(folder: Path) -> None:
     assert theirs.eos_token_id == ours.im_end_id and theirs.pad_token_id == ours.eod_id
 
 
+@pytest.mark.parametrize("visible", [None, frozenset({"<tool_call>"})])
+def test_special_tokens_are_the_same(tmp_path: Path, visible: frozenset[str] | None) -> None:
+    """Of a vocabulary with Llama's marks: what transformers calls special is what we never print."""
+    names = ("<s>", "</s>", "<pad>", "<|im_end|>", "<tool_call>")
+    ranks = {bytes([byte]): byte for byte in range(256)}
+    ours = Tokenizer(Vocabulary(ranks, {name: 256 + i for i, name in enumerate(names)}, visible=visible))
+    ours.save(tmp_path / "alone")
+    with atomic_folder(tmp_path / "model") as inside:
+        write_folder(fresh(SHAPE), ours, inside, chat=True)
+    ids = [104, *range(256, 261), 105]
+    for folder in ("alone", "model"):
+        theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / folder)
+        assert sorted(theirs.all_special_tokens) == sorted(names[:-1])
+        assert set(theirs.all_special_ids) == ours.control_ids
+        assert theirs.decode(ids, skip_special_tokens=True) == ours.decode(ids, skip_special=True) == "h<tool_call>i"
+        theirs.save_pretrained(tmp_path / "again")
+        assert Tokenizer.from_folder(tmp_path / "again").control_ids == ours.control_ids
+
+
 def test_apply_chat_template_gives_our_ids(folder: Path) -> None:
     ours, theirs = Tokenizer.from_folder(folder), transformers.AutoTokenizer.from_pretrained(folder)
     add = FunctionSpec("add", "Adds.", {"type": "object", "properties": {"a": {"type": "number"}}})

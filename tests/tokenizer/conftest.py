@@ -8,7 +8,7 @@ import pytest
 from qianwen.runtime.files import cache_dir
 from qianwen.tokenizer.tokenizer import Tokenizer
 from qianwen.tokenizer.train import train_vocabulary
-from qianwen.tokenizer.vocab import load_vocabulary
+from qianwen.tokenizer.vocab_files import load_vocabulary
 
 TEXT = (
     Path(os.__file__).read_text(encoding="utf-8")[:40_000] + "我是一只猫，你是一只猫。通义千问 12 345 éàü 😀😀\n\n" * 20

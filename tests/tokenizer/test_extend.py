@@ -19,7 +19,7 @@ def test_the_releases_example(qwen: Tokenizer) -> None:
     tokens = ["一只猫", "只猫", "是一只猫", "我是一只猫", "你是一只猫", "他是一只猫"]
     assert [token.decode() for token in extension.tokens] == tokens
     assert list(extension.tokens.values()) == list(range(151_851, 151_857))
-    assert extension.split == {"夸张的 比喻手法": ["夸张的", " 比喻手法"]} and extension.known == ["一只"]
+    assert extension.split == {"夸张的 比喻手法": ["夸张的", " 比喻手法"]} and extension.existing == ["一只"]
     grown = Tokenizer(extension.vocabulary)
     assert grown.encode("我是一只猫") == [151_854] and grown.vocab_size == 151_857
     assert grown.special_tokens == qwen.special_tokens

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from qianwen.checkpoints.hf_weights import load_weights
-from qianwen.data.documents.readers import documents
+from qianwen.data.documents.readers import readable_documents
 from qianwen.data.tokens.mixture import write_domains, write_weights
 from qianwen.model import PRESETS, Qwen, QwenConfig
 from qianwen.runtime.device import num_threads
@@ -119,7 +119,7 @@ def test_other_token_files_under_the_same_name_are_refused(config, tmp_path):
 
 def test_a_mixture_is_trained_on_and_other_weights_are_other_data(config, tmp_path):
     mix = tmp_path / "mix"
-    found = documents(config.data)
+    found = readable_documents(config.data)
     halves = ({**one, "kind": "odd" if number % 2 else "even"} for number, one in enumerate(found))
     write_domains(halves, mix, ("kind",), BYTES.encode_batch, BYTES.eod_id)
     write_weights(tmp_path / "other", {"odd": 1.0}, mix)

@@ -14,8 +14,9 @@ import numpy as np
 
 from qianwen.runtime.errors import CheckpointError, ConfigError
 from qianwen.runtime.translation import tr
+from qianwen.tokenizer.byte_pairs import bytes_to_text, text_to_bytes
 from qianwen.tokenizer.patterns import QWEN_PATTERN
-from qianwen.tokenizer.vocab import Vocabulary, bytes_to_text, text_to_bytes
+from qianwen.tokenizer.vocab import Vocabulary
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 1, 2, 3, 4, 5  # llama.cpp's kinds of token
 
@@ -53,7 +54,8 @@ def read_vocabulary(metadata: Mapping[str, Any], path: Path) -> Vocabulary:
     made = [ids.get(merge.replace(" ", "", 1), -1) for merge in merges]
     if any(later <= earlier for earlier, later in zip([-1, *made], made, strict=False)):
         raise CheckpointError(tr("{path}: its merges do not make tokens in the order of their ids", path=path))
-    return Vocabulary(ranks=ranks, special_tokens=special, pattern=PATTERNS[pre])
+    visible = frozenset(text for text, token in special.items() if kinds[token] == USER_DEFINED)
+    return Vocabulary(ranks=ranks, special_tokens=special, pattern=PATTERNS[pre], visible=visible)
 
 
 def vocabulary_metadata(vocabulary: Vocabulary, vocab_size: int) -> dict[str, Any]:
@@ -67,8 +69,7 @@ def vocabulary_metadata(vocabulary: Vocabulary, vocab_size: int) -> dict[str, An
     for token_bytes, token in vocabulary.ranks.items():
         texts[token], kinds[token] = bytes_to_text(token_bytes), NORMAL
     for text, token in vocabulary.special_tokens.items():
-        # Tags such as <tool_call> are text that the model writes; only <|…|> steer it.
-        texts[token], kinds[token] = text, CONTROL if text.startswith("<|") else USER_DEFINED
+        texts[token], kinds[token] = text, CONTROL if vocabulary.is_control(text) else USER_DEFINED
     merges = [f"{bytes_to_text(left)} {bytes_to_text(right)}" for left, right in vocabulary.merges()]
     return {
         "tokenizer.ggml.model": "gpt2",

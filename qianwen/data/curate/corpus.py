@@ -3,7 +3,7 @@
     train/documents.jsonl       the documents to learn from
     held_out/documents.jsonl    documents nothing may learn from
     held_out.txt                the same texts as one file, on which models and compressors are compared
-    rejected.jsonl              what was left out, each with its file, line and reason
+    rejected.jsonl              what was left out, each with its file, line and reason (a code, see `DropReason`)
     counts.json                 how many of each, by corpus
 
 Which documents are chosen and which are held out is decided by hashes of their texts: the order and number of files
@@ -22,8 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from qianwen.data.curate.deduplication import fingerprint, without_duplicates
+from qianwen.data.documents.document import Document, Rejected
+from qianwen.data.documents.drop_reasons import DropReason, reason_text
 from qianwen.data.documents.outline import outline
-from qianwen.data.documents.readers import Document, Rejected, read_folder
+from qianwen.data.documents.readers import read_documents
 from qianwen.runtime.atomic import MANIFEST
 from qianwen.runtime.errors import CheckpointError, DataError
 from qianwen.runtime.files import atomic_folder, sha256_file, verify_folder, write_jsonl
@@ -49,19 +51,21 @@ def build_corpus(inputs: str | Path, folder: Path, config: CorpusConfig) -> dict
     """
     parts: dict[str, list[Document]] = {"train": [], "held_out": []}
     rejected: list[Rejected] = []
-    found = read_folder(inputs)
-    for document in without_duplicates(map(_outlined, found) if config.outline_code else found):
+    documents = read_documents(inputs)
+    for document in without_duplicates(map(_outlined, documents) if config.outline_code else documents):
         if isinstance(document, Rejected):
             rejected.append(document)
         elif chance(document["text"], "choose") < config.shares.get(corpus_of(document), 1.0):
             parts["held_out" if is_held_out(document["text"], config.held_out) else "train"].append(document)
     if not parts["train"] or not parts["held_out"]:
-        found = len(parts["train"]) + len(parts["held_out"])
-        reasons = "; ".join(f"{bad.file}, line {bad.line}: {bad.reason} {bad.detail}" for bad in rejected[:3])
+        count = len(parts["train"]) + len(parts["held_out"])
+        reasons = "; ".join(
+            f"{bad.file}, line {bad.line}: {reason_text(bad.reason)} {bad.detail}" for bad in rejected[:3]
+        )
         message = tr(
             "{inputs}: {found} documents to learn from, too few to hold some out. Left out: {count} {reasons}",
             inputs=inputs,
-            found=found,
+            found=count,
             count=len(rejected),
             reasons=reasons,
         )
@@ -87,7 +91,7 @@ def _outlined(document: Document | Rejected) -> Document | Rejected:
         text = outline(document["text"])
     except (SyntaxError, ValueError, RecursionError):  # another language, or another Python
         return document
-    return {**document, "text": text} if text else Rejected(document["source"], 0, tr("without docstrings"))
+    return {**document, "text": text} if text else Rejected(document["source"], 0, DropReason.NO_DOCSTRINGS)
 
 
 def corpus_of(document: Document) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from qianwen.data.documents.drop_reasons import reason_text
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.files import read_jsonl
 from qianwen.runtime.page import Page, new_axes
@@ -57,7 +58,8 @@ def _funnel(page: Page, counts: dict[str, Any]) -> None:
     for stage, reasons in counts["dropped"].items():
         left -= sum(reasons.values())
         bars.append((stage, left))
-        rows += [(stage, reason, count, 100 * count / max(counts["read"], 1)) for reason, count in reasons.items()]
+        share = 100 / max(counts["read"], 1)
+        rows += [(stage, reason_text(reason), count, share * count) for reason, count in reasons.items()]
     figure, (axes,) = new_axes(height=2.6)
     names = [f"{tr('after')} {name}" if number else name for number, (name, _) in enumerate(bars)]
     axes.barh(names[::-1], [count for _, count in bars][::-1])
@@ -143,7 +145,7 @@ def _samples(output: Path) -> tuple[dict[tuple[str, str], list[dict[str, Any]]],
 def _drops(page: Page, samples: dict[tuple[str, str], list[dict[str, Any]]]) -> None:
     page.section(tr("What was dropped"))
     for (stage, reason), rows in samples.items():
-        page.paragraph(f"{stage}: {reason}")
+        page.paragraph(f"{stage}: {reason_text(reason)}")
         for row in rows:
             detail = f" → {row['detail']}" if row["detail"] else ""
             page.text(f"{row['source']} {row['lang']}{detail}\n{row['head']}")

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from qianwen.data.documents.drop_reasons import reason_text
 from qianwen.data.documents.readers import CARD
 from qianwen.runtime.files import atomic_file
 from qianwen.runtime.translation import tr
@@ -31,7 +32,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def curation_card(output: Path, counts: Mapping[str, Any], passed: str) -> None:
-    """The card of a curation whose documents lie in `output/documents`."""
+    """The card of a curation whose documents are in `output/documents`."""
     kept = counts["kept"]
     licences = {name: cell for name, cell in counts["by_licence"].items() if cell["kept"]}
     facts = {
@@ -40,8 +41,12 @@ def curation_card(output: Path, counts: Mapping[str, Any], passed: str) -> None:
         "size_categories": [_size_category(kept["documents"])],
         "configs": [{"config_name": "default", "data_files": "documents/*.parquet"}],
     }
-    dropped = [(name, why, f"{n:,}") for name, reasons in counts["dropped"].items() for why, n in reasons.items()]
-    found = counts["benchmarks"]
+    dropped = [
+        (stage, reason_text(reason), f"{number:,}")
+        for stage, reasons in counts["dropped"].items()
+        for reason, number in reasons.items()
+    ]
+    benchmarks = counts["benchmarks"]
     sections = {
         tr("What it is"): tr(
             "{documents:,} documents, {bytes:,} bytes of text, of {read:,} that were read.",
@@ -60,9 +65,9 @@ def curation_card(output: Path, counts: Mapping[str, Any], passed: str) -> None:
         ),
         tr("Benchmarks"): tr(
             "{texts:,} benchmark texts were looked for, {short:,} too short for that; {found:,} of them were found.",
-            texts=found["texts"],
-            short=found["too_short"],
-            found=found["found"],
+            texts=benchmarks["texts"],
+            short=benchmarks["too_short"],
+            found=benchmarks["found"],
         ),
         tr("Opting out"): tr(
             "Pages marked `noai` or `tdm-reservation: 1` were set aside, and what the blocklist names."
@@ -74,8 +79,8 @@ def curation_card(output: Path, counts: Mapping[str, Any], passed: str) -> None:
 def fetched_card(folder: Path, name: str, fetched: Iterable[Any]) -> None:
     """The card of named corpora (`sources.Fetched`) in `folder`."""
     rows = [
-        (one.name, one.title, one.licence, f"{one.num_documents:,}", f"{one.num_bytes:,}", one.sha256)
-        for one in fetched
+        (row.name, row.title, row.licence, f"{row.num_documents:,}", f"{row.num_bytes:,}", row.sha256)
+        for row in fetched
     ]
     header = [tr("source"), tr("what it is"), tr("licence"), tr("documents"), tr("bytes"), "sha256"]
     facts = {

@@ -21,8 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from qianwen.data import worker_pool
-from qianwen.data.documents.readers import KINDS, PACKED
+from qianwen.data.documents.readers import JSON_LINES, file_kind
+from qianwen.data.documents.text_files import KINDS
+from qianwen.data.file_listing import list_files, local_copy
 from qianwen.data.text_arrays import Texts
 from qianwen.runtime.errors import DataError
 from qianwen.runtime.files import open_bytes, read_jsonl
@@ -43,12 +44,12 @@ class Benchmarks:
     too_short: int
 
     @classmethod
-    def of(cls, texts: Iterable[tuple[str, str, str]]) -> "Benchmarks":
+    def from_texts(cls, texts: Iterable[tuple[str, str, str]]) -> "Benchmarks":
         """From (benchmark, name of the text, text)."""
         names: list[str] = []
         groups: list[int] = []
         benchmarks: dict[str, int] = {}
-        found: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
+        runs_by: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
         too_short = 0
         for batch in _by_size(texts):
             arrays = Texts([text for _, _, text in batch])
@@ -61,11 +62,12 @@ class Benchmarks:
                 runs, begin = arrays.ngrams(size)
                 document = arrays.word_document[begin]
                 wanted = arrays.num_words[document] >= size if size == RUN else arrays.num_words[document] == size
-                found.setdefault(size, []).append((runs[wanted], number[document[wanted]]))
+                runs_by.setdefault(size, []).append((runs[wanted], number[document[wanted]]))
         group = np.array(groups, dtype=np.int64)
-        kept = {size: _distinct(several, group) for size, several in found.items()}
-        kept = {size: pair for size, pair in kept.items() if len(pair[0])}
-        return cls(names, {s: pair[0] for s, pair in kept.items()}, {s: pair[1] for s, pair in kept.items()}, too_short)
+        pairs = {size: _distinct(several, group) for size, several in runs_by.items()}
+        pairs = {size: pair for size, pair in pairs.items() if len(pair[0])}
+        runs, items = ({size: pair[k] for size, pair in pairs.items()} for k in (0, 1))
+        return cls(names, runs, items, too_short)
 
     def save(self, folder: Path) -> None:
         """As files that workers map into memory."""
@@ -98,15 +100,15 @@ def benchmark_texts(paths: Sequence[str]) -> Iterator[tuple[str, str, str]]:
     text, a line of a text file. Raises DataError when a file is of another kind, or there is none.
     """
     for path in paths:
-        for found in worker_pool.listing(path):
-            with worker_pool.local_copy(found.path, Path(tempfile.gettempdir())) as file:
+        for listed in list_files(path):
+            with local_copy(listed.path, Path(tempfile.gettempdir())) as file:
                 for number, text in _texts_of(file):
-                    yield found.name, f"{found.name}:{number}", text
+                    yield listed.name, f"{listed.name}:{number}", text
 
 
 def _texts_of(file: Path) -> Iterator[tuple[int, str]]:
-    suffix = (file.with_suffix("") if file.suffix in PACKED else file).suffix.lower()
-    if suffix in (".jsonl", ".ndjson"):
+    suffix, _ = file_kind(file.name)
+    if suffix in JSON_LINES:
         for number, row in enumerate(read_jsonl(file), start=1):
             yield from ((number, value) for value in row.values() if isinstance(value, str))
     elif suffix == ".csv" or KINDS.get(suffix) in ("text", "docs"):

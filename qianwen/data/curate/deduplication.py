@@ -5,8 +5,8 @@
     near     the same words, or so many of the same shingles (`minhash.py`) that one is an edit of the other; what hangs
              together by such pairs is a cluster (`duplicate_clusters.py`), and one document of it stays
 
-`without_duplicates` does the first for a stream. `duplicates` does all three for a corpus whose documents are known by
-their keys. Which document stays is decided by content alone: the one of most words, else the least fingerprint.
+`without_duplicates` does the first for a stream. `find_duplicates` does all three for a corpus, given its documents'
+keys. Which document stays is decided by content alone: the one of most words, else the least fingerprint.
 """
 
 import hashlib
@@ -18,8 +18,8 @@ import numpy as np
 
 from qianwen.data.curate.duplicate_clusters import candidates, components, components_joined
 from qianwen.data.curate.minhash import MinHashConfig, likeness
-from qianwen.data.documents.readers import Document, Rejected
-from qianwen.runtime.translation import tr
+from qianwen.data.documents.document import Document, Rejected
+from qianwen.data.documents.drop_reasons import DropReason
 
 IN_MEMORY = 100_000_000  # pairs; more are clustered by joins
 EXACT, ADDRESS, NEAR = 1, 2, 3
@@ -45,7 +45,7 @@ def without_duplicates(documents: Iterable[Document | Rejected]) -> Iterator[Doc
         if not isinstance(document, Rejected):
             mark, source = fingerprint(document["text"]), document["source"]
             if mark in sources:
-                document = Rejected(source, 0, tr("duplicate"), sources[mark])
+                document = Rejected(source, 0, DropReason.DUPLICATE, sources[mark])
             else:
                 sources[mark] = source
         yield document
@@ -64,15 +64,18 @@ class Keys:
 
 @dataclass(frozen=True)
 class Duplicates:
-    """`stays[d]` is the document kept for d, itself if it stays; `how[d]` is 0, EXACT, ADDRESS or NEAR."""
+    """`representatives[d]` is the document that stays for d, d itself if it stays.
 
-    stays: np.ndarray
-    how: np.ndarray
+    `kinds[d]` is 0 for a document that stays, else EXACT, ADDRESS or NEAR.
+    """
+
+    representatives: np.ndarray
+    kinds: np.ndarray
     num_candidates: int
     num_pairs: int
 
 
-def duplicates(
+def find_duplicates(
     keys: Keys,
     band: Callable[[int], np.ndarray],
     sets: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]],
@@ -80,7 +83,7 @@ def duplicates(
     *,
     in_memory: int = IN_MEMORY,
 ) -> Duplicates:
-    """Which documents to drop, and for which other.
+    """Which documents to drop, and which document stays for each.
 
     `band(k)` gives the hash of band k of every document [N]; `sets(documents)` the shingle sets of some documents,
     where each begins among them, and how large it is, as `minhash.likeness` wants them.
@@ -88,30 +91,32 @@ def duplicates(
     order = np.lexsort((keys.text_hashes, keys.fingerprints[:, 1], keys.fingerprints[:, 0]))  # of content
     count = len(order)
     words = keys.num_words[order]
-    stays, how = np.arange(count), np.zeros(count, dtype=np.uint8)
+    representatives, kinds = np.arange(count), np.zeros(count, dtype=np.uint8)
 
     def drop(group: np.ndarray, kind: int) -> None:
         best = _best(group, words)
-        loses = (best != np.arange(count)) & (how == 0)
-        stays[loses], how[loses] = best[loses], kind
+        loses = (best != np.arange(count)) & (kinds == 0)
+        representatives[loses], kinds[loses] = best[loses], kind
 
     marks = keys.fingerprints[order]
     new = np.concatenate([[True], (marks[1:] != marks[:-1]).any(axis=1)]) if count else np.zeros(0, dtype=bool)
     drop(np.flatnonzero(new)[np.cumsum(new) - 1], EXACT)
-    drop(_same(keys.addresses[order], (how == 0) & (keys.addresses[order] != 0)), ADDRESS)
-    alive = np.flatnonzero((how == 0) & (words > 0))
-    alike = _same(keys.word_keys[order], (how == 0) & (words > 0))
-    first = alive[alike[alive] == alive]  # of documents of the same words one is compared
+    drop(_same(keys.addresses[order], (kinds == 0) & (keys.addresses[order] != 0)), ADDRESS)
+    remaining = np.flatnonzero((kinds == 0) & (words > 0))
+    alike = _same(keys.word_keys[order], (kinds == 0) & (words > 0))
+    first = remaining[alike[remaining] == remaining]  # of documents of the same words one is compared
     pairs = first[candidates(band(number)[order[first]] for number in range(config.num_bands))]
-    close = pairs[_alike(pairs, lambda some: sets(order[some]), config.threshold)]
-    same = np.stack([alike[alive], alive], axis=1)
+    close = pairs[_alike(pairs, lambda chosen: sets(order[chosen]), config.threshold)]
+    same = np.stack([alike[remaining], remaining], axis=1)
     edges = np.concatenate([close, same[same[:, 0] != same[:, 1]]])
     drop(_clusters(count, edges, in_memory), NEAR)
-    while (stays[stays] != stays).any():  # a document kept for an address may be a near duplicate itself
-        stays = stays[stays]
+    while (
+        representatives[representatives] != representatives
+    ).any():  # one kept for an address may be a near duplicate
+        representatives = representatives[representatives]
     back = np.empty(count, dtype=np.int64)
     back[order] = np.arange(count)
-    return Duplicates(order[stays][back], how[back], len(pairs), len(edges))
+    return Duplicates(order[representatives][back], kinds[back], len(pairs), len(edges))
 
 
 def _alike(

@@ -6,7 +6,7 @@ numbers: the same clusters come out whatever the shards and their order.
     candidates        documents that share a band
     components        labels in memory: 8 bytes a document, by hooking and pointer jumping (union-find without a loop)
     components_joined the same by joins, for edges that no memory holds: large-star and small-star in turn
-                      (Kiveris et al., 2014), through data/worker_pool.py
+                      (Kiveris et al., 2014), through data/frames.py
 """
 
 from collections import deque
@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import pyarrow as pa
 
-from qianwen.data import worker_pool
+from qianwen.data import frames
 
 WINDOW = 32  # neighbours each document is compared with among those that share a band; besides, with the first of them
 THREADS = 2  # that look for pairs in a band each
@@ -80,26 +80,24 @@ def components(count: int, edges: np.ndarray) -> np.ndarray:
 def components_joined(edges: np.ndarray) -> pa.Table:
     """`a`, each document that hangs together with a lesser one, and `b`, the least such; by group and join alone."""
     table = pa.table({"a": pa.array(edges[:, 0], pa.int64()), "b": pa.array(edges[:, 1], pa.int64())})
-    graph, before = worker_pool.distinct(worker_pool.frame(table)), None
-    while before != (before := worker_pool.totals(graph, "b")):
-        graph = worker_pool.kept(_star(_star(graph, small=False), small=True))
-    return worker_pool.rows(worker_pool.renamed(graph, a="a", b="b"))
+    graph, before = frames.distinct(frames.frame(table)), None
+    while before != (before := frames.count_and_sum(graph, "b")):
+        graph = frames.compute(_star(_star(graph, small=False), small=True))
+    return frames.to_table(frames.select(graph, a="a", b="b"))
 
 
-def _star(graph: worker_pool.Frame, *, small: bool) -> worker_pool.Frame:
+def _star(graph: frames.Frame, *, small: bool) -> frames.Frame:
     """Link to the least of a neighbourhood the neighbours above its centre (large), or those below and it (small)."""
-    both = worker_pool.distinct(graph, worker_pool.renamed(graph, a="b", b="a"))
+    both = frames.distinct(graph, frames.select(graph, a="b", b="a"))
     if small:
-        down = worker_pool.where(both, "b", "<", "a")  # a: centre, b: a smaller neighbour
-        least = worker_pool.renamed(worker_pool.least(down, "a", "b"), a="a", least="b")
-        joined = worker_pool.join(down, least, "a")
-        links = worker_pool.renamed(joined, a="b", b="least")
-        centres = worker_pool.renamed(joined, a="a", b="least")
-        return worker_pool.distinct(worker_pool.where(links, "b", "!=", "a"), centres)
-    centre = worker_pool.renamed(worker_pool.least(both, "a", "b"), a="a", lowest="b")
-    joined = worker_pool.join(worker_pool.where(both, "b", ">", "a"), centre, "a")
-    own = worker_pool.renamed(
-        worker_pool.where(joined, "a", "<", "lowest"), a="b", b="a"
-    )  # the centre itself is the least
-    other = worker_pool.renamed(worker_pool.where(joined, "lowest", "<", "a"), a="b", b="lowest")
-    return worker_pool.distinct(own, other)
+        down = frames.compare(both, "b", "<", "a")  # a: centre, b: a smaller neighbour
+        least = frames.select(frames.group_min(down, "a", "b"), a="a", least="b")
+        joined = frames.join(down, least, "a")
+        links = frames.select(joined, a="b", b="least")
+        centres = frames.select(joined, a="a", b="least")
+        return frames.distinct(frames.compare(links, "b", "!=", "a"), centres)
+    centre = frames.select(frames.group_min(both, "a", "b"), a="a", lowest="b")
+    joined = frames.join(frames.compare(both, "b", ">", "a"), centre, "a")
+    own = frames.select(frames.compare(joined, "a", "<", "lowest"), a="b", b="a")  # the centre itself is the least
+    other = frames.select(frames.compare(joined, "lowest", "<", "a"), a="b", b="lowest")
+    return frames.distinct(own, other)

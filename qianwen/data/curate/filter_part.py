@@ -9,40 +9,38 @@ A part is a task of its own: it runs in any process, on any machine that sees th
 
 import hashlib
 import json
-from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
-from qianwen.data.arrow_columns import of_numbers, of_texts
-from qianwen.data.curate.corpus import corpus_at, stage
+from qianwen.data.arrow_columns import from_numbers, from_texts
+from qianwen.data.curate.corpus import stage
 from qianwen.data.curate.deduplication import fingerprint
 from qianwen.data.curate.input_parts import Slice, read_part
 from qianwen.data.curate.minhash import MinHashConfig, bands, signed
 from qianwen.data.curate.rules import RULES, c4_lines, reasons
+from qianwen.data.curate.tally import Tally
 from qianwen.data.curate.text_statistics import Batch
+from qianwen.data.documents.document import UNKNOWN, Document, Rejected
+from qianwen.data.documents.drop_reasons import DropReason
 from qianwen.data.documents.extract import is_blocked, repair, url_key
 from qianwen.data.documents.language_id import code_language, languages
 from qianwen.data.documents.markup import KINDS as MARKUP
 from qianwen.data.documents.markup import prose_of
 from qianwen.data.documents.pii import scrub
-from qianwen.data.documents.readers import UNKNOWN, Document, Rejected
 from qianwen.data.text_arrays import BATCH, Texts
 from qianwen.runtime.files import write_jsonl
-from qianwen.runtime.translation import tr
 
+LAYOUT = 2  # of a part's files; raise it when their bytes change, so that work of an older version is made again
 ROW_GROUP = 1 << 24  # characters in a row group of a shard
 KEYED = 1 << 19  # characters whose keys are made at a time
 PAGES = ("web", "text")  # kinds whose lines may speak of cookies and scripts to the visitor
-HEAD = 400  # characters of a dropped document that are kept to be read
 TEXT_COLUMNS = ("text", "source", "url", "lang", "licence", "kind")
 REPEATING = ("lang", "licence", "kind")  # columns whose values come again and again
-DIMENSIONS = ("lang", "corpus", "length", "licence")  # by which documents are counted
 KEY_COLUMNS = ("print_low", "print_high", "text_hash", "address", "word_key")
 
 
@@ -60,18 +58,33 @@ class CurateConfig:
     near: MinHashConfig = field(default_factory=MinHashConfig)  # when documents are near duplicates
 
 
-def screen_part(task: dict[str, Any]) -> dict[str, Any]:
-    """Screen the part that `task` describes into its folder, unless that is there and sound; its counts."""
-    folder = Path(task["folder"])
-    stage(folder, task["settings"], lambda temporary: _screen(task, temporary))
-    return json.loads((folder / "counts.json").read_text(encoding="utf-8"))
+@dataclass(frozen=True, kw_only=True)
+class ScreenSettings:
+    """What the bytes of a screened part depend on."""
+
+    config: CurateConfig
+    blocked: tuple[str, ...]  # hosts and URLs, sorted
+    slices: tuple[Slice, ...]
+    layout: int = LAYOUT
 
 
-def _screen(task: dict[str, Any], folder: Path) -> None:
-    given: dict[str, Any] = dict(task["settings"]["config"])
-    given["near"] = MinHashConfig(**given["near"])
-    config = CurateConfig(**given)
-    slices = [Slice(*one) for one in task["settings"]["slices"]]
+@dataclass(frozen=True, kw_only=True)
+class ScreenTask:
+    """One part to screen: what, and where its folder and the copies of remote files go."""
+
+    settings: ScreenSettings
+    folder: Path
+    scratch: Path
+
+
+def screen_part(task: ScreenTask) -> int:
+    """Screen a part into its folder, unless that is there and sound; how many documents were read."""
+    stage(task.folder, asdict(task.settings), lambda temporary: _screen(task, temporary))
+    return json.loads((task.folder / "counts.json").read_text(encoding="utf-8"))["read"]
+
+
+def _screen(task: ScreenTask, folder: Path) -> None:
+    config, blocked = task.settings.config, frozenset(task.settings.blocked)
     tally = Tally()
     columns = schema(config)
     # Read again soon, so compressed lightly; hashes do not compress.
@@ -79,9 +92,8 @@ def _screen(task: dict[str, Any], folder: Path) -> None:
     with parquet.ParquetWriter(
         folder / "documents.parquet", columns, compression=packed, use_dictionary=list(REPEATING)
     ) as writer:
-        blocked = frozenset(task["settings"]["blocked"])
-        found = read_part(slices, Path(task["scratch"]), blocked)
-        tables = _tables(_batches(found, config, blocked, tally), config, tally)
+        documents = read_part(task.settings.slices, task.scratch, blocked)
+        tables = _tables(_batches(documents, config, blocked, tally), config, tally)
         for table in _joined(tables):
             writer.write_table(table, row_group_size=len(table))
     write_jsonl(folder / "dropped.jsonl.zst", tally.dropped)
@@ -98,74 +110,27 @@ def schema(config: CurateConfig) -> pa.Schema:
     )
 
 
-def dimensions(lang: str, source: str, kind: str, licence: str, size: int) -> tuple[str, str, str, str]:
-    """What a document counts under, for each of DIMENSIONS; its length is a power of two of bytes."""
-    return lang, corpus_at(source, kind), str(max(size, 1).bit_length() - 1), licence
-
-
-class Tally:
-    """What happened to the documents of a part."""
-
-    def __init__(self) -> None:
-        self.dropped: list[dict[str, Any]] = []
-        self.reasons: dict[str, Counter[str]] = defaultdict(Counter)
-        self.cells: dict[tuple[str, ...], list[int]] = defaultdict(lambda: [0] * 4)
-        self.personal: Counter[str] = Counter()
-        self.read = 0
-
-    def drop(self, stage_: str, reason: str, source: str, text: str = "", detail: str = "", lang: str = "") -> None:
-        self.reasons[stage_][reason] += 1
-        row = {
-            "stage": stage_,
-            "reason": reason,
-            "source": source,
-            "detail": detail[:HEAD],
-            "lang": lang,
-            "head": text[:HEAD],
-        }
-        self.dropped.append(row)
-
-    def add(self, document: Document, *, kept: bool) -> None:
-        """Count a document that could be read: documents and bytes, before and after."""
-        text = document["text"]
-        size = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
-        cell = self.cells[dimensions(document["lang"], document["source"], document["kind"], document["licence"], size)]
-        cell[0] += 1
-        cell[1] += size
-        if kept:
-            cell[2] += 1
-            cell[3] += size
-
-    def counts(self) -> dict[str, Any]:
-        dropped = {name: dict(sorted(found.items())) for name, found in sorted(self.reasons.items())}
-        by: dict[str, dict[str, list[int]]] = {name: {} for name in DIMENSIONS}
-        for keys, cell in sorted(self.cells.items()):
-            for name, key in zip(DIMENSIONS, keys, strict=True):
-                by[name][key] = [a + b for a, b in zip(by[name].get(key, [0] * 4), cell, strict=True)]
-        by = {name: dict(sorted(found.items())) for name, found in by.items()}
-        return {"read": self.read, "dropped": dropped, "personal": dict(sorted(self.personal.items())), **by}
-
-
 def _batches(
-    found: Iterable[Document | Rejected], config: CurateConfig, blocked: Collection[str], tally: Tally
+    documents: Iterable[Document | Rejected], config: CurateConfig, blocked: Collection[str], tally: Tally
 ) -> Iterator[list[Document]]:
     """What could be read and may be used, repaired, some BATCH characters at a time."""
     batch: list[Document] = []
     size = 0
-    for document in found:
+    for document in documents:
         tally.read += 1
         if isinstance(document, Rejected):
             where = f"{document.file}:{document.line}" if document.line else document.file
             tally.drop("read", document.reason, where, detail=document.detail)
             continue
-        if reason := _not_wanted(document, config, blocked):
-            tally.drop("read", reason, document["source"])  # and nothing of its text: it may not be kept at all
+        if unusable := _unusable(document, config, blocked):
+            reason, detail = unusable
+            tally.drop("read", reason, document["source"], detail=detail)  # without its text, which may not be kept
             continue
         document["text"] = repair(document["text"])
         if document["kind"] in PAGES and "c4" in config.rules:
             document["text"] = c4_lines(document["text"])
         if not document["text"].strip():
-            tally.drop("read", tr("empty"), document["source"])
+            tally.drop("read", DropReason.EMPTY, document["source"])
             continue
         batch.append(document)
         size += len(document["text"])
@@ -176,15 +141,15 @@ def _batches(
         yield batch
 
 
-def _not_wanted(document: Document, config: CurateConfig, blocked: Collection[str]) -> str:
-    """Why a document is left out before anyone reads it; empty if it is not."""
+def _unusable(document: Document, config: CurateConfig, blocked: Collection[str]) -> tuple[DropReason, str] | None:
+    """Reason and detail of a document that is left out before its text is looked at."""
     if len(document["text"]) > config.max_chars:
-        return tr("longer than {chars:,} characters", chars=config.max_chars)
+        return DropReason.DOCUMENT_TOO_LONG, f"> {config.max_chars:,}"
     if is_blocked(document.get("url", ""), blocked):
-        return tr("on the blocklist")
+        return DropReason.BLOCKED, ""
     if config.licences and document["licence"] not in config.licences:
-        return tr("another licence")
-    return ""
+        return DropReason.OTHER_LICENCE, ""
+    return None
 
 
 def _tables(batches: Iterable[list[Document]], config: CurateConfig, tally: Tally) -> Iterator[pa.Table]:
@@ -210,8 +175,8 @@ def _screened(
     for batch in batches:
         if config.scrub:
             for document in batch:
-                document["text"], found = scrub(document["text"])
-                tally.personal += found
+                document["text"], replaced = scrub(document["text"])
+                tally.personal += replaced
         prose = [prose_of(document["text"]) if document["kind"] in MARKUP else document["text"] for document in batch]
         is_code = np.array([d["kind"] == "code" or not text for d, text in zip(batch, prose, strict=True)], dtype=bool)
         probabilities = _identify(batch, prose, is_code, config)
@@ -225,10 +190,10 @@ def _identify(batch: list[Document], prose: list[str], is_code: np.ndarray, conf
         return np.ones(len(batch), dtype=np.float32)
     spoken = languages(["" if code else text for text, code in zip(prose, is_code, strict=True)])
     for document, language, code in zip(batch, spoken, is_code, strict=True):
-        told = code_language(document["source"], document["text"]) if code else language.code
-        document["lang"] = told or UNKNOWN
-    found = [1.0 if code else language.probability for language, code in zip(spoken, is_code, strict=True)]
-    return np.array(found, dtype=np.float32)
+        name = code_language(document["source"], document["text"]) if code else language.code
+        document["lang"] = name or UNKNOWN
+    probabilities = [1.0 if code else language.probability for language, code in zip(spoken, is_code, strict=True)]
+    return np.array(probabilities, dtype=np.float32)
 
 
 def _kept(
@@ -240,43 +205,43 @@ def _kept(
     tally: Tally,
 ) -> np.ndarray:
     """Which documents pass language and rules [D]; the others are in the tally with their first reason."""
-    found: dict[str, np.ndarray] = {}
+    drops: dict[str, np.ndarray] = {}
     if config.rules:
-        seen = [text or document["text"] for document, text in zip(batch, prose, strict=True)]
+        texts = [text or document["text"] for document, text in zip(batch, prose, strict=True)]
         kinds = ["code" if code else document["kind"] for document, code in zip(batch, is_code, strict=True)]
-        found = reasons(Batch(seen, [document["lang"] for document in batch], kinds), config.rules)
+        drops = reasons(Batch(texts, [document["lang"] for document in batch], kinds), config.rules)
     kept = np.ones(len(batch), dtype=bool)
     for number, document in enumerate(batch):
-        why = "" if is_code[number] else _language_reason(document["lang"], float(probabilities[number]), config)
-        rule = "" if why else next((name for name, drop in found.items() if drop[number]), "")
-        kept[number] = not (why or rule)
-        tally.add(document, kept=bool(kept[number]))
-        if why or rule:
-            stage_ = "language" if why else "rules"
-            tally.drop(stage_, why or rule, document["source"], document["text"], lang=document["lang"])
+        language = "" if is_code[number] else _language_reason(document["lang"], float(probabilities[number]), config)
+        reason = language or next((name for name, dropped in drops.items() if dropped[number]), "")
+        kept[number] = not reason
+        tally.add(document, passes=bool(kept[number]))
+        if reason:
+            stage_ = "language" if language else "rules"
+            tally.drop(stage_, reason, document["source"], document["text"], lang=document["lang"])
     return kept
 
 
 def _language_reason(lang: str, probability: float, config: CurateConfig) -> str:
     if config.identify and probability < config.min_probability:
-        return tr("language uncertain")
-    return tr("another language") if config.languages and lang not in config.languages else ""
+        return DropReason.UNCERTAIN_LANGUAGE
+    return DropReason.OTHER_LANGUAGE if config.languages and lang not in config.languages else ""
 
 
 def _table(batch: list[Document], probabilities: np.ndarray, config: CurateConfig) -> pa.Table:
     """The documents with their keys."""
     texts = [document["text"] for document in batch]
-    found = signed(Texts(texts), config.near)
-    hashes = bands(found.signatures, config.near)
+    minhash = signed(Texts(texts), config.near)
+    hashes = bands(minhash.signatures, config.near)
     prints = np.frombuffer(b"".join(map(fingerprint, texts)), dtype="<u8").reshape(-1, 2)
-    numbers = {"lang_probability": probabilities, "num_words": found.num_words.astype(np.int32)}
-    numbers |= {"print_low": prints[:, 0], "print_high": prints[:, 1], "word_key": found.word_keys}
+    numbers = {"lang_probability": probabilities, "num_words": minhash.num_words.astype(np.int32)}
+    numbers |= {"print_low": prints[:, 0], "print_high": prints[:, 1], "word_key": minhash.word_keys}
     text_hashes = [_hash(document["text"] + "\0" + document["source"]) for document in batch]
     addresses = [_hash(url_key(document["url"])) if document.get("url") else 0 for document in batch]
     numbers |= {"text_hash": np.array(text_hashes, "<u8"), "address": np.array(addresses, "<u8")}
     numbers |= {f"band_{number}": hashes[:, number] for number in range(hashes.shape[1])}
-    columns = {name: of_texts([str(document.get(name, "")) for document in batch]) for name in TEXT_COLUMNS}
-    columns |= {name: of_numbers(values) for name, values in numbers.items()}
+    columns = {name: from_texts([str(document.get(name, "")) for document in batch]) for name in TEXT_COLUMNS}
+    columns |= {name: from_numbers(values) for name, values in numbers.items()}
     wanted = schema(config)
     return pa.Table.from_arrays([columns[name] for name in wanted.names], schema=wanted)
 

@@ -1,12 +1,12 @@
 """Where a learned filter joins a curation: `Scorer` names a function that says how much each text is worth keeping.
 
-    scorers = [Scorer(name="quality", function="qianwen.data.filters.vote:load", model="filters/quality", least=0.5)]
+    scorers = [Scorer(name="quality", function="qianwen.data.filters.vote:load", model="filters/quality")]
     curate(inputs, output, config, scorers=scorers)
 
 A part is finished in another process, perhaps on another machine, so the function is named and imported there:
 `function(model)` returns a `Score`, from texts to a number in [0, 1] for each, 1 for what is surely worth keeping. A
 number must depend on its text alone; then parts, cores and kills change nothing. A document whose number is below
-`least` is dropped under the scorer's name, and those that stay keep their numbers in the column `score_NAME`.
+`threshold` is dropped under the scorer's name, and those that stay keep their numbers in the column `score_NAME`.
 
 Scorers see what rules and duplicates left, in the order given; all of them see all of it, so that the report can tell
 what each drops. A vote of several members is one scorer. Not here: what the functions are, and how they learn.
@@ -38,19 +38,19 @@ class Scorer:
     name: str  # the reason that what it drops is dropped for
     function: str  # `module:function`, from `model` to a Score
     model: str = ""  # what the function is given, such as a folder
-    least: float = 0.5  # documents with less are dropped
+    threshold: float = 0.5  # documents with a lower score are dropped
     languages: tuple[str, ...] = ()  # documents in these alone are judged; none: prose in any
     code: bool = False  # judge program text too
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"\w+", self.name):
             raise ConfigError(tr("{name!r} cannot name a scorer: use letters, digits and _", name=self.name))
-        if not 0 <= self.least <= 1:
+        if not 0 <= self.threshold <= 1:
             raise ConfigError(
-                tr("{name}: scores lie between 0 and 1, {least} does not", name=self.name, least=self.least)
+                tr("{name}: threshold {threshold} is not between 0 and 1", name=self.name, threshold=self.threshold)
             )
 
-    def mark(self) -> str:
+    def model_hash(self) -> str:
         """A hash of the model, so that another one judges anew; empty when it is not a folder or file."""
         path = Path(self.model)
         if not self.model or not path.exists():

@@ -51,13 +51,13 @@ class Batch(Texts):
         self.is_prose = ~self.is_code
         self.is_marked = np.array([lang not in UNMARKED for lang in langs], dtype=bool) & ~self.is_code
 
-    def share(self, counts: np.ndarray, of: np.ndarray) -> np.ndarray:
-        """counts / of, 0 where there is nothing."""
-        return counts / np.maximum(of, 1)
+    def share(self, counts: np.ndarray, totals: np.ndarray) -> np.ndarray:
+        """counts / totals, 0 where there is nothing."""
+        return counts / np.maximum(totals, 1)
 
-    def by_line(self, of_lines: np.ndarray) -> np.ndarray:
+    def by_line(self, numbers: np.ndarray) -> np.ndarray:
         """The sum over each document of a number given for every line [D]."""
-        return np.bincount(self.line_document, weights=of_lines, minlength=len(self))
+        return np.bincount(self.line_document, weights=numbers, minlength=len(self))
 
     @functools.cached_property
     def _classes(self) -> np.ndarray:

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from qianwen.data.documents.document import Document, clean
 from qianwen.data.documents.language_id import is_traditional
-from qianwen.data.documents.readers import Document, clean
 
 COLLECTIONS_OF_POEMS = "dist"  # the folder of the package whose folders are collections
 NOTES = ("author", "rank", "strains", "error")  # folders and files that hold no poem

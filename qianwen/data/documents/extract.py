@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from qianwen.data.documents.readers import MAX_BYTES, UNKNOWN, Document, Rejected, clean
-from qianwen.runtime.translation import tr
+from qianwen.data.documents.document import MAX_BYTES, UNKNOWN, WHOLE_FILE, Document, FilePart, Rejected, clean
+from qianwen.data.documents.drop_reasons import DropReason
 
 MAX_PAGE = 8 * 2**20  # bytes of one page; parsing takes many times that
 MAX_DEPTH = 1000  # of elements; browsers stop at 512
@@ -78,12 +78,12 @@ def page_text(data: bytes, charset: str = "") -> str | Rejected:
     from resiliparse.parse.encoding import bytes_to_str, detect_encoding
 
     if len(data) > MAX_PAGE:
-        return Rejected("", 0, tr("longer than {size} MB", size=MAX_PAGE // 2**20))
+        return Rejected("", 0, DropReason.PAGE_TOO_LONG, f"> {MAX_PAGE // 2**20} MB")
     if _depth(data) > MAX_DEPTH:
-        return Rejected("", 0, tr("nested too deep"))
+        return Rejected("", 0, DropReason.NESTED_TOO_DEEP)
     head = data[:4096]
     if any(OPTED_OUT.search(tag) for tag in ROBOTS.findall(head)):
-        return Rejected("", 0, tr("opted out"))
+        return Rejected("", 0, DropReason.OPTED_OUT)
     declared = CHARSET.search(head)
     encoding = charset or (declared[1].decode("ascii", "replace") if declared else "") or detect_encoding(data)
     try:
@@ -93,9 +93,9 @@ def page_text(data: bytes, charset: str = "") -> str | Rejected:
     try:
         main = extract_plain_text(text, main_content=True, alt_texts=False, preserve_formatting=True)
     except Exception as error:  # the parser has kinds of its own, not one of them documented as the root
-        return Rejected("", 0, tr("not HTML"), str(error))
+        return Rejected("", 0, DropReason.NOT_HTML, str(error))
     main = repair("\n".join(line.rstrip() for line in main.split("\n")))
-    return main if main.strip() else Rejected("", 0, tr("no text on the page"))
+    return main if main.strip() else Rejected("", 0, DropReason.EMPTY_PAGE)
 
 
 def _depth(data: bytes) -> int:
@@ -115,7 +115,7 @@ def _depth(data: bytes) -> int:
 
 
 def html_file(file: Path, name: str) -> Document | Rejected:
-    """One page that lies on the disk."""
+    """A file that is one page."""
     with file.open("rb") as handle:
         text = page_text(handle.read(MAX_PAGE + 1))
     if isinstance(text, Rejected):
@@ -124,9 +124,9 @@ def html_file(file: Path, name: str) -> Document | Rejected:
 
 
 def warc_file(
-    file: Path, name: str, *, slice_of: tuple[int, int] = (0, 1), blocked: Collection[str] = ()
+    file: Path, name: str, *, part: FilePart = WHOLE_FILE, blocked: Collection[str] = ()
 ) -> Iterator[Document | Rejected]:
-    """The pages of a WARC or WET file, packed or not; of every `n` runs of 64 records the k-th, for `slice_of` (k, n).
+    """The pages of a WARC or WET file, packed or not; the k-th of n parts has the k-th of every n runs of 64 records.
 
     Records that are no page (requests, metadata, images, answers other than 200) are passed over.
     """
@@ -138,13 +138,13 @@ def warc_file(
         with file.open("rb") as stream:
             for number, record in enumerate(ArchiveIterator(stream, record_types=wanted), start=1):
                 pages += 1
-                if (number - 1) // 64 % slice_of[1] == slice_of[0] and (found := _page(record, name, number, blocked)):
-                    yield found
+                if (number - 1) // 64 % part.n == part.k and (page := _page(record, name, number, blocked)):
+                    yield page
     except (OSError, ValueError, RuntimeError, EOFError, zlib.error) as error:
-        yield Rejected(name, number + 1, tr("unreadable"), str(error))
+        yield Rejected(name, number + 1, DropReason.UNREADABLE, str(error))
         return
-    if not pages and slice_of[0] == 0:
-        yield Rejected(name, 0, tr("no page in it"))
+    if not pages and part.k == 0:
+        yield Rejected(name, 0, DropReason.NO_PAGES)
 
 
 def _page(record, name: str, number: int, blocked: Collection[str]) -> Document | Rejected | None:  # noqa: ANN001  fastwarc's
@@ -152,23 +152,23 @@ def _page(record, name: str, number: int, blocked: Collection[str]) -> Document 
     kind, charset, headers = record.headers.get("Content-Type", ""), "", {}
     if record.is_http:
         if record.http_headers is None or record.http_headers.status_code is None:
-            return Rejected(name, number, tr("cut short"), url)
+            return Rejected(name, number, DropReason.TRUNCATED_RECORD, url)
         if record.http_headers.status_code != 200:
             return None
         headers = {key.lower(): value for key, value in record.http_headers.items()}
         kind, charset = record.http_content_type or "", record.http_charset or ""
     is_text = kind.startswith("text/plain")
     if "Content-Length" not in record.headers or (record.is_http and not kind):
-        return Rejected(name, number, tr("cut short"), url)
+        return Rejected(name, number, DropReason.TRUNCATED_RECORD, url)
     if not is_text and not kind.startswith(PAGES):
         return None
     if is_blocked(url, blocked):
-        return Rejected(name, number, tr("on the blocklist"), url)
+        return Rejected(name, number, DropReason.BLOCKED, url)
     if "noai" in headers.get("x-robots-tag", "").lower() or headers.get("tdm-reservation", "").strip() == "1":
-        return Rejected(name, number, tr("opted out"), url)
+        return Rejected(name, number, DropReason.OPTED_OUT, url)
     data = record.reader.read(MAX_PAGE + 1)
     if len(data) < min(record.content_length, MAX_PAGE + 1):
-        return Rejected(name, number, tr("cut short"), url)
+        return Rejected(name, number, DropReason.TRUNCATED_RECORD, url)
     text = _plain(data) if is_text else page_text(data, charset)
     if isinstance(text, Rejected):
         return text._replace(file=name, line=number, detail=url)
@@ -177,9 +177,9 @@ def _page(record, name: str, number: int, blocked: Collection[str]) -> Document 
 
 def _plain(data: bytes) -> str | Rejected:
     if len(data) > min(MAX_PAGE, MAX_BYTES):
-        return Rejected("", 0, tr("longer than {size} MB", size=MAX_PAGE // 2**20))
+        return Rejected("", 0, DropReason.PAGE_TOO_LONG, f"> {MAX_PAGE // 2**20} MB")
     text = repair(data.decode("utf-8", "replace"))
-    return text if text.strip() else Rejected("", 0, tr("no text on the page"))
+    return text if text.strip() else Rejected("", 0, DropReason.EMPTY_PAGE)
 
 
 def blocklist(path: Path) -> frozenset[str]:

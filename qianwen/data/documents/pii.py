@@ -35,20 +35,20 @@ class Scrubbed(NamedTuple):
     """A text without personal data, and how many of each kind it held."""
 
     text: str
-    found: Counter[str]
+    counts: Counter[str]
 
 
 def scrub(text: str) -> Scrubbed:
     """Put `[EMAIL]`, `[PHONE]`, `[ID]`, `[CARD]` or `[IBAN]` in the place of each."""
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
 
     def put(kind: str) -> str:
-        found[kind] += 1
+        counts[kind] += 1
         return f"[{kind}]"
 
     if "@" in text:
         text = EMAIL.sub(lambda m: m[0] if EXAMPLES.search(m[0]) else put("EMAIL"), text)
-    return Scrubbed(_without_numbers(_without_ibans(text, put), put), found)
+    return Scrubbed(_without_numbers(_without_ibans(text, put), put), counts)
 
 
 def _without_ibans(text: str, put: Callable[[str], str]) -> str:

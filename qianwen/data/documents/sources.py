@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from qianwen.data.documents.archives import chapters, poems, speeches
-from qianwen.data.documents.readers import Document, Rejected, clean, read_file
+from qianwen.data.documents.document import Document, Rejected, clean
+from qianwen.data.documents.readers import read_file
 from qianwen.runtime.errors import ConfigError, DataError
 from qianwen.runtime.files import sha256_file, write_jsonl
 from qianwen.runtime.npm import npm_archive

@@ -59,16 +59,16 @@ class Members:
 def fit_members(texts: Sequence[str], label: np.ndarray, perplexity: Perplexity | None = None) -> Members:
     """Fit each to the texts that teach it. Unfit prose may be well written, so quality does not learn from it."""
 
-    def some(chosen: np.ndarray) -> list[str]:
+    def chosen_texts(chosen: np.ndarray) -> list[str]:
         return [texts[number] for number in np.flatnonzero(chosen).tolist()]
 
     judged = label != UNFIT
-    dense = np.concatenate([traits(_batch(batch)) for batch in by_size(some(judged))])
+    dense = np.concatenate([traits(_batch(batch)) for batch in by_size(chosen_texts(judged))])
     return Members(
         rules=fit_dense(dense, label[judged] == LOW),
-        quality=fit(some(judged), label[judged] == LOW),
+        quality=fit(chosen_texts(judged), label[judged] == LOW),
         safety=fit(texts, label == UNFIT, window=WINDOW, decay=3e-5),  # rare words are what tells
-        ngrams=fit_ngrams(some(label == GOOD)),
+        ngrams=fit_ngrams(chosen_texts(label == GOOD)),
         perplexity=perplexity,
     )
 

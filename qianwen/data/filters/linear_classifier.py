@@ -40,14 +40,14 @@ class Linear:
     bias: float
     window: int = 0  # words; 0: a text is scored whole
 
-    def scores(self, texts: Texts, found: list[Grams] | None = None) -> np.ndarray:
-        """Log-odds of each text [D]; the bias alone for one without a word. `found` are its n-grams, if known."""
-        found = found or grams(texts)
+    def scores(self, texts: Texts, ngrams: list[Grams] | None = None) -> np.ndarray:
+        """Log-odds of each text [D]; the bias alone for one without a word. `ngrams` are theirs, if known."""
+        ngrams = ngrams or grams(texts)
         starts, document = spans(texts, self.window)
         summed, count = np.zeros(len(document)), np.zeros(len(document))
-        for one in found:
-            cut = np.searchsorted(one.place, starts)
-            sums = np.concatenate([[0.0], np.cumsum(self.weights.take(one.bins), dtype=np.float64)])
+        for size in ngrams:
+            cut = np.searchsorted(size.place, starts)
+            sums = np.concatenate([[0.0], np.cumsum(self.weights.take(size.bins), dtype=np.float64)])
             summed += sums[cut[1:]] - sums[cut[:-1]]
             count += np.diff(cut)
         each = summed / np.sqrt(np.maximum(count, 1)) + self.bias

@@ -172,13 +172,13 @@ def load(folder: str) -> Callable[[list[str]], list[float]]:
     return lambda texts: _worth(ensemble.logits(texts)[1])
 
 
-def as_scorer(folder: str, least: float = 0.5) -> Scorer:
+def as_scorer(folder: str, threshold: float = 0.5) -> Scorer:
     """The vote as a stage of a curation, for prose in the languages it learned; of others it knows nothing."""
     return Scorer(
         name="filter",
         function="qianwen.data.filters.vote:load",
         model=folder,
-        least=least,
+        threshold=threshold,
         languages=open_ensemble(folder).languages,
     )
 

@@ -97,11 +97,11 @@ def propose(
     laws: Sequence[Law],
     importance: np.ndarray,
     *,
-    most: np.ndarray | None = None,
+    max_weights: np.ndarray | None = None,
     seed: int = 0,
 ) -> Proposal:
-    """The mean of the BEST of CANDIDATES random mixtures. `most` [D] bounds the weights, as repetition does."""
-    candidates = draw_mixtures(len(names), CANDIDATES, seed=seed, most=most)
+    """The mean of the BEST of CANDIDATES random mixtures. `max_weights` [D] bounds the weights, as repetition does."""
+    candidates = draw_mixtures(len(names), CANDIDATES, seed=seed, max_weights=max_weights)
     each = np.stack([law.predict(candidates) @ importance for law in laws])
     own = candidates[np.argpartition(each, BEST, axis=1)[:, :BEST]].mean(axis=1)  # [K, D]
     chosen = candidates[np.argsort(each.mean(axis=0), kind="stable")[:BEST]].mean(axis=0)
@@ -114,28 +114,31 @@ def propose(
     )
 
 
-def draw_mixtures(num_domains: int, count: int, *, seed: int, most: np.ndarray | None = None) -> np.ndarray:
+def draw_mixtures(num_domains: int, count: int, *, seed: int, max_weights: np.ndarray | None = None) -> np.ndarray:
     """Random mixtures [N, D]: Dirichlet's, from nearly one domain alone to nearly all alike."""
     generator = np.random.default_rng(seed)
     concentration = generator.choice([0.5, 1.0, 2.0, 4.0], size=(count, 1))
     drawn = generator.gamma(np.broadcast_to(concentration, (count, num_domains))) + 1e-9
     drawn /= drawn.sum(axis=1, keepdims=True)
-    return drawn if most is None else bounded(drawn, most)
+    return drawn if max_weights is None else bounded(drawn, max_weights)
 
 
-def bounded(weights: np.ndarray, most: np.ndarray) -> np.ndarray:
-    """Mixtures with no weight above `most` [D]; what is cut off goes to the others in proportion. Σ most ≥ 1."""
+def bounded(weights: np.ndarray, max_weights: np.ndarray) -> np.ndarray:
+    """Mixtures with no weight above `max_weights` [D]; what is cut off goes to the others in proportion.
+
+    The largest weights must sum to 1 or more.
+    """
     weights = weights.copy()
-    for _ in range(len(most)):
-        over = weights > most
-        weights = np.where(over, most, weights)
-        free = np.where(weights < most, weights, 0.0)
+    for _ in range(len(max_weights)):
+        over = weights > max_weights
+        weights = np.where(over, max_weights, weights)
+        free = np.where(weights < max_weights, weights, 0.0)
         missing = 1 - weights.sum(axis=-1, keepdims=True)
         total = free.sum(axis=-1, keepdims=True)
         weights = weights + np.where(total > 0, free * missing / np.maximum(total, 1e-12), 0.0)
         if not over.any():
             break
-    return np.minimum(weights, most) / np.minimum(weights, most).sum(axis=-1, keepdims=True)
+    return np.minimum(weights, max_weights) / np.minimum(weights, max_weights).sum(axis=-1, keepdims=True)
 
 
 def natural(tokens: Mapping[str, int]) -> dict[str, float]:
@@ -148,9 +151,9 @@ def uniform(names: Sequence[str]) -> dict[str, float]:
     return {name: 1 / len(names) for name in names}
 
 
-def rank_correlation(one: Sequence[float] | np.ndarray, other: Sequence[float] | np.ndarray) -> float:
+def rank_correlation(first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray) -> float:
     """Spearman's: the correlation of ranks, equal values sharing the mean of theirs."""
-    ranks = [_ranks(np.asarray(values, dtype=np.float64)) for values in (one, other)]
+    ranks = [_ranks(np.asarray(values, dtype=np.float64)) for values in (first, second)]
     centred = [rank - rank.mean() for rank in ranks]
     norm = np.sqrt(np.square(centred[0]).sum() * np.square(centred[1]).sum())
     return float((centred[0] * centred[1]).sum() / norm) if norm else 0.0

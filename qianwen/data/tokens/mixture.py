@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from qianwen.data.curate.corpus import corpus_of
-from qianwen.data.documents.readers import Document
+from qianwen.data.documents.document import Document
 from qianwen.data.tokens.pack import INDEX, TOKEN, PackedDataset, Span, write_tokens
 from qianwen.data.tokens.provenance import OriginsWriter, Tokens, origins_in
 from qianwen.runtime.errors import ConfigError, DataError
@@ -217,9 +217,9 @@ def open_domain(folder: Path, seq_len: int, *, seed: int = 0, verify: bool = Tru
     return part
 
 
-def normalised(weights: Mapping[str, float], known: Iterable[str]) -> dict[str, float]:
+def normalised(weights: Mapping[str, float], domains: Iterable[str]) -> dict[str, float]:
     """Weights that sum to 1, zero for those not named. Raises ConfigError for an unknown name or a negative weight."""
-    names = sorted(known)
+    names = sorted(domains)
     for name, weight in weights.items():
         if name not in names:
             message = tr("there is no domain {name} to weigh: there are {known}", name=name, known=", ".join(names))

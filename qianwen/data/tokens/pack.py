@@ -28,7 +28,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from qianwen.data.documents.readers import Document, Rejected, read_folder
+from qianwen.data.documents.document import Document, Rejected
+from qianwen.data.documents.drop_reasons import reason_text
+from qianwen.data.documents.readers import read_documents
 from qianwen.data.tokens.provenance import ORIGINS, OriginsWriter, Tokens, origins_of
 from qianwen.runtime.atomic import MANIFEST, atomic_folder
 from qianwen.runtime.errors import DataError
@@ -97,17 +99,17 @@ def tokenized(texts: str | Path, encode_batch: EncodeBatch) -> Iterator[Any]:
 def tokenized_documents(texts: str | Path, encode_batch: EncodeBatch) -> Iterator[Tokens]:
     """The same with the documents, for `write_tokens`."""
     rejected: list[Rejected] = []
-    readable = _set_aside(read_folder(texts), rejected)
-    for batch in _some(readable):
+    readable = _set_aside(read_documents(texts), rejected)
+    for batch in _batches(readable):
         ids = encode_batch([document["text"] for document in batch])
         yield from map(Tokens, ids, batch)
     if rejected:
-        first = f"{rejected[0].file}: {rejected[0].reason}"
+        first = f"{rejected[0].file}: {reason_text(rejected[0].reason)}"
         message = tr("{texts}: {count} not read, the first {first}", texts=texts, count=len(rejected), first=first)
         console.print(message, style="yellow")
 
 
-def _some(documents: Iterable[Document], characters: int = 1 << 22) -> Iterator[list[Document]]:
+def _batches(documents: Iterable[Document], characters: int = 1 << 22) -> Iterator[list[Document]]:
     """Lists of documents of so many characters: long enough for all cores, short enough for memory."""
     batch: list[Document] = []
     size = 0
@@ -121,8 +123,8 @@ def _some(documents: Iterable[Document], characters: int = 1 << 22) -> Iterator[
         yield batch
 
 
-def _set_aside(found: Iterable[Document | Rejected], rejected: list[Rejected]) -> Iterator[Document]:
-    for document in found:
+def _set_aside(documents: Iterable[Document | Rejected], rejected: list[Rejected]) -> Iterator[Document]:
+    for document in documents:
         if isinstance(document, Rejected):
             rejected.append(document)
         else:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from qianwen.data.curate.corpus import corpus_of
-from qianwen.data.documents.readers import documents
+from qianwen.data.documents.readers import readable_documents
 from qianwen.eval.task import Answer, Loglikelihood, Share
 
 
@@ -26,7 +26,7 @@ class Text:
         self.path = path
 
     def examples(self) -> Iterable[Loglikelihood]:
-        for document in documents(self.path):
+        for document in readable_documents(self.path):
             facts = {"bytes": len(document["text"].encode("utf-8")), "corpus": corpus_of(document)}
             yield Loglikelihood(continuation=document["text"], facts=facts)
 

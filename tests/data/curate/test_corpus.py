@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from qianwen.data.curate.corpus import CorpusConfig, build_corpus, chance, corpus_of, folder_hash, is_held_out, stage
-from qianwen.data.documents.readers import Document
+from qianwen.data.documents.document import Document
 from qianwen.runtime.errors import DataError
 from qianwen.runtime.files import read_jsonl, write_jsonl
 
@@ -34,7 +34,7 @@ def test_every_document_is_somewhere(inputs: Path, tmp_path: Path) -> None:
     parts = {name: [row["text"] for row in read_jsonl(tmp_path / "out" / name / "documents.jsonl")] for name in PARTS}
     assert sorted(parts["train"] + parts["held_out"]) == sorted(TEXTS)
     assert 20 <= len(parts["held_out"]) <= 60
-    assert counts["rejected"] == {"duplicate": 1, "not UTF-8": 1}
+    assert counts["rejected"] == {"duplicate": 1, "not_utf8": 1}
     assert counts["held_out"]["numbers"]["documents"] == len(parts["held_out"])
     assert (tmp_path / "out" / "held_out.txt").read_text() == "\n\n".join(parts["held_out"])
     assert json.loads((tmp_path / "out" / "counts.json").read_text()) == counts
@@ -116,4 +116,4 @@ def test_code_can_be_reduced_to_its_documentation(tmp_path: Path) -> None:
     counts = build(tmp_path / "in", tmp_path / "out", held_out=0.2, outline_code=True)
     texts = [row["text"] for name in PARTS for row in read_jsonl(tmp_path / "out" / name / "documents.jsonl")]
     assert len(texts) == 41 and not any("secret" in text for text in texts)
-    assert "function f() { return 1; }" in texts and counts["rejected"] == {"without docstrings": 1}
+    assert "function f() { return 1; }" in texts and counts["rejected"] == {"no_docstrings": 1}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from qianwen.data.curate.dataset_card import fetched_card, table, write_card
 from qianwen.data.curate.input_parts import plan
-from qianwen.data.documents.readers import read_folder
+from qianwen.data.documents.readers import read_documents
 from qianwen.data.documents.sources import Fetched
 from qianwen.runtime.files import atomic_folder, write_jsonl
 
@@ -27,8 +27,8 @@ def test_a_card_is_no_document_but_a_readme_is(tmp_path: Path) -> None:
         fetched_card(folder, "corpus", [Fetched("a", "Some text", "CC0-1.0", 1, 9, "ab" * 32)])
     said = (tmp_path / "corpus" / "README.md").read_text()
     assert "| a | Some text | CC0-1.0 | 1 | 9 | abab" in said and 'license: ["CC0-1.0"]' in said
-    assert [found["text"] for found in read_folder(tmp_path / "corpus")] == ["one"]
+    assert [found["text"] for found in read_documents(tmp_path / "corpus")] == ["one"]
     assert [one.name for part in plan([str(tmp_path / "corpus")]) for one in part] == ["a.jsonl"]
     (tmp_path / "corpus" / "manifest.json").unlink()
-    assert len(list(read_folder(tmp_path / "corpus"))) == 2
+    assert len(list(read_documents(tmp_path / "corpus"))) == 2
     assert [one.name for part in plan([str(tmp_path / "corpus")]) for one in part] == ["README.md", "a.jsonl"]

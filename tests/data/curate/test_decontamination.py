@@ -24,7 +24,7 @@ def question(number: int) -> str:
 
 
 QUESTIONS = [question(number) for number in range(200)]
-BENCHMARKS = Benchmarks.of(("test", f"test:{number}", text) for number, text in enumerate(QUESTIONS))
+BENCHMARKS = Benchmarks.from_texts(("test", f"test:{number}", text) for number, text in enumerate(QUESTIONS))
 SPELLINGS = {
     "verbatim": str,
     "case": str.upper,
@@ -52,9 +52,9 @@ def test_documents_without_them_pass() -> None:
 
 def test_the_form_of_questions_is_no_contamination_and_short_texts_are_not_looked_for() -> None:
     form = "Which of the following statements about the subject is true according to the text above"
-    built = Benchmarks.of(("a", f"a:{n}", f"{form} {noise(20)}") for n in range(3))
+    built = Benchmarks.from_texts(("a", f"a:{n}", f"{form} {noise(20)}") for n in range(3))
     assert contaminated(Texts([f"x {form} y"]), built).tolist() == [-1]
-    short = Benchmarks.of(
+    short = Benchmarks.from_texts(
         [("a", "a:1", "the answer is four"), ("a", "a:2", "one two three four five six seven eight nine")]
     )
     assert short.too_short == 1
@@ -66,7 +66,7 @@ def test_what_is_saved_finds_the_same(tmp_path: Path) -> None:
     BENCHMARKS.save(tmp_path)
     documents = Texts(QUESTIONS[:50] + [noise(30)])
     assert (contaminated(documents, Benchmarks.load(tmp_path)) == contaminated(documents, BENCHMARKS)).all()
-    assert contaminated(documents, Benchmarks.of([])).tolist() == [-1] * 51
+    assert contaminated(documents, Benchmarks.from_texts([])).tolist() == [-1] * 51
 
 
 def test_benchmark_files(tmp_path: Path) -> None:

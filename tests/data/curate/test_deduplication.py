@@ -11,12 +11,13 @@ from qianwen.data.curate.deduplication import (
     NEAR,
     Duplicates,
     Keys,
-    duplicates,
+    find_duplicates,
     fingerprint,
     without_duplicates,
 )
 from qianwen.data.curate.minhash import MinHashConfig, bands, shingle_sets, signed
-from qianwen.data.documents.readers import Document, Rejected
+from qianwen.data.documents.document import Document, Rejected
+from qianwen.data.documents.drop_reasons import DropReason
 from qianwen.data.text_arrays import Texts
 
 CONFIG = MinHashConfig()
@@ -33,10 +34,10 @@ def test_case_spacing_and_unicode_form_do_not_tell_texts_apart() -> None:
 
 
 def test_the_first_stays_and_the_others_name_it() -> None:
-    unreadable = Rejected("z", 1, "torn")
+    unreadable = Rejected("z", 1, DropReason.NOT_JSON)
     found = list(without_duplicates([document("One", "a"), unreadable, document("two", "b"), document(" one ", "c")]))
     assert [item["source"] for item in found if not isinstance(item, Rejected)] == ["a", "b"]
-    assert found[1] is unreadable and found[3] == Rejected("c", 0, "duplicate", "a")
+    assert found[1] is unreadable and found[3] == Rejected("c", 0, DropReason.DUPLICATE, "a")
 
 
 def found_in(texts: list[str], addresses: list[int] | None = None, **options: int) -> Duplicates:
@@ -54,7 +55,7 @@ def found_in(texts: list[str], addresses: list[int] | None = None, **options: in
         values, counts = shingle_sets(Texts([texts[number] for number in chosen]), CONFIG)
         return values, np.cumsum(counts) - counts, counts
 
-    return duplicates(keys, lambda number: hashes[:, number], sets, CONFIG, **options)
+    return find_duplicates(keys, lambda number: hashes[:, number], sets, CONFIG, **options)
 
 
 def test_each_kind_of_duplicate_is_named() -> None:
@@ -69,22 +70,22 @@ def test_each_kind_of_duplicate_is_named() -> None:
         "🙂",
     ]
     found = found_in(texts, [0, 0, 0, 0, 5, 5, 0, 0])
-    assert sorted(found.how.tolist()[:2]) == [EXACT, NEAR]  # one repeats the other, and the longest of all stays
-    assert found.how.tolist()[2:4] == [NEAR, 0]
-    assert sorted(found.how.tolist()[4:6]) == [0, ADDRESS]
-    assert found.how.tolist()[6:] == [0, 0]  # without a word, and not the same
+    assert sorted(found.kinds.tolist()[:2]) == [EXACT, NEAR]  # one repeats the other, and the longest of all stays
+    assert found.kinds.tolist()[2:4] == [NEAR, 0]
+    assert sorted(found.kinds.tolist()[4:6]) == [0, ADDRESS]
+    assert found.kinds.tolist()[6:] == [0, 0]  # without a word, and not the same
 
 
 def test_nothing_is_found_in_nothing() -> None:
-    assert len(found_in([]).stays) == 0
-    assert found_in(["one"]).stays.tolist() == [0]
+    assert len(found_in([]).representatives) == 0
+    assert found_in(["one"]).representatives.tolist() == [0]
 
 
 def test_the_longest_of_a_cluster_stays_and_all_point_to_it() -> None:
     words = [f"word{number}" for number in range(200)]
     chain = [" ".join(words[: 200 - 10 * step]) for step in range(4)]
     found = found_in(chain)
-    assert found.stays.tolist() == [0, 0, 0, 0] and found.how.tolist() == [0, NEAR, NEAR, NEAR]
+    assert found.representatives.tolist() == [0, 0, 0, 0] and found.kinds.tolist() == [0, NEAR, NEAR, NEAR]
 
 
 @pytest.mark.parametrize("in_memory", [1_000_000, 0])
@@ -103,7 +104,7 @@ def test_order_changes_nothing(in_memory: int) -> None:
     for seed in range(3):
         random.Random(seed).shuffle(texts)
         found = found_in(texts, in_memory=in_memory)
-        kept.append({texts[number] for number in np.flatnonzero(found.how == 0)})
+        kept.append({texts[number] for number in np.flatnonzero(found.kinds == 0)})
     assert kept[0] == kept[1] == kept[2] and 40 <= len(kept[0]) < 80
 
 
@@ -139,7 +140,7 @@ def planted() -> tuple[list[str], list[float]]:
 def test_planted_near_duplicates_are_found_and_no_others(planted: tuple[list[str], list[float]]) -> None:
     """R17: recall of pairs of likeness 0.8 or more, precision of what was dropped, against the exact likeness."""
     texts, likenesses = planted
-    dropped = found_in(texts).how.reshape(-1, 2).any(axis=1)
+    dropped = found_in(texts).kinds.reshape(-1, 2).any(axis=1)
     alike = np.array(likenesses) >= CONFIG.threshold
     assert 1500 < alike.sum() < 3500
     assert dropped[alike].mean() >= 0.95 and alike[dropped].mean() >= 0.99
@@ -150,4 +151,8 @@ def test_joins_find_what_memory_finds(planted: tuple[list[str], list[float]]) ->
     pytest.importorskip("daft", reason="Daft comes with the extra `data`")
     some = planted[0][:1000]
     joined, held = found_in(some, in_memory=0), found_in(some)
-    assert (joined.stays == held.stays).all() and (joined.how == held.how).all() and held.how.any()
+    assert (
+        (joined.representatives == held.representatives).all()
+        and (joined.kinds == held.kinds).all()
+        and held.kinds.any()
+    )

@@ -11,7 +11,8 @@ from pyarrow import parquet
 
 from qianwen.data.curate import input_parts
 from qianwen.data.curate.input_parts import plan, read_part
-from qianwen.data.documents.readers import Rejected
+from qianwen.data.documents.document import Rejected
+from qianwen.data.documents.readers import read_documents
 from qianwen.runtime.errors import DataError
 
 ROWS = [{"text": f"document {number} " + "x" * (number % 97), "source": f"s:{number}"} for number in range(3000)]
@@ -79,3 +80,15 @@ def test_names_of_several_inputs_begin_with_the_input(tmp_path: Path) -> None:
     assert names == ["one/a.txt", "two/a.txt"]
     with pytest.raises(DataError, match="no such file or folder"):
         plan([str(tmp_path / "three")])
+
+
+def test_a_curation_reads_what_everything_else_reads(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(LINES + b"{bad\n\n" + LINES[:1000])
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(LINES))
+    parquet.write_table(pa.Table.from_pylist(ROWS), tmp_path / "c.parquet", row_group_size=100)
+    for name, text in (("d.txt", "plain"), ("e.lua", "local x = 1"), ("f.html", "<p>page text</p>"), ("g.exe", "?")):
+        (tmp_path / name).write_text(text)
+    number, found = read_all(tmp_path)
+    expected = list(read_documents(tmp_path))
+    assert number > 10 and len(expected) > 3 * len(ROWS)
+    assert sorted(map(str, found)) == sorted(map(str, expected))

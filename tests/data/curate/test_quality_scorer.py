@@ -37,7 +37,7 @@ def test_what_is_no_score_of_each_text_is_refused(answer: list[float]) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [{"name": "two words"}, {"name": ""}, {"name": "a", "least": 1.5}], ids=["words", "empty", "least"]
+    "given", [{"name": "two words"}, {"name": ""}, {"name": "a", "threshold": 1.5}], ids=["words", "empty", "threshold"]
 )
 def test_what_cannot_be_a_scorer_is_refused(given: dict) -> None:
     with pytest.raises(ConfigError):
@@ -54,12 +54,12 @@ def test_another_model_has_another_mark_and_a_damaged_one_none(tmp_path: Path) -
     def mark(content: str) -> str:
         with atomic_folder(tmp_path / "model") as folder:
             (folder / "weights").write_text(content)
-        return Scorer(name="a", function="m:f", model=str(tmp_path / "model")).mark()
+        return Scorer(name="a", function="m:f", model=str(tmp_path / "model")).model_hash()
 
     assert mark("one") == mark("one") != mark("two")
     (tmp_path / "model" / "weights").write_text("new")
     with pytest.raises(CheckpointError, match="changed"):
-        Scorer(name="a", function="m:f", model=str(tmp_path / "model")).mark()
+        Scorer(name="a", function="m:f", model=str(tmp_path / "model")).model_hash()
 
 
 def test_every_number_is_in_one_bin() -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("resiliparse", reason="Resiliparse comes with the extra `data`")
+from qianwen.data.documents.document import FilePart, Rejected
+from qianwen.data.documents.drop_reasons import DropReason
 from qianwen.data.documents.extract import blocklist, html_file, is_blocked, page_text, repair, url_key, warc_file
-from qianwen.data.documents.readers import Rejected
 
 PROSE = "The river rises in the hills and runs to the sea through three counties, past mills and farms. " * 4
 BODY = f"<body><nav><a href=/>Home</a></nav><main><p>{PROSE}</p></main></body>"
@@ -50,7 +51,7 @@ def test_the_encoding_is_what_the_page_or_the_server_says() -> None:
 @pytest.mark.parametrize("name", ['name="robots" content="noai"', "name=tdm-reservation content=1"])
 def test_an_author_can_opt_out(name: str) -> None:
     page = PAGE.replace("<head>", f"<head><meta {name}>")
-    assert page_text(page.encode()) == Rejected("", 0, "opted out")
+    assert page_text(page.encode()) == Rejected("", 0, DropReason.OPTED_OUT)
     assert isinstance(page_text(page.replace("noai", "noindex").replace("content=1", "content=0").encode()), str)
 
 
@@ -70,8 +71,8 @@ def test_a_crawl_yields_its_pages_with_their_addresses(tmp_path: Path, name: str
     assert [page["url"] for page in pages] == ["http://a.org/river", "http://a.org/robots"]
     assert pages[0]["source"] == "crawl:1" and pages[0]["kind"] == "web" and pages[1]["text"] == "plain words"
     assert [(bad.line, bad.reason) for bad in found if isinstance(bad, Rejected)] == [
-        (4, "on the blocklist"),
-        (5, "opted out"),
+        (4, DropReason.BLOCKED),
+        (5, DropReason.OPTED_OUT),
     ]
 
 
@@ -81,7 +82,7 @@ def test_slices_of_a_crawl_are_all_of_it_once(tmp_path: Path) -> None:
         *(record(f"text {number}", f"http://a.org/{number}", kind="text/plain") for number in range(300)),
     )
     whole = [page["url"] for page in warc_file(file, "a")]
-    parts = [page["url"] for k in range(3) for page in warc_file(file, "a", slice_of=(k, 3))]
+    parts = [page["url"] for k in range(3) for page in warc_file(file, "a", part=FilePart(k, 3))]
     assert len(whole) == 300 and sorted(parts) == sorted(whole)
 
 
@@ -103,7 +104,7 @@ def test_a_broken_crawl_is_set_aside(tmp_path: Path, data: bytes) -> None:
 
 def test_what_would_stall_the_parser_is_set_aside() -> None:
     for page in (b"<div>" * 50_000, b"<b>" * 2000 + b"x" + b"</b>" * 2000):
-        assert page_text(page) == Rejected("", 0, "nested too deep")
+        assert page_text(page) == Rejected("", 0, DropReason.NESTED_TOO_DEEP)
     flat = b"<html><body>" + f"<p>{PROSE}<br><img src=x>".encode() * 800
     assert isinstance(page_text(flat), str)
 
@@ -112,7 +113,7 @@ def test_a_page_on_the_disk(tmp_path: Path) -> None:
     (tmp_path / "a.html").write_text(PAGE)
     assert html_file(tmp_path / "a.html", "a.html")["kind"] == "web"
     (tmp_path / "b.html").write_bytes(b"")
-    assert html_file(tmp_path / "b.html", "b.html") == Rejected("b.html", 0, "no text on the page")
+    assert html_file(tmp_path / "b.html", "b.html") == Rejected("b.html", 0, DropReason.EMPTY_PAGE)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_what_stays(text: str) -> None:
 
 
 def test_what_was_found_is_counted() -> None:
-    assert scrub("a@b.cn 13812345678 c@d.cn").found == {"EMAIL": 2, "PHONE": 1}
+    assert scrub("a@b.cn 13812345678 c@d.cn").counts == {"EMAIL": 2, "PHONE": 1}
 
 
 def test_checksums() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from qianwen.data.documents import sources
-from qianwen.data.documents.readers import Rejected
+from qianwen.data.documents.document import Rejected
 from qianwen.data.documents.sources import (
     COLLECTIONS,
     SOURCES,
