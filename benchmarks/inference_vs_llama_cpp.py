@@ -26,6 +26,7 @@ from pathlib import Path
 import torch
 from llama_peer import FasterOf, LlamaCpp, LlamaPython
 from pairs import Report, alternate, arguments
+from torch import nn
 
 from qianwen.chat.chatml import render
 from qianwen.chat.messages import Message
@@ -100,8 +101,10 @@ def perplexity(llm: LLM, ids: list[int]) -> float:
 
 
 def bits_per_weight(model: Qwen) -> float:
-    linears = [module for module in model.modules() if isinstance(module, PackedLinear)]
-    return 8 * sum(x.packed_bytes for x in linears) / sum(x.in_features * x.out_features for x in linears)
+    """Of all linears, packed ones and, without the kernels, floats."""
+    linears = [module for module in model.modules() if isinstance(module, PackedLinear | nn.Linear)]
+    num_bytes = sum(x.packed_bytes if isinstance(x, PackedLinear) else x.weight.nbytes for x in linears)
+    return 8 * num_bytes / sum(x.in_features * x.out_features for x in linears)
 
 
 def measure_speed(

@@ -49,7 +49,7 @@ def theirs(model: torch.nn.Module, rows: int, length: int, new: int) -> Callable
     """The same of transformers' `generate`."""
 
     def measure() -> float:
-        ids = torch.tensor(prompts(rows, length, 100_000))
+        ids = torch.tensor(prompts(rows, length, model.config.vocab_size))
         began = time.perf_counter()
         with torch.inference_mode(), warnings.catch_warnings():
             warnings.simplefilter("ignore")

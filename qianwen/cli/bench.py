@@ -15,6 +15,7 @@ from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import CacheDtype, EngineConfig, LLMEngine
 from qianwen.engine.request import Request
 from qianwen.engine.sampling_params import SamplingParams
+from qianwen.kernels.cpu import operators
 from qianwen.kernels.dispatch import description
 from qianwen.model.linears.packed import PackedLinear
 from qianwen.runtime.device import memory_in_use_bytes, peak_memory_bytes
@@ -114,11 +115,12 @@ def measure(engine: LLMEngine, batch: int, prompt_tokens: int, new_tokens: int) 
 
 def _path(engine: LLMEngine) -> str:
     """What computes the model: our kernels take packed linears, and attention beside fp32 weights."""
-    is_gpu = engine.runner.device.type == "cuda"
+    on_cpu = engine.runner.device.type == "cpu"
     packed = [module for module in engine.runner.model.modules() if isinstance(module, PackedLinear)]
-    if engine.cache.kernel or any(not is_gpu or linear.format != "bf16" for linear in packed):
-        return description(engine.runner.device)
-    return tr("PyTorch (the weights are not packed)")
+    are_floats = not engine.cache.kernel and all(linear.format == "bf16" and not on_cpu for linear in packed)
+    if are_floats and (operators.available() or not on_cpu):
+        return tr("PyTorch (the weights are not packed)")
+    return description(engine.runner.device)
 
 
 def _table(speeds: dict[int, dict[str, float]], options: BenchOptions) -> Table:

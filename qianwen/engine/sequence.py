@@ -73,5 +73,10 @@ class Sequence:
         return len(self.token_ids) + len(self.draft) - self.num_computed_tokens
 
     @property
+    def is_only_scored(self) -> bool:
+        """Whether it writes nothing and the likelihood of its text is all that is wanted."""
+        return self.request.score_from is not None and self.params.max_tokens == 0
+
+    @property
     def output_ids(self) -> Ids[int]:
         return self.token_ids[self.num_prompt_tokens :]

@@ -2,6 +2,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qianwen.engine.block_manager import BlockManager
+from qianwen.engine.sampling_params import SamplingParams
 from qianwen.engine.scheduler import Scheduler
 from qianwen.engine.sequence import Status
 
@@ -42,6 +43,19 @@ def test_a_long_prompt_does_not_stop_those_who_answer():
         chunks = scheduler.schedule()
         assert [chunk.num_tokens for chunk in chunks] == [1, 7]
         play(scheduler, chunks)
+
+
+def test_texts_that_are_only_scored_run_in_larger_steps_until_somebody_wants_an_answer():
+    scheduler = make(num_blocks=64)
+    for salt in ("a", "b"):
+        text = new_sequence(range(40), salt, score_from=1)
+        text.params, text.wanted = SamplingParams(max_tokens=0), 0
+        scheduler.add(text)
+    chunks = scheduler.schedule()
+    assert sum(chunk.num_tokens for chunk in chunks) == 32
+    play(scheduler, chunks)
+    scheduler.add(request(4, 5, "x"))
+    assert sum(chunk.num_tokens for chunk in scheduler.schedule()) == 8
 
 
 def test_the_newest_is_preempted_and_is_first_in_line():
