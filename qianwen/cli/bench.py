@@ -117,7 +117,7 @@ def _path(engine: LLMEngine) -> str:
     """What computes the model: our kernels take packed linears, and attention beside fp32 weights."""
     on_cpu = engine.runner.device.type == "cpu"
     packed = [module for module in engine.runner.model.modules() if isinstance(module, PackedLinear)]
-    are_floats = not engine.cache.kernel and all(linear.format == "bf16" and not on_cpu for linear in packed)
+    are_floats = not engine.runner.cache.kernel and all(linear.format == "bf16" and not on_cpu for linear in packed)
     if are_floats and (operators.available() or not on_cpu):
         return tr("PyTorch (the weights are not packed)")
     return description(engine.runner.device)
