@@ -2,11 +2,12 @@
 
 Read in this order:
 
-    task.py       what a task asks of a model, and what it makes of the answers
-    metrics.py    shares of sums, with a bootstrap interval
-    runner.py     a task put to a model
-    report.py     results as a table, a file, a page
-    tasks/        the tasks
+    task.py          the kinds of examples that a task asks, the answers to them, and their scores
+    metrics.py       shares of sums, with a bootstrap interval
+    likelihood.py    what a text costs; the engine computes it
+    runner.py        a task put to a model
+    report.py        results as a table, a file, a page
+    tasks/           the tasks
 
 Here a number is never without its count and its interval.
 """

@@ -3,13 +3,13 @@
     x = x + Attention(RMSNorm(x))
     x = x + MLP(RMSNorm(x))            times num_hidden_layers, then RMSNorm and the head
 
-with rotary positions, a SwiGLU feed-forward and biases on q, k, v alone. What differs between the families is decided
-when the modules are built; what differs between training, generation and serving is in the cache. Module names are
-those of Hugging Face's Qwen2, so its weights load as they are.
+with rotary positions, a SwiGLU feed-forward, and biases on q, k, v or none (Qwen3, Llama; Qwen3 normalises q and k
+instead). What differs between the families is decided when the modules are built; what differs between training,
+generation and serving is in the cache. Module names are those of Hugging Face's Qwen2, so its weights load as they are.
 
-Made to be changed from outside: any linear may be replaced by another (quantised, adapted), `Attention.project` and
-`MLP.project` by a subclass with fused weights. How the layers are run is an argument of each forward, `run_layer`, so
-that no caller depends on what another one did to the model.
+Made to be changed from outside: any linear may be replaced by another (quantised, adapted; `replace_module`). How the
+layers are run is an argument of each forward, `run_layer`, so that no caller depends on what another one did to the
+model.
 
 Shapes: B rows, T tokens, H hidden_size, h query heads, g key/value heads, d head_dim.
 """

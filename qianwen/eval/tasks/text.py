@@ -1,7 +1,8 @@
 """Compression: how many bits a model spends on each byte of text it never saw.
 
-The one measure that compares models of any vocabulary with each other, and with compressors: whoever predicts a text
-can encode it, at -log2 p(token) bits a token (Shannon 1948). Every byte is paid for, see `runner.py`.
+It compares models of any vocabulary with each other and with compressors: a model that predicts a text can encode it,
+at -log2 p(token) bits a token (Shannon 1948). The first token and the end of a document cost bits too, see
+`eval/likelihood.py`.
 """
 
 import lzma
