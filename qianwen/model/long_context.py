@@ -133,8 +133,11 @@ class TokenRopes:
 
 def distinct_ropes(ropes: Sequence[RopeState]) -> tuple[tuple[RopeState, ...], np.ndarray]:
     """The states that occur in `ropes`, and for each entry of `ropes` which of them it is."""
-    numbers = {state: number for number, state in enumerate(dict.fromkeys(ropes))}
-    return tuple(numbers), np.array([numbers[state] for state in ropes])
+    states = tuple(dict.fromkeys(ropes))
+    if len(states) == 1:
+        return states, np.zeros(len(ropes), dtype=np.int64)
+    numbers = {state: number for number, state in enumerate(states)}
+    return states, np.array([numbers[state] for state in ropes])
 
 
 def rope_state(config: QwenConfig, seq_len: int) -> RopeState:
