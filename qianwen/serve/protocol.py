@@ -112,9 +112,11 @@ class ChatCompletionRequest(Sampling):
         if len(set(names)) != len(names):
             raise ValueError(tr("two tools have the same name"))
         if self.forced_name is not None and self.forced_name not in names:
-            raise ValueError(tr("tool_choice names '{name}', which is not among the tools", name=self.forced_name))
+            raise ValueError(
+                tr("tool_choice names the function '{name}', which is not in tools", name=self.forced_name)
+            )
         if self.tool_choice == "required" and not self.tools:
-            raise ValueError(tr("tool_choice 'required' needs tools"))
+            raise ValueError(tr("tool_choice 'required' needs at least one function in tools"))
         if self.forced_name in TOOL_CHOICES:
             raise ValueError(tr("a function called '{name}' cannot be chosen by name", name=self.forced_name))
         if "none" in self._choices and (self.forced_name or "required" in self._choices):
