@@ -220,12 +220,12 @@ def test_an_invalid_url_is_refused(url):
 
 
 def test_the_key_opens_our_own_server(start, tmp_path):
-    from qianwen.serve.gate import Door
+    from qianwen.serve.gate import AccessRules
     from qianwen.serve.store import Store
 
     with contextlib.closing(Store(tmp_path / "serve.db")) as store:
         key = store.add_key("ann")
-        with start(store=store, door=Door(keys_required=True, store=store)) as server:
+        with start(store=store, access=AccessRules(keys_required=True, store=store)) as server:
             for given, is_open in ((key, True), (None, False), ("wrong", False)):
                 with ChatClient(f"{server.url}/v1", "tiny", given) as client:
                     if is_open:
