@@ -103,7 +103,7 @@ def main(model: str) -> None:
             ask(page, "Write a Python function that reverses a string, and say in one sentence how it works.")
             keep(page, "chat")
             page = opened(browser, f"{url}/runs", "#run-view figure", **DESK, **DARK)
-            page.locator("#kept label", has_text="pretrain").first.click()
+            page.locator("#history label", has_text="pretrain").first.click()
             keep(page, "runs")
         with served(model, Path(folder), "zh") as url:
             page = opened(browser, url, "#meter label", **PHONE)

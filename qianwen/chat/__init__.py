@@ -4,13 +4,13 @@ Read in this order:
 
     messages.py    what a conversation is: Message, FunctionSpec, ToolCall; to and from OpenAI's dicts
     chatml.py      messages → token ids + loss mask; the only writer of control tokens; the window over a history
-    react.py       the ReAct prompt of Qwen v1, and the reader of its Thought / Action / Action Input
+    react.py       the ReAct prompt of Qwen v1, and the reader of Thought / Action / Action Input
     functions.py   both function-calling formats (ReAct, Qwen2.5's <tool_call>) as one incremental reader
-    model.py       `ChatModel`, the protocol by which agents, judges and tasks call a model
-    client.py      `ChatClient`, a `ChatModel` behind an OpenAI-compatible URL; sse.py reads its stream of events
-    answers.py     the answer in a reply, and whether it is right
+    model.py       `ChatModel`, the protocol that agents, judges and evaluation tasks use to call a model
+    client.py      `ChatClient`, a `ChatModel` behind an OpenAI-compatible URL; sse.py reads its event stream
+    answers.py     extract the answer from a reply, and check whether it is correct
 
-This chapter knows tokens and text. It does not know any network, engine or server.
+This chapter works with tokens and text only. It does not import the network, the engine or the server.
 """
 
 from qianwen.chat.chatml import Rendered, render, trim_history

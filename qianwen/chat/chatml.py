@@ -4,14 +4,15 @@ r"""ChatML: a conversation as token ids (Qwen report, section 3.1.1). The only w
     <|im_start|>user\n你好<|im_end|>\n
     <|im_start|>assistant\n
 
-A prompt is a structure, never a string: control ids are placed here, and role and content are encoded apart by the
-tokenizer's `encode`, which cannot yield one. So no text of a user, a document or a tool closes its own turn.
+A prompt is a list of messages, never a string. Only this module places control ids. Role and content are encoded
+separately by the tokenizer's `encode`, which never returns a control id. So no text of a user, a document or a tool can
+end its own turn.
 
-What a model learns from is a mask over the same ids:
+The loss mask marks the ids that a model is trained to write:
 
-    clean       the assistant's text and the <|im_end|> behind it; a tool's result inside its turn is not its text
-    memo        everything but the content of users' turns
-    reference   the released finetune.py: also every <|im_start|>, <|im_end|> and line end, those of users included
+    clean       the assistant's text and the <|im_end|> after it, without the tool results inside its turn
+    memo        everything except the content of user turns
+    reference   as in the released finetune.py: also every <|im_start|>, <|im_end|> and line end, in user turns too
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ from qianwen.tokenizer.tokenizer import Tokenizer
 
 Mask = Literal["clean", "memo", "reference"]
 DEFAULT_SYSTEM = "You are a helpful assistant."
-MAX_WINDOW_SIZE = 6144  # tokens of system and history that the released chat models keep
+MAX_WINDOW_SIZE = 6144  # tokens of system prompt and history that the released chat models keep
 
 
 @dataclass
 class Rendered:
-    """Token ids of a conversation, and for each whether a model is trained to write it."""
+    """Token ids of a conversation, and for each id whether a model is trained to write it."""
 
     ids: list[int] = field(default_factory=list)
     loss_mask: list[bool] = field(default_factory=list)
@@ -54,16 +55,17 @@ def render(
     mask: Mask = "clean",
     add_generation_prompt: bool = False,
 ) -> Rendered:
-    """Lay a conversation out in ChatML.
+    """Render a conversation in ChatML.
 
-    Without a system message the default one is placed; an empty one stays, empty. `style` of functions is the one the
-    vocabulary was made for. With `add_generation_prompt` the ids end where the assistant speaks next: in a new turn, or
-    in ReAct after a tool's result inside the turn that called it.
+    Without a system message the default one is added; an empty system message stays empty. `style` is the function
+    format; by default it is the one that the vocabulary supports. With `add_generation_prompt` the ids end where the
+    assistant writes next: in a new turn, or, in ReAct after a tool's result, in the turn that called the tool.
     """
     style = style or function_format(tokenizer)
     if not messages or messages[0].role != "system":
         messages = [Message("system", DEFAULT_SYSTEM), *messages]
     turns = lay_out(messages, functions, style)
+    # In ReAct the model continues the turn that holds the tool's result, so that turn gets no <|im_end|>.
     is_open = add_generation_prompt and style == "react" and messages[-1].role == "tool"
     out = Rendered()
     for turn in turns[:-1] if is_open else turns:
@@ -79,33 +81,37 @@ def render(
 def _write_turn(out: Rendered, turn: Turn, tokenizer: Tokenizer, mask: Mask, is_open: bool = False) -> None:
     newline = tokenizer.encode("\n")
     is_assistant = turn.role == "assistant"
-    around = mask != "clean"
-    out.append([tokenizer.im_start_id], around)
+    learn_markers = mask != "clean"
+    out.append([tokenizer.im_start_id], learn_markers)
     out.append([*tokenizer.encode(turn.role), *newline], mask == "memo")
     _write_content(out, turn, tokenizer, mask)
     if not is_open:
-        out.append([tokenizer.im_end_id], around or is_assistant)
-        out.append(newline, around)
+        out.append([tokenizer.im_end_id], learn_markers or is_assistant)
+        out.append(newline, learn_markers)
 
 
 def _write_content(out: Rendered, turn: Turn, tokenizer: Tokenizer, mask: Mask) -> None:
-    whole_turn = turn.role != "user" if mask == "memo" else turn.role == "assistant"
+    learn_turn = turn.role != "user" if mask == "memo" else turn.role == "assistant"
     for is_tag, group in groupby(turn.spans, key=lambda span: span.is_tag):
         spans = list(group)
         if not is_tag:
             ids = tokenizer.encode("".join(span.text for span in spans))
-            written = _written_by_model(ids, spans, tokenizer)
+            is_model = _written_by_model(ids, spans, tokenizer)
             out.ids.extend(ids)
-            out.loss_mask.extend(written if mask == "clean" else [whole_turn] * len(ids))
+            out.loss_mask.extend(is_model if mask == "clean" else [learn_turn] * len(ids))
             continue
         for span in spans:
-            known = tokenizer.special_tokens.get(span.text)
-            ids = tokenizer.encode(span.text) if known is None else [known]
-            out.append(ids, span.is_model if mask == "clean" else whole_turn)
+            tag_id = tokenizer.special_tokens.get(span.text)
+            ids = tokenizer.encode(span.text) if tag_id is None else [tag_id]
+            out.append(ids, span.is_model if mask == "clean" else learn_turn)
 
 
 def _written_by_model(ids: Sequence[int], spans: Sequence[Span], tokenizer: Tokenizer) -> list[bool]:
-    """For each token whether the span in which it begins is the model's. Text is encoded whole, as models saw it."""
+    """For each token, whether the model wrote the span in which the token begins.
+
+    The spans are encoded together, because the released models were trained on text encoded this way; a token may
+    therefore cross from one span into the next.
+    """
     if len({span.is_model for span in spans}) == 1:
         return [spans[0].is_model] * len(ids)
     texts = (unicodedata.normalize("NFC", span.text) for span in spans)
@@ -117,25 +123,25 @@ def _written_by_model(ids: Sequence[int], spans: Sequence[Span], tokenizer: Toke
 
 @dataclass(frozen=True)
 class Trimmed:
-    """A conversation that fits the window, and how many of its oldest turns do not."""
+    """A conversation that fits the window, and the number of oldest turns that were dropped."""
 
     messages: list[Message]
     num_dropped: int
 
     @property
     def note(self) -> str:
-        """What to tell the user; empty if nothing was dropped."""
+        """The notice for the user; empty if nothing was dropped."""
         if not self.num_dropped:
             return ""
-        note = "[{count} earlier turn(s) no longer fit the model's window and were left out]"
+        note = "[{count} earlier turn(s) do not fit the model's context window and are not sent to the model]"
         return tr(note, count=self.num_dropped)
 
 
 def trim_history(messages: Sequence[Message], tokenizer: Tokenizer, max_window_size: int = MAX_WINDOW_SIZE) -> Trimmed:
-    """Keep the newest turns (a question and all that answers it) while system and history stay below the window.
+    """Keep the newest turns (a question and its answer) while system prompt and history stay below the window.
 
-    The question at hand is always kept and not counted, as in the released code; a caller who must leave room for it
-    and for the answer passes a smaller window.
+    The last question is always kept and not counted, as in the released code. A caller that needs room for it and for
+    the answer passes a smaller window.
     """
     has_system = bool(messages) and messages[0].role == "system"
     system = messages[0] if has_system else Message("system", DEFAULT_SYSTEM)
@@ -144,15 +150,15 @@ def trim_history(messages: Sequence[Message], tokenizer: Tokenizer, max_window_s
         if message.role == "user" or not turns:
             turns.append([])
         turns[-1].append(message)
-    used = _size(system, tokenizer) - 1  # no line end is counted behind the system turn
-    kept = turns[-1:]
+    used = _size(system, tokenizer) - 1  # the released code does not count the line end after the system turn
+    kept_turns = turns[-1:]
     for turn in reversed(turns[:-1]):
         used += sum(_size(message, tokenizer) for message in turn)
         if used >= max_window_size:
             break
-        kept.insert(0, turn)
+        kept_turns.insert(0, turn)
     head = [system] if has_system else []
-    return Trimmed([*head, *(message for turn in kept for message in turn)], len(turns) - len(kept))
+    return Trimmed([*head, *(message for turn in kept_turns for message in turn)], len(turns) - len(kept_turns))
 
 
 def _size(message: Message, tokenizer: Tokenizer) -> int:

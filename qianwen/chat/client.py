@@ -4,13 +4,14 @@
 ...     for delta in model.chat([Message("user", "你好")], temperature=0):
 ...         print(delta.text, end="")
 
-The request is sent when the iterator is first read, and cancelled when the iterator is closed. Until the first delta, a
-busy server (429, 500, 502, 503, 504) and a failed connection are tried again, later each time and never earlier than
-the server's Retry-After. After the first delta nothing is repeated: text that was yielded cannot be taken back. A
-server that is silent for `timeout` seconds is not tried again either, since it may still be computing.
+The request is sent when the iterator is first read, and cancelled when the iterator is closed. Before the first delta,
+the request is retried after a failed connection or a status 429, 500, 502, 503 or 504. The pause before each retry
+doubles and is never shorter than the server's Retry-After. After the first delta there is no retry, because text that
+was yielded cannot be taken back. There is no retry either after `timeout` seconds without data, because the server may
+still be computing.
 
 The API key is sent to the host of the URL only: redirects are not followed, and a proxy from the environment is used
-for https alone, where it cannot read the request. Reading the stream of events: `chat/sse.py`.
+for https only, where it cannot read the request. `chat/sse.py` reads the event stream.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from qianwen.runtime.translation import tr
 
 RETRIED_STATUS = frozenset((429, 500, 502, 503, 504))
 FIRST_WAIT, LONGEST_WAIT = 0.5, 8.0  # seconds before a retry; doubled each time, with jitter
-LONGEST_RETRY_AFTER = 60.0  # seconds; a server that wants a longer pause is an error
+LONGEST_RETRY_AFTER = 60.0  # seconds; if the server asks for more, the error is raised at once
 SAMPLING = (
     *("temperature", "top_p", "max_tokens", "seed", "presence_penalty", "frequency_penalty", "logit_bias"),
     *(
@@ -50,12 +51,12 @@ SAMPLING = (
         "repetition_penalty",
         "stop_token_ids",
         "ignore_eos",
-    ),  # not OpenAI's, but of most local servers
+    ),  # not in OpenAI's API, but accepted by most local servers
 )
 
 
 class ChatClient:
-    """`chat` as in `ChatModel`. One client may be used by many threads, each with its own conversation."""
+    """`chat` as in `ChatModel`. Threads may share one client, each thread with its own conversation."""
 
     def __init__(
         self,
@@ -67,12 +68,14 @@ class ChatClient:
         connect_timeout: float = 10.0,
         retries: int = 4,
     ) -> None:
-        """`url` is what OpenAI's clients call the base URL, usually with `/v1` at its end. Times are in seconds."""
+        """`url` is what OpenAI's clients call the base URL; it usually ends in `/v1`. Times are in seconds."""
         self.model, self.retries = model, retries
         self._timeout = timeout
         base = _base_url(url)
         if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
-            raise ConfigError(tr("the API key has characters that an HTTP header cannot carry, such as a line end"))
+            raise ConfigError(
+                tr("the API key contains characters that are not allowed in an HTTP header, such as a line end")
+            )
         self._url = base.copy_with(path=base.path.rstrip("/") + "/chat/completions")
         self._http = httpx.Client(
             headers={} if api_key is None else {"Authorization": f"Bearer {api_key}"},
@@ -102,7 +105,7 @@ class ChatClient:
         stop: Sequence[str] = (),
         **sampling: Any,
     ) -> Iterator[Delta]:
-        """Stream the assistant's reply; `sampling` are the names in `SAMPLING`."""
+        """Stream the assistant's reply; `SAMPLING` lists the allowed sampling parameters."""
         body = {
             "model": self.model,
             "messages": [to_openai(message) for message in messages],
@@ -118,21 +121,21 @@ class ChatClient:
 
     def _with_retries(self, body: bytes) -> Iterator[Delta]:
         for attempt in range(self.retries + 1):
-            is_begun = False
+            has_deltas = False
             try:
                 with closing(self._deltas(body)) as deltas:
                     for delta in deltas:
-                        is_begun = True
+                        has_deltas = True
                         yield delta
                 return
             except httpx.HTTPError as error:
-                wait = None if is_begun or attempt == self.retries else _wait(error, attempt)
+                wait = None if has_deltas or attempt == self.retries else _wait(error, attempt)
                 if wait is None:
-                    raise self._request_error(error, is_begun) from error
+                    raise self._request_error(error, has_deltas) from error
             time.sleep(wait)
 
     def _deltas(self, body: bytes) -> Generator[Delta, None, None]:
-        """One attempt. Leaving early closes the connection, by which the server knows that nobody listens."""
+        """One attempt. Closing the generator early closes the connection, and the server then cancels the request."""
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
         with self._http.stream("POST", self._url, content=body, headers=headers) as response:
             if not response.is_success:
@@ -140,14 +143,14 @@ class ChatClient:
                 response.raise_for_status()
             content_type = response.headers.get("content-type", "")
             if not content_type.startswith("text/event-stream"):
-                message = "{url} answered with {type!r} and not with a stream of events"
+                message = "{url} must answer with an event stream (text/event-stream); got content type {type!r}"
                 raise RequestError(tr(message, url=self._url, type=content_type), status=502)
             assembler = ReplyAssembler()
             for event in server_events(response.iter_bytes()):
                 yield from assembler.feed(event)
             yield from assembler.finish()
 
-    def _request_error(self, error: httpx.HTTPError, is_begun: bool) -> RequestError:
+    def _request_error(self, error: httpx.HTTPError, has_deltas: bool) -> RequestError:
         """The error with the server's own message, if it sent one."""
         if isinstance(error, httpx.HTTPStatusError):
             response = error.response
@@ -157,12 +160,16 @@ class ChatClient:
                 return RequestError(tr(message, url=self._url, location=location), status=502)
             return server_error(response.status_code, response.content, _retry_after(response))
         if isinstance(error, httpx.ReadTimeout):
-            message = tr("{url} sent nothing for {seconds:g} s", url=self._url, seconds=self._timeout)
+            message = tr(
+                "{url} sent no data for {seconds:g} s; raise the timeout if the server is slow",
+                url=self._url,
+                seconds=self._timeout,
+            )
             return RequestError(message, status=504, code="timeout")
         reason = str(error) or type(error).__name__
-        message = tr("{url} cannot be reached: {reason}", url=self._url, reason=reason)
-        if is_begun:
-            message = tr("the connection to {url} broke within an answer: {reason}", url=self._url, reason=reason)
+        message = tr("cannot connect to {url}: {reason}", url=self._url, reason=reason)
+        if has_deltas:
+            message = tr("the connection to {url} was lost during the answer: {reason}", url=self._url, reason=reason)
         return RequestError(message, status=502, code="connection_error")
 
 
@@ -197,7 +204,7 @@ def _response_format(response_format: ResponseFormat) -> dict[str, Any]:
 
 
 def _sampling(sampling: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters that are set; None leaves a value to the server. RequestError for an unknown name."""
+    """The parameters that are set; for None the server uses its own default. RequestError for an unknown name."""
     check_sampling_names(sampling, SAMPLING)
     return {name: value for name, value in sampling.items() if value is not None}
 
@@ -214,7 +221,7 @@ def _wait(error: httpx.HTTPError, attempt: int) -> float | None:
 
 
 def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds of the header Retry-After, which has seconds or a date."""
+    """The header Retry-After in seconds; its value is a number of seconds or a date."""
     value = response.headers.get("retry-after", "")
     try:
         return max(float(value), 0.0)

@@ -1,11 +1,11 @@
-"""Function calling: two formats, each written into a prompt and read back from a streaming reply.
+"""Function calling in two formats, written into the prompt and parsed from the streaming reply.
 
     react        Qwen v1: labelled lines in plain text (`react.py`)
     tool_call    Qwen2.5 and later: functions as JSON in the system turn, calls as
-                 <tool_call>{"name": …, "arguments": {…}}</tool_call>, results as <tool_response> in a user's turn
+                 <tool_call>{"name": …, "arguments": {…}}</tool_call>, results as <tool_response> in a user turn
 
-A vocabulary that has a token for <tool_call> belongs to a model that was trained on the second. Readers turn a
-reply into `Delta`s while it streams: any split of the text gives the same text and the same calls.
+A vocabulary with a token for <tool_call> belongs to a model that was trained on `tool_call`. The readers turn a reply
+into `Delta`s while it streams. However the text is split, the result is the same text and the same calls.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ _TOOLS_TAIL = (
 
 
 def function_format(tokenizer: Tokenizer) -> FunctionFormat:
-    """The format the owner of this vocabulary was trained on."""
+    """The format that the model with this vocabulary was trained on."""
     return "tool_call" if OPEN in tokenizer.special_tokens else "react"
 
 
 def function_stop(style: FunctionFormat) -> tuple[str, ...]:
-    """Where a reply with functions must stop besides the end of the turn."""
+    """The stop strings of a reply with functions, in addition to the end of the turn."""
     return STOP if style == "react" else ()
 
 
 def lay_out(messages: Sequence[Message], functions: Sequence[FunctionSpec], style: FunctionFormat) -> list[Turn]:
-    """Messages as turns of ChatML. The first message is the system's. Without any function all text stays as it is."""
+    """Messages as ChatML turns. The first message is the system message. Without functions no text is changed."""
     has_calls = bool(functions) or any(message.tool_calls or message.role == "tool" for message in messages)
     return react_turns(messages, functions) if has_calls and style == "react" else _tool_call_turns(messages, functions)
 
@@ -102,7 +102,7 @@ def _dumps(value: Any) -> str:
 
 
 def _compact(arguments: str) -> str:
-    """Arguments as JSON: as they are if they are JSON, else as one string."""
+    """The arguments in compact JSON; invalid JSON becomes one JSON string."""
     try:
         return _dumps(json.loads(arguments))
     except ValueError:
@@ -110,7 +110,7 @@ def _compact(arguments: str) -> str:
 
 
 def parse_arguments(call: ToolCall) -> dict[str, Any]:
-    """The arguments as a dict, forgiving what models write: fences, text after the object, JSON5 where installed."""
+    """The arguments as a dict. Accepts common mistakes of models: fences, text around the object, JSON5 syntax."""
     text = re.sub(r"\A\s*```\w*\n|\n?```\s*\Z", "", call.arguments).strip()
     start = text.find("{")
     try:
@@ -119,7 +119,7 @@ def parse_arguments(call: ToolCall) -> dict[str, Any]:
         value = _json5(text)
     if not isinstance(value, dict):
         raise ToolError(
-            tr("The arguments of {name} are not a JSON object: {value}", name=call.name, value=call.arguments[:200])
+            tr("The arguments of {name} must be a JSON object; got {value}", name=call.name, value=call.arguments[:200])
         )
     return value
 
@@ -134,27 +134,28 @@ def _json5(text: str) -> object:
 
 
 class ToolCallReader:
-    """Reads <tool_call> replies. A body that is no call comes back as the text it was, tags included."""
+    """Reads <tool_call> replies. A body that is not a valid call is returned as text, with its tags."""
 
     def __init__(self) -> None:
         self._buffer = ""
         self._in_call = False
-        self._seen = 0  # the closing tag was looked for up to here
+        self._num_searched = 0  # characters of the buffer already searched for the closing tag
         self._has_called = False
 
     def feed(self, text: str) -> list[Delta]:
-        """The deltas that are certain now; blanks wait, for those around a call are not content."""
+        """The deltas that are certain now. Trailing blanks are held back: around a call they are not content."""
         self._buffer += text
         deltas: list[Delta] = []
         while True:
             if not self._in_call:
                 start = self._buffer.find(OPEN)
                 if start < 0:
+                    # the end of the buffer may be the first part of the tag, split by the stream
                     held = _overlap(self._buffer, OPEN)
                     return deltas + self._text(len(self._buffer[: len(self._buffer) - held].rstrip()))
                 deltas += self._text(len(self._buffer[:start].rstrip()))
                 self._buffer = self._buffer.lstrip()
-                self._in_call, self._seen = True, 0
+                self._in_call, self._num_searched = True, 0
             end = self._close()
             if end is None:
                 return deltas
@@ -162,7 +163,7 @@ class ToolCallReader:
             self._in_call = False
 
     def finish(self) -> list[Delta]:
-        """What was held back; a last call counts without its closing tag."""
+        """The text that was held back. A last call without its closing tag is still a call."""
         if self._in_call:
             return self._call(len(self._buffer), len(self._buffer))
         is_blank = not self._buffer.strip()
@@ -181,9 +182,12 @@ class ToolCallReader:
         return [Delta(tool_calls=(call,))]
 
     def _close(self) -> int | None:
-        """End of the first closing tag outside JSON strings."""
-        seen, self._seen = self._seen, len(self._buffer)
-        if self._buffer.find(CLOSE, max(seen - len(CLOSE), 0)) < 0:
+        """End of the first closing tag outside JSON strings.
+
+        Only new text is searched first, so that a long call is not scanned again from its start at each piece.
+        """
+        searched, self._num_searched = self._num_searched, len(self._buffer)
+        if self._buffer.find(CLOSE, max(searched - len(CLOSE), 0)) < 0:
             return None
         for match in _STRING_OR_CLOSE.finditer(self._buffer, len(OPEN)):
             if match[0] == CLOSE:
@@ -195,7 +199,7 @@ _STRING_OR_CLOSE = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|' + CLOSE, re.DOTALL
 
 
 def _overlap(text: str, tag: str) -> int:
-    """Length of the longest end of `text` that begins `tag`."""
+    """Length of the longest suffix of `text` that is a prefix of `tag`."""
     return next((size for size in range(len(tag) - 1, 0, -1) if text.endswith(tag[:size])), 0)
 
 
@@ -213,7 +217,7 @@ def _read_call(body: str) -> ToolCall | None:
 class ReActCallReader:
     """Reads ReAct replies as content and calls.
 
-    A thought is content only when a call follows it, or when the reply ends in it; before a final answer it is dropped.
+    A thought is content if a call follows it or the reply ends with it. A thought before a final answer is dropped.
     """
 
     def __init__(self, field: Field = "text") -> None:
@@ -226,7 +230,7 @@ class ReActCallReader:
         return [delta for piece in self._reader.feed(text) for delta in self._deltas(piece)]
 
     def finish(self) -> list[Delta]:
-        """What was held back."""
+        """The text that was held back."""
         deltas = [delta for piece in self._reader.finish() for delta in self._deltas(piece)]
         deltas += self._close_field()
         rest = self._texts["thought"]
@@ -247,7 +251,7 @@ class ReActCallReader:
         return deltas
 
     def _close_field(self) -> list[Delta]:
-        """A call is complete when the field after its input begins, or the reply ends."""
+        """The call, if one is complete: the next field after its input begins, or the reply ends."""
         name = self._texts["action"].strip(" `\"'*.,:。，：")
         if self._field != "action_input" or not name:
             return []
@@ -258,7 +262,7 @@ class ReActCallReader:
 
 
 def call_reader(style: FunctionFormat, messages: Sequence[Message]) -> ToolCallReader | ReActCallReader:
-    """The reader for the reply to `messages`; after a tool's result ReAct's prompt ends inside a thought."""
+    """The reader for the reply to `messages`. After a tool's result, a ReAct prompt ends inside a thought."""
     if style == "tool_call":
         return ToolCallReader()
     return ReActCallReader("thought" if messages and messages[-1].role == "tool" else "text")

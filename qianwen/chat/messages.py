@@ -1,9 +1,9 @@
 """Messages, function specifications and tool calls, and their form in OpenAI's chat API.
 
-A `Message` has a role and content: text, or a list of parts (text, images, audio). `Message.text` is the content of a
-text model; it raises RequestError for other parts. An assistant's message may carry `ToolCall`s, and a `tool` message
-answers one of them. `arguments` stay the string that the model wrote: it may be invalid JSON or code, and the code that
-runs the tool decides. Both generations of the API are read: `tools`, `tool_calls` and role `tool`; `functions`,
+A `Message` has a role and content: text, or a list of parts (text, images, audio). `Message.text` is the content for a
+text model; it raises RequestError if a part is not text. An assistant message may have `ToolCall`s; a `tool` message
+has the result of one of them. `arguments` is the string that the model wrote. It may be invalid JSON, or code; the code
+that runs the tool parses it. Both generations of the API are read: `tools`, `tool_calls` and role `tool`; `functions`,
 `function_call` and role `function`.
 """
 
@@ -29,16 +29,16 @@ class FunctionSpec:
     name: str
     description: str = ""
     parameters: Any = field(default_factory=lambda: {"type": "object", "properties": {}})
-    name_for_human: str = ""  # what ReAct's prompt calls it; empty: the name
-    args_format: ArgsFormat | None = None  # the closing sentence of its line in ReAct's prompt
+    name_for_human: str = ""  # its name in the ReAct prompt; empty: `name`
+    args_format: ArgsFormat | None = None  # chooses the last sentence of its line in the ReAct prompt
 
     @classmethod
     def from_openai(cls, spec: Mapping[str, Any]) -> FunctionSpec:
-        """Read a `tools` entry, a bare function, or Qwen v1's `name_for_model` form."""
+        """Read an entry of `tools`, a function without that wrapper, or Qwen v1's form with `name_for_model`."""
         body = spec.get("function", spec)
         name = body.get("name_for_model") or body.get("name")
         if not isinstance(name, str) or not name:
-            raise RequestError(tr("A function needs a name; got {value!r}.", value=name))
+            raise RequestError(tr("A function needs a name (a non-empty string); got {value!r}.", value=name))
         parameters = body.get("parameters")
         return cls(
             name=name,
@@ -55,13 +55,13 @@ class FunctionSpec:
 
 
 def new_call_id() -> str:
-    """A fresh id for a tool call, in the form clients expect."""
+    """A new id for a tool call, in the form that clients expect."""
     return f"call_{uuid.uuid4().hex[:24]}"
 
 
 @dataclass(frozen=True)
 class ToolCall:
-    """One call the model asked for. Equality ignores the id: two readings of one text are the same call."""
+    """A function call that the model requested. Equality ignores the id, which is random, and compares the content."""
 
     name: str
     arguments: str
@@ -70,7 +70,7 @@ class ToolCall:
 
 @dataclass(frozen=True)
 class TextPart:
-    """A text."""
+    """Text."""
 
     type: ClassVar[str] = "text"
     text: str
@@ -81,7 +81,7 @@ class TextPart:
 
 @dataclass(frozen=True)
 class ImagePart:
-    """An image: an https address, or a data URL with the bytes. `detail` is OpenAI's `low`, `high` or `auto`."""
+    """An image: an https URL, or a data URL with the bytes. `detail` is OpenAI's `low`, `high` or `auto`."""
 
     type: ClassVar[str] = "image_url"
     url: str
@@ -109,7 +109,7 @@ Part = TextPart | ImagePart | AudioPart
 
 @dataclass(frozen=True)
 class Message:
-    """One turn. `name` distinguishes people with one role; `tool_call_id` is the call that a `tool` message answers.
+    """One message. `name` distinguishes speakers of one role; `tool_call_id` is the call that a `tool` message answers.
 
     A list of parts is stored as a tuple, so that a message can be hashed.
     """
@@ -133,7 +133,7 @@ class Message:
 
     @property
     def text(self) -> str:
-        """The content as one text. Raises RequestError for an image or audio."""
+        """The content as one string. Raises RequestError for an image or audio."""
         if isinstance(self.content, str):
             return self.content
         texts = []
@@ -147,23 +147,23 @@ class Message:
 
 @dataclass(frozen=True)
 class Span:
-    """A piece of a turn's content. A `tag` is placed by a template and is one id where the vocabulary has it."""
+    """A piece of a turn's content. A template writes the tags; a tag is one id if the vocabulary has it."""
 
     text: str
-    is_model: bool = False  # the model wrote it, so it is what a model learns to write
+    is_model: bool = False  # written by the model, so part of the training target
     is_tag: bool = False
 
 
 @dataclass(frozen=True)
 class Turn:
-    """What a template puts between <|im_start|> and <|im_end|>."""
+    """The role and content that a template puts between <|im_start|> and <|im_end|>."""
 
     role: str
     spans: tuple[Span, ...]
 
 
 def to_openai(message: Message) -> dict[str, Any]:
-    """A message as OpenAI's API writes it; empty fields are left out."""
+    """A message in the form of OpenAI's API, without empty fields."""
     content = message.content if isinstance(message.content, str) else [part.to_openai() for part in message.content]
     out: dict[str, Any] = {"role": message.role, "content": content}
     if message.name is not None:
@@ -191,7 +191,7 @@ def from_openai(message: Mapping[str, Any]) -> Message:
     if message.get("function_call"):
         calls = [{"function": message["function_call"]}]
     return Message(
-        role=role,  # type: ignore[arg-type]  # __post_init__ refuses any other
+        role=role,  # type: ignore[arg-type]  # __post_init__ refuses an unknown role
         content=_content(message.get("content")),
         name=message.get("name"),
         tool_calls=tuple(_call(call) for call in calls),
@@ -207,7 +207,7 @@ def _call(call: Mapping[str, Any]) -> ToolCall:
 
 
 def _content(content: Any) -> str | Sequence[Part]:
-    """Content is a string, nothing, or a list of parts; `Message` refuses any other type."""
+    """Content is a string, null, or a list of parts; `Message` refuses any other type."""
     if content is None:
         return ""
     return [_part(part) for part in content] if isinstance(content, list) else content

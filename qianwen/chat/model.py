@@ -1,10 +1,10 @@
 """`ChatModel`: the protocol that agents, judges and evaluation tasks use to call a model.
 
-The engine (`engine/llm.py`), any OpenAI-compatible URL (`chat/client.py`) and the fakes of the tests implement it. A
-reply is a stream of `Delta`s; `collect` joins them to a message, so nobody needs a second, unstreamed call.
+The engine (`engine/llm.py`), any OpenAI-compatible URL (`chat/client.py`) and test fakes implement it. A reply is a
+stream of `Delta`s; `collect` joins them into one message, so there is no second method for unstreamed replies.
 
-The rules that every implementation shares are here too: which functions must be called, which response formats exist,
-and which finish reason a reply with calls has.
+This module also has the rules that every implementation shares: which functions must be called, which response formats
+exist, and which finish reason a reply with calls has.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TOOL_CHOICES = ("auto", "none", "required")
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens of one exchange; `cached_tokens` of the prompt were not computed again."""
+    """Number of tokens of one request; `cached_tokens` of the prompt came from the prefix cache."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -35,7 +35,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class Delta:
-    """The next piece of a reply; a tool call is always complete. The last delta has `finish_reason` and `usage`."""
+    """The next piece of a reply. A tool call is always complete. The last delta has `finish_reason` and `usage`."""
 
     text: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
@@ -44,11 +44,11 @@ class Delta:
 
 
 class ChatModel(Protocol):
-    """Anything that answers a conversation. Closing the iterator early cancels the answer.
+    """A model that replies to a conversation. Closing the iterator early cancels the reply.
 
-    `tool_choice`: the model decides (`auto`), no call is possible (`none`), one of the functions must be called
+    `tool_choice`: the model decides (`auto`), calls are not allowed (`none`), one of the functions must be called
     (`required`), or the named function must be called. `response_format`: free text (None), any JSON object
-    (`json_object`), or JSON that satisfies a schema. A value that cannot be honoured raises RequestError.
+    (`json_object`), or JSON that satisfies a schema. A value that is not supported raises RequestError.
     """
 
     def chat(
@@ -64,7 +64,7 @@ class ChatModel(Protocol):
 
 
 def forced_functions(functions: Sequence[FunctionSpec], tool_choice: ToolChoice) -> list[FunctionSpec]:
-    """The functions of which one must be called; empty if no call is forced. RequestError for an unknown choice."""
+    """The functions of which one must be called; empty if no call is required. RequestError for an unknown choice."""
     if not isinstance(tool_choice, str):
         message = "tool_choice must be 'auto', 'none', 'required' or the name of a function; got {value!r}"
         raise RequestError(tr(message, value=tool_choice), param="tool_choice")
@@ -72,11 +72,11 @@ def forced_functions(functions: Sequence[FunctionSpec], tool_choice: ToolChoice)
         return []
     if tool_choice == "required":
         if not functions:
-            raise RequestError(tr("tool_choice 'required' needs tools"), param="tool_choice")
+            raise RequestError(tr("tool_choice 'required' needs at least one function in tools"), param="tool_choice")
         return list(functions)
     forced = [function for function in functions if function.name == tool_choice]
     if not forced:
-        message = "tool_choice names '{name}', which is not among the tools"
+        message = "tool_choice names the function '{name}', which is not in tools"
         raise RequestError(tr(message, name=tool_choice), param="tool_choice")
     return forced
 
@@ -93,17 +93,18 @@ def check_sampling_names(names: Iterable[str], known: Collection[str]) -> None:
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
-            hint = tr("did you mean {name}?", name=near[0]) if near else tr("known: {names}", names=", ".join(known))
-            raise RequestError(tr("There is no sampling parameter {name!r}; {hint}", name=name, hint=hint), param=name)
+            names = ", ".join(known)
+            hint = tr("did you mean {name}?", name=near[0]) if near else tr("use one of {names}", names=names)
+            raise RequestError(tr("unknown sampling parameter {name!r}; {hint}", name=name, hint=hint), param=name)
 
 
 def finish_reason_after(reason: FinishReason, has_calls: bool) -> FinishReason:
-    """OpenAI's rule: `stop` after a call becomes `tool_calls`; `length` stays, for the last call may be incomplete."""
+    """OpenAI's rule: `stop` after a call becomes `tool_calls`. `length` stays: the last call may be incomplete."""
     return "tool_calls" if has_calls and reason == "stop" else reason
 
 
 def collect(deltas: Iterable[Delta]) -> Message:
-    """Join the deltas of one reply to the assistant's message."""
+    """Join the deltas of one reply into the assistant's message."""
     texts: list[str] = []
     calls: list[ToolCall] = []
     for delta in deltas:

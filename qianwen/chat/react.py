@@ -1,16 +1,16 @@
-"""ReAct, the way Qwen v1 uses tools (Qwen report, section 3.4; Yao et al. 2022).
+"""ReAct, the tool-use format of Qwen v1 (Qwen report, section 3.4; Yao et al. 2022).
 
-Tools stand as a list in a user's turn; the model answers in labelled lines and stops where a result belongs:
+A user turn lists the tools. The model answers in labelled lines and stops before the line for a tool's result:
 
     Thought: I need the weather.
     Action: weather
     Action Input: {"city": "杭州"}
-    Observation: …written by whoever ran the tool, inside the same turn of the assistant…
+    Observation: …the result, written by the code that ran the tool, in the same assistant turn…
     Thought: I now know the final answer.
     Final Answer: Rain.
 
-`react_turns` lays a conversation out like this, `ReActReader` reads a reply while it streams. Everything here is plain
-text: content goes through the tokenizer's `encode`, which cannot make a control token.
+`react_turns` writes a conversation in this format; `ReActReader` parses a reply while it streams. All of it is plain
+text: content is encoded by the tokenizer's `encode`, which never returns a control token.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ ARGS_SENTENCE = {
     "json": " Format the arguments as a JSON object.",
     "code": " Enclose the code within triple backticks (`) at the beginning and end of the code.",
 }
-STOP = ("\nObservation:", "\nObservation：")  # the result is not the model's to write
+STOP = ("\nObservation:", "\nObservation：")  # the model must not write the result itself
 
 
 def react_instruction(functions: Sequence[FunctionSpec]) -> str:
-    """The list of tools and the format, as every v1 chat model was trained on it."""
+    """The list of tools and the description of the format, word for word as the v1 chat models were trained on it."""
     lines = [
         TOOL_LINE.format(
             name=function.name,
@@ -70,28 +70,28 @@ def react_instruction(functions: Sequence[FunctionSpec]) -> str:
 
 
 def react_prompt(functions: Sequence[FunctionSpec], query: str) -> str:
-    """The user's turn that asks `query` with tools at hand."""
+    """The user turn for `query`, with the list of tools before it."""
     return f"{react_instruction(functions)}\n\nQuestion: {query}"
 
 
 def react_turns(messages: Sequence[Message], functions: Sequence[FunctionSpec]) -> list[Turn]:
-    """Lay a conversation out: tool results and the text after them continue one assistant turn.
+    """The turns of a conversation. Tool results and the text after them continue one assistant turn.
 
-    The instruction stands in the last turn that has an answer, else in the question at hand, as in training.
+    The instruction is in the last user turn that already has an answer, else in the newest question, as in training.
     """
     turns: list[Turn] = []
-    waiting: list[ToolCall] = []  # calls of one message are written one after another, each before its result
+    pending: list[ToolCall] = []  # parallel calls of one message; each is written just before its result
     for message in messages:
         text = message.text.lstrip("\n").rstrip()
         if message.role == "tool":
             if not turns or turns[-1].role != "assistant":
-                raise RequestError(tr("A tool's result must follow the assistant's message that called it."))
+                raise RequestError(tr("A tool message must come after the assistant message that called the tool."))
             spans = [Span(f"\nObservation: {text}")]
-            if waiting:
-                spans.append(Span(f"\n{_call_text('', waiting.pop(0))}", is_model=True))
+            if pending:
+                spans.append(Span(f"\n{_call_text('', pending.pop(0))}", is_model=True))
             turns[-1] = replace(turns[-1], spans=(*turns[-1].spans, *spans))
         elif message.role == "assistant":
-            waiting = list(message.tool_calls[1:])
+            pending = list(message.tool_calls[1:])
             _append_assistant(turns, _assistant_text(text, message.tool_calls, bool(functions)))
         else:
             turns.append(Turn(message.role, (Span(text),)))
@@ -122,7 +122,7 @@ def _append_assistant(turns: list[Turn], text: str) -> None:
 def _insert_instruction(turns: list[Turn], functions: Sequence[FunctionSpec]) -> None:
     users = [index for index, turn in enumerate(turns) if turn.role == "user"]
     if not users:
-        raise RequestError(tr("Functions were given, but no user's message asks anything."))
+        raise RequestError(tr("The request has functions but no user message; add a user message."))
     index = users[-2] if turns[-1].role == "user" and len(users) > 1 else users[-1]
     turns[index] = Turn("user", (Span(react_prompt(functions, turns[index].spans[0].text)),))
 
@@ -135,33 +135,33 @@ _FIELDS: dict[str, Field] = {
     "Observation": "observation",
     "Final Answer": "final",
 }
-_LAST: frozenset[Field] = frozenset(("final", "observation"))  # no label counts after these
+_LAST: frozenset[Field] = frozenset(("final", "observation"))  # labels after these are plain text
 _MARKER = re.compile(r"\n[ \t]*(" + "|".join(_FIELDS) + r")[ \t]*[:：]")
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Text of one field of a reply; the empty piece opens the field."""
+    """Text of one field of a reply; a piece without text marks the start of the field."""
 
     field: Field
     text: str
 
 
 class ReActReader:
-    """Reads a reply as it streams; any split of the text gives the same fields, each without the blanks around it.
+    """Reads a reply as it streams. However the text is split, the fields are the same, without the blanks around them.
 
-    A label counts at the start of a line, with either colon. Text before any label is "text"; after "Final Answer:" all
-    is the answer; after "Observation:" nothing counts, for a result the model made up is none.
+    A label is at the start of a line and ends in ":" or "：". Text before the first label is the field "text". All text
+    after "Final Answer:" is the answer. Text after "Observation:" is dropped, because the model made that result up.
     """
 
     def __init__(self, field: Field = "text") -> None:
-        """`field` is where the reply begins: "thought" if the prompt ends in "Thought:"."""
+        """`field` is the field in which the reply begins: "thought" if the prompt ends in "Thought:"."""
         self._field: Field = field
-        self._buffer = "\n"  # a reply begins a line
-        self._is_blank = True  # nothing but blanks in this field so far
+        self._buffer = "\n"  # so that a label at the very start of the reply is at the start of a line
+        self._is_blank = True  # this field has only blanks so far
 
     def feed(self, text: str) -> list[Piece]:
-        """The pieces that are certain now."""
+        """The pieces that no later text can change."""
         self._buffer += text
         pieces = []
         while self._field not in _LAST and (match := _MARKER.search(self._buffer)):
@@ -174,7 +174,7 @@ class ReActReader:
         return pieces + self._pieces(ready)
 
     def finish(self) -> list[Piece]:
-        """What was held back because a label might have begun."""
+        """The text that was held back because it could be the start of a label."""
         return self._pieces(self._buffer.rstrip())
 
     def _pieces(self, text: str) -> list[Piece]:
@@ -185,7 +185,7 @@ class ReActReader:
         return [Piece(self._field, text)]
 
     def _held_len(self) -> int:
-        """Length of the end of the buffer that may become a label."""
+        """Length of the end of the buffer that may be the start of a label."""
         start = self._buffer.rfind("\n")
         if start < 0 or self._field in _LAST:
             return 0

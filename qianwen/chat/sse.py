@@ -1,12 +1,12 @@
-"""The stream of an OpenAI-compatible chat answer, bytes → JSON events → deltas.
+"""Parse the event stream of an OpenAI-compatible chat answer: bytes → JSON events → deltas.
 
     data: {"choices": [{"index": 0, "delta": {"content": "Hel"}, "finish_reason": null}]}
     data: {"choices": [], "usage": {…}}
     data: [DONE]
 
-Lines end in a line feed and in nothing else: JSON text may hold U+2028 and other characters that `str.splitlines` takes
-for line ends. Tool calls arrive in pieces, by index; they are yielded when they are complete, which is certain at the
-end only. Not here: the connection and its retries (`chat/client.py`).
+Only a line feed ends a line. `str.splitlines` would also split at U+2028 and other characters that JSON text may
+contain. Tool calls arrive in pieces, each with an index; they are complete, and yielded, only at the end of the stream.
+Not here: the connection and its retries (`chat/client.py`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ REASONS: dict[str, FinishReason] = {reason: reason for reason in get_args(Finish
 
 
 def server_events(chunks: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-    """The JSON objects of a stream of server-sent events, up to [DONE] or its end. RequestError for other data."""
+    """The JSON objects of a stream of server-sent events, up to [DONE] or the end. RequestError for other data."""
     for data in _data(_lines(chunks)):
         if data == b"[DONE]":
             return
@@ -51,11 +51,11 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield from (line.removesuffix(b"\r") for line in lines)
         if len(rest) > MAX_LINE_BYTES:
             raise _malformed(rest)
-    yield from (rest.removesuffix(b"\r"), b"")  # the end of the stream ends the last event
+    yield from (rest.removesuffix(b"\r"), b"")  # an empty line ends the last event, even if the server left it out
 
 
 def _data(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """The data of each event; its lines are joined. Comments and other fields are left out."""
+    """The data of each event, its lines joined. Comments and other fields are ignored."""
     parts: list[bytes] = []
     for line in lines:
         if line.startswith(b"data:"):
@@ -66,7 +66,7 @@ def _data(lines: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def server_error(status: int, body: bytes, retry_after: float | None = None) -> RequestError:
-    """An error answer with the server's own message, in OpenAI's form or another."""
+    """The error for an error response, with the server's own message, in OpenAI's format or another."""
     text = body.decode("utf-8", "replace").strip()
     try:
         value = json.loads(text)
@@ -77,21 +77,21 @@ def server_error(status: int, body: bytes, retry_after: float | None = None) -> 
     error = error if isinstance(error, dict) else {"message": error}
     message = error.get("message") or fields.get("detail")
     if not isinstance(message, str):
-        message = tr("the server answered with status {status}: {text}", status=status, text=text[:200])
-    named = {name: error[name] for name in ("param", "code") if isinstance(error.get(name), str)}
-    return RequestError(message, status=status, retry_after=retry_after, **named)
+        message = tr("the server returned status {status}: {text}", status=status, text=text[:200])
+    details = {name: error[name] for name in ("param", "code") if isinstance(error.get(name), str)}
+    return RequestError(message, status=status, retry_after=retry_after, **details)
 
 
 class ReplyAssembler:
-    """The events of one answer → its deltas."""
+    """Turns the events of one answer into deltas."""
 
     def __init__(self) -> None:
-        self._calls: dict[int, dict[str, str]] = {}  # by index: id, name and arguments as far as they have come
+        self._calls: dict[int, dict[str, str]] = {}  # by index: id, name and arguments received so far
         self._reason: FinishReason | None = None
         self._usage: Usage | None = None
 
     def feed(self, event: dict[str, Any]) -> Iterator[Delta]:
-        """The text of an event; what comes at the end is kept until `finish`."""
+        """The text of an event. Tool calls, finish reason and usage are stored until `finish`."""
         try:
             if event.get("usage"):
                 self._usage = _usage(event["usage"])
@@ -102,9 +102,9 @@ class ReplyAssembler:
             raise _malformed(json.dumps(event).encode()) from error
 
     def finish(self) -> Iterator[Delta]:
-        """The tool calls, then the last delta. An answer without a finish reason is a broken connection."""
+        """The tool calls, then the last delta. An answer without a finish reason means that the connection was lost."""
         if self._reason is None:
-            raise httpx.RemoteProtocolError(tr("the stream ended before the answer did"))
+            raise httpx.RemoteProtocolError(tr("the stream ended before the answer was complete"))
         calls = tuple(
             ToolCall(call["name"], call["arguments"], call["id"] or new_call_id())
             for _, call in sorted(self._calls.items())
@@ -145,4 +145,4 @@ def _usage(usage: dict[str, Any]) -> Usage:
 
 def _malformed(data: bytes) -> RequestError:
     text = data[:200].decode("utf-8", "replace")
-    return RequestError(tr("the server sent an event that is not OpenAI's format: {text}", text=text), status=502)
+    return RequestError(tr("the server sent an event that is not in OpenAI's format: {text}", text=text), status=502)

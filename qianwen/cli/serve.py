@@ -18,7 +18,7 @@ from qianwen.runtime.files import data_dir
 from qianwen.runtime.log import console
 from qianwen.runtime.translation import tr
 from qianwen.serve.admission import Admission, Limits
-from qianwen.serve.gate import LOOPBACK, Door, is_loopback, listen
+from qianwen.serve.gate import LOOPBACK, AccessRules, is_loopback, listen
 from qianwen.serve.store import Store
 
 Name = tyro.conf.Positional[str]
@@ -69,12 +69,12 @@ class ServeOptions:
 
 
 def serve(argv: list[str]) -> int:
-    """Load the models, check the door, and run until a signal."""
+    """Load the models, check the access, and run until a signal."""
     options = tyro.cli(ServeOptions, prog="qianwen serve", args=argv)
     if not options.models:
         raise ConfigError(tr("name a model to serve: a folder, a GGUF file, a run or a hub id"))
     store = Store(options.store or store_path())
-    door = door_for(options, store)
+    access = access_rules(options, store)
     with_pages = options.ui and has_pages(is_asked="--ui" in argv)
     sockets = [listen(options.host, options.port)]  # a busy port is found out before the weights are read
 
@@ -93,8 +93,8 @@ def serve(argv: list[str]) -> int:
     console.print(tr("serving {names} at {url}/v1", names=", ".join(service.models), url=url), style="bold")
     if with_pages:
         console.print(tr("pages at {url}/", url=url), style="bold")
-    with_runs = options.show_runs or not door.keys_required
-    served = app.create_app(service, door, with_pages=with_pages, with_runs=with_runs)
+    with_runs = options.show_runs or not access.keys_required
+    served = app.create_app(service, access, with_pages=with_pages, with_runs=with_runs)
     app.serve(served, service, options.host, options.port, sockets)
     return 0
 
@@ -110,7 +110,7 @@ def has_pages(*, is_asked: bool) -> bool:
     return False
 
 
-def door_for(options: ServeOptions, store: Store) -> Door:
+def access_rules(options: ServeOptions, store: Store) -> AccessRules:
     """Whom to let in. ConfigError for a server that others can reach and that asks for no key."""
     is_local = is_loopback(options.host)
     if not is_local and not store.has_keys():
@@ -121,7 +121,7 @@ def door_for(options: ServeOptions, store: Store) -> Door:
         )
         raise ConfigError(message)
     names = set() if is_local else {options.host, socket.gethostname(), socket.getfqdn()}
-    return Door(
+    return AccessRules(
         hosts=LOOPBACK | names | {name.lower() for name in options.allow_host},
         origins=frozenset(options.allow_origin),
         keys_required=options.require_key or not is_local,

@@ -1,16 +1,16 @@
-"""One process, one engine a model, many clients (OpenAI's API over HTTP).
+"""The HTTP server with OpenAI's API: one process, one engine per model, many clients.
 
 Read in this order:
 
-    wire.py protocol.py   what a request may say, checked before anything else
-    gate.py store.py      who may come in: Host, Origin, keys; what is kept in SQLite
-    admission.py          with how much: quotas, context, queue
-    bridge.py             the engine on a thread of its own
-    chat_routes.py        from a request to an answer, with reply.py for its pieces, exchange.py for the connection and
-                          guard.py for a judge of both
-    service.py app.py     the models by name; the application, and how it stops
-    metrics.py fault.py openapi.py   what it says of itself
-    ui/                   pages in the browser
+    wire.py protocol.py   the request format and its validation, before anything else
+    gate.py store.py      access control by Host, Origin and key; keys, usage and conversations in SQLite
+    admission.py          limits: rate, quota, context length, queue
+    bridge.py             the engine, on its own thread
+    chat_routes.py        from a request to an answer; reply.py builds the pieces, exchange.py handles the connection,
+                          guard.py filters prompts and answers
+    service.py app.py     the models by name; the application and its shutdown
+    prometheus.py fault.py openapi.py   metrics, error log, API description
+    ui/                   the web pages
 
-It knows HTTP and the engine. It does not know where weights come from or how an answer is computed.
+This chapter handles HTTP and calls the engine. It does not load weights or compute answers.
 """

@@ -1,11 +1,11 @@
-"""The application: routes, errors in OpenAI's form, the door in front, and a stop that finishes what it began.
+"""The ASGI application: routes, errors in OpenAI's format, access control, and a shutdown that drains requests.
 
 /v1/…  /tokenize     `chat_routes.py`
-/v1/models           every model by name
-/health              200 while the engines live, 503 once one has failed; open to all
-/ready               200 while new requests are taken, 503 while draining
-/metrics             Prometheus
-/ /runs /login       the pages, if wanted: `ui/`
+/v1/models           the models and their names
+/health              200 while all engines run, 503 after one has failed; needs no key
+/ready               200 while the server accepts requests, 503 while it drains
+/metrics             metrics in Prometheus' format
+/ /runs /login       the web pages, if enabled: `ui/`
 """
 
 from __future__ import annotations
@@ -28,20 +28,21 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from qianwen import __version__
 from qianwen.runtime.errors import QianwenError, RequestError
+from qianwen.runtime.translation import tr
 from qianwen.serve.chat_routes import chat_routes
-from qianwen.serve.exchange import ClientGone
-from qianwen.serve.gate import Door, Gate
+from qianwen.serve.exchange import ClientDisconnected
+from qianwen.serve.gate import AccessRules, Gate
 from qianwen.serve.openapi import describe
 from qianwen.serve.protocol import BODIES, error_body
 from qianwen.serve.service import Service
 
-HEADER_SECONDS = 20.0  # for a client to send the head of its request
-LAST_SECONDS = 1.0  # after a drain, for last bytes and what was never admitted; an open page listens for ever
-MAX_CONNECTIONS = 2048  # open at once, idle ones too; beyond, a request is told 503
+HEADER_SECONDS = 20.0  # that a client has to send the headers of its request
+CLOSE_SECONDS = 1.0  # that open connections have after a drain; an open page would keep its event stream for ever
+MAX_CONNECTIONS = 2048  # open at once, with idle ones; a request above this gets a 503
 
 
-def create_app(service: Service, door: Door, *, with_pages: bool = False, with_runs: bool = False) -> Gate:
-    """The ASGI application, with the door in front. Pages need the `[ui]` extra; the runs page is one of them."""
+def create_app(service: Service, access: AccessRules, *, with_pages: bool = False, with_runs: bool = False) -> Gate:
+    """The ASGI application behind its `Gate`. The pages need the `[ui]` extra; `with_runs` adds the runs page."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -52,17 +53,21 @@ def create_app(service: Service, door: Door, *, with_pages: bool = False, with_r
     app.include_router(chat_routes(service))
     _add_state_routes(app, service)
     app.openapi = lambda: describe(app, BODIES, list(service.models))  # type: ignore[method-assign]
-    for kind, answer in ((RequestError, _refused), (QianwenError, _refused), (HTTPException, _no_such_thing)):
-        app.add_exception_handler(kind, answer)
-    app.add_exception_handler(ClientGone, _nobody_left)
-    app.add_exception_handler(Exception, _our_fault)
+    for kind, handler in (
+        (RequestError, _error_response),
+        (QianwenError, _error_response),
+        (HTTPException, _http_error),
+    ):
+        app.add_exception_handler(kind, handler)
+    app.add_exception_handler(ClientDisconnected, _client_disconnected)
+    app.add_exception_handler(Exception, _internal_error)
     if with_pages:
         from qianwen.serve.ui.login import LOGIN
         from qianwen.serve.ui.shell import mount_pages  # loads Gradio
 
-        door = replace(door, login=LOGIN)
-        mount_pages(app, service, door, with_runs=with_runs)
-    return Gate(app, door=door, metrics=service.metrics)
+        access = replace(access, login=LOGIN)
+        mount_pages(app, service, access, with_runs=with_runs)
+    return Gate(app, access=access, metrics=service.metrics)
 
 
 def _add_state_routes(app: FastAPI, service: Service) -> None:
@@ -89,7 +94,7 @@ def _add_state_routes(app: FastAPI, service: Service) -> None:
         return JSONResponse(service.model(name).card(service.started))
 
 
-async def _refused(_: Request, error: Exception) -> Response:
+async def _error_response(_: Request, error: Exception) -> Response:
     status = getattr(error, "status", 400)
     kind = "invalid_request_error" if status < 500 else "server_error"
     if status == 429:
@@ -99,25 +104,25 @@ async def _refused(_: Request, error: Exception) -> Response:
     return JSONResponse(body, status, headers={} if wait is None else {"retry-after": str(int(wait))})
 
 
-async def _no_such_thing(_: Request, error: Exception) -> Response:
+async def _http_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return JSONResponse(error_body(str(error.detail)), error.status_code, headers=error.headers)
 
 
-async def _nobody_left(_: Request, __: Exception) -> Response:
-    return Response(status_code=499)  # nobody reads it, the log does
+async def _client_disconnected(_: Request, __: Exception) -> Response:
+    return Response(status_code=499)  # for the log only: the client has disconnected
 
 
-async def _our_fault(http: Request, error: Exception) -> Response:
-    """Something we did not foresee; the gate puts it in the log."""
-    message = f"internal error; the log knows it as {http.scope.get('request_id')}"
+async def _internal_error(http: Request, error: Exception) -> Response:
+    """An unexpected error. The gate logs its type and place; the client gets only the id to search for."""
+    message = tr("internal error; search the server log for request {id}", id=http.scope.get("request_id"))
     return JSONResponse(error_body(message, kind="server_error"), 500)
 
 
-class PatientProtocol(H11Protocol):
-    """HTTP/1.1 that hangs up on a client who does not finish the head of a request in time.
+class HeaderTimeoutProtocol(H11Protocol):
+    """HTTP/1.1 that closes the connection of a client that does not send all headers within HEADER_SECONDS.
 
-    The time runs from the connection, and again from the first byte of each further request.
+    The timer starts with the connection, and again with the first byte of each later request.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -126,6 +131,7 @@ class PatientProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        # h11 is idle with unparsed bytes only while the headers of a request are incomplete
         is_head = self.conn.their_state is h11.IDLE and bool(self.conn.trailing_data[0])
         if not is_head:
             self._head_timer.cancel()
@@ -138,14 +144,14 @@ class PatientProtocol(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """Uvicorn that drains on SIGTERM and Ctrl-C before it closes connections; a second signal does not wait."""
+    """Uvicorn that drains requests on SIGTERM and Ctrl-C before it stops; a second signal stops it at once."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
         self.service = service
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """Uvicorn's own handler would raise the signal again afterwards; a drained server ends as it should, with 0."""
+        """Start the drain. Uvicorn's own handler would raise the signal again and so end with a non-zero status."""
         if self.should_exit or self.service.admission.draining:
             self.should_exit = self.force_exit = True
         else:
@@ -154,38 +160,38 @@ class Server(uvicorn.Server):
 
     async def _drain(self) -> None:
         if not await self.service.drain():
-            self.config.timeout_graceful_shutdown = 0  # they had their time
+            self.config.timeout_graceful_shutdown = 0  # the limit of the drain has passed
         self.should_exit = True
 
 
 def serve(app: Callable, service: Service, host: str, port: int, sockets: list[socket.socket] | None = None) -> None:
-    """Run until a signal. Returns when everything has stopped."""
+    """Run until SIGTERM or Ctrl-C. Returns when everything has stopped."""
     _allow_connections()
-    gc.freeze()  # what is loaded stays: no collection walks it, not even the last, which else takes most of a second
+    gc.freeze()  # loaded objects live until the end; without this, the last collection takes most of a second
     config = uvicorn.Config(
         app,
         host=host,
         port=port,
-        http=PatientProtocol,
+        http=HeaderTimeoutProtocol,
         ws="none",
         access_log=False,
         log_level="warning",
         server_header=False,
         limit_concurrency=MAX_CONNECTIONS,
         timeout_keep_alive=30,
-        timeout_graceful_shutdown=LAST_SECONDS,  # type: ignore[arg-type]  # said to be whole, only ever waited for
+        timeout_graceful_shutdown=CLOSE_SECONDS,  # type: ignore[arg-type]  # typed as int, but only used as a timeout
     )
     Server(config, service).run(sockets)
 
 
 def _allow_connections() -> None:
-    """Raise the number of open files to what the connections need, as far as the system lets us."""
+    """Raise the limit on open files to what MAX_CONNECTIONS need, or to the hard limit of the system if lower."""
     try:
         import resource
-    except ImportError:  # no such limit on Windows
+    except ImportError:  # Windows has no such limit
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 2 * MAX_CONNECTIONS
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    needed = 2 * MAX_CONNECTIONS
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        limit = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))

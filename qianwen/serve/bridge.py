@@ -1,11 +1,11 @@
-"""The engine on a thread of its own, spoken to from asyncio.
+"""The engine on its own thread, called from asyncio.
 
-The thread alone touches the engine: between two steps it takes new requests, cancellations and other errands from an
-inbox, and after each step it hands all outputs to the event loop in one call. Leaving `generate` early, for whatever
-reason, aborts the request, so its blocks are free within a step.
+Only this thread uses the engine. Between two steps it runs the tasks in an inbox (new requests, cancellations, other
+calls); after each step it passes all outputs to the event loop in one call. Leaving `generate` early, for any reason,
+aborts the request, so its blocks are free after at most one step.
 
-An engine that fails is not asked again: everyone waiting is told, the log has the place, and `failure` turns `/health`
-red.
+After an error in the engine no request is accepted any more: all waiting requests get an error, the place is logged,
+and `failure` is set, so that `/health` returns 503.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ Result = TypeVar("Result")
 
 
 class _Mailbox:
-    """Where one request's outputs arrive, on the event loop of whoever asked."""
+    """The queue for the outputs of one request, on the event loop of its caller."""
 
     def __init__(self, num_answers: int) -> None:
-        self.num_open = num_answers  # counted by the engine's thread
+        self.num_open = num_answers  # unfinished answers; only the engine's thread changes it
         self.loop = asyncio.get_running_loop()
         self.items: asyncio.Queue[Output | Exception] = asyncio.Queue()
 
 
 class Bridge:
-    """`generate` streams one request; `call` runs anything else between two steps."""
+    """`generate` streams the outputs of one request; `call` runs any function between two steps."""
 
     def __init__(self, engine: LLMEngine) -> None:
         self.engine = engine
@@ -46,17 +46,17 @@ class Bridge:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop the thread after the step under way; whoever still waits is told."""
+        """Stop the thread after the current step; requests that still wait get an error."""
         self._inbox.put(None)
         self._thread.join()
 
-    def cut_off(self, reason: QianwenError) -> None:
-        """Abort all that runs and waits; whoever asked for it gets `reason`."""
+    def abort_all(self, reason: QianwenError) -> None:
+        """Abort all running and waiting requests; their callers get `reason`."""
 
         def stop() -> None:
             for request_id in self._mailboxes:
                 self.engine.abort(request_id)
-            self._tell_everyone(reason)
+            self._fail_all(reason)
 
         self._inbox.put(stop)
 
@@ -67,7 +67,7 @@ class Bridge:
 
         def start() -> str:
             if self.failure is not None:
-                raise self._broken()
+                raise self._stopped_error()
             request_id = self.engine.add_request(request)
             self._mailboxes[request_id] = mailbox
             return request_id
@@ -85,26 +85,26 @@ class Bridge:
             if num_open:
                 starting.add_done_callback(self._abandon)
 
-    async def call(self, errand: Callable[[], Result]) -> Result:
-        """Run `errand` on the engine's thread and return what it returns."""
+    async def call(self, task: Callable[[], Result]) -> Result:
+        """Run `task` on the engine's thread and return its result."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
 
-        def settle(set_it: Callable[[Any], None], value: Any) -> None:
+        def settle(setter: Callable[[Any], None], value: Any) -> None:
             if not future.done():
-                set_it(value)
+                setter(value)
 
         def run() -> None:
             try:
-                result = errand()
+                result = task()
             except Exception as error:
-                _tell(loop, settle, future.set_exception, error)
+                _call_on_loop(loop, settle, future.set_exception, error)
             else:
-                _tell(loop, settle, future.set_result, result)
+                _call_on_loop(loop, settle, future.set_result, result)
 
         self._inbox.put(run)
-        if self.failure is not None:  # put after the thread emptied its inbox for the last time
-            settle(future.set_exception, self._broken())
+        if self.failure is not None:  # the thread may have emptied its inbox for the last time before `put`
+            settle(future.set_exception, self._stopped_error())
         return await future
 
     def _abandon(self, starting: asyncio.Future[str]) -> None:
@@ -120,27 +120,27 @@ class Bridge:
 
     def _run(self) -> None:
         try:
-            while self._take_errands():
+            while self._run_tasks():
                 self._deliver(self.engine.step())
-        except BaseException as error:  # of whatever kind: nobody may wait for a thread that is gone
+        except BaseException as error:  # of any kind, else callers would wait for a thread that has ended
             log_fault(error)
             self.failure = error
         self.failure = self.failure or RuntimeError("closed")
-        self._tell_everyone(self._broken())
+        self._fail_all(self._stopped_error())
         while not self._inbox.empty():
-            if (errand := self._inbox.get_nowait()) is not None:
-                errand()
+            if (task := self._inbox.get_nowait()) is not None:
+                task()
 
-    def _take_errands(self) -> bool:
-        """Empty the inbox, waiting for an errand while there is nothing to compute; False when asked to stop."""
+    def _run_tasks(self) -> bool:
+        """Run the tasks in the inbox; block while the engine has no work. False after `close`."""
         while True:
             try:
-                errand = self._inbox.get(block=not self.engine.has_work)
+                task = self._inbox.get(block=not self.engine.has_work)
             except queue.Empty:
                 return True
-            if errand is None:
+            if task is None:
                 return False
-            errand()
+            task()
 
     def _deliver(self, outputs: list[Output]) -> None:
         by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Mailbox, Output]]] = {}
@@ -153,19 +153,19 @@ class Bridge:
             if not mailbox.num_open:
                 del self._mailboxes[output.request_id]
         for loop, items in by_loop.items():
-            _tell(loop, _put_all, items)
+            _call_on_loop(loop, _put_all, items)
 
-    def _tell_everyone(self, reason: QianwenError) -> None:
+    def _fail_all(self, reason: QianwenError) -> None:
         for mailbox in self._mailboxes.values():
-            _tell(mailbox.loop, mailbox.items.put_nowait, reason)
+            _call_on_loop(mailbox.loop, mailbox.items.put_nowait, reason)
         self._mailboxes.clear()
 
-    def _broken(self) -> QianwenError:
+    def _stopped_error(self) -> QianwenError:
         return RequestError(tr("the engine has stopped; restart the server"), status=503, code="engine_stopped")
 
 
-def _tell(loop: asyncio.AbstractEventLoop, call: Callable[..., object], *args: object) -> None:
-    """Have a loop of another thread call something; where it has ended nobody waits for it any more."""
+def _call_on_loop(loop: asyncio.AbstractEventLoop, call: Callable[..., object], *args: object) -> None:
+    """Call a function on the event loop of another thread. A closed loop is ignored: it has no callers any more."""
     try:
         loop.call_soon_threadsafe(call, *args)
     except RuntimeError:

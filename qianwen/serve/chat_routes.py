@@ -1,7 +1,7 @@
 """`/v1/chat/completions`, `/v1/completions`, `/v1/embeddings`, `/tokenize`: from a checked request to an answer.
 
-Every generation goes the same way: prepare (prompt ids, sampling parameters, the choices to fill), admit, run, and send
-the pieces as they come or fold them into one object. Token work on long prompts happens off the event loop.
+Every generation has the same steps: prepare (prompt ids, sampling parameters, choices), admit, run, and stream the
+pieces or fold them into one object. Long prompts are encoded in a worker thread, not on the event loop.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from qianwen.engine.sampling_params import SamplingParams
 from qianwen.runtime.errors import QianwenError
 from qianwen.serve import protocol
 from qianwen.serve.admission import answer_limit
-from qianwen.serve.exchange import EventStream, read_body, while_present
+from qianwen.serve.exchange import EventStream, read_body, run_until_disconnect
 from qianwen.serve.guard import GuardedText, check_prompt
-from qianwen.serve.openapi import takes
+from qianwen.serve.openapi import request_body
 from qianwen.serve.reply import ChatChoice, Piece, TextChoice, fold_chat, fold_text
 from qianwen.serve.service import Served, Service
 from qianwen.serve.wire import Wire
@@ -42,23 +42,23 @@ Choice = ChatChoice | TextChoice
 
 @dataclass
 class Job:
-    """A generation ready to run: one engine request for each prompt, and the choices their answers fill."""
+    """A generation that is ready to run: one engine request per prompt, and the choices that hold the answers."""
 
     served: Served
     prompts: list[list[int]]
     params: list[SamplingParams]
     choices: list[Choice]  # params.n for each prompt, one prompt after another
     score_from: int | None = None
-    usages: dict[int, Usage] = field(default_factory=dict)  # of each choice, as far as it has come
+    usages: dict[int, Usage] = field(default_factory=dict)  # of each choice, up to its latest output
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of all prompts and of the longest answers they may get."""
+        """Tokens of all prompts and of their longest possible answers."""
         pairs = zip(self.prompts, self.params, strict=True)
         return sum(len(prompt) + params.n * (params.max_tokens or 0) for prompt, params in pairs)
 
     def usage(self) -> dict[str, Any]:
-        """All tokens of the job so far; a prompt counts once however many answers it has."""
+        """All tokens of the job so far. A prompt with several answers counts once."""
         firsts = [self.usages.get(index) for index in range(0, len(self.choices), self.params[0].n)]
         prompt = sum(map(len, self.prompts))
         completion = sum(usage.completion_tokens for usage in self.usages.values())
@@ -71,8 +71,8 @@ class Job:
 
 
 def sampling_params(request: protocol.Sampling, served: Served, max_tokens: int, **fields: Any) -> SamplingParams:
-    """What the request says, over what the model's own generation config says."""
-    said = {
+    """The model's own generation config, overridden by the fields of the request."""
+    overrides = {
         name: value
         for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed")
         if (value := getattr(request, name)) is not None
@@ -86,13 +86,13 @@ def sampling_params(request: protocol.Sampling, served: Served, max_tokens: int,
         stop_token_ids=tuple(request.stop_token_ids),
         ignore_eos=request.ignore_eos,
         max_tokens=max_tokens,
-        **said,
+        **overrides,
         **fields,
     )
 
 
 def prepare_chat(request: protocol.ChatCompletionRequest, served: Served) -> Job:
-    """Render the conversation; sampling parameters with the grammar its answer must follow, if any."""
+    """Render the conversation, and add the grammar that the answer must follow, if any, to the sampling parameters."""
     chat = ChatRun(
         served.tokenizer,
         [from_openai(message.model_dump()) for message in request.messages],
@@ -113,7 +113,7 @@ def prepare_chat(request: protocol.ChatCompletionRequest, served: Served) -> Job
 
 
 def _checked(job: Job) -> Job:
-    """The job, if the engine will take it: what it would refuse must be known before a stream begins."""
+    """The job, after the engine's own checks: an error must be raised before the status 200 of a stream is sent."""
     for prompt, params in zip(job.prompts, job.params, strict=True):
         job.served.bridge.engine.check(prompt, params)
     return job
@@ -121,11 +121,11 @@ def _checked(job: Job) -> Job:
 
 def _ids(prompt: protocol.Prompt, served: Served) -> list[int]:
     ids = served.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
-    return ids or [served.tokenizer.eod_id]  # text out of nothing begins where a document begins
+    return ids or [served.tokenizer.eod_id]  # an empty prompt means the start of a document
 
 
 def prepare_completion(request: protocol.CompletionRequest, served: Served) -> Job:
-    """Encode the prompts; `echo` with `logprobs` also scores them."""
+    """Encode the prompts. `echo` with `logprobs` also computes the log-probabilities of the prompt tokens."""
     prompts = [_ids(prompt, served) for prompt in request.prompts]
     params = [
         sampling_params(
@@ -145,7 +145,7 @@ def prepare_completion(request: protocol.CompletionRequest, served: Served) -> J
 
 
 async def run(job: Job, service: Service, salt: str) -> AsyncGenerator[Piece, None]:
-    """The pieces of all choices as the engine brings them, through the guard if there is one."""
+    """The pieces of all choices in the order of the engine's outputs, filtered by the guard if there is one."""
     merged: asyncio.Queue[tuple[int, Output] | Exception] = asyncio.Queue()
     n = job.params[0].n
 
@@ -184,7 +184,7 @@ async def run(job: Job, service: Service, salt: str) -> AsyncGenerator[Piece, No
 
 
 class Answer:
-    """How one kind of completion is written on the wire."""
+    """The JSON objects of one kind of completion."""
 
     def __init__(self, kind: str, model: str, fold: Callable[[Sequence[Piece]], list[dict[str, Any]]]) -> None:
         self.fold = fold
@@ -193,7 +193,7 @@ class Answer:
         prefix = "chatcmpl-" if kind == "chat" else "cmpl-"
         self.head = {"id": prefix + uuid.uuid4().hex, "created": int(time.time()), "model": model}
 
-    def whole(self, pieces: Sequence[Piece], usage: dict[str, Any]) -> dict[str, Any]:
+    def completion(self, pieces: Sequence[Piece], usage: dict[str, Any]) -> dict[str, Any]:
         return {**self.head, "object": self.object, "choices": self.fold(pieces), "usage": usage}
 
     def chunk(self, choices: Sequence[Piece], **usage: dict[str, Any] | None) -> dict[str, Any]:
@@ -201,18 +201,18 @@ class Answer:
 
 
 async def respond(http: Request, job: Job, request: protocol.Sampling, answer: Answer, service: Service) -> Response:
-    """Admit the job and answer it, streamed or whole; what it used is booked however it ends."""
+    """Admit the job and answer it, streamed or as one object. Its usage is recorded even if it fails."""
     key = http.scope["key"]
     stack = ExitStack()
     stack.enter_context(service.admission.admit(key, job.num_tokens))
-    stack.callback(lambda: service.book(key, job.usage(), job.served.name))
+    stack.callback(lambda: service.record_usage(key, job.usage(), job.served.name))
     pieces = run(job, service, key.name)
     if request.stream:
         include_usage = request.stream_options is not None and request.stream_options.include_usage
         return EventStream(_events(job, pieces, answer, include_usage), stack)
     with stack:
-        whole = await while_present(http, _collect(pieces))
-        return JSONResponse(answer.whole(whole, job.usage()))
+        collected = await run_until_disconnect(http, _collect(pieces))
+        return JSONResponse(answer.completion(collected, job.usage()))
 
 
 async def _collect(pieces: AsyncIterator[Piece]) -> list[Piece]:
@@ -220,7 +220,7 @@ async def _collect(pieces: AsyncIterator[Piece]) -> list[Piece]:
 
 
 async def _events(job: Job, pieces: AsyncIterator[Piece], answer: Answer, include_usage: bool) -> AsyncIterator[bytes]:
-    unknown = {"usage": None} if include_usage else {}  # OpenAI's sign that it comes at the end
+    unknown = {"usage": None} if include_usage else {}  # in OpenAI's API every chunk before the last has null
     try:
         for choice in job.choices:
             if isinstance(choice, ChatChoice):
@@ -266,12 +266,12 @@ def chat_routes(service: Service) -> APIRouter:
             answer_limit(len(prompt), 0, served.context)
             served.bridge.engine.check(prompt, SamplingParams(max_tokens=0))
         with service.admission.admit(http.scope["key"], sum(map(len, prompts))):
-            vectors = await while_present(http, _embed(served, prompts, request.pooling, http.scope["key"].name))
+            vectors = await run_until_disconnect(http, _embed(served, prompts, request.pooling, http.scope["key"].name))
         num_tokens = sum(map(len, prompts))
         usage = {"prompt_tokens": num_tokens, "total_tokens": num_tokens}
-        service.book(http.scope["key"], {**usage, "completion_tokens": 0}, served.name)
+        service.record_usage(http.scope["key"], {**usage, "completion_tokens": 0}, served.name)
         data = [
-            {"object": "embedding", "index": index, "embedding": _written(vector, request.encoding_format)}
+            {"object": "embedding", "index": index, "embedding": _encode_vector(vector, request.encoding_format)}
             for index, vector in enumerate(vectors)
         ]
         return JSONResponse({"object": "list", "data": data, "model": served.name, "usage": usage})
@@ -293,24 +293,24 @@ def chat_routes(service: Service) -> APIRouter:
         ("/tokenize", tokenize, protocol.TokenizeRequest),
     ]
     for path, endpoint, body in routes:
-        router.add_api_route(path, endpoint, methods=["POST"], openapi_extra=takes(body))
+        router.add_api_route(path, endpoint, methods=["POST"], openapi_extra=request_body(body))
     return router
 
 
 async def _embed(served: Served, prompts: list[list[int]], pooling: Pooling, salt: str) -> list[np.ndarray]:
-    """Like any prompt, in pieces between the steps of others' answers."""
+    """Embed each prompt as an engine request, so that it shares the steps of the engine with other requests."""
     params, context = SamplingParams(max_tokens=0), Context(adapter=served.adapter, salt=salt)
 
-    async def one(ids: list[int]) -> np.ndarray:
+    async def embed(ids: list[int]) -> np.ndarray:
         request = EngineRequest(tuple(ids), params, context, pooling=pooling)
         [output] = [output async for output in served.bridge.generate(request)]
         assert output.embedding is not None
         return output.embedding
 
-    return await asyncio.gather(*map(one, prompts))
+    return await asyncio.gather(*map(embed, prompts))
 
 
-def _written(vector: np.ndarray, encoding: str) -> list[float] | str:
+def _encode_vector(vector: np.ndarray, encoding: str) -> list[float] | str:
     if encoding == "base64":
         return base64.b64encode(vector.astype("<f4").tobytes()).decode()
     return vector.tolist()

@@ -1,12 +1,12 @@
-"""One HTTP exchange with a client that may be slow, huge or gone.
+"""One HTTP request and response, with a client that may be slow, send too much, or disconnect.
 
-    read_body       at most so many bytes (413) in so many seconds (408)
-    while_present   an answer computed only as long as its client waits for it
-    EventStream     an answer sent piece by piece; comments keep a silent connection alive, and a client that does not
-                    take a piece in `SEND_SECONDS` is left
+    read_body              limits the size (413) and the time (408) of the body
+    run_until_disconnect   computes an answer, and cancels it if the client disconnects
+    EventStream            streams an answer; comments keep the connection open during long pauses, and a client that
+                           does not read a piece within `SEND_SECONDS` is disconnected
 
-In both answers, a client that hangs up cancels the work at once: the cancelled generator aborts its engine requests, so
-the slot and its blocks are free before anybody asks for them.
+In both kinds of answer a disconnect cancels the work at once: the cancelled generator aborts its engine requests, which
+frees their places in the batch and their cache blocks.
 """
 
 from __future__ import annotations
@@ -25,21 +25,23 @@ from qianwen.runtime.translation import tr
 from qianwen.serve.admission import Limits
 
 Answer = TypeVar("Answer")
-PING_SECONDS = 10.0  # proxies close connections that say nothing for long
-SEND_SECONDS = 30.0  # for a client to take one piece, when all buffers on the way are full
+PING_SECONDS = 10.0  # between comments; proxies close connections without data
+SEND_SECONDS = 30.0  # that a client has to read one piece when all buffers are full
 
 
-class ClientGone(Exception):
-    """The client hung up; there is nobody to answer."""
+class ClientDisconnected(Exception):
+    """The client has closed the connection, so no response is sent."""
 
 
 async def read_body(request: Request, limits: Limits) -> bytes:
-    """The whole body. Raises `RequestError` 413 when it is too large, 408 when it comes too slowly."""
+    """The complete body. Raises `RequestError` 413 if it is too large, 408 if it takes too long."""
     too_large = RequestError(
-        tr("the body is larger than {limit} bytes", limit=limits.max_body_bytes), status=413, code="body_too_large"
+        tr("the request body is larger than the limit of {limit} bytes", limit=limits.max_body_bytes),
+        status=413,
+        code="body_too_large",
     )
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > limits.max_body_bytes:
+    content_length = request.headers.get("content-length", "")
+    if content_length.isdecimal() and int(content_length) > limits.max_body_bytes:
         raise too_large
     chunks, size = [], 0
     try:
@@ -50,26 +52,26 @@ async def read_body(request: Request, limits: Limits) -> bytes:
                     raise too_large
                 chunks.append(chunk)
     except TimeoutError:
-        message = tr("the body did not arrive within {seconds:g} s", seconds=limits.body_timeout)
+        message = tr("the request body did not arrive within {seconds:g} s", seconds=limits.body_timeout)
         raise RequestError(message, status=408, code="body_timeout") from None
     return b"".join(chunks)
 
 
-async def _gone(receive: Receive) -> None:
+async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-async def while_present(request: Request, work: Coroutine[Any, Any, Answer]) -> Answer:
-    """Await `work`, or cancel it and raise `ClientGone` when the client hangs up first."""
-    answer, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request.receive))
+async def run_until_disconnect(request: Request, work: Coroutine[Any, Any, Answer]) -> Answer:
+    """Await `work`, or cancel it and raise `ClientDisconnected` if the client disconnects first."""
+    answer, disconnect = asyncio.ensure_future(work), asyncio.ensure_future(_disconnected(request.receive))
     try:
-        await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((answer, disconnect), return_when=asyncio.FIRST_COMPLETED)
         if not answer.done():
-            raise ClientGone
+            raise ClientDisconnected
         return answer.result()
     finally:
-        await _cancel(answer, gone)
+        await _cancel(answer, disconnect)
 
 
 async def _cancel(*tasks: asyncio.Future) -> None:
@@ -85,22 +87,24 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, pieces: AsyncIterator[bytes], held: ExitStack) -> None:
-        """`held` is closed when the exchange ends, even if not one piece was ever asked for."""
+    def __init__(self, pieces: AsyncIterator[bytes], cleanup: ExitStack) -> None:
+        """`cleanup` is closed when the response ends, even if it ends before the first piece."""
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
-        self.pieces, self.held = pieces, held
+        self.pieces, self.cleanup = pieces, cleanup
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        sending, gone = asyncio.ensure_future(self._send(send)), asyncio.ensure_future(_gone(receive))
-        with self.held:
+        sending, disconnect = asyncio.ensure_future(self._send(send)), asyncio.ensure_future(_disconnected(receive))
+        with self.cleanup:
             try:
-                await asyncio.wait((sending, gone), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait((sending, disconnect), return_when=asyncio.FIRST_COMPLETED)
                 if sending.done():
-                    with suppress(TimeoutError):  # it does not read; closing the connection unfinished tells it
+                    with suppress(
+                        TimeoutError
+                    ):  # the client does not read; closing the unfinished response is its error signal
                         sending.result()
             finally:
-                await _cancel(sending, gone)
+                await _cancel(sending, disconnect)
 
     async def _send(self, send_now: Send) -> None:
         async def send(message: Message) -> None:

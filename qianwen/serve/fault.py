@@ -1,4 +1,4 @@
-"""What the log learns of an error nobody foresaw: its kind and its place, never its text, which may quote a prompt."""
+"""Log unexpected errors: type and place only, never the error's text, because it may quote a prompt."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ log = logging.getLogger("qianwen.serve")
 
 
 def log_fault(error: BaseException, request_id: str | None = None) -> None:
-    """One JSON line: the request, the error's type, and where it was raised."""
+    """Write one JSON line: the request id, the error's type, and the file and line that raised it."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -1,13 +1,13 @@
-"""The one door: every request, of every route and page, passes here before any handler sees it.
+"""Access control: every request, of every route and page, is checked here before a handler runs.
 
-    Host        must be a name of this server, so that a foreign name pointed at it (DNS rebinding) gets nothing
-    Origin      a page of another site is refused unless its origin was allowed by name; there is no wildcard
-    key         on every route but `/health`, whenever the server is not on loopback or keys are required;
-                `Authorization: Bearer KEY`, or Basic with the key as password so that a browser can ask for it, or the
-                cookie that the pages' login sets; a browser that comes without one is sent to that login
-    log         one JSON line a request: route, status, time, key name. Never a body, a header, a query or a key
+    Host        must be a name of this server. This stops DNS rebinding, where a foreign name resolves to this server
+    Origin      requests from pages of other sites are refused unless the origin is listed; there is no wildcard
+    key         needed on every route except `/health` if the server is not on loopback or keys are required:
+                `Authorization: Bearer KEY`, or Basic with the key as password (browsers can ask for it), or the cookie
+                that the login page sets; a browser without a key is redirected to the login page
+    log         one JSON line per request: route, status, time, key name. Never a body, a header, a query or a key
 
-Host and Origin are answered with 403, a missing or wrong key with 401.
+A wrong Host or Origin gets a 403, a missing or wrong key a 401.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 OPEN_PATHS = frozenset({"/health"})
 ANONYMOUS = Key("local")
-COOKIE = "qianwen_key"  # HttpOnly and SameSite=Strict: no script and no other site can use it
-MAX_HEADER = 1024  # an Authorization header longer than any key of ours is wrong without hashing it
+COOKIE = "qianwen_key"  # HttpOnly and SameSite=Strict: scripts and other sites cannot use it
+MAX_HEADER = 1024  # bytes of an Authorization header; a longer one is refused without hashing it
 
 log = logging.getLogger("qianwen.serve")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address or name to bind to can be reached from this machine alone."""
+    """Whether an address or name to listen on can be reached from this machine only."""
     try:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -54,10 +54,10 @@ def is_loopback(host: str) -> bool:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket, or a ConfigError that says why not.
+    """A listening socket. Raises ConfigError with the reason if the address cannot be used.
 
-    It must know that it speaks TCP: asyncio lets small writes go at once only then, else each answer waits 40 ms for
-    the client's delayed acknowledgement.
+    The socket is made with its protocol number (TCP), because only then does asyncio set TCP_NODELAY. Without it each
+    small answer waits 40 ms for the client's delayed acknowledgement.
     """
     try:
         family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -67,50 +67,50 @@ def listen(host: str, port: int) -> socket.socket:
         listener.listen(1024)
     except OSError as error:
         address = f"{host}:{port}"
-        message = tr("cannot listen on {address} ({reason}): choose another --port", address=address, reason=error)
+        message = tr("cannot listen on {address} ({reason}); choose another --port", address=address, reason=error)
         raise ConfigError(message) from error
     return listener
 
 
 @dataclass(frozen=True, kw_only=True)
-class Door:
-    """Whom to let in."""
+class AccessRules:
+    """The Hosts, Origins and keys that are accepted."""
 
-    hosts: frozenset[str] = LOOPBACK  # names without port; "*" for any
+    hosts: frozenset[str] = LOOPBACK  # names without port; "*" accepts any
     origins: frozenset[str] = frozenset()  # such as "https://chat.example.org"
     keys_required: bool = False
     store: Store | None = field(default=None, repr=False)
-    login: str = ""  # path of the page that asks for a key; empty: there are no pages
+    login: str = ""  # path of the login page; empty if there are no pages
 
     def refusal(self, headers: list[tuple[bytes, bytes]]) -> str | None:
-        """Why the Host or Origin of a request is not acceptable, or None."""
+        """The reason to refuse the Host or Origin of a request, or None."""
         hosts = [value for name, value in headers if name == b"host"]
-        if len(hosts) != 1 or not self._is_ours(hosts[0].decode("latin-1")):
-            return tr("unknown Host: start the server with --allow-host NAME to answer to another name")
+        if len(hosts) != 1 or not self._is_known_host(hosts[0].decode("latin-1")):
+            return tr("the Host header is not a name of this server; add a name with --allow-host NAME")
         for origin in (value.decode("latin-1") for name, value in headers if name == b"origin"):
             if origin not in self.origins and urlsplit(origin).netloc != hosts[0].decode("latin-1"):
-                return tr("pages of another site may not use this server: --allow-origin ORIGIN allows one")
+                return tr("requests from other sites are refused; allow a site with --allow-origin ORIGIN")
         return None
 
-    def _is_ours(self, host: str) -> bool:
+    def _is_known_host(self, host: str) -> bool:
         try:
             name = urlsplit(f"//{host}").hostname
         except ValueError:
             return False
         return "*" in self.hosts or name in self.hosts
 
-    def visitor(self, headers: list[tuple[bytes, bytes]]) -> Key | None:
-        """The key a request shows; `ANONYMOUS` where none is needed; None when it must be turned away."""
-        sent = [value for name, value in headers if name == b"authorization"]
-        secrets = [_secret(value) if len(value) <= MAX_HEADER else "" for value in sent] or _cookies(headers)
+    def authenticate(self, headers: list[tuple[bytes, bytes]]) -> Key | None:
+        """The key of a request; `ANONYMOUS` if no key is needed; None if the request must be refused."""
+        values = [value for name, value in headers if name == b"authorization"]
+        secrets = [_secret(value) if len(value) <= MAX_HEADER else "" for value in values] or _cookies(headers)
         if self.store is None or (not secrets and not self.keys_required):
             return None if self.keys_required else ANONYMOUS
-        found = self.store.find_key(secrets[0]) if len(secrets) == 1 else None
-        return found if self.keys_required or found else ANONYMOUS
+        key = self.store.find_key(secrets[0]) if len(secrets) == 1 else None
+        return key if self.keys_required or key else ANONYMOUS
 
 
 def _cookies(headers: list[tuple[bytes, bytes]]) -> list[str]:
-    """The keys that cookies carry: one, unless something is wrong."""
+    """The keys in the cookies; more than one is refused."""
     pairs = [
         pair.strip() for name, value in headers if name == b"cookie" for pair in value.decode("latin-1").split(";")
     ]
@@ -119,7 +119,7 @@ def _cookies(headers: list[tuple[bytes, bytes]]) -> list[str]:
 
 
 def _secret(header: bytes) -> str:
-    """The key inside an Authorization header, or an empty string, which no key is."""
+    """The key in an Authorization header; an empty string, which is never a key, if there is none."""
     scheme, _, value = header.partition(b" ")
     if scheme.lower() == b"bearer":
         return value.decode("latin-1")
@@ -132,10 +132,10 @@ def _secret(header: bytes) -> str:
 
 
 class Gate:
-    """ASGI middleware that applies a `Door` and writes the log line."""
+    """ASGI middleware that applies `AccessRules` and writes one log line per request."""
 
-    def __init__(self, app: Callable, *, door: Door, metrics: Metrics) -> None:
-        self.app, self.door, self.metrics = app, door, metrics
+    def __init__(self, app: Callable, *, access: AccessRules, metrics: Metrics) -> None:
+        self.app, self.access, self.metrics = app, access, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -147,7 +147,7 @@ class Gate:
         started, status = time.monotonic(), 500
         scope["request_id"] = request_id = uuid.uuid4().hex
         origin = next(
-            (v for n, v in scope["headers"] if n == b"origin" and v.decode("latin-1") in self.door.origins), None
+            (v for n, v in scope["headers"] if n == b"origin" and v.decode("latin-1") in self.access.origins), None
         )
 
         async def respond(message: MutableMapping[str, Any]) -> None:
@@ -161,33 +161,37 @@ class Gate:
             await send(message)
 
         try:
-            await self._enter(scope, receive, respond, preflight=origin is not None)
-        except Exception as error:  # answered already, if that was possible; the server would print its text
+            await self._check_and_forward(scope, receive, respond, preflight=origin is not None)
+        except Exception as error:  # a 500 was already sent if possible; uvicorn would print the error's text
             log_fault(error, request_id)
         finally:
-            self._note(scope, status, time.monotonic() - started)
+            self._log_request(scope, status, time.monotonic() - started)
 
-    async def _enter(self, scope: Scope, receive: Receive, send: Send, *, preflight: bool) -> None:
-        if reason := self.door.refusal(scope["headers"]):
-            await _answer(send, 403, error_body(reason, kind="permission_error", code="forbidden"))
+    async def _check_and_forward(self, scope: Scope, receive: Receive, send: Send, *, preflight: bool) -> None:
+        if reason := self.access.refusal(scope["headers"]):
+            await _send_response(send, 403, error_body(reason, kind="permission_error", code="forbidden"))
         elif preflight and scope["method"] == "OPTIONS":
             allowed = [(b"access-control-allow-headers", b"authorization, content-type")]
-            await _answer(send, 204, None, [*allowed, (b"access-control-allow-methods", b"GET, POST")])
+            await _send_response(send, 204, None, [*allowed, (b"access-control-allow-methods", b"GET, POST")])
         else:
-            is_open = scope["path"] in (*OPEN_PATHS, self.door.login)
-            scope["key"] = ANONYMOUS if is_open else self.door.visitor(scope["headers"])
-            if scope["key"] is None and self.door.login and _shows_a_page(scope):
-                await _answer(send, 303, None, [(b"location", self.door.login.encode())])
+            is_open = scope["path"] in (*OPEN_PATHS, self.access.login)
+            scope["key"] = ANONYMOUS if is_open else self.access.authenticate(scope["headers"])
+            if scope["key"] is None and self.access.login and _accepts_html(scope):
+                await _send_response(send, 303, None, [(b"location", self.access.login.encode())])
             elif scope["key"] is None:
                 body = error_body(
-                    tr("this server needs an API key"), kind="authentication_error", code="invalid_api_key"
+                    tr("missing or wrong API key; send Authorization: Bearer KEY"),
+                    kind="authentication_error",
+                    code="invalid_api_key",
                 )
-                scheme = b"Bearer" if self.door.login else b"Basic"  # at Basic a browser would open a dialog of its own
-                await _answer(send, 401, body, [(b"www-authenticate", scheme + b' realm="qianwen"')])
+                scheme = (
+                    b"Bearer" if self.access.login else b"Basic"
+                )  # Basic makes a browser open its own password dialog
+                await _send_response(send, 401, body, [(b"www-authenticate", scheme + b' realm="qianwen"')])
             else:
                 await self.app(scope, receive, send)
 
-    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+    def _log_request(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", None) or "other"
         self.metrics.count("http_requests_total", route=route, status=str(status))
         self.metrics.observe("http_request_seconds", seconds)
@@ -198,12 +202,14 @@ class Gate:
         log.info(json.dumps(entry, ensure_ascii=True))
 
 
-def _shows_a_page(scope: Scope) -> bool:
+def _accepts_html(scope: Scope) -> bool:
     accepted = [value for name, value in scope["headers"] if name == b"accept"]
     return scope["method"] == "GET" and any(b"text/html" in value for value in accepted)
 
 
-async def _answer(send: Send, status: int, body: dict | None, headers: list[tuple[bytes, bytes]] | None = None) -> None:
+async def _send_response(
+    send: Send, status: int, body: dict | None, headers: list[tuple[bytes, bytes]] | None = None
+) -> None:
     data = b"" if body is None else json.dumps(body, ensure_ascii=False).encode()
     fields = [(b"content-type", b"application/json"), (b"content-length", str(len(data)).encode()), *(headers or ())]
     await send({"type": "http.response.start", "status": status, "headers": fields})

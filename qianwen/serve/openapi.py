@@ -1,7 +1,7 @@
-"""The description of the API at `/openapi.json`, true enough to test the server against it.
+"""The OpenAPI description at `/openapi.json`, exact enough to test the server against it.
 
-Bodies are the pydantic models that check them, with the names served here as the values of `model`; every route may
-also answer with OpenAI's error object, and a completion may come as a stream of events.
+The schemas of the bodies come from the pydantic models that validate them; `model` lists the names of the served
+models. Every route may also return OpenAI's error object, and a completion may be a stream of events.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _ERROR = {"schema": {"$ref": REFERENCE.format(model="Error")}}
 _FAILED = {"description": "an error", "content": {"application/json": _ERROR}}
 
 
-def takes(body: type[Wire]) -> dict[str, Any]:
-    """What FastAPI is told of a route whose body is parsed by hand."""
+def request_body(body: type[Wire]) -> dict[str, Any]:
+    """The description of the body for FastAPI, for routes that parse the body themselves."""
     schema = {"$ref": REFERENCE.format(model=body.__name__)}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 def describe(app: FastAPI, bodies: Sequence[type[Wire]], models: Sequence[str]) -> dict[str, Any]:
-    """The whole document. OpenAPI 3.1."""
+    """The complete OpenAPI 3.1 document."""
     document = get_openapi(title=app.title, version=app.version, routes=app.routes)
     schemas: dict[str, Any] = {"Error": ERROR}
     names = {"type": "string", "enum": list(models)}
@@ -52,8 +52,8 @@ def describe(app: FastAPI, bodies: Sequence[type[Wire]], models: Sequence[str]) 
         schema = body.model_json_schema(ref_template=REFERENCE)
         schemas |= schema.pop("$defs", {})
         schemas[body.__name__] = schema
-        is_free = "model" not in schema.get("required", ())
-        schema["properties"]["model"] = {"anyOf": [names, {"type": "null"}]} if is_free else names
+        is_optional = "model" not in schema.get("required", ())
+        schema["properties"]["model"] = {"anyOf": [names, {"type": "null"}]} if is_optional else names
     document["components"] = {"schemas": schemas}
     for path, item in document["paths"].items():
         for method, operation in item.items():
@@ -62,10 +62,13 @@ def describe(app: FastAPI, bodies: Sequence[type[Wire]], models: Sequence[str]) 
                 content["text/event-stream"] = _EVENT
             elif path == "/metrics":
                 content = {"text/plain": {"schema": {"type": "string"}}}
-            done = {"description": "the answer", "content": content}
-            for parameter in operation.get("parameters", ()):  # the one there is: a model's name
+            success = {"description": "the answer", "content": content}
+            for parameter in operation.get("parameters", ()):  # the only parameter is a model's name
                 parameter["schema"] = names
-            operation["responses"] = {"200": done, "4XX": _FAILED, "5XX": _FAILED}
+            operation["responses"] = {"200": success, "4XX": _FAILED, "5XX": _FAILED}
             if method == "get" and path in ("/health", "/ready"):
-                operation["responses"]["503"] = {"description": "not now", "content": {"application/json": _OBJECT}}
+                operation["responses"]["503"] = {
+                    "description": "not available now",
+                    "content": {"application/json": _OBJECT},
+                }
     return document

@@ -1,7 +1,7 @@
 """Counters, gauges and histograms in Prometheus' text format.
 
-Labels come from fixed sets (route templates, status codes, model names of this server), never from a client's text, so
-a scrape can neither leak a prompt nor grow without bound.
+Labels come from fixed sets (route templates, status codes, model names of this server), never from a client's text. So
+the metrics cannot leak a prompt and their number is bounded.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def _labels(labels: tuple[tuple[str, str], ...]) -> str:
 
 
 class Metrics:
-    """A set of named measurements; `text()` is what `/metrics` answers."""
+    """A set of named metrics; `text()` is the response of `/metrics`."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -42,7 +42,7 @@ class Metrics:
             total[0] += seconds
 
     def gauge(self, name: str, read: Callable[[], float]) -> None:
-        """Let `read` be asked for the value of `name` at every scrape."""
+        """Register gauge `name`; `read` returns its value at every scrape."""
         self._gauges[name] = read
 
     def text(self) -> str:
@@ -53,11 +53,11 @@ class Metrics:
                 lines += [f"{PREFIX}{name}{_labels(labels)} {value:g}" for labels, value in series.items()]
             for name, (buckets, total) in self._histograms.items():
                 lines.append(f"# TYPE {PREFIX}{name} histogram")
-                seen = 0
+                total_count = 0  # Prometheus' buckets are cumulative
                 for bound, amount in zip([*map(str, SECONDS), "+Inf"], buckets, strict=True):
-                    seen += amount
-                    lines.append(f'{PREFIX}{name}_bucket{{le="{bound}"}} {seen}')
-                lines += [f"{PREFIX}{name}_sum {total[0]:.6f}", f"{PREFIX}{name}_count {seen}"]
+                    total_count += amount
+                    lines.append(f'{PREFIX}{name}_bucket{{le="{bound}"}} {total_count}')
+                lines += [f"{PREFIX}{name}_sum {total[0]:.6f}", f"{PREFIX}{name}_count {total_count}"]
         for name, read in self._gauges.items():
             lines += [f"# TYPE {PREFIX}{name} gauge", f"{PREFIX}{name} {read():g}"]
         return "\n".join(lines) + "\n"

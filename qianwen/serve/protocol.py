@@ -1,10 +1,10 @@
-"""OpenAI's requests, checked before anything else happens.
+"""The request bodies of OpenAI's API, validated before anything else.
 
-A field that is accepted is honoured; the few that have no meaning for a local model (`user`, `metadata`, `store`,
-`service_tier`, …) are accepted only with values that ask for nothing.
+Every accepted field has an effect, except a few that mean nothing for a local model (`user`, `metadata`, `store`,
+`service_tier`, …); these are accepted only with values that need no action.
 
-Depth needs no check of our own: pydantic's parser gives up at 200 levels. Not here: what a request costs and whether
-there is room for it (`admission.py`), and the answers (`chat_routes.py`).
+The depth of the JSON needs no check here: pydantic's parser stops at 200 levels. Not here: the cost of a request and
+the limits (`admission.py`), and the answers (`chat_routes.py`).
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from qianwen.serve.wire import (
     MAX_STOPS,
     MAX_TOOLS,
     Bias,
+    DefaultFalse,
+    DefaultTrue,
     FunctionDefinition,
     FunctionName,
     Label,
     Message,
     NamedTool,
-    No,
     NullMeans,
     Penalty,
     ResponseFormat,
@@ -37,8 +38,7 @@ from qianwen.serve.wire import (
     TokenKey,
     ToolDefinition,
     Wire,
-    Yes,
-    few,
+    max_entries,
 )
 
 MAX_CHOICES = 16
@@ -50,7 +50,7 @@ Request = TypeVar("Request", bound=BaseModel)
 
 
 class Sampling(Wire):
-    """The sampling fields chat and text completions share; all but the last five are OpenAI's."""
+    """The sampling fields of chat and text completions; the last five are not in OpenAI's API."""
 
     model: str = Field(min_length=1, max_length=256)
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES), NullMeans(1)] = 1
@@ -60,13 +60,15 @@ class Sampling(Wire):
     frequency_penalty: Penalty = 0.0
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     stop: Stop | Annotated[list[Stop], Field(fail_fast=True, max_length=MAX_STOPS)] | None = None
-    logit_bias: Annotated[dict[TokenKey, Bias], Field(max_length=MAX_LOGIT_BIAS), few(MAX_LOGIT_BIAS)] | None = None
-    stream: No = False
+    logit_bias: (
+        Annotated[dict[TokenKey, Bias], Field(max_length=MAX_LOGIT_BIAS), max_entries(MAX_LOGIT_BIAS)] | None
+    ) = None
+    stream: DefaultFalse = False
     stream_options: StreamOptions | None = None
     user: Label | None = None
     safety_identifier: Label | None = None
     prompt_cache_key: Label | None = None
-    metadata: Annotated[dict[str, str], Field(max_length=16), few(16)] | None = None
+    metadata: Annotated[dict[str, str], Field(max_length=16), max_entries(16)] | None = None
     service_tier: Literal["auto", "default"] | None = None
     top_k: int | None = Field(None, ge=0, lt=2**31)
     min_p: float | None = Field(None, ge=0, le=1)
@@ -79,9 +81,9 @@ class Sampling(Wire):
         return [self.stop] if isinstance(self.stop, str) else list(self.stop or ())
 
     @model_validator(mode="after")
-    def _streaming(self) -> Sampling:
+    def _check_stream_options(self) -> Sampling:
         if self.stream_options is not None and not self.stream:
-            raise ValueError(tr("stream_options needs stream: true"))
+            raise ValueError(tr("stream_options is only allowed with stream: true"))
         return self
 
 
@@ -89,11 +91,11 @@ class ChatCompletionRequest(Sampling):
     messages: Annotated[list[Message], Field(fail_fast=True, min_length=1, max_length=MAX_MESSAGES)]
     max_tokens: int | None = Field(None, ge=1, lt=2**31)
     max_completion_tokens: int | None = Field(None, ge=1, lt=2**31)
-    logprobs: No = False
+    logprobs: DefaultFalse = False
     top_logprobs: int | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS)
     tools: Annotated[list[ToolDefinition], Field(fail_fast=True, max_length=MAX_TOOLS)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
-    parallel_tool_calls: Yes = True
+    parallel_tool_calls: DefaultTrue = True
     functions: Annotated[list[FunctionDefinition], Field(fail_fast=True, max_length=MAX_TOOLS)] | None = None
     function_call: Literal["none", "auto"] | FunctionName | None = None
     response_format: ResponseFormat | None = None
@@ -101,24 +103,28 @@ class ChatCompletionRequest(Sampling):
     modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None = None
 
     @model_validator(mode="after")
-    def _agree(self) -> ChatCompletionRequest:
+    def _check_combinations(self) -> ChatCompletionRequest:
         if self.top_logprobs and not self.logprobs:
-            raise ValueError(tr("top_logprobs needs logprobs: true"))
+            raise ValueError(tr("top_logprobs is only allowed with logprobs: true"))
         if self.tools and self.functions:
-            raise ValueError(tr("give tools or the older functions, not both"))
+            raise ValueError(tr("tools and functions cannot be used together; use tools"))
         if self.max_tokens and self.max_completion_tokens and self.max_tokens != self.max_completion_tokens:
-            raise ValueError(tr("max_tokens and max_completion_tokens disagree"))
+            raise ValueError(tr("max_tokens and max_completion_tokens have different values; set only one"))
         names = [f.name for f in self.definitions]
         if len(set(names)) != len(names):
-            raise ValueError(tr("two tools have the same name"))
+            raise ValueError(tr("two tools have the same name; each needs its own name"))
         if self.forced_name is not None and self.forced_name not in names:
-            raise ValueError(tr("tool_choice names '{name}', which is not among the tools", name=self.forced_name))
+            raise ValueError(
+                tr("tool_choice names the function '{name}', which is not in tools", name=self.forced_name)
+            )
         if self.tool_choice == "required" and not self.tools:
-            raise ValueError(tr("tool_choice 'required' needs tools"))
+            raise ValueError(tr("tool_choice 'required' needs at least one function in tools"))
         if self.forced_name in TOOL_CHOICES:
-            raise ValueError(tr("a function called '{name}' cannot be chosen by name", name=self.forced_name))
+            raise ValueError(
+                tr("tool_choice cannot name a function called '{name}'; rename the function", name=self.forced_name)
+            )
         if "none" in self._choices and (self.forced_name or "required" in self._choices):
-            raise ValueError(tr("tool_choice and function_call disagree"))
+            raise ValueError(tr("tool_choice and function_call contradict each other; set only tool_choice"))
         return self
 
     @property
@@ -127,7 +133,7 @@ class ChatCompletionRequest(Sampling):
 
     @property
     def forced_name(self) -> str | None:
-        """The one function that must be called, if the request names one."""
+        """The function that must be called, if the request names one."""
         if isinstance(self.tool_choice, NamedTool):
             return self.tool_choice.function.name
         return self.function_call.name if isinstance(self.function_call, FunctionName) else None
@@ -138,12 +144,12 @@ class ChatCompletionRequest(Sampling):
 
     @property
     def choice(self) -> str:
-        """`tool_choice`, or the older `function_call`, as `ChatModel.chat` takes it."""
+        """`tool_choice`, or the older `function_call`, as the argument of `ChatModel.chat`."""
         return self.forced_name or next((word for word in ("none", "required") if word in self._choices), "auto")
 
     @property
     def format(self) -> Literal["json_object"] | dict[str, Any] | None:
-        """`response_format` as `ChatModel.chat` takes it."""
+        """`response_format` as the argument of `ChatModel.chat`."""
         if self.response_format is None or self.response_format.type == "text":
             return None
         schema = self.response_format.json_schema
@@ -167,15 +173,15 @@ Texts = (
 class CompletionRequest(Sampling):
     prompt: Texts
     max_tokens: Annotated[int, Field(ge=0, lt=2**31), NullMeans(16)] = 16
-    echo: No = False
+    echo: DefaultFalse = False
     logprobs: int | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS)
     best_of: Annotated[int, Field(ge=1, le=1)] | None = None
     suffix: None = None
 
     @model_validator(mode="after")
-    def _something_to_do(self) -> CompletionRequest:
+    def _check_max_tokens(self) -> CompletionRequest:
         if self.max_tokens == 0 and not self.echo:
-            raise ValueError(tr("max_tokens 0 asks for nothing unless echo is true"))
+            raise ValueError(tr("max_tokens must be at least 1 unless echo is true"))
         return self
 
     @property
@@ -206,9 +212,9 @@ class TokenizeRequest(Wire):
     messages: Annotated[list[Message], Field(fail_fast=True, min_length=1, max_length=MAX_MESSAGES)] | None = None
 
     @model_validator(mode="after")
-    def _one_of(self) -> TokenizeRequest:
+    def _check_input(self) -> TokenizeRequest:
         if (self.text is None) == (self.messages is None):
-            raise ValueError(tr("give text or messages, one of the two"))
+            raise ValueError(tr("set either text or messages, not both"))
         return self
 
 
@@ -218,7 +224,7 @@ BODIES: tuple[type[Wire], ...] = (ChatCompletionRequest, CompletionRequest, Embe
 
 
 def parse(body: bytes, request: type[Request]) -> Request:
-    """The request in `body`. Raises `RequestError` (400) that names the first wrong field."""
+    """The request in `body`. Raises `RequestError` (400) with the name of the first invalid field."""
     try:
         return request.model_validate_json(body)
     except ValidationError as error:
@@ -228,8 +234,8 @@ def parse(body: bytes, request: type[Request]) -> Request:
         )
         reason = first["msg"].removeprefix("Value error, ")
         raise RequestError(f"{field}: {reason}" if field else reason, param=field or None) from None
-    except (ValueError, RecursionError) as error:  # lone surrogates and the like
-        raise RequestError(tr("the body is not valid JSON: {reason}", reason=str(error)[:200])) from None
+    except (ValueError, RecursionError) as error:  # such as lone surrogates
+        raise RequestError(tr("the request body is not valid JSON: {reason}", reason=str(error)[:200])) from None
 
 
 def error_body(

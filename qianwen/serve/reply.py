@@ -1,7 +1,7 @@
-"""Deltas and engine outputs → the choices of an OpenAI answer.
+"""Turn deltas and engine outputs into the choices of an OpenAI answer.
 
-A streamed answer sends each piece, an unstreamed one folds the very same pieces, so the two cannot differ in text,
-tool calls, log-probabilities or finish reason.
+A streamed answer sends each piece; an unstreamed answer folds the same pieces into one object. So both have the same
+text, tool calls, log-probabilities and finish reason.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ Piece = dict[str, Any]  # one entry of `choices`, as a stream sends it
 
 
 class ChatChoice:
-    """One choice of a chat completion as it grows.
+    """One choice of a chat completion, built piece by piece.
 
-    `legacy` writes a call in the form of the older `functions`; `one_call` drops all calls but the first.
+    `legacy` writes a call in the form of the older `functions`; `one_call` drops all calls except the first.
     """
 
     def __init__(self, index: int, tokenizer: Tokenizer, reader: DeltaReader, *, legacy: bool, one_call: bool):
@@ -34,7 +34,7 @@ class ChatChoice:
         return self._piece({"role": "assistant", "content": ""})
 
     def feed(self, output: Output, refusal: str | None = None) -> list[Piece]:
-        """Pieces for a stream; the last has the finish reason, and `refusal` why the rest was withheld, if it was."""
+        """Pieces for a stream. The last one has the finish reason, and `refusal` if the guard refused the answer."""
         deltas = self._reader.feed(output)
         last = deltas.pop() if output.finish_reason else None
         pieces = [piece for delta in deltas for piece in self._content(delta)]
@@ -70,7 +70,7 @@ class ChatChoice:
 
 
 def fold_chat(pieces: Iterable[Piece]) -> list[dict[str, Any]]:
-    """The choices that a stream of pieces spells, in order of index."""
+    """Join the pieces of a chat stream into its choices, in order of index."""
     choices: dict[int, dict[str, Any]] = {}
     for piece in pieces:
         message = {"role": "assistant", "content": None, "refusal": None}
@@ -97,33 +97,35 @@ def fold_chat(pieces: Iterable[Piece]) -> list[dict[str, Any]]:
 
 
 def chat_logprob(entry: TokenLogprob, tokenizer: Tokenizer) -> dict[str, Any]:
-    def one(token: int, logprob: float) -> dict[str, Any]:
+    """The log-probabilities of one token in the form of OpenAI's chat API."""
+
+    def token_entry(token: int, logprob: float) -> dict[str, Any]:
         data = tokenizer.token_bytes(token)
         return {"token": data.decode("utf-8", "replace"), "logprob": logprob, "bytes": list(data)}
 
-    top = [one(token, logprob) for token, logprob in entry.top]
-    return {**one(entry.token, entry.logprob), "top_logprobs": top}
+    top = [token_entry(token, logprob) for token, logprob in entry.top]
+    return {**token_entry(entry.token, entry.logprob), "top_logprobs": top}
 
 
 class TextChoice:
-    """One choice of a text completion as it grows. `echo` is the prompt, to be repeated before the answer.
+    """One choice of a text completion, built piece by piece. `echo` is the prompt, to be repeated before the answer.
 
-    Log-probabilities of a prompt are complete only at the end, so an echo that wants them comes in one piece.
+    The log-probabilities of a prompt are complete only at the end, so an echo with log-probabilities is one piece.
     """
 
     def __init__(self, index: int, tokenizer: Tokenizer, echo: Sequence[int] | None, num_top: int | None) -> None:
         self.index, self.num_top = index, num_top
         self._tokenizer, self._echo = tokenizer, echo
-        self._waits = echo is not None and num_top is not None
+        self._send_at_end = echo is not None and num_top is not None
         self._text = "" if echo is None else tokenizer.decode(echo)
         self._entries: list[TokenLogprob] = []
         self._offset = 0
 
     def feed(self, output: Output, refusal: str | None = None) -> list[Piece]:
-        """At most one piece. This older form has no place for a refusal's reason."""
+        """At most one piece. The text format has no field for `refusal`, so it is ignored."""
         self._text += output.text
         self._entries += output.logprobs
-        if not output.finish_reason and (self._waits or not (self._text or self._entries)):
+        if not output.finish_reason and (self._send_at_end or not (self._text or self._entries)):
             return []
         logprobs = None
         if self.num_top is not None:
@@ -138,20 +140,20 @@ class TextChoice:
         return [piece]
 
     def _append(self, logprobs: dict[str, list], token: int, entry: TokenLogprob | None) -> None:
-        text = self._name(token)
+        text = self._token_text(token)
         logprobs["tokens"].append(text)
         logprobs["token_logprobs"].append(entry.logprob if entry else None)
         top = entry.top[: self.num_top] if entry else ()
-        logprobs["top_logprobs"].append({self._name(t): logprob for t, logprob in top} if entry else None)
+        logprobs["top_logprobs"].append({self._token_text(t): logprob for t, logprob in top} if entry else None)
         logprobs["text_offset"].append(self._offset)
         self._offset += len(text)
 
-    def _name(self, token: int) -> str:
+    def _token_text(self, token: int) -> str:
         return self._tokenizer.token_bytes(token).decode("utf-8", "replace")
 
 
 def fold_text(pieces: Iterable[Piece]) -> list[dict[str, Any]]:
-    """The choices that a stream of text pieces spells, in order of index."""
+    """Join the pieces of a text stream into its choices, in order of index."""
     choices: dict[int, dict[str, Any]] = {}
     for piece in pieces:
         choice = choices.get(piece["index"])

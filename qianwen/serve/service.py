@@ -1,4 +1,4 @@
-"""What the routes share: the models by name, room, memory, measurements, and how all of it starts and stops."""
+"""The state that the routes share: models by name, admission, store and metrics; and its shutdown."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from qianwen.serve.prometheus import Metrics
 from qianwen.serve.store import Key, Store
 from qianwen.tokenizer.tokenizer import Tokenizer
 
-CUT_OFF_SECONDS = 2.0  # for the last words to reach those whose answers were cut off
+ABORT_SECONDS = 2.0  # to send the error to clients whose requests were aborted
 
 
 @dataclass(frozen=True)
 class Served:
-    """One model that answers under a name."""
+    """A model and the name under which clients call it."""
 
     name: str
     bridge: Bridge
     tokenizer: Tokenizer
-    context: int  # tokens of prompt and answer
+    context: int  # largest number of tokens of prompt and answer
     defaults: SamplingParams = field(default_factory=SamplingParams)
-    adapter: str = ""  # the engine's name of the adapter it answers through
-    parent: str | None = None  # the model under that adapter
+    adapter: str = ""  # name of the LoRA adapter in the engine; empty: none
+    parent: str | None = None  # name of the base model of that adapter
 
     def card(self, created: int) -> dict[str, Any]:
         """The entry of `/v1/models`."""
@@ -41,13 +41,14 @@ class Served:
 
 
 class Service:
-    """One process: some models, one admission, one store."""
+    """The served models, with one admission control, one store and one set of metrics."""
 
     def __init__(
         self, models: Sequence[Served], admission: Admission, store: Store | None = None, guard: Guard | None = None
     ) -> None:
         self.models = {served.name: served for served in models}
-        self.bridges = list({id(served.bridge): served.bridge for served in models}.values())  # adapters share one
+        # adapters share the bridge of their base model, so each bridge is listed once
+        self.bridges = list({id(served.bridge): served.bridge for served in models}.values())
         self.admission, self.store, self.guard = admission, store, guard
         self.started = int(time.time())
         self.metrics = Metrics()
@@ -60,12 +61,12 @@ class Service:
         self.metrics.gauge("kv_blocks_used", lambda: self._sum(_blocks_used))
 
     def model(self, name: str | None) -> Served:
-        """The model called `name`; without a name the only or first one. A 404 lists those there are."""
+        """The model called `name`; None means the first model. An unknown name is a 404 with the list of models."""
         if name is None:
             return next(iter(self.models.values()))
         if name not in self.models:
             message = tr(
-                "there is no model {name!r} here; there are: {names}", name=name[:80], names=", ".join(self.models)
+                "there is no model {name!r}; this server has: {names}", name=name[:80], names=", ".join(self.models)
             )
             raise RequestError(message, status=404, param="model", code="model_not_found")
         return self.models[name]
@@ -74,8 +75,8 @@ class Service:
     def is_healthy(self) -> bool:
         return all(bridge.failure is None for bridge in self.bridges)
 
-    def book(self, key: Key, usage: dict[str, Any], model: str = "") -> None:
-        """Add what a request to `model` used to the metrics and to its key's account."""
+    def record_usage(self, key: Key, usage: dict[str, Any], model: str = "") -> None:
+        """Add the tokens of a request to the metrics and to the usage of its key."""
         prompt, completion = usage["prompt_tokens"], usage["completion_tokens"]
         cached = usage.get("prompt_tokens_details", {}).get("cached_tokens", 0)
         self.metrics.count("prompt_tokens_total", prompt, model=model)
@@ -85,17 +86,19 @@ class Service:
             self.store.add_usage(key.name, prompt_tokens=prompt, completion_tokens=completion)
 
     async def drain(self) -> bool:
-        """Take nobody in, wait for those inside as long as the limits allow, and cut the rest off with a 503.
+        """Accept no new requests, wait up to `drain_seconds` for running ones, then abort the rest with a 503.
 
-        False if some do not even take that.
+        False if some clients have not read even that error.
         """
         self.admission.draining = True
         if await self._is_empty_within(self.admission.limits.drain_seconds):
             return True
-        reason = RequestError(tr("the server is shutting down"), status=503, code="draining")
+        reason = RequestError(
+            tr("the server is shutting down; send the request again later"), status=503, code="draining"
+        )
         for bridge in self.bridges:
-            bridge.cut_off(reason)
-        return await self._is_empty_within(CUT_OFF_SECONDS)
+            bridge.abort_all(reason)
+        return await self._is_empty_within(ABORT_SECONDS)
 
     async def _is_empty_within(self, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
@@ -104,7 +107,7 @@ class Service:
         return not self.admission.requests
 
     def close(self) -> None:
-        """Stop the engines; who still waits gets an error."""
+        """Stop the engines; requests that still wait get an error."""
         for bridge in self.bridges:
             bridge.close()
         if self.store is not None:

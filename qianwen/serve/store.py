@@ -1,8 +1,8 @@
-"""What a server remembers in one SQLite file: API keys with their quotas and use, and conversations.
+"""The SQLite file of a server: API keys with quotas and usage, and conversations.
 
-A key is shown once, when it is made; only its SHA-256 is kept, so the file gives no key away. Looking a key up hashes
-what the client sent and compares every stored digest in constant time: how long it takes says nothing about how much
-of a key was right.
+A key is printed once, when it is created. The file has only its SHA-256, so it cannot leak keys. To look up a key, the
+client's secret is hashed and compared with every stored digest in constant time, so the time does not show how much of
+a guessed key is right.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ CREATE INDEX IF NOT EXISTS conversations_by_owner ON conversations (owner, updat
 
 @dataclass(frozen=True)
 class Key:
-    """Who a request comes from, and how much they may ask for."""
+    """The name and the limits of an API key."""
 
     name: str
     tokens_per_day: int | None = None
@@ -47,7 +47,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Conversation:
-    """A kept chat: its messages as OpenAI dicts."""
+    """A saved conversation, its messages as OpenAI dicts."""
 
     id: str
     title: str
@@ -73,13 +73,15 @@ class Store:
         try:
             if str(path) != ":memory:":
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                self.path.touch(0o600)  # for its owner alone; SQLite makes its other files likewise
+                self.path.touch(0o600)  # readable by its owner only; SQLite gives its other files the same mode
             self._db = sqlite3.connect(str(path), check_same_thread=False)
             with self._write() as db:
                 db.execute("PRAGMA journal_mode=WAL")
                 db.executescript(SCHEMA)
         except (sqlite3.Error, OSError) as error:
-            raise ConfigError(tr("cannot open the store {path}: {reason}", path=path, reason=error)) from error
+            raise ConfigError(
+                tr("cannot open the store {path} ({reason}); choose another file with --store", path=path, reason=error)
+            ) from error
 
     @contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
@@ -97,9 +99,9 @@ class Store:
     # ---- keys ----
 
     def add_key(self, name: str, *, tokens_per_day: int | None = None, requests_per_minute: int | None = None) -> str:
-        """Make a key called `name` and return its secret, which is never shown again."""
+        """Create a key called `name` and return its secret, which cannot be read again."""
         if not name or len(name) > 64 or not name.isprintable():
-            raise ConfigError(tr("a key needs a printable name of 1 to 64 characters, not {name!r}", name=name))
+            raise ConfigError(tr("a key name must have 1 to 64 printable characters; got {name!r}", name=name))
         secret = "qw-" + secrets.token_urlsafe(32)
         try:
             with self._write() as db:
@@ -109,7 +111,7 @@ class Store:
                 )
         except sqlite3.IntegrityError:
             raise ConfigError(
-                tr("there is a key called {name} already; revoke it or choose another name", name=name)
+                tr("a key called {name} already exists, active or revoked; choose another name", name=name)
             ) from None
         return secret
 
@@ -118,23 +120,25 @@ class Store:
             if not db.execute(
                 "UPDATE keys SET revoked=? WHERE name=? AND revoked IS NULL", (time.time(), name)
             ).rowcount:
-                raise ConfigError(tr("no key in use is called {name}", name=name))
+                raise ConfigError(
+                    tr("there is no active key called {name}; `qianwen keys list` lists the keys", name=name)
+                )
 
     def find_key(self, secret: str) -> Key | None:
-        """The key behind `secret`, or None. Compares with every stored digest, equal or not."""
-        sent, found = _digest(secret), None
+        """The key with this secret, or None. Compares all digests, also after a match, so the time is constant."""
+        digest_of_secret, match = _digest(secret), None
         for name, digest, per_day, per_minute in self._rows(
             "SELECT name, digest, tokens_per_day, requests_per_minute FROM keys WHERE revoked IS NULL"
         ):
-            if hmac.compare_digest(sent, digest):
-                found = Key(name, per_day, per_minute)
-        return found
+            if hmac.compare_digest(digest_of_secret, digest):
+                match = Key(name, per_day, per_minute)
+        return match
 
     def has_keys(self) -> bool:
         return bool(self._rows("SELECT 1 FROM keys WHERE revoked IS NULL LIMIT 1"))
 
     def key_table(self) -> list[dict]:
-        """Every key with its limits and its use today and in all; never a secret."""
+        """All keys with their limits and their usage, today and in total; never a secret."""
         rows = self._rows(
             "SELECT k.name, k.created, k.revoked, k.tokens_per_day, k.requests_per_minute,"
             " COALESCE(SUM(u.requests),0), COALESCE(SUM(u.prompt_tokens+u.completion_tokens),0),"
@@ -171,7 +175,7 @@ class Store:
     # ---- conversations ----
 
     def save_conversation(self, owner: str, conversation: Conversation) -> None:
-        """Insert or replace; an id that belongs to another owner is left alone and refused."""
+        """Insert or replace. ConfigError if the id belongs to another owner, whose conversation stays unchanged."""
         with self._write() as db:
             changed = db.execute(
                 "INSERT INTO conversations (id, owner, title, updated, messages, settings) VALUES (?,?,?,?,?,?)"
@@ -183,16 +187,16 @@ class Store:
                 ),
             ).rowcount  # fmt: skip
         if not changed:
-            raise ConfigError(tr("no conversation {id}", id=conversation.id))
+            raise ConfigError(tr("there is no conversation {id}", id=conversation.id))
 
     def conversation_titles(self, owner: str, *, search: str = "", limit: int = 200) -> list[tuple[str, str]]:
-        """Id and title of the owner's conversations, newest first, those whose text holds `search`."""
-        query, values = _searched("id, title", owner, search, limit)
+        """Id and title of the owner's conversations that contain `search`, newest first."""
+        query, values = _search_query("id, title", owner, search, limit)
         return self._rows(query, *values)
 
     def conversations(self, owner: str, *, search: str = "", limit: int = 100) -> list[Conversation]:
-        """The owner's conversations, newest first, those whose text holds `search`."""
-        query, values = _searched("id, title, updated, messages, settings", owner, search, limit)
+        """The owner's conversations that contain `search`, newest first."""
+        query, values = _search_query("id, title, updated, messages, settings", owner, search, limit)
         rows = self._rows(query, *values)
         return [Conversation(i, t, u, json.loads(m), json.loads(s)) for i, t, u, m, s in rows]
 
@@ -211,8 +215,9 @@ class Store:
             db.execute("DELETE FROM conversations WHERE owner=? AND id=?", (owner, id))
 
 
-def _searched(columns: str, owner: str, search: str, limit: int) -> tuple[str, tuple[object, ...]]:
-    """The query for an owner's conversations that hold `search`, with its values."""
+def _search_query(columns: str, owner: str, search: str, limit: int) -> tuple[str, tuple[object, ...]]:
+    """The SQL query for an owner's conversations that contain `search`, and its values."""
+    # % and _ are wildcards of LIKE and must match as plain characters
     pattern = "%" + search.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
     query = (
         f"SELECT {columns} FROM conversations WHERE owner=?"

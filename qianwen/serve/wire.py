@@ -1,8 +1,9 @@
-"""The parts of OpenAI's wire format: what every JSON object here has in common, messages, tools and answer formats.
+"""The parts of OpenAI's JSON format: the common base model, messages, tools and response formats.
 
-Objects are pydantic models in strict mode: a string is not a number, an unknown field is an error that names it, and
-every number, text and list has a range. The first error ends the check, so a body made of a million mistakes costs no
-more than one. Where OpenAI takes null for "as you like", so do we. Requests are made of these parts in `protocol.py`.
+Objects are pydantic models in strict mode: a string is not accepted as a number, an unknown field is an error with its
+name, and every number, text and list has a range. Validation stops at the first error, so a body with a million errors
+costs no more than a body with one. Where OpenAI's API accepts null for the default, it is accepted here too.
+`protocol.py` builds the request bodies from these parts.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ Label = Annotated[str, StringConstraints(max_length=512)]
 
 @dataclass(frozen=True)
 class NullMeans:
-    """Lets null stand for a field's default."""
+    """Annotation: null in the JSON means `default`."""
 
     default: object
 
@@ -47,36 +48,36 @@ class NullMeans:
         )
 
 
-def few(limit: int) -> BeforeValidator:
-    """Refuse an object of more entries before any of them is looked at."""
+def max_entries(limit: int) -> BeforeValidator:
+    """Refuse an object with more than `limit` entries before its entries are validated."""
 
     def count(value: Any) -> Any:
         if isinstance(value, dict) and len(value) > limit:
-            raise ValueError(tr("more than {limit} entries", limit=limit))
+            raise ValueError(tr("at most {limit} entries are allowed; got {count}", limit=limit, count=len(value)))
         return value
 
     return BeforeValidator(count)
 
 
-Yes = Annotated[bool, NullMeans(True)]
-No = Annotated[bool, NullMeans(False)]
+DefaultTrue = Annotated[bool, NullMeans(True)]
+DefaultFalse = Annotated[bool, NullMeans(False)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
 Penalty = Annotated[float, Field(ge=-2, le=2), NullMeans(0.0)]
 
 
 class Wire(BaseModel):
-    """A JSON object whose fields are exactly those declared."""
+    """A JSON object with no other fields than those declared."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
     def _known_fields(cls, value: Any) -> Any:
-        """Stop at the first unknown field: a hundred thousand of them would be as many errors to write."""
+        """Stop at the first unknown field, else a body with 100,000 unknown fields would give as many errors."""
         if isinstance(value, dict):
             known = {field.alias or name for name, field in cls.model_fields.items()}
-            if (stranger := next((name for name in value if name not in known), None)) is not None:
-                raise ValueError(tr("there is no field '{name}' here", name=stranger[:80]))
+            if (unknown := next((name for name in value if name not in known), None)) is not None:
+                raise ValueError(tr("unknown field '{name}'", name=unknown[:80]))
         return value
 
 
@@ -113,7 +114,7 @@ class Message(Wire):
     @model_validator(mode="before")
     @classmethod
     def _text_only(cls, value: Any) -> Any:
-        """Name the reason when a part is an image or audio, instead of a list of schema mismatches."""
+        """Give one clear error for an image or audio part, instead of a list of schema errors."""
         parts = value.get("content") if isinstance(value, dict) else None
         for part in parts if isinstance(parts, list) else ():
             if isinstance(part, dict) and isinstance(part.get("type"), str) and part["type"] != "text":
@@ -123,11 +124,11 @@ class Message(Wire):
         return value
 
     @model_validator(mode="after")
-    def _says_something(self) -> Message:
+    def _check_content(self) -> Message:
         if self.role == "tool" and not self.tool_call_id:
-            raise ValueError(tr("a tool message needs the tool_call_id it answers"))
+            raise ValueError(tr("a tool message needs tool_call_id, the id of its tool call"))
         if self.role == "function" and not self.name:
-            raise ValueError(tr("a function message needs the name of the function it answers"))
+            raise ValueError(tr("a function message needs name, the name of its function"))
         if self.role == "assistant":
             if self.content is None and not self.tool_calls and self.function_call is None:
                 raise ValueError(tr("an assistant message needs content or tool_calls"))
@@ -180,10 +181,10 @@ class ResponseFormat(Wire):
     @model_validator(mode="after")
     def _schema_present(self) -> ResponseFormat:
         if (self.type == "json_schema") != (self.json_schema is not None):
-            raise ValueError(tr("json_schema goes with type 'json_schema' and with no other type"))
+            raise ValueError(tr("type 'json_schema' needs the field json_schema, and no other type allows it"))
         return self
 
 
 class StreamOptions(Wire):
-    include_usage: No = False
+    include_usage: DefaultFalse = False
     include_obfuscation: Literal[False] | None = None

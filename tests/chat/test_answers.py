@@ -29,31 +29,31 @@ CHINESE = {"A": "北京", "B": "上海", "C": "广州", "D": "深圳"}
         ("none at all", ""),
     ],
 )
-def test_the_last_number_is_read_as_people_write_it(text: str, number: str) -> None:
+def test_the_last_number_in_common_notations(text: str, number: str) -> None:
     assert last_number(text) == number
 
 
 @given(st.integers(-(10**9), 10**9), st.text(alphabet="abc xyz.!?$", max_size=20))
-def test_a_number_at_the_end_is_found_with_or_without_separators(value: int, before: str) -> None:
+def test_a_number_at_the_end_with_or_without_separators(value: int, before: str) -> None:
     assert float(last_number(f"{before} {value:,}")) == value == float(last_number(f"{before} {value}"))
 
 
-def test_a_box_holds_its_braces_and_the_last_one_counts() -> None:
+def test_boxed_keeps_inner_braces_and_takes_the_last_box() -> None:
     assert boxed(r"\boxed{3} or rather \boxed{\frac{1}{\sqrt{2}}}.") == r"\frac{1}{\sqrt{2}}"
     assert boxed(r"cut short: \boxed{12") == "" and boxed("none") == ""
 
 
-def test_the_box_goes_before_what_is_said_after_it() -> None:
+def test_a_box_has_priority_over_a_later_number() -> None:
     assert final_number(r"Thus \boxed{18} dollars, made in 2 days.") == "18"
     assert final_number("Thus 18 dollars.") == "18"
 
 
-def test_a_reference_is_gsm8ks_line_or_a_plain_number() -> None:
+def test_a_reference_is_gsm8k_or_a_plain_number() -> None:
     assert reference_number("She earned 0.2 x 50 = $<<0.2*50=10>>10.\n#### 10") == "10"
     assert reference_number("42") == "42"
 
 
-def test_numbers_are_equal_within_a_ten_thousandth_and_no_number_is_equal_to_nothing() -> None:
+def test_numbers_are_equal_within_the_tolerance_and_empty_answers_are_wrong() -> None:
     assert is_same_number("0.33333", "0.3333333") and not is_same_number("0.333", "0.3334")
     assert is_right_number("The answer is 1,000.", "#### 1000")
     assert not is_right_number("I cannot tell.", "#### 0") and not is_same_number("", "")
@@ -96,7 +96,7 @@ def test_a_choice_is_always_one_of_the_options(reply: str) -> None:
     assert choice(reply, OPTIONS) in OPTIONS
 
 
-def test_the_block_that_defines_the_function_wins() -> None:
+def test_the_block_that_defines_the_function_is_taken() -> None:
     reply = (
         "Use it so:\n```python\nprint(add(1, 2))\n```\nHere it is:\n```python\ndef add(a, b):\n    return a + b\n```"
     )

@@ -41,7 +41,7 @@ def test_the_prompt_of_a_question(qwen):
     assert not any(prompt.loss_mask)
 
 
-def test_content_that_begins_with_a_line_end_is_encoded_apart(qwen):
+def test_content_that_begins_with_a_line_end_is_encoded_separately(qwen):
     ids = render([Message("system", ""), Message("user", "\n\nhi")], qwen).ids
     assert ids == [151644, 8948, 198, 151645, 198, 151644, 872, 198, 271, 6023, 151645, 198]
 
@@ -60,14 +60,14 @@ def test_a_tools_result_is_not_learned(tokenizer):
     ]
     rendered = render(messages, tokenizer, functions=[FunctionSpec("f")])
     text = b"".join(tokenizer.token_bytes(rendered.ids[index]) for index in sorted(learned(rendered))).decode()
-    # "}\n" is one token, and the model's; ".\n" behind the result is one, and not
+    # the token "}\n" begins in the model's text and is learned; ".\n" begins in the result and is not
     assert text == (
         'Thought: \nAction: f\nAction Input: {"a": 1}\n'
         "Thought: I now know the final answer.\nFinal Answer: Done.<|im_end|>"
     )
 
 
-def test_react_goes_on_inside_the_turn_after_a_result(tokenizer):
+def test_react_continues_the_turn_after_a_result(tokenizer):
     messages = [Message("user", "q"), Message("assistant", "", tool_calls=(ToolCall("f", "1"),)), Message("tool", "r")]
     prompt = tokenizer.decode(
         render(messages, tokenizer, functions=[FunctionSpec("f")], add_generation_prompt=True).ids

@@ -1,4 +1,4 @@
-"""`ChatClient` against our own server: it must answer as `LLM.chat` does. Faults: `faults/test_chat_client.py`."""
+"""`ChatClient` against our own server gives the same answers as `LLM.chat`. Faults: `faults/test_chat_client.py`."""
 
 import contextlib
 import threading
@@ -96,7 +96,7 @@ def test_the_same_model_answers_the_same_through_a_url(llm, remote, name):
 
 
 class Scripted(Sampler):
-    """Writes a given text, whatever the model computes."""
+    """Generates a fixed text and ignores the logits of the model."""
 
     script: list[int] = []
 
@@ -115,7 +115,7 @@ CALL = "<tool_call>\n{\"name\": \"add\", \"arguments\": {\"x\": 1}}\n</tool_call
         ("no call\u0085at all", "stop"),
     ],
 )
-def test_a_written_reply_is_read_the_same(start, model, tokenizer, monkeypatch, reply, reason):
+def test_a_prepared_reply_gives_the_same_deltas(start, model, tokenizer, monkeypatch, reply, reason):
     monkeypatch.setattr("qianwen.engine.llm_engine.Sampler", Scripted)
     ids = tokenizer.encode(reply)
     script = [*ids, tokenizer.im_end_id] if reason != "length" else ids
@@ -158,7 +158,7 @@ def test_closing_the_iterator_cancels_the_request(server, remote):
         assert next(deltas).text
         assert server.service.admission.requests == 1
         leave(deltas)
-        del deltas  # which alone is enough, too
+        del deltas  # deleting the iterator is enough to cancel
         assert wait_for(lambda: not server.service.admission.requests and not server.engine.has_work)
         assert blocks.num_free_blocks == blocks.num_blocks
     unread = remote.chat(HELLO, max_tokens=5)
@@ -197,13 +197,13 @@ def test_a_full_queue_is_waited_for(start):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tool_choice": "sub", "functions": [ADD]}, "tool_choice names 'sub'"),
-        ({"tool_choice": "required"}, "needs tools"),
+        ({"tool_choice": "sub", "functions": [ADD]}, "tool_choice names the function 'sub'"),
+        ({"tool_choice": "required"}, "at least one function in tools"),
         ({"tool_choice": None, "functions": [ADD]}, "tool_choice must be"),
         ({"response_format": "xml"}, "response_format must be"),
         ({"temprature": 1}, "did you mean temperature"),
-        ({"grammar": "x"}, "no sampling parameter 'grammar'"),
-        ({"n": 2}, "no sampling parameter 'n'"),
+        ({"grammar": "x"}, "unknown sampling parameter 'grammar'"),
+        ({"n": 2}, "unknown sampling parameter 'n'"),
     ],
 )
 def test_bad_values_are_refused_before_anything_is_sent(options, message):
@@ -214,18 +214,18 @@ def test_bad_values_are_refused_before_anything_is_sent(options, message):
 @pytest.mark.parametrize(
     "url", ["", "localhost:8000", "ftp://host/v1", "http://", "http://user:pass@host/v1", "http://host:port/v1"]
 )
-def test_a_url_that_is_none_is_refused(url):
+def test_an_invalid_url_is_refused(url):
     with pytest.raises(ConfigError, match="is not a URL such as"):
         ChatClient(url, "m")
 
 
 def test_the_key_opens_our_own_server(start, tmp_path):
-    from qianwen.serve.gate import Door
+    from qianwen.serve.gate import AccessRules
     from qianwen.serve.store import Store
 
     with contextlib.closing(Store(tmp_path / "serve.db")) as store:
         key = store.add_key("ann")
-        with start(store=store, door=Door(keys_required=True, store=store)) as server:
+        with start(store=store, access=AccessRules(keys_required=True, store=store)) as server:
             for given, is_open in ((key, True), (None, False), ("wrong", False)):
                 with ChatClient(f"{server.url}/v1", "tiny", given) as client:
                     if is_open:

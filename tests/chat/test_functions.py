@@ -90,7 +90,7 @@ def test_any_text_reads_the_same_at_any_split(pieces, data):
 
 
 @given(st.dictionaries(st.text(), st.one_of(st.integers(), st.text(), st.none(), st.lists(st.text()))))
-def test_what_we_write_we_read(tag_tokenizer, arguments):
+def test_rendered_calls_are_parsed_back(tag_tokenizer, arguments):
     wanted = call(json.dumps(arguments))
     messages = [Message("user", "q"), Message("assistant", "ok", tool_calls=(wanted, wanted))]
     text = tag_tokenizer.decode(render(messages, tag_tokenizer, functions=[ADD]).ids)
@@ -151,11 +151,11 @@ def test_the_prompt_of_tool_calls(tag_tokenizer):
         ('Input: {"x": {"y": []}}', {"x": {"y": []}}),
     ],
 )
-def test_arguments_are_forgiven(arguments, want):
+def test_common_mistakes_in_arguments_are_accepted(arguments, want):
     assert parse_arguments(call(arguments)) == want
 
 
 @pytest.mark.parametrize("arguments", ["", "print(1)", "[1]", '{"x": '])
-def test_what_is_no_object_is_an_error(arguments):
+def test_arguments_that_are_not_an_object_are_an_error(arguments):
     with pytest.raises(ToolError, match="add"):
         parse_arguments(call(arguments))

@@ -4,7 +4,7 @@ from qianwen.chat import AudioPart, FunctionSpec, ImagePart, Message, TextPart, 
 from qianwen.runtime.errors import RequestError
 
 
-def test_a_conversation_survives_openais_form():
+def test_to_openai_and_back():
     call = ToolCall("add", '{"x": 1}', "call_1")
     messages = [
         Message("system", "Be brief."),
@@ -28,7 +28,7 @@ def test_older_forms_are_read():
     assert message.text == "ab" and to_openai(message)["content"] == parts
 
 
-def test_parts_have_openais_form():
+def test_parts_in_openais_form():
     parts = [TextPart("a"), ImagePart("https://example.org/a.png"), ImagePart("b", "high"), AudioPart("AA==", "mp3")]
     assert to_openai(Message("user", parts))["content"] == [
         {"type": "text", "text": "a"},
@@ -73,7 +73,7 @@ def test_a_text_model_refuses_images_and_audio_by_their_type(part, tokenizer, ta
         ("hello", "hello"),
     ],
 )
-def test_what_cannot_be_read_is_named(message, named):
+def test_an_invalid_message_is_refused_with_its_value(message, named):
     with pytest.raises(RequestError, match=named):
         from_openai(message)
 

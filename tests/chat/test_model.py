@@ -15,7 +15,7 @@ class Parrot:
         yield Delta(finish_reason="stop", usage=Usage(1, 2))
 
 
-def test_a_stream_spells_one_message():
+def test_collect_joins_deltas_into_one_message():
     model: ChatModel = Parrot()
     message = collect(model.chat([Message("user", "a b c")], [FunctionSpec("f"), FunctionSpec("g")]))
     assert message == Message("assistant", "abc", tool_calls=(ToolCall("f", "{}"), ToolCall("g", "{}")))

@@ -29,7 +29,7 @@ def read(chunks, field="text"):
     return fields([*pieces, *reader.finish()])
 
 
-def test_the_prompt_is_the_published_one():
+def test_the_prompt_equals_the_published_prompt():
     prompt = react_prompt([SEARCH, CODE], "What is new?")
     assert prompt.startswith(
         "Answer the following questions as best you can. You have access to the following APIs:\n\n"
@@ -84,10 +84,10 @@ def test_parallel_calls_are_written_one_after_another():
     assert text == want
 
 
-def test_the_instruction_stands_in_the_question_at_hand_when_it_is_the_first():
+def test_the_instruction_is_in_the_newest_question_if_it_is_the_first():
     assert texts(react_turns([Message("user", "q")], [SEARCH])) == [("user", react_prompt([SEARCH], "q"))]
     assert texts(react_turns([Message("user", "q")], [])) == [("user", "q")]
-    with pytest.raises(RequestError, match="follow"):
+    with pytest.raises(RequestError, match="must come after"):
         react_turns([Message("user", "q"), Message("tool", "x")], [SEARCH])
     with pytest.raises(RequestError, match="user"):
         react_turns([Message("system", "q")], [SEARCH])

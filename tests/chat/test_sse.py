@@ -54,7 +54,7 @@ def test_calls_are_put_together_by_index():
         event(piece(0, function={"arguments": '{"x": '})),
         event(piece(1, function={"name": None, "arguments": "}"})),
         event(piece(0, function={"arguments": "1}"})),
-        event({"content": None}, "stop"),  # as servers say it that only know `stop`
+        event({"content": None}, "stop"),  # some servers send `stop` even after tool calls
     ]
     deltas = read(chunks)
     message = collect(deltas)
@@ -84,13 +84,13 @@ def test_finish_reasons(reason, expected):
      b'{"choices": [], "usage": {"prompt_tokens": "x"}}', b'{"choices": [{"delta": {"tool_calls": [{"index": "a"}]}},'
      b' {"delta": {"tool_calls": [{"index": 0}]}, "finish_reason": "stop"}]}'],
 )  # fmt: skip
-def test_what_is_not_openais_format_is_an_error_that_shows_it(data):
-    with pytest.raises(RequestError, match="not OpenAI's format"):
+def test_events_not_in_openais_format_are_errors_that_quote_the_event(data):
+    with pytest.raises(RequestError, match="not in OpenAI's format"):
         read([event({"content": "a"}), b"data: " + data + b"\n\n"])
 
 
 def test_an_endless_line_is_an_error():
-    with pytest.raises(RequestError, match="not OpenAI's format"):
+    with pytest.raises(RequestError, match="not in OpenAI's format"):
         list(server_events(b"data: " + b"x" * 2**20 for _ in range(100)))
 
 
@@ -114,9 +114,9 @@ def test_an_error_within_the_stream_has_the_servers_message():
         (b'{"error": "no such model"}', "no such model"),
         (b'{"message": "unauthorised", "code": 401}', "unauthorised"),
         (b'{"detail": "Not Found"}', "Not Found"),
-        (b"<html>Bad Gateway</html>", "the server answered with status 502: <html>Bad Gateway</html>"),
-        (b'{"error": {"message": 7}}', 'the server answered with status 502: {"error": {"message": 7}}'),
-        (b"", "the server answered with status 502: "),
+        (b"<html>Bad Gateway</html>", "the server returned status 502: <html>Bad Gateway</html>"),
+        (b'{"error": {"message": 7}}', 'the server returned status 502: {"error": {"message": 7}}'),
+        (b"", "the server returned status 502: "),
     ],
 )
 def test_error_bodies_of_many_servers(body, message):

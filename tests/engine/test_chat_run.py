@@ -119,9 +119,9 @@ def test_a_response_format_is_followed(llm):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tool_choice": "sub"}, "tool_choice names 'sub', which is not among the tools"),
-        ({"tool_choice": "add", "functions": ()}, "tool_choice names 'add'"),
-        ({"tool_choice": "required", "functions": ()}, "'required' needs tools"),
+        ({"tool_choice": "sub"}, "tool_choice names the function 'sub', which is not in tools"),
+        ({"tool_choice": "add", "functions": ()}, "tool_choice names the function 'add'"),
+        ({"tool_choice": "required", "functions": ()}, "'required' needs at least one function in tools"),
         ({"tool_choice": None}, "tool_choice must be .* got None"),
         ({"tool_choice": {"name": "add"}}, "tool_choice must be"),
         ({"response_format": "xml"}, "response_format must be .* got 'xml'"),
@@ -129,7 +129,7 @@ def test_a_response_format_is_followed(llm):
         ({"response_format": "json_object"}, "response_format needs tool_choice 'none'"),
         ({"response_format": SCHEMA, "tool_choice": "add"}, "exclude each other"),
         ({"n": 2}, "chat streams one answer; n = 2"),
-        ({"messages": []}, "no user's message"),
+        ({"messages": []}, "no user message"),
     ],
 )
 def test_bad_values_are_refused_before_anything_runs(llm, options, message):

@@ -188,7 +188,7 @@ def test_a_connection_lost_within_an_answer_is_an_error(no_pause, end):
     with faulty(stream(content("hel"), end=end), GOOD) as server, ChatClient(server.url, "m") as client:
         deltas = client.chat(HELLO)
         assert next(deltas).text == "hel"
-        with pytest.raises(RequestError, match="broke within an answer") as error:
+        with pytest.raises(RequestError, match="was lost during the answer") as error:
             next(deltas)
     assert error.value.code == "connection_error" and len(server.received) == 1
 
@@ -197,7 +197,7 @@ def test_a_closed_port_is_an_error_after_all_attempts(no_pause):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
-        with ChatClient(url, "m", retries=2) as client, pytest.raises(RequestError, match=f"{url}.* cannot be reached"):
+        with ChatClient(url, "m", retries=2) as client, pytest.raises(RequestError, match=f"cannot connect to {url}"):
             list(client.chat(HELLO))
 
 
@@ -206,7 +206,7 @@ def test_a_silent_server_is_left_after_the_time_out(no_pause, events):
     """Not tried again: it may be computing still."""
     with faulty(stream(*events, delay=0.0 if events else 1.0, end="hold"), GOOD) as server:
         began = time.monotonic()
-        with pytest.raises(RequestError, match=r"sent nothing for 0\.3 s") as error:
+        with pytest.raises(RequestError, match=r"sent no data for 0\.3 s") as error:
             ask(server, timeout=0.3)
         assert 0.3 <= time.monotonic() - began < 1.0 and error.value.status == 504
     assert len(server.received) == 1
@@ -220,7 +220,10 @@ def test_a_slow_first_byte_within_the_time_out_is_an_answer():
 @pytest.mark.parametrize("bad", [b"data: {\n\n", b"data: hello\n\n", b'data: {"choices": [7]}\n\n'])
 @pytest.mark.parametrize("start_events", [(), (content("hel"),)])
 def test_malformed_events_are_an_error(no_pause, bad, start_events):
-    with faulty(stream(*start_events, bad), GOOD) as server, pytest.raises(RequestError, match="not OpenAI's format"):
+    with (
+        faulty(stream(*start_events, bad), GOOD) as server,
+        pytest.raises(RequestError, match="not in OpenAI's format"),
+    ):
         ask(server)
     assert len(server.received) == 1
 
@@ -228,7 +231,7 @@ def test_malformed_events_are_an_error(no_pause, bad, start_events):
 def test_an_answer_that_is_no_stream_is_an_error(no_pause):
     with (
         faulty(stream(b"{}", content_type="application/json"), GOOD) as server,
-        pytest.raises(RequestError, match="'application/json' and not with a stream of events"),
+        pytest.raises(RequestError, match="must answer with an event stream .* got content type 'application/json'"),
     ):
         ask(server)
 
@@ -276,6 +279,6 @@ def test_without_a_key_there_is_no_header():
 
 @pytest.mark.parametrize("key", ["sk-secret\n", "sk-sécret", "sk-\x00"])
 def test_a_key_that_no_header_can_carry_is_refused_without_showing_it(key):
-    with pytest.raises(ConfigError, match="API key has characters") as error:
+    with pytest.raises(ConfigError, match="API key contains characters") as error:
         ChatClient("http://host/v1", "m", key)
     assert "sk-" not in str(error.value) and "sk-" not in repr(ChatClient("http://host/v1", "m", "sk-secret"))

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from qianwen.serve.chat_routes import prepare_chat, prepare_completion
-from qianwen.serve.gate import Door
+from qianwen.serve.gate import AccessRules
 from qianwen.serve.protocol import ChatCompletionRequest, CompletionRequest, parse
 from qianwen.serve.store import Store
 
@@ -100,7 +100,7 @@ def test_no_slot_of_a_request_can_hold_a_control_token(server, tokenizer, report
 def locked(start):
     store = Store(":memory:")
     secret = store.add_key("ann")
-    with start(door=Door(keys_required=True, store=store), store=store) as running:
+    with start(access=AccessRules(keys_required=True, store=store), store=store) as running:
         yield running, secret
     # the server has closed the store
 

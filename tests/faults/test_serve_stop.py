@@ -40,7 +40,7 @@ def broken(*_):
 signal.signal(signal.SIGUSR1, lambda *_: setattr(engine.runner, "run", broken))
 listener = conftest.listen("127.0.0.1", int(sys.argv[3]))
 print(listener.getsockname()[1], flush=True)
-serve(conftest.create_app(service, conftest.Door(store=store)), service, "127.0.0.1", 0, [listener])
+serve(conftest.create_app(service, conftest.AccessRules(store=store)), service, "127.0.0.1", 0, [listener])
 print("stopped", flush=True)
 """
 

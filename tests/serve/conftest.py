@@ -15,9 +15,9 @@ from qianwen.engine.sampling_params import SamplingParams
 from qianwen.model.config import QwenConfig
 from qianwen.model.transformer import Qwen
 from qianwen.serve.admission import Admission, Limits
-from qianwen.serve.app import PatientProtocol, create_app
+from qianwen.serve.app import HeaderTimeoutProtocol, create_app
 from qianwen.serve.bridge import Bridge
-from qianwen.serve.gate import Door, Gate, listen
+from qianwen.serve.gate import AccessRules, Gate, listen
 from qianwen.serve.guard import Guard
 from qianwen.serve.service import Served, Service
 from qianwen.serve.store import Store
@@ -57,7 +57,7 @@ def model() -> Qwen:
 
 @dataclass
 class Running:
-    """A server that answers at `url`, and what is inside it."""
+    """A running server at `url`, with its service and application."""
 
     url: str
     service: Service
@@ -77,7 +77,7 @@ def running(
     tokenizer: Tokenizer,
     *,
     limits: Limits | None = None,
-    door: Door | None = None,
+    access: AccessRules | None = None,
     store: Store | None = None,
     guard: Guard | None = None,
     config: EngineConfig | None = None,
@@ -88,8 +88,8 @@ def running(
     served = Served("tiny", Bridge(engine), tokenizer, engine.max_model_len, SamplingParams(temperature=0))
     service = Service([served], Admission(limits or Limits(), store), store, guard)
     listener = listen("127.0.0.1", 0)
-    app = create_app(service, door or Door(), **({"with_pages": True, **pages} if pages is not None else {}))
-    options = uvicorn.Config(app, http=PatientProtocol, ws="none", access_log=False, log_level="error")
+    app = create_app(service, access or AccessRules(), **({"with_pages": True, **pages} if pages is not None else {}))
+    options = uvicorn.Config(app, http=HeaderTimeoutProtocol, ws="none", access_log=False, log_level="error")
     server = uvicorn.Server(options)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])), daemon=True)
     thread.start()
@@ -107,12 +107,12 @@ def running(
 
 @pytest.fixture(scope="session")
 def start(model: Qwen, tokenizer: Tokenizer) -> Callable[..., contextlib.AbstractContextManager[Running]]:
-    """Start a server with other settings."""
+    """A function that starts a server with the given settings."""
     return lambda **options: running(model, tokenizer, **options)
 
 
 @pytest.fixture(scope="module")
 def server(start) -> Iterator[Running]:
-    """A server shared by a file's tests; the same request gets the same bits, whatever the cache holds by then."""
+    """A server shared by a file's tests; equal requests give equal bits, whatever is in the cache."""
     with start(config=EngineConfig(num_blocks=256, batch_invariant=True)) as running_server:
         yield running_server

@@ -1,4 +1,4 @@
-"""Every limit is a clear refusal, and whatever was promised is given back."""
+"""A request above a limit is refused with the right status, and reserved tokens are released."""
 
 import pytest
 
@@ -13,7 +13,7 @@ def refusal(admission: Admission, key: Key | None = None, tokens: int = 1) -> Re
     return error.value
 
 
-def test_room_is_counted_and_given_back_even_after_an_error():
+def test_tokens_are_reserved_and_released_even_after_an_error():
     admission = Admission(Limits(max_requests=2, max_queued_tokens=100))
     with admission.admit(None, 60):
         assert refusal(admission, tokens=60).code == "queue_full"
@@ -31,13 +31,13 @@ def test_a_single_request_larger_than_the_budget_still_runs_alone():
         assert refusal(admission).status == 429
 
 
-def test_a_draining_server_takes_nobody():
+def test_a_draining_server_refuses_requests():
     admission = Admission(Limits())
     admission.draining = True
     assert refusal(admission).status == 503
 
 
-def test_a_key_has_a_rate_and_a_daily_quota():
+def test_a_key_has_a_rate_limit_and_a_daily_quota():
     store = Store(":memory:")
     admission = Admission(Limits(), store)
     slow, poor = Key("slow", requests_per_minute=2), Key("poor", tokens_per_day=10)
@@ -56,14 +56,16 @@ def test_a_key_has_a_rate_and_a_daily_quota():
 
 
 @pytest.mark.parametrize(
-    ("prompt", "asked", "context", "given"), [(10, None, 16, 6), (10, 6, 16, 6), (15, None, 16, 1)]
+    ("prompt", "max_tokens", "context", "limit"), [(10, None, 16, 6), (10, 6, 16, 6), (15, None, 16, 1)]
 )
-def test_an_answer_gets_what_it_asks_or_the_rest_of_the_context(prompt, asked, context, given):
-    assert answer_limit(prompt, asked, context) == given
+def test_the_answer_limit_is_max_tokens_or_the_rest_of_the_context(prompt, max_tokens, context, limit):
+    assert answer_limit(prompt, max_tokens, context) == limit
 
 
-@pytest.mark.parametrize(("prompt", "asked"), [(16, None), (17, None), (160, None), (16_000, 1), (10, 7), (1, 10**9)])
-def test_what_does_not_fit_is_refused_never_cut(prompt, asked):
+@pytest.mark.parametrize(
+    ("prompt", "max_tokens"), [(16, None), (17, None), (160, None), (16_000, 1), (10, 7), (1, 10**9)]
+)
+def test_a_prompt_or_answer_too_long_is_refused_not_cut(prompt, max_tokens):
     with pytest.raises(RequestError) as error:
-        answer_limit(prompt, asked, 16)
+        answer_limit(prompt, max_tokens, 16)
     assert (error.value.status, error.value.code) == (400, "context_length_exceeded")

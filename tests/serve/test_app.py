@@ -1,10 +1,10 @@
-"""The process: readiness, draining on SIGTERM, refusal to be open to the world without a key, stubborn clients."""
+"""The application: state routes, draining, unexpected errors, and keys for servers that other machines can reach."""
 
 import re
 
 import pytest
 
-from qianwen.cli.serve import ServeOptions, door_for
+from qianwen.cli.serve import ServeOptions, access_rules
 from qianwen.runtime.errors import ConfigError
 from qianwen.serve.store import Store
 
@@ -23,7 +23,7 @@ def test_state_routes(server):
         assert client.get("/v1/chat/completions").status_code == 405
 
 
-def test_draining_takes_nobody_in(start):
+def test_a_draining_server_refuses_requests(start):
     with start() as server, server.client() as client:
         server.service.admission.draining = True
         assert client.get("/ready").status_code == 503
@@ -31,7 +31,7 @@ def test_draining_takes_nobody_in(start):
         assert client.post("/v1/chat/completions", json=CHAT).status_code == 503
 
 
-def test_what_we_did_not_foresee_is_a_500_without_the_prompt_in_the_log(start, caplog, monkeypatch):
+def test_an_unexpected_error_is_a_500_and_its_text_is_not_logged(start, caplog, monkeypatch):
     def broken(*_: object) -> None:
         raise RuntimeError("my secret prompt")
 
@@ -39,15 +39,16 @@ def test_what_we_did_not_foresee_is_a_500_without_the_prompt_in_the_log(start, c
         monkeypatch.setattr(type(server.service), "model", broken)
         response = client.post("/v1/chat/completions", json=CHAT)
     assert response.status_code == 500 and "secret" not in response.text
+    assert f"search the server log for request {response.headers['x-request-id']}" in response.text
     assert "RuntimeError" in caplog.text and "secret" not in caplog.text
 
 
-def test_the_world_is_let_in_only_with_a_key():
+def test_a_server_that_others_can_reach_needs_a_key():
     store = Store(":memory:")
     with pytest.raises(ConfigError, match="keys add"):
-        door_for(ServeOptions(("m",), host="0.0.0.0"), store)
-    assert not door_for(ServeOptions(("m",)), store).keys_required
+        access_rules(ServeOptions(("m",), host="0.0.0.0"), store)
+    assert not access_rules(ServeOptions(("m",)), store).keys_required
     store.add_key("ann")
-    assert door_for(ServeOptions(("m",), host="0.0.0.0"), store).keys_required
-    assert door_for(ServeOptions(("m",), require_key=True), store).keys_required
+    assert access_rules(ServeOptions(("m",), host="0.0.0.0"), store).keys_required
+    assert access_rules(ServeOptions(("m",), require_key=True), store).keys_required
     store.close()

@@ -1,4 +1,4 @@
-"""OpenAI's routes over a real socket, called by OpenAI's own client and by clients that misbehave."""
+"""OpenAI's routes over a real socket."""
 
 import base64
 import json
@@ -48,7 +48,7 @@ def sdk(server):
 
 
 def events(client: httpx.Client, path: str, body: dict) -> list[dict]:
-    """The objects of a streamed answer, which must end in [DONE]."""
+    """The objects of a streamed answer; checks that it ends in [DONE]."""
     with client.stream("POST", path, json={**body, "stream": True}) as response:
         assert response.status_code == 200, response.read()
         assert response.headers["content-type"].startswith("text/event-stream")
@@ -58,26 +58,26 @@ def events(client: httpx.Client, path: str, body: dict) -> list[dict]:
 
 
 @pytest.mark.parametrize("extra", [{}, {"n": 3, "seed": 5, "temperature": 1.0}, {"logprobs": True, "top_logprobs": 2}])
-def test_a_stream_spells_the_unstreamed_answer(client, extra):
-    whole = client.post("/v1/chat/completions", json={**CHAT, **extra}).json()
+def test_a_stream_has_the_text_of_the_unstreamed_answer(client, extra):
+    answer = client.post("/v1/chat/completions", json={**CHAT, **extra}).json()
     chunks = events(client, "/v1/chat/completions", {**CHAT, **extra, "stream_options": {"include_usage": True}})
-    for choice in whole["choices"]:
+    for choice in answer["choices"]:
         pieces = [c for chunk in chunks for c in chunk["choices"] if c["index"] == choice["index"]]
         assert "".join(piece["delta"].get("content", "") for piece in pieces) == choice["message"]["content"]
         assert [p["finish_reason"] for p in pieces if p["finish_reason"]] == [choice["finish_reason"]]
         entries = [entry for piece in pieces for entry in (piece["logprobs"] or {"content": []})["content"]]
         assert entries == (choice["logprobs"] or {"content": []})["content"]
     assert (
-        chunks[-1]["choices"] == [] and chunks[-1]["usage"]["completion_tokens"] == whole["usage"]["completion_tokens"]
+        chunks[-1]["choices"] == [] and chunks[-1]["usage"]["completion_tokens"] == answer["usage"]["completion_tokens"]
     )
 
 
 @pytest.mark.parametrize("extra", [{}, {"logprobs": 2}, {"logprobs": 0, "echo": True}, {"echo": True, "n": 2}])
-def test_a_text_stream_spells_the_unstreamed_answer(client, extra):
+def test_a_text_stream_has_the_text_of_the_unstreamed_answer(client, extra):
     body = {"model": "tiny", "prompt": ["one", "two"], "max_tokens": 6, "temperature": 0, **extra}
-    whole = client.post("/v1/completions", json=body).json()["choices"]
+    answer = client.post("/v1/completions", json=body).json()["choices"]
     pieces = [choice for chunk in events(client, "/v1/completions", body) for choice in chunk["choices"]]
-    for choice in whole:
+    for choice in answer:
         own = [piece for piece in pieces if piece["index"] == choice["index"]]
         assert "".join(piece["text"] for piece in own) == choice["text"]
         if choice["logprobs"]:
@@ -85,7 +85,7 @@ def test_a_text_stream_spells_the_unstreamed_answer(client, extra):
                 assert [value for piece in own for value in piece["logprobs"][name]] == values
 
 
-def test_echo_with_logprobs_scores_the_prompt_as_evaluations_need(client):
+def test_echo_with_logprobs_scores_the_prompt(client):
     body = {"model": "tiny", "prompt": "abc", "max_tokens": 0, "echo": True, "logprobs": 1}
     [choice] = client.post("/v1/completions", json=body).json()["choices"]
     logprobs = choice["logprobs"]
@@ -97,9 +97,9 @@ def test_echo_with_logprobs_scores_the_prompt_as_evaluations_need(client):
 def test_a_forced_tool_is_called_with_valid_arguments(client, choice):
     pytest.importorskip("llguidance", reason="constrained output needs llguidance")
     body = {**CHAT, "max_tokens": 400, "tools": TOOLS, "tool_choice": choice, "temperature": 1.0, "seed": 3}
-    [whole] = client.post("/v1/chat/completions", json=body).json()["choices"]
-    assert whole["finish_reason"] == "tool_calls"
-    [call] = whole["message"]["tool_calls"]
+    [answer] = client.post("/v1/chat/completions", json=body).json()["choices"]
+    assert answer["finish_reason"] == "tool_calls"
+    [call] = answer["message"]["tool_calls"]
     assert call["function"]["name"] == "weather" and "city" in json.loads(call["function"]["arguments"])
     pieces = [c for chunk in events(client, "/v1/chat/completions", body) for c in chunk["choices"]]
     streamed = [call for piece in pieces for call in piece["delta"].get("tool_calls", ())]
@@ -107,7 +107,7 @@ def test_a_forced_tool_is_called_with_valid_arguments(client, choice):
     assert pieces[-1]["finish_reason"] == "tool_calls"
 
 
-def test_a_schema_is_obeyed(client):
+def test_an_answer_follows_its_schema(client):
     pytest.importorskip("llguidance", reason="constrained output needs llguidance")
     schema = {
         "type": "object",
@@ -131,7 +131,7 @@ def test_embeddings_in_both_encodings_and_poolings(client):
     assert vector(pooling="mean") != floats
 
 
-def test_tokenize_counts_what_a_chat_costs(client):
+def test_tokenize_counts_the_prompt_tokens_of_a_chat(client):
     text = client.post("/tokenize", json={"text": "ab"}).json()
     assert (text["count"], text["tokens"]) == (2, [97, 98])
     chat = client.post("/tokenize", json={"messages": CHAT["messages"]}).json()
@@ -154,13 +154,13 @@ def test_token_ids_outside_the_vocabulary_are_refused_before_anything_is_sent(cl
     assert response.status_code == 400 and "vocabulary" in response.json()["error"]["message"]
 
 
-def test_a_large_body_is_cut_off(client):
+def test_a_body_too_large_is_refused(client):
     assert client.post("/tokenize", content=b" " * (5 * 2**20)).status_code == 413
     chunks = (b" " * 2**16 for _ in range(100))
     assert client.post("/tokenize", content=chunks).status_code == 413
 
 
-def test_a_full_queue_is_a_429_with_a_time_to_wait(start):
+def test_a_full_queue_is_a_429_with_retry_after(start):
     with start(limits=Limits(max_requests=1)) as server, server.client() as client:
         body = {"model": "tiny", "prompt": "x", "max_tokens": 1500, "ignore_eos": True}
         started = threading.Event()
@@ -183,7 +183,7 @@ def test_a_full_queue_is_a_429_with_a_time_to_wait(start):
         thread.join()
 
 
-def test_a_guard_is_heard_on_both_sides(start):
+def test_the_guard_checks_prompts_and_answers(start):
     def guard(text: str) -> str | None:
         return "no secrets" if "secret" in text else None
 
@@ -208,7 +208,7 @@ def test_a_guard_is_heard_on_both_sides(start):
         assert client.post("/v1/completions", json=ids).json()["error"]["code"] == "content_filter"
 
 
-def test_a_failed_engine_turns_health_red_and_tells_everyone(start):
+def test_after_an_engine_failure_health_is_503_and_requests_get_errors(start):
     with start() as server, server.client() as client:
 
         def broken(*_: object) -> None:
@@ -220,8 +220,8 @@ def test_a_failed_engine_turns_health_red_and_tells_everyone(start):
         assert client.post("/v1/chat/completions", json=CHAT).status_code == 503
 
 
-def test_adapters_answer_by_name_over_one_base(tokenizer, tmp_path):
-    """Each as a model of its own: in the list, in answers, in embeddings, beside the base in one batch."""
+def test_adapters_are_served_by_name_over_one_base_model(tokenizer, tmp_path):
+    """Each adapter is a model in the list, in answers and in embeddings, in one batch with the base model."""
     lora = LoraConfig(rank=4, alpha=64)
     adapted = attach(tiny_model(), lora)
     for weight in adapted.parameters():

@@ -1,4 +1,4 @@
-"""The wire format refuses what it cannot honour and names the field."""
+"""Requests with unsupported or invalid fields are refused with the field's name."""
 
 import json
 
@@ -16,7 +16,7 @@ def chat(**fields: object) -> ChatCompletionRequest:
     return parse(json.dumps(HELLO | fields).encode(), ChatCompletionRequest)
 
 
-def test_defaults_ask_for_nothing_special():
+def test_defaults():
     request = chat()
     assert (request.n, request.stream, request.temperature, request.limit, request.stops) == (1, False, None, None, [])
 
@@ -38,7 +38,7 @@ def test_defaults_ask_for_nothing_special():
         ("messages", [{"role": "assistant"}]), ("messages", ["hi"]), ("model", ""), ("model", None), ("store", True),
     ],
 )  # fmt: skip
-def test_what_is_out_of_range_is_refused_by_name(field, value):
+def test_values_out_of_range_are_refused_with_the_field(field, value):
     with pytest.raises(RequestError) as error:
         chat(**{field: value})
     assert error.value.status == 400
@@ -46,7 +46,7 @@ def test_what_is_out_of_range_is_refused_by_name(field, value):
 
 
 @pytest.mark.parametrize("kind", ["image_url", "input_audio", "file", "video"])
-def test_content_other_than_text_is_refused_by_its_type(kind):
+def test_content_that_is_not_text_is_refused_with_its_type(kind):
     with pytest.raises(RequestError, match=f"reads text only; content of type '{kind}'"):
         chat(messages=[{"role": "user", "content": [{"type": kind, kind: {"url": "x"}}]}])
 
@@ -60,7 +60,7 @@ def test_text_parts_are_joined():
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"null", b"1", b'"x"', b"{", b"\xff", b'{"a":NaN}', b"[" * 100_000])
 @pytest.mark.parametrize("request_type", REQUESTS)
-def test_what_is_not_a_json_object_is_refused(body, request_type):
+def test_a_body_that_is_not_a_json_object_is_refused(body, request_type):
     with pytest.raises(RequestError) as error:
         parse(body, request_type)
     assert len(str(error.value)) < 1000
@@ -80,8 +80,8 @@ def test_deeply_nested_schemas_are_refused_quickly():
 
 
 @pytest.mark.parametrize("request_type", REQUESTS)
-def test_the_json_test_suite_never_passes_and_never_breaks(shared, request_type):
-    """None of the 318 bodies is a request of ours, so each is a clean refusal."""
+def test_every_body_of_the_json_test_suite_is_refused(shared, request_type):
+    """None of the 318 bodies is a valid request, so each gives a RequestError and no other exception."""
     bodies = sorted((shared / "data/json_test_suite/test_parsing").iterdir())
     assert len(bodies) == 318
     for body in bodies:
@@ -89,7 +89,7 @@ def test_the_json_test_suite_never_passes_and_never_breaks(shared, request_type)
             parse(body.read_bytes(), request_type)
 
 
-def test_prompts_of_every_form():
+def test_all_forms_of_prompts():
     def prompts(prompt: object) -> list:
         return parse(json.dumps({"model": "m", "prompt": prompt}).encode(), CompletionRequest).prompts
 
@@ -119,7 +119,7 @@ OLDER = {"functions": [TOOL["function"]]}
         (OLDER | {"function_call": {"name": "weather"}}, "weather"),
     ],
 )
-def test_both_forms_of_a_tool_choice_are_one(fields, choice):
+def test_both_forms_of_tool_choice_are_equal(fields, choice):
     assert chat(**fields).choice == choice
 
 
@@ -128,10 +128,13 @@ def test_both_forms_of_a_tool_choice_are_one(fields, choice):
     [
         (
             {"tools": [TOOL], "tool_choice": "required", "function_call": "none"},
-            "tool_choice and function_call disagree",
+            "tool_choice and function_call contradict each other",
         ),
-        ({"tools": [TOOL], "tool_choice": NAMED, "function_call": "none"}, "tool_choice and function_call disagree"),
-        ({"functions": [{"name": "auto"}], "function_call": {"name": "auto"}}, "'auto' cannot be chosen by name"),
+        (
+            {"tools": [TOOL], "tool_choice": NAMED, "function_call": "none"},
+            "tool_choice and function_call contradict each other",
+        ),
+        ({"functions": [{"name": "auto"}], "function_call": {"name": "auto"}}, "cannot name a function called 'auto'"),
     ],
 )
 def test_tool_choices_that_contradict_are_refused(fields, message):
@@ -139,7 +142,7 @@ def test_tool_choices_that_contradict_are_refused(fields, message):
         chat(**fields)
 
 
-def test_a_response_format_is_none_json_or_a_schema():
+def test_response_formats():
     schema = {"type": "object"}
     assert chat().format is None and chat(response_format={"type": "text"}).format is None
     assert chat(response_format={"type": "json_object"}).format == "json_object"

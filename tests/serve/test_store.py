@@ -1,4 +1,4 @@
-"""Keys are kept as digests, quotas are counted, and nobody reads another's conversations."""
+"""Keys are stored as digests, usage is counted, and each owner reads only their own conversations."""
 
 import os
 import stat
@@ -18,7 +18,7 @@ def store(tmp_path):
     store.close()
 
 
-def test_a_key_is_found_by_its_secret_alone(store):
+def test_a_key_is_found_by_its_secret_only(store):
     secret = store.add_key("ann", tokens_per_day=10)
     assert store.find_key(secret).name == "ann"
     assert store.find_key(secret).tokens_per_day == 10
@@ -29,26 +29,26 @@ def test_a_key_is_found_by_its_secret_alone(store):
     assert not store.has_keys()
 
 
-def test_the_file_does_not_hold_the_secret(store):
+def test_the_secret_is_not_in_the_file(store):
     secret = store.add_key("ann")
-    held = b"".join(file.read_bytes() for file in store.path.parent.iterdir())
-    assert secret.encode() not in held and secret.removeprefix("qw-").encode() not in held
+    content = b"".join(file.read_bytes() for file in store.path.parent.iterdir())
+    assert secret.encode() not in content and secret.removeprefix("qw-").encode() not in content
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
-def test_only_its_owner_reads_the_file(tmp_path):
+def test_only_the_owner_can_read_the_file(tmp_path):
     outer = os.umask(0)
     try:
-        kept = Store(tmp_path / "kept" / "store.sqlite")
-        kept.add_key("ann")
-        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in kept.path.parent.iterdir()}
-        kept.close()
+        opened = Store(tmp_path / "folder" / "store.sqlite")
+        opened.add_key("ann")
+        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in opened.path.parent.iterdir()}
+        opened.close()
     finally:
         os.umask(outer)
     assert "store.sqlite" in modes and set(modes.values()) == {0o600}
 
 
-def test_a_store_that_cannot_be_made_is_named(tmp_path):
+def test_a_store_in_an_invalid_folder_is_an_error_with_its_path(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="store.sqlite"):
         Store(tmp_path / "file" / "store.sqlite")
@@ -63,7 +63,7 @@ def test_names_are_unique_and_printable(store):
         store.revoke_key("nobody")
 
 
-def test_use_is_added_up_by_day(store):
+def test_usage_is_summed_by_day(store):
     store.add_key("ann")
     store.add_usage("ann", prompt_tokens=3, completion_tokens=4)
     store.add_usage("ann", prompt_tokens=1, completion_tokens=0)
@@ -72,32 +72,32 @@ def test_use_is_added_up_by_day(store):
     assert (row["name"], row["requests"], row["tokens"], row["tokens_today"]) == ("ann", 2, 8, 8)
 
 
-def test_conversations_are_found_again_by_their_owner_alone(tmp_path):
+def test_conversations_are_visible_to_their_owner_only(tmp_path):
     first = Store(tmp_path / "s.sqlite")
-    kept = Conversation(
+    conversation = Conversation(
         "id1", "标题 100%", time.time(), [{"role": "user", "content": "<b>hi</b>"}], {"temperature": 0.5}
     )
-    first.save_conversation("ann", kept)
+    first.save_conversation("ann", conversation)
     first.close()
     again = Store(tmp_path / "s.sqlite")
-    assert again.conversations("ann") == [kept]
-    assert again.conversations("ann", search="100%") == [kept]
+    assert again.conversations("ann") == [conversation]
+    assert again.conversations("ann", search="100%") == [conversation]
     assert again.conversations("ann", search="1_0") == []
-    assert again.conversation("ann", "id1") == kept
+    assert again.conversation("ann", "id1") == conversation
     assert again.conversation_titles("ann", search="hi") == [("id1", "标题 100%")]
     again.rename_conversation("bob", "id1", "theirs")
-    assert again.conversation("ann", "id1") == kept
+    assert again.conversation("ann", "id1") == conversation
     assert again.conversations("bob") == [] and again.conversation("bob", "id1") is None
     with pytest.raises(ConfigError):
-        again.save_conversation("bob", kept)
+        again.save_conversation("bob", conversation)
     again.delete_conversation("bob", "id1")
-    assert again.conversation("ann", "id1") == kept
+    assert again.conversation("ann", "id1") == conversation
     again.delete_conversation("ann", "id1")
     assert again.conversations("ann") == []
     again.close()
 
 
-def test_a_path_that_cannot_be_opened_is_named(tmp_path):
+def test_a_store_that_cannot_be_opened_is_an_error_with_its_path(tmp_path):
     (tmp_path / "dir.sqlite").mkdir()
     with pytest.raises(ConfigError, match="dir.sqlite"):
         Store(tmp_path / "dir.sqlite")

@@ -1,13 +1,14 @@
-"""The pages: chat with the models of a server, and watch the runs of its machine.
+"""The web pages: chat with the models of a server, and watch the training runs of its machine.
 
-Gradio draws them, on the same application, behind the same door. Read in this order:
+Gradio renders them in the same application, behind the same access control. Read in this order:
 
-    text.py           what a model wrote → Markdown in which nothing can act
-    conversation.py   one question: checked, admitted, answered and kept exactly as a request over HTTP is
-    chat.py           the chat page
-    curve.py runs.py  curves and tables of run folders, and the runs page
-    login.py          a key typed once, kept in a cookie that scripts cannot read
-    shell.py          what surrounds Gradio: few routes, a content security policy, our style
+    text.py           text of users and models → safe Markdown
+    conversation.py   one question: validated, admitted and answered like a request over HTTP, and saved
+    panel.py chat.py  the settings beside a conversation; the chat page
+    curve.py runs.py  SVG curves; the runs page
+    login.py          the login page, which stores an API key in a cookie that scripts cannot read
+    shell.py          a wrapper around Gradio: allowed routes, content security policy, style
 
-Only `chat.py`, `runs.py` and `shell.py` know Gradio. Not here: what a question costs and who may ask it.
+Only `panel.py`, `chat.py`, `runs.py` and `shell.py` import Gradio. Not here: limits and access control (`admission.py`,
+`gate.py`).
 """

@@ -1,10 +1,10 @@
-"""One question on the page, from the text box to the store.
+"""One question on the chat page, from the text box to the store.
 
-It becomes the request that a client would have sent to `/v1/chat/completions` and goes the same way: the same checks,
-the guard, admission with its quotas, the bridge, the metrics, the key's account. What the page adds is memory: a
-conversation is saved when its question is admitted, every few seconds, and when the answer ends, however it ends.
+It becomes a request as a client would send it to `/v1/chat/completions`, with the same steps: validation, guard,
+admission with quotas, bridge, metrics, usage of the key. In addition the conversation is saved: when its question is
+admitted, every few seconds, and when the answer ends, also after an error.
 
-Nothing here knows Gradio.
+This module does not use Gradio.
 """
 
 from __future__ import annotations
@@ -30,45 +30,45 @@ from qianwen.serve.service import Served, Service
 from qianwen.serve.store import Conversation, Key, Store
 
 TITLE_LEN = 60  # characters
-FRAME_SECONDS = 0.04  # at most so often is a growing answer drawn
-KEEP_SECONDS = 3.0  # and so often is it saved: what a crash may cost
-MAX_TOKENS = 1024  # of an answer, unless the panel says otherwise
+FRAME_SECONDS = 0.04  # shortest time between two updates of the page
+SAVE_SECONDS = 3.0  # between two saves of an unfinished answer; a crash loses at most this much
+MAX_TOKENS = 1024  # default limit of an answer
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What the panel beside a conversation says; kept with it."""
+    """The settings of a conversation, saved with it."""
 
     model: str
     system: str = ""
     temperature: float = 1.0
     top_p: float = 1.0
-    top_k: int = 0  # tokens; 0 is all
+    top_k: int = 0  # tokens; 0 means all
     repetition_penalty: float = 1.0
-    max_tokens: int = MAX_TOKENS  # of an answer; less where the context ends
+    max_tokens: int = MAX_TOKENS  # of an answer; fewer if the context has less room
     seed: int | None = None
 
     @classmethod
-    def of(cls, served: Served) -> Settings:
-        """A model's own defaults."""
+    def from_model(cls, served: Served) -> Settings:
+        """The default settings of a model."""
         names = ("temperature", "top_p", "top_k", "repetition_penalty")
         limit = min(MAX_TOKENS, max(served.context // 2, 1))
         return cls(model=served.name, max_tokens=limit, **{name: getattr(served.defaults, name) for name in names})
 
     @classmethod
-    def kept(cls, conversation: Conversation, service: Service) -> Settings:
-        """What was saved with a conversation; a model that is no longer served gives way to the first."""
+    def from_saved(cls, conversation: Conversation, service: Service) -> Settings:
+        """The settings saved with a conversation. A model that is no longer served is replaced by the first one."""
         name = conversation.settings.get("model")
         served = service.model(name if name in service.models else None)
         known = {field.name for field in fields(cls)} & conversation.settings.keys()
         saved: dict[str, Any] = {field: conversation.settings[field] for field in known}
         saved["model"] = served.name
-        return replace(cls.of(served), **saved)
+        return replace(cls.from_model(served), **saved)
 
     def body(self, messages: list[dict], max_tokens: int) -> dict[str, Any]:
-        """The body of a chat completion."""
-        said = {**asdict(self), "messages": self.with_system(messages), "max_tokens": max_tokens}
-        return {name: value for name, value in said.items() if name != "system" and value is not None}
+        """The body of a chat completion request."""
+        body = {**asdict(self), "messages": self.with_system(messages), "max_tokens": max_tokens}
+        return {name: value for name, value in body.items() if name != "system" and value is not None}
 
     def with_system(self, messages: list[dict]) -> list[dict]:
         return ([{"role": "system", "content": self.system}] if self.system else []) + messages
@@ -76,34 +76,36 @@ class Settings:
 
 @dataclass(frozen=True)
 class Frame:
-    """A conversation at one moment of its answer."""
+    """The state of a conversation while its answer is generated."""
 
     conversation: Conversation
-    used: int  # tokens of the context
-    speed: float = 0.0  # tokens a second since the first; 0 before there are two
-    end: str | None = None  # the finish reason, once there is one
+    used: int  # tokens of the context in use
+    speed: float = 0.0  # tokens per second since the first token; 0 before the second
+    end: str | None = None  # the finish reason; None while the answer is not finished
 
 
 def owner_of(key: Key) -> str:
-    """Whose conversations a visitor reads. No key can be named so that it is the local user."""
+    """The owner of a key's conversations. The prefix keeps a key named "local" apart from the local user."""
     return "local" if key is ANONYMOUS else f"key:{key.name}"
 
 
 def new_conversation(settings: Settings) -> Conversation:
-    """An empty one, not yet kept."""
+    """A new, empty conversation, not yet saved."""
     return Conversation(uuid.uuid4().hex, "", time.time(), [], asdict(settings))
 
 
 def title_of(question: str) -> str:
-    """The first words of a question, on one line."""
+    """The start of a question, on one line."""
     line = " ".join(question.split())
     return line if len(line) <= TITLE_LEN else line[: TITLE_LEN - 1].rstrip() + "…"
 
 
-def asked(conversation: Conversation, question: str, settings: Settings, *, at: int | None = None) -> Conversation:
-    """The conversation with `question` as its message number `at` and nothing after it; without `at` at its end."""
+def add_question(
+    conversation: Conversation, question: str, settings: Settings, *, at: int | None = None
+) -> Conversation:
+    """The conversation cut at message `at`, with `question` as its new last message; None appends at the end."""
     if not question.strip():
-        raise RequestError(tr("write a question first"))
+        raise RequestError(tr("the question is empty; write a question first"))
     if at is not None:
         _question_at(conversation, at)
     return replace(
@@ -114,79 +116,80 @@ def asked(conversation: Conversation, question: str, settings: Settings, *, at: 
     )
 
 
-def asked_again(conversation: Conversation, settings: Settings, at: int) -> Conversation:
-    """The conversation up to its message number `at`, a question, ready for another answer."""
-    return asked(conversation, _question_at(conversation, at), settings, at=at)
+def retry(conversation: Conversation, settings: Settings, at: int) -> Conversation:
+    """The conversation cut after the question at message `at`, so that it gets a new answer."""
+    return add_question(conversation, _question_at(conversation, at), settings, at=at)
 
 
 def _question_at(conversation: Conversation, at: int) -> str:
     if not 0 <= at < len(conversation.messages) or conversation.messages[at]["role"] != "user":
-        raise RequestError(tr("this question is no longer part of the conversation"))
+        raise RequestError(tr("this question is no longer in the conversation; load the page again"))
     return conversation.messages[at]["content"]
 
 
 def num_tokens(served: Served, settings: Settings, messages: list[dict]) -> int:
-    """Tokens of the context that a conversation takes before its next answer."""
-    whole = settings.with_system(messages)
-    if not whole:
+    """Number of prompt tokens of a conversation, without its next answer."""
+    prompt = settings.with_system(messages)
+    if not prompt:
         return 0
-    return len(ChatRun(served.tokenizer, [from_openai(message) for message in whole]).prompt_ids)
+    return len(ChatRun(served.tokenizer, [from_openai(message) for message in prompt]).prompt_ids)
 
 
-class Desk:
-    """Answers to visitors, at most one at a time for each open page."""
+class ChatBackend:
+    """Generates the answers of the chat page, at most one at a time for each open page."""
 
     def __init__(self, service: Service) -> None:
-        assert service.store is not None, "pages keep conversations, so their server needs a store"
+        assert service.store is not None, "the pages save conversations, so the server needs a store"
         self.service, self.store = service, service.store
         self._answers: dict[tuple[str, str], asyncio.Task] = {}
 
     async def answer(self, key: Key, page: str, conversation: Conversation) -> AsyncGenerator[Frame, None]:
-        """The conversation with its answer growing; `page` is what `stop` names. Raises RequestError when refused.
+        """Yield the conversation while its answer is generated; `stop(key, page)` ends it. RequestError if refused.
 
-        Leaving early, like `stop`, aborts the engine's request; what was written until then is kept.
+        Leaving early, like `stop`, aborts the engine's request; the text so far is saved.
         """
-        arrived: asyncio.Queue[Frame | Exception | None] = asyncio.Queue()
+        queue: asyncio.Queue[Frame | Exception | None] = asyncio.Queue()
 
+        # A task of its own keeps reading, so that a slow page does not delay the saves.
         async def follow() -> None:
             try:
                 async with aclosing(self._frames(key, conversation)) as frames:
                     async for frame in frames:
-                        arrived.put_nowait(frame)
+                        queue.put_nowait(frame)
             except Exception as error:
-                arrived.put_nowait(error)
+                queue.put_nowait(error)
             finally:
-                arrived.put_nowait(None)
+                queue.put_nowait(None)
 
-        place = (owner_of(key), page)
+        slot = (owner_of(key), page)
         self.stop(key, page)
-        task = self._answers[place] = asyncio.ensure_future(follow())
+        task = self._answers[slot] = asyncio.ensure_future(follow())
         items: list[Frame | Exception | None] = []
         try:
             while None not in items:
-                items = [await arrived.get()]
-                while not arrived.empty():
-                    items.append(arrived.get_nowait())
-                if frames := [item for item in items if isinstance(item, Frame)]:
+                items = [await queue.get()]
+                while not queue.empty():
+                    items.append(queue.get_nowait())
+                if frames := [item for item in items if isinstance(item, Frame)]:  # only the newest is worth drawing
                     yield frames[-1]
                 for item in items:
                     if isinstance(item, Exception):
                         raise item
                 await asyncio.sleep(FRAME_SECONDS)
         finally:
-            if self._answers.get(place) is task:
-                del self._answers[place]
+            if self._answers.get(slot) is task:
+                del self._answers[slot]
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
 
     def stop(self, key: Key, page: str) -> None:
-        """End the answer that is growing on a page, if there is one."""
+        """Stop the answer that is being generated for a page, if there is one."""
         if task := self._answers.get((owner_of(key), page)):
             task.cancel()
 
     def is_answering(self, key: Key, page: str) -> bool:
-        """Whether an answer is growing on a page."""
+        """Whether an answer is being generated for a page."""
         return (owner_of(key), page) in self._answers
 
     async def _frames(self, key: Key, conversation: Conversation) -> AsyncGenerator[Frame, None]:
@@ -198,9 +201,9 @@ class Desk:
         await check_prompt(self.service.guard, "\n".join(m.text for m in request.messages if m.role != "assistant"))
         job = await asyncio.to_thread(prepare_chat, request, served)
         with self.service.admission.admit(key, job.num_tokens):
-            self._keep(key, conversation, is_new=True)
+            self._save(key, conversation, is_new=True)
             yield Frame(conversation, used)
-            text, begun, kept_at = "", 0.0, time.monotonic()
+            text, begun, saved_at = "", 0.0, time.monotonic()
             try:
                 async with aclosing(run(job, self.service, key.name)) as pieces:
                     async for piece in pieces:
@@ -208,26 +211,26 @@ class Desk:
                         usage, begun = job.usage(), begun or time.monotonic()
                         used, speed = usage["total_tokens"], _speed(usage["completion_tokens"], begun)
                         yield Frame(_with_answer(conversation, text), used, speed, piece["finish_reason"])
-                        if time.monotonic() - kept_at > KEEP_SECONDS:
-                            self._keep(key, _with_answer(conversation, text))
-                            kept_at = time.monotonic()
+                        if time.monotonic() - saved_at > SAVE_SECONDS:
+                            self._save(key, _with_answer(conversation, text))
+                            saved_at = time.monotonic()
             finally:
-                self.service.book(key, job.usage(), served.name)
-                self._keep(key, _with_answer(conversation, text))
+                self.service.record_usage(key, job.usage(), served.name)
+                self._save(key, _with_answer(conversation, text))
 
-    def _keep(self, key: Key, conversation: Conversation, *, is_new: bool = False) -> None:
-        """Save under the title it has by now; what was deleted meanwhile stays deleted."""
+    def _save(self, key: Key, conversation: Conversation, *, is_new: bool = False) -> None:
+        """Save with the title in the store, which may have changed since; a deleted conversation stays deleted."""
         owner = owner_of(key)
-        kept = self.store.conversation(owner, conversation.id)
-        if kept is not None or is_new:
-            title = kept.title if kept else conversation.title
+        stored = self.store.conversation(owner, conversation.id)
+        if stored is not None or is_new:
+            title = stored.title if stored else conversation.title
             self.store.save_conversation(owner, replace(conversation, title=title, updated=time.time()))
 
 
 def open_conversation(store: Store, key: Key, id: str | None, settings: Settings) -> Conversation:
-    """The visitor's conversation `id`, or a new one where there is none of theirs."""
-    kept = store.conversation(owner_of(key), id) if id else None
-    return kept or new_conversation(settings)
+    """Conversation `id` of the key's owner, or a new one if the owner has none with this id."""
+    stored = store.conversation(owner_of(key), id) if id else None
+    return stored or new_conversation(settings)
 
 
 def _with_answer(conversation: Conversation, text: str) -> Conversation:
@@ -237,6 +240,6 @@ def _with_answer(conversation: Conversation, text: str) -> Conversation:
 
 
 def _speed(num_tokens: int, begun: float) -> float:
-    """Tokens a second, of which the first came at `begun`."""
+    """Tokens per second; the first token came at `begun`."""
     seconds = time.monotonic() - begun
     return (num_tokens - 1) / seconds if num_tokens > 1 and seconds > 0 else 0.0

@@ -1,7 +1,8 @@
-"""A small SVG curve, drawn in a millisecond, because a live page asks for a dozen of them every few seconds.
+"""Draw a small curve as SVG in about a millisecond: a live page needs a dozen of them every few seconds.
 
-Reports have matplotlib (`runtime/page.py`). Here one colour, one axis and two grid lines do; the picture itself knows
-dark from light. It is shown as an image, where nothing in an SVG can run, and its only text is numbers.
+Reports use matplotlib (`runtime/page.py`). Here one colour, one axis and two grid lines are enough; the picture has
+colours for dark and light pages. It is shown as an image, because scripts in an SVG image cannot run, and its only text
+is numbers.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 
 WIDTH, HEIGHT = 460, 170
 LEFT, RIGHT, TOP, BOTTOM = 72, 10, 12, 26  # margins
-MAX_POINTS = 600  # more than the picture has pixels to show them
+MAX_POINTS = 600  # the curve is narrower than 600 pixels, so more points would not be visible
 
 STYLE = """
 text { font: 12px system-ui, sans-serif; fill: #5d6275; }
@@ -23,16 +24,16 @@ circle { fill: #5b4bdb; }
 
 
 def curve_svg(points: Sequence[tuple[float, float]]) -> str:
-    """`points` as (step, value), in order of step."""
-    kept = thinned(points)
-    low, high = (min(v for _, v in kept), max(v for _, v in kept)) if kept else (0.0, 1.0)
-    first, last = (kept[0][0], kept[-1][0]) if kept else (0, 1)
+    """The curve through `points`, pairs of (step, value) in order of step."""
+    points = thin(points)
+    low, high = (min(v for _, v in points), max(v for _, v in points)) if points else (0.0, 1.0)
+    first, last = (points[0][0], points[-1][0]) if points else (0, 1)
     wide, tall = (last - first) or 1, (high - low) or 1
-    across = [LEFT + (step - first) / wide * (WIDTH - LEFT - RIGHT) for step, _ in kept]
-    down = [HEIGHT - BOTTOM - (value - low) / tall * (HEIGHT - TOP - BOTTOM) for _, value in kept]
+    across = [LEFT + (step - first) / wide * (WIDTH - LEFT - RIGHT) for step, _ in points]
+    down = [HEIGHT - BOTTOM - (value - low) / tall * (HEIGHT - TOP - BOTTOM) for _, value in points]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(across, down, strict=True))
-    drawn = f'<polyline class="line" points="{path}"/>' if kept else ""
-    drawn += f'<circle cx="{across[-1]:.1f}" cy="{down[-1]:.1f}" r="3.5"/>' if kept else ""
+    drawn = f'<polyline class="line" points="{path}"/>' if points else ""
+    drawn += f'<circle cx="{across[-1]:.1f}" cy="{down[-1]:.1f}" r="3.5"/>' if points else ""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}"><style>{STYLE}</style>'
         f"{_grid(TOP, high)}{_grid(HEIGHT - BOTTOM, low)}"
@@ -41,8 +42,8 @@ def curve_svg(points: Sequence[tuple[float, float]]) -> str:
     )
 
 
-def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """At most `MAX_POINTS` of them, evenly taken, the last one always."""
+def thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """At most `MAX_POINTS` + 1 points at equal distances, always with the last one."""
     stride = -(-len(points) // MAX_POINTS) or 1
     return [*points[: max(len(points) - 1, 0) : stride], *points[-1:]]
 

@@ -1,19 +1,19 @@
-/* The little that Gradio has no setting for. Loaded before it, from this server, as a file. */
+/* Small changes for which Gradio has no setting. This file is loaded from this server, before Gradio. */
 "use strict";
 
 const words = JSON.parse(document.documentElement.dataset.words);
 
-// Gradio speaks the browser's language, the rest of the page the server's: both speak the server's.
+// Gradio uses the browser's language, but the rest of the page the server's. Make Gradio use the server's, too.
 const language = document.documentElement.lang === "zh-Hans" ? "zh-CN" : "en";
 Object.defineProperty(navigator, "language", { get: () => language });
 Object.defineProperty(navigator, "languages", { get: () => [language] });
 
-// Escape ends the answer that is being written.
+// Escape stops the current answer.
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") document.querySelector("#question .stop-button")?.click();
 });
 
-// What was typed but not sent is there again when the page is, whoever left it: Gradio loads it anew after a lost server.
+// Keep a question that was typed but not sent when the page is reloaded; Gradio reloads it after a lost connection.
 const draftOf = `draft of ${words.visitor}`;
 const question = () => document.querySelector("#question textarea");
 addEventListener("pagehide", () => {
@@ -27,10 +27,10 @@ function restoreDraft() {
   question().dispatchEvent(new Event("input", { bubbles: true }));
 }
 
-// The address names what is open, so that loading it again opens it again.
+// Put the open conversation into the address, so that a reload opens it again.
 let isOpen = false;
-function keepAddress() {
-  const chosen = document.querySelector("#kept input:checked");
+function updateAddress() {
+  const chosen = document.querySelector("#history input:checked");
   if (chosen) {
     isOpen = true;
     history.replaceState(history.state, "", `?open=${encodeURIComponent(chosen.value)}`);
@@ -40,19 +40,19 @@ function keepAddress() {
   }
 }
 
-// On a phone a sidebar covers the conversation: it is closed at first, and again once something was chosen in it.
+// On a phone the sidebar covers the conversation: close it at the start and after a choice.
 const isNarrow = matchMedia("(max-width: 767px)");
 function closeLeft() {
   const handle = document.querySelector("#left.open .toggle-button");
   if (isNarrow.matches) handle?.click();
   return handle !== null;
 }
-let hasArrived = false;
+let isLoaded = false;
 document.addEventListener("click", (event) => {
-  if (event.target.closest("#new, #kept label")) closeLeft();
+  if (event.target.closest("#new, #history label")) closeLeft();
 });
 
-// What Gradio leaves unnamed for those who listen to a page instead of looking at it.
+// Labels that Gradio does not set, for users of screen readers.
 function describe(selector, attributes) {
   for (const element of document.querySelectorAll(selector)) {
     for (const [key, value] of Object.entries(attributes)) {
@@ -60,44 +60,44 @@ function describe(selector, attributes) {
     }
   }
 }
-function nameAll() {
-  describe("#chat .examples", { role: "group" }); // Gradio's list holds buttons, which a list may not
+function describeAll() {
+  describe("#chat .examples", { role: "group" }); // Gradio marks it as a list, but a list must not contain buttons
   describe("#left .toggle-button", { "aria-label": words.conversations });
   describe("#right .toggle-button", { "aria-label": words.settings });
   describe("#question .submit-button", { "aria-label": words.send });
   describe("#question .stop-button", { "aria-label": words.stop });
 }
 
-// What Gradio says in English alone: the beginnings of labels, and notices of its own.
-const spoken = Object.entries(words.spoken).filter(([english, ours]) => english !== ours);
-const translated = (said) => {
-  const found = spoken.find(([english]) => said.startsWith(english));
-  return found ? found[1] + said.slice(found[0].length) : said;
+// Translate texts that Gradio has in English only: the start of labels, and its own notices.
+const labels = Object.entries(words.labels).filter(([english, translation]) => english !== translation);
+const translated = (label) => {
+  const entry = labels.find(([english]) => label.startsWith(english));
+  return entry ? entry[1] + label.slice(entry[0].length) : label;
 };
-function speakAll() {
-  for (const attribute of spoken.length > 0 ? ["aria-label", "title"] : []) {
+function translateAll() {
+  for (const attribute of labels.length > 0 ? ["aria-label", "title"] : []) {
     for (const element of document.querySelectorAll(`[${attribute}]`)) {
-      const said = element.getAttribute(attribute);
-      if (translated(said) !== said) element.setAttribute(attribute, translated(said));
+      const label = element.getAttribute(attribute);
+      if (translated(label) !== label) element.setAttribute(attribute, translated(label));
     }
   }
   const notices = document.querySelectorAll(".toast-title-row span, [data-testid=toast-text]");
   for (const text of [...notices].flatMap((element) => [...element.childNodes])) {
-    const ours = text.nodeType === Node.TEXT_NODE && words.notices[text.data.trim()];
-    if (ours && ours !== text.data) text.data = ours;
+    const translation = text.nodeType === Node.TEXT_NODE && words.notices[text.data.trim()];
+    if (translation && translation !== text.data) text.data = translation;
   }
 }
 
-let isDue = false; // at most once a frame, however much changes
+let isDue = false; // run at most once per frame, however many changes there are
 new MutationObserver(() => {
   if (isDue) return;
   isDue = true;
   requestAnimationFrame(() => {
     isDue = false;
-    nameAll();
-    speakAll();
+    describeAll();
+    translateAll();
     restoreDraft();
-    keepAddress();
-    hasArrived ||= closeLeft();
+    updateAddress();
+    isLoaded ||= closeLeft();
   });
 }).observe(document, { childList: true, subtree: true });

@@ -1,8 +1,8 @@
-"""The runs page: what there is under `runs/`, and one run as it stands, its curves growing while it trains.
+"""The runs page: the list of runs under `runs/`, and one run with its curves, updated while it trains.
 
-Everything is read from the run folders at every tick, as `qianwen runs` does, so there is nothing that could disagree
-with them; a run whose files have not changed is not sent again. All its words are escaped, its curves are pictures,
-and its report is served as it is, in a sandbox.
+Every update reads the run folders again, as `qianwen runs` does, so the page always agrees with them. A run whose files
+have not changed is not sent again. All text of a run is escaped, its curves are images, and its report is served
+unchanged in a sandbox.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from qianwen.runtime.log import read_metrics
 from qianwen.runtime.translation import tr
 from qianwen.serve.ui.curve import curve_svg
 
-TICK_SECONDS = 2.0
-FIRST = ("loss", "held_out", "lr", "grad_norm", "tokens_per_second")  # what a reader looks for first, by beginning
+TICK_SECONDS = 2.0  # between two updates
+FIRST = ("loss", "held_out", "lr", "grad_norm", "tokens_per_second")  # curves whose names start with these come first
 MAX_CURVES, MAX_SAMPLES, MAX_SAMPLE_LEN = 12, 5, 2000
 NOT_MEASURED = frozenset({"step", "time", "eta"})
 SANDBOX = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
@@ -33,42 +33,45 @@ Seen = tuple[object, ...] | None
 
 
 def runs_page(pages: gr.Blocks) -> None:
-    """Fill the page of `pages` that is open."""
+    """Build the current page of `pages`."""
     seen = gr.State(None)
     gr.Navbar(visible=False)
     with gr.Sidebar(elem_id="left", width=280):
         with gr.Row(elem_id="top"):
             gr.Markdown("# qianwen", elem_id="brand", container=False)
             gr.Button(tr("Chat"), link="/", link_target="_self", size="sm", scale=0, elem_id="to-chat")
-        names = gr.Radio([], label=tr("Runs"), elem_id="kept")
+        names = gr.Radio([], label=tr("Runs"), elem_id="history")
     with gr.Column(elem_id="run"):
         view = gr.Markdown(elem_id="run-view", container=False, latex_delimiters=[])
     silent: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
     outputs = [names, view, seen]
-    pages.load(arrived, None, outputs, **silent)
-    names.input(refreshed, [names, seen], outputs, **silent)
-    gr.Timer(TICK_SECONDS).tick(refreshed, [names, seen], outputs, trigger_mode="once", **silent)
+    pages.load(load_page, None, outputs, **silent)
+    names.input(refresh, [names, seen], outputs, **silent)
+    gr.Timer(TICK_SECONDS).tick(refresh, [names, seen], outputs, trigger_mode="once", **silent)
 
 
-def arrived(request: gr.Request) -> tuple[Any, Any, Any]:
-    """The run that the address names, else the newest."""
-    return refreshed(request.query_params.get("open"), None)
+def load_page(request: gr.Request) -> tuple[Any, Any, Any]:
+    """The run in the address, else the newest."""
+    return refresh(request.query_params.get("open"), None)
 
 
-def refreshed(chosen: str | None, seen: Seen) -> tuple[Any, Any, Any]:
-    """The list of runs, the chosen one or the newest unless the page has `seen` it as it is, and what was seen."""
-    found = {registry.label(run): run for run in registry.all_runs()}
-    chosen = chosen if chosen in found else next(iter(found), None)
-    states = {label: registry.state(run) for label, run in found.items()}
-    now = (chosen, tuple(states.items()), _stamp(found[chosen]) if chosen else None)
+def refresh(chosen: str | None, seen: Seen) -> tuple[Any, Any, Any]:
+    """The list of runs, the chosen run (else the newest), and a stamp of what was sent.
+
+    `seen` is the stamp of the last update; if nothing has changed since, nothing is sent.
+    """
+    by_label = {registry.label(run): run for run in registry.all_runs()}
+    chosen = chosen if chosen in by_label else next(iter(by_label), None)
+    states = {label: registry.state(run) for label, run in by_label.items()}
+    now = (chosen, tuple(states.items()), _stamp(by_label[chosen]) if chosen else None)
     if now == seen:
         return gr.skip(), gr.skip(), gr.skip()
-    choices = [(f"{label} · {_state_shown(state)}", label) for label, state in states.items()]
-    return gr.update(choices=choices, value=chosen), run_shown(found[chosen]) if chosen else _nothing(), now
+    choices = [(f"{label} · {_state_text(state)}", label) for label, state in states.items()]
+    return gr.update(choices=choices, value=chosen), run_html(by_label[chosen]) if chosen else _no_runs(), now
 
 
-def run_shown(run: RunFolder) -> str:
-    """One run as HTML on a single line, so that Markdown changes nothing inside it."""
+def run_html(run: RunFolder) -> str:
+    """One run as HTML on a single line, so that the Markdown renderer leaves it unchanged."""
     rows = read_metrics(run.metrics_path)
     last = {name: value for row in rows for name, value in row.items()}
     parts = [f"<h2>{_safe(registry.label(run))}</h2>", _headline(run, last)]
@@ -76,20 +79,20 @@ def run_shown(run: RunFolder) -> str:
         parts.append(f"<p>{_safe(error)}</p>")
     if (run.path / "report.html").is_file():
         link = f"/runs/report?run={quote(registry.label(run), safe='')}"
-        parts.append(f'<p><a href="{_safe(link)}">{_safe(tr("Open its report"))}</a></p>')
+        parts.append(f'<p><a href="{_safe(link)}">{_safe(tr("Open the report"))}</a></p>')
     parts += [_curves(rows), _samples(rows), _configuration(run)]
     return f'<div class="run">{"".join(parts)}</div>'
 
 
 def run_routes() -> APIRouter:
-    """`/runs/report`: the page that a run wrote about itself."""
+    """`/runs/report`: the HTML report in a run folder."""
     router = APIRouter()
 
     @router.get("/runs/report", include_in_schema=False)
     def report(run: str) -> Response:
         path = next((r.path / "report.html" for r in registry.all_runs() if registry.label(r) == run), None)
         if path is None or not path.is_file():
-            raise HTTPException(404, tr("this run has no report yet"))
+            raise HTTPException(404, tr("this run has no report (report.html) yet"))
         return FileResponse(path, media_type="text/html", headers={"content-security-policy": SANDBOX})
 
     return router
@@ -100,16 +103,16 @@ def _stamp(run: RunFolder) -> tuple[object, ...]:
     return tuple((s.st_mtime_ns, s.st_size) for file in files if file.exists() and (s := file.stat()))
 
 
-def _nothing() -> str:
-    said = tr("no runs in {folder} yet: `qianwen demo` makes the first", folder=runs_dir())
-    return f'<div class="run"><h2>{_safe(tr("Runs"))}</h2><p>{_safe(said)}</p></div>'
+def _no_runs() -> str:
+    text = tr("no runs in {folder} yet: `qianwen demo` makes the first", folder=runs_dir())
+    return f'<div class="run"><h2>{_safe(tr("Runs"))}</h2><p>{_safe(text)}</p></div>'
 
 
 def _headline(run: RunFolder, last: dict[str, Any]) -> str:
-    facts = {tr("stage"): run.record["stage"], tr("state"): _state_shown(registry.state(run))}
-    facts |= {said: last[name] for name, said in (("step", tr("step")), ("loss", tr("loss"))) if name in last}
+    facts = {tr("stage"): run.record["stage"], tr("state"): _state_text(registry.state(run))}
+    facts |= {title: last[name] for name, title in (("step", tr("step")), ("loss", tr("loss"))) if name in last}
     if registry.state(run) == "running" and "eta" in last:
-        facts[tr("left")] = last["eta"]
+        facts[tr("time left")] = last["eta"]
     items = (f"<div><dt>{_safe(name)}</dt><dd>{_safe(_number(value))}</dd></div>" for name, value in facts.items())
     return f"<dl>{''.join(items)}</dl>"
 
@@ -117,17 +120,17 @@ def _headline(run: RunFolder, last: dict[str, Any]) -> str:
 def _curves(rows: Sequence[dict[str, Any]]) -> str:
     names = dict.fromkeys(name for row in rows for name, value in row.items() if _is_number(value))
     ranked = sorted(names.keys() - NOT_MEASURED, key=lambda name: (_rank(name), list(names).index(name)))
-    drawn = []
+    figures = []
     for name in ranked[:MAX_CURVES]:
         points = [(row["step"], row[name]) for row in rows if _is_number(row.get(name)) and "step" in row]
         if len(points) > 1:
             picture = base64.b64encode(curve_svg(points).encode()).decode()
-            said = tr("{name} over steps, now {value}", name=name, value=_number(points[-1][1]))
+            description = tr("{name} over steps; last value {value}", name=name, value=_number(points[-1][1]))
             caption = f"{_safe(name)} <b>{_safe(_number(points[-1][1]))}</b>"
-            image = f'<img alt="{_safe(said)}" src="data:image/svg+xml;base64,{picture}">'
-            drawn.append(f"<figure><figcaption>{caption}</figcaption>{image}</figure>")
-    waiting = f"<p>{_safe(tr('No curve yet: it takes two logged steps.'))}</p>"
-    return f'<div class="curves">{"".join(drawn)}</div>' if drawn else waiting
+            image = f'<img alt="{_safe(description)}" src="data:image/svg+xml;base64,{picture}">'
+            figures.append(f"<figure><figcaption>{caption}</figcaption>{image}</figure>")
+    no_curve = f"<p>{_safe(tr('No curves yet: a curve needs two logged steps.'))}</p>"
+    return f'<div class="curves">{"".join(figures)}</div>' if figures else no_curve
 
 
 def _rank(name: str) -> int:
@@ -135,7 +138,7 @@ def _rank(name: str) -> int:
 
 
 def _samples(rows: Sequence[dict[str, Any]]) -> str:
-    """What the model wrote while it was trained: the texts among the metrics, the newest first."""
+    """Texts that the model generated during training: the string values in the metrics, newest first."""
     texts = [
         (row.get("step"), name, value)
         for row in reversed(rows)
@@ -160,7 +163,7 @@ def _configuration(run: RunFolder) -> str:
     return f"<details><summary>{_safe(tr('Configuration'))}</summary>{table}</details>"
 
 
-def _state_shown(state: str) -> str:
+def _state_text(state: str) -> str:
     words = {
         "running": tr("running"), "finished": tr("finished"), "interrupted": tr("interrupted"),
         "failed": tr("failed"), "stopped": tr("stopped"), "damaged": tr("damaged"),
@@ -179,5 +182,5 @@ def _number(value: Any) -> str:
 
 
 def _safe(text: object) -> str:
-    """Escaped, and on one line: a line break is a reference too."""
+    """Escaped for HTML and on one line: line breaks become character references."""
     return html.escape(str(text)).replace("\r", "").replace("\n", "&#10;")

@@ -1,9 +1,9 @@
-"""What surrounds Gradio: the few of its routes that pages need, the document they start from, and what it may load.
+"""A wrapper around Gradio: allows only the routes that the pages need, and rewrites the HTML document.
 
-Gradio also brings a file server, a proxy, uploads and a code editor; whatever is not in `OPEN` is a 404 here. Its
-document is sent without foreign addresses and under a content security policy: scripts from this server alone plus, by
-their hashes, the few that the document holds, none of which contains what a user or a model wrote; no evaluation of
-strings; no other host for anything. Styles may be inline, because Gradio's components write them so.
+Gradio also has a file server, a proxy, uploads and a code editor; a route that is not in `OPEN_ROUTES` is a 404. The
+document is sent without addresses of other hosts and with a content security policy: scripts come from this server
+only, plus the few inline scripts of the document, allowed by hash, which contain no text of users or models; strings
+are not evaluated as code; no other host is used. Inline styles are allowed, because Gradio's components write them.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from qianwen.runtime.errors import RequestError
 from qianwen.runtime.translation import language, tr
 from qianwen.serve.exchange import read_body
-from qianwen.serve.gate import ANONYMOUS, Door, Receive, Scope, Send
+from qianwen.serve.gate import ANONYMOUS, AccessRules, Receive, Scope, Send
 from qianwen.serve.protocol import error_body
 from qianwen.serve.service import Service
 from qianwen.serve.ui.chat import chat_page
-from qianwen.serve.ui.conversation import Desk, owner_of
+from qianwen.serve.ui.conversation import ChatBackend, owner_of
 from qianwen.serve.ui.login import login_routes
 from qianwen.serve.ui.runs import run_routes, runs_page
 
 DOCUMENTS = ("/", "/runs")
-OPEN = {
+OPEN_ROUTES = {
     "GET": re.compile(
         r"/(assets/.*|static/.*|svelte/.*|theme\.css|gradio_api/(queue/data|startup-events|app_id|heartbeat/[a-z0-9]{1,32}))"
     ),
@@ -46,39 +46,41 @@ OPEN = {
 }
 HEARTBEAT = "/gradio_api/heartbeat/"
 STREAM, QUESTION = "/gradio_api/queue/data", "/gradio_api/queue/join"
-LAST_WORD = b'"close_stream"'
-SETTLE_SECONDS = 0.1  # for a page to take note that its stream has ended, and for us that a page closed it
-TURNS = 20  # of the event loop, for a last word that was said to come out of Gradio
-MAX_PAGES = 100_000  # whose visitors are remembered
-OWN = {"pages.css": "text/css", "pages.js": "text/javascript", "icon.svg": "image/svg+xml"}
+CLOSE_STREAM = b'"close_stream"'
+SETTLE_SECONDS = 0.1  # for a page to see that its stream has ended, and for the server to see that a page closed it
+LOOP_TURNS = 20  # of the event loop, in which the end of a stream that Gradio has written is sent
+MAX_PAGES = 100_000  # open pages whose owners are stored
+OWN_FILES = {"pages.css": "text/css", "pages.js": "text/javascript", "icon.svg": "image/svg+xml"}
 POLICY = (
     "default-src 'none'; script-src 'self' {scripts}; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "font-src 'self' data:; connect-src 'self'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
 )
 
 
-def mount_pages(app: FastAPI, service: Service, door: Door, *, with_runs: bool) -> None:
-    """Add the chat page at `/`, the runs page at `/runs` and the login to the application, after all its routes."""
-    desk = Desk(service)
-    app.include_router(login_routes(service, door))
+def mount_pages(app: FastAPI, service: Service, access: AccessRules, *, with_runs: bool) -> None:
+    """Add the chat page at `/`, the runs page at `/runs` and the login page to the application. Call it last."""
+    backend = ChatBackend(service)
+    app.include_router(login_routes(service, access))
     if with_runs:
         app.include_router(run_routes())
-    for name, media_type in OWN.items():
+    for name, media_type in OWN_FILES.items():
         app.add_api_route(f"/pages/{name}", _file_route(name, media_type), include_in_schema=False)
-    asyncio.run(_mount(app, desk, door, with_runs=with_runs))  # without a running loop Gradio makes one and leaves it
+    asyncio.run(
+        _mount(app, backend, access, with_runs=with_runs)
+    )  # without a running loop Gradio creates one and never closes it
     mount = app.router.routes[-1]
-    mount.app = Shell(mount.app, service, desk, DOCUMENTS if with_runs else DOCUMENTS[:1])  # type: ignore[attr-defined]
+    mount.app = Shell(mount.app, service, backend, DOCUMENTS if with_runs else DOCUMENTS[:1])  # type: ignore[attr-defined]
 
 
-async def _mount(app: FastAPI, desk: Desk, door: Door, *, with_runs: bool) -> None:
+async def _mount(app: FastAPI, backend: ChatBackend, access: AccessRules, *, with_runs: bool) -> None:
     with gr.Blocks(title="qianwen", analytics_enabled=False, fill_height=True) as pages:
-        chat_page(pages, desk, with_login=door.keys_required, with_runs=with_runs)
+        chat_page(pages, backend, with_login=access.keys_required, with_runs=with_runs)
     if with_runs:
         with pages.route(tr("Runs"), "/runs"):
             runs_page(pages)
-    pages.queue(api_open=False)  # what waits in the queue cannot be called around it
+    pages.queue(api_open=False)  # handlers that use the queue cannot be called without it
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of Gradio's own use of what its dependencies are about to drop
+        warnings.simplefilter("ignore")  # Gradio uses deprecated functions of its dependencies
         gr.mount_gradio_app(
             app, pages, path="/", ssr_mode=False, footer_links=[], run_history=False, pwa=False, mcp_server=False,
             enable_monitoring=False, show_error=False, theme=_theme(),
@@ -86,7 +88,7 @@ async def _mount(app: FastAPI, desk: Desk, door: Door, *, with_runs: bool) -> No
 
 
 def _theme() -> gr.themes.Base:
-    """Fonts of the reader's system; the colours are in pages.css."""
+    """System fonts; the colours are in pages.css."""
     sans = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC"]
     mono = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace"]
     return gr.themes.Base(font=[*sans, "sans-serif"], font_mono=mono, radius_size="lg")
@@ -98,13 +100,13 @@ def _file_route(name: str, media_type: str) -> Callable[[], Response]:
 
 
 class Shell:
-    """ASGI application between the door and Gradio."""
+    """ASGI application between the gate and Gradio."""
 
-    def __init__(self, app: Callable, service: Service, desk: Desk, documents: tuple[str, ...]) -> None:
-        self.app, self.service, self.desk, self.documents = app, service, desk, documents
-        self.visitors: dict[str, str] = {}  # who opened a page, by the name that its browser gave it
-        self.ended: dict[str, float] = {}  # when the stream of a page said its last word
-        self.streams: dict[str, asyncio.Event] = {}  # of pages; set once there is nothing left of a stream
+    def __init__(self, app: Callable, service: Service, backend: ChatBackend, documents: tuple[str, ...]) -> None:
+        self.app, self.service, self.backend, self.documents = app, service, backend, documents
+        self.owners: dict[str, str] = {}  # owner of each open page, by Gradio's session hash
+        self.ended: dict[str, float] = {}  # time at which the stream of a page ended
+        self.streams: dict[str, asyncio.Event] = {}  # by page; set when its stream is completely finished
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -113,12 +115,12 @@ class Shell:
         path, method = scope["path"], scope["method"]
         if path in self.documents and method in ("GET", "HEAD"):
             await (await self._document(scope, receive))(scope, receive, send)
-        elif method in OPEN and OPEN[method].fullmatch(path):
-            await self._pass(scope, receive, send)
+        elif method in OPEN_ROUTES and OPEN_ROUTES[method].fullmatch(path):
+            await self._forward(scope, receive, send)
         else:
             await JSONResponse(error_body("Not Found"), 404)(scope, receive, send)
 
-    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _forward(self, scope: Scope, receive: Receive, send: Send) -> None:
         request, body = Request(scope, receive), b""
         if scope["method"] == "POST":
             try:
@@ -126,80 +128,80 @@ class Shell:
             except RequestError as error:
                 await JSONResponse(error_body(str(error), code=error.code), error.status)(scope, receive, send)
                 return
-            receive = _once(body, receive)
+            receive = _replay(body, receive)
         key, page = scope.get("key") or ANONYMOUS, _page(request, body)
-        if page and not self._is_theirs(page, owner_of(key)):
+        if page and not self._is_owner(page, owner_of(key)):
             await JSONResponse(error_body("Not Found"), 404)(scope, receive, send)
             return
         try:
             if scope["path"] == STREAM:
-                await self._follow(scope, receive, send, page)
+                await self._forward_stream(scope, receive, send, page)
             elif scope["path"] == QUESTION:
-                await self._take_question(scope, receive, send, page)
+                await self._forward_question(scope, receive, send, page)
             else:
                 await self.app(scope, receive, send)
         finally:
-            if scope["path"].startswith(HEARTBEAT):  # the page is closed: nobody waits for its answer
-                self.desk.stop(key, page)
-                self.visitors.pop(page, None)
+            if scope["path"].startswith(HEARTBEAT):  # the heartbeat ends when the page is closed
+                self.backend.stop(key, page)
+                self.owners.pop(page, None)
                 self.ended.pop(page, None)
 
-    # A page has one stream for all that it waits for. It ends with the last answer, or the page closes it to leave an
-    # answer, and the next question opens another. Two things go wrong when that question is too close to the end:
-    # if the answer to it overtakes the stream's last word, the page opens no other and waits for ever; and when Gradio
-    # sees a stream closed, it forgets whatever the page has asked for, even what was asked after.
+    # A page has one event stream for all its pending answers. The stream ends after the last answer, or when the page
+    # closes it to leave an answer; the next question opens a new stream. A question very close to the end causes two
+    # problems. If its response overtakes the end of the stream, the page opens no new stream and waits for ever. And
+    # when Gradio sees a closed stream, it drops all pending questions of the page, even newer ones.
 
-    async def _follow(self, scope: Scope, receive: Receive, send: Send, page: str) -> None:
-        """A page's stream, whose close Gradio learns of only if it came before the last word."""
-        await self._settled(page)
-        gone = self.streams[page] = asyncio.Event()
+    async def _forward_stream(self, scope: Scope, receive: Receive, send: Send, page: str) -> None:
+        """Forward a page's stream. Gradio sees its close only if the page closed it before the stream ended."""
+        await self._wait_for_stream_end(page)
+        finished = self.streams[page] = asyncio.Event()
         is_over = False
 
-        async def note_the_end(message: MutableMapping[str, Any]) -> None:
+        async def send_and_note_end(message: MutableMapping[str, Any]) -> None:
             nonlocal is_over
-            if LAST_WORD in message.get("body", b""):
+            if CLOSE_STREAM in message.get("body", b""):
                 is_over, self.ended[page] = True, time.monotonic()
             await send(message)
 
-        async def unless_over() -> MutableMapping[str, Any]:
+        async def receive_until_over() -> MutableMapping[str, Any]:
             message = await receive()
             return await asyncio.Future() if is_over else message
 
         try:
-            await self.app(scope, unless_over, note_the_end)
+            await self.app(scope, receive_until_over, send_and_note_end)
         finally:
-            gone.set()
-            if self.streams.get(page) is gone:
+            finished.set()
+            if self.streams.get(page) is finished:
                 del self.streams[page]
 
-    async def _take_question(self, scope: Scope, receive: Receive, send: Send, page: str) -> None:
-        """A question, behind the end of the stream before it; its answer, behind that stream's last word."""
+    async def _forward_question(self, scope: Scope, receive: Receive, send: Send, page: str) -> None:
+        """Forward a question after the page's last stream has finished, and its response after that stream's end."""
 
-        async def wait_for_the_end(message: MutableMapping[str, Any]) -> None:
-            for _ in range(TURNS):
+        async def send_after_end(message: MutableMapping[str, Any]) -> None:
+            for _ in range(LOOP_TURNS):
                 await asyncio.sleep(0)
             await asyncio.sleep(self.ended.get(page, 0.0) + SETTLE_SECONDS - time.monotonic())
             await send(message)
 
-        await self._settled(page)
-        await self.app(scope, receive, wait_for_the_end)
+        await self._wait_for_stream_end(page)
+        await self.app(scope, receive, send_after_end)
 
-    async def _settled(self, page: str) -> None:
-        """Wait for what is left of a page's stream, as long as the page may take to close it."""
+    async def _wait_for_stream_end(self, page: str) -> None:
+        """Wait until the page's stream is finished, at most SETTLE_SECONDS."""
         if page in self.streams:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.streams[page].wait(), SETTLE_SECONDS)
 
-    def _is_theirs(self, page: str, owner: str) -> bool:
-        """Whether an open page belongs to a visitor: whoever names it first. Gradio itself asks for its name alone."""
-        if len(self.visitors) >= MAX_PAGES:
-            oldest = next(iter(self.visitors))
-            del self.visitors[oldest]
+    def _is_owner(self, page: str, owner: str) -> bool:
+        """Whether an open page belongs to `owner`: the owner of its first request. Gradio checks only the name."""
+        if len(self.owners) >= MAX_PAGES:
+            oldest = next(iter(self.owners))
+            del self.owners[oldest]
             self.ended.pop(oldest, None)
-        return self.visitors.setdefault(page, owner) == owner
+        return self.owners.setdefault(page, owner) == owner
 
     async def _document(self, scope: Scope, receive: Receive) -> Response:
-        """Gradio's document, ours from here on. A client's query and encodings are not its concern."""
+        """Gradio's HTML document, rewritten. The client's query and accepted encodings are not passed on."""
         parts: list[bytes] = []
 
         async def keep(message: dict) -> None:
@@ -208,54 +210,54 @@ class Shell:
         headers = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
         inner = {**scope, "method": "GET", "query_string": b"", "headers": headers}
         await self.app(inner, receive, keep)
-        return _dressed(b"".join(parts).decode(), owner_of(scope.get("key") or ANONYMOUS))
+        return _rewrite(b"".join(parts).decode(), owner_of(scope.get("key") or ANONYMOUS))
 
 
 def _page(request: Request, body: bytes) -> str:
-    """The name of the open page (Gradio's session) that a request is about; empty where it is about none."""
+    """The session hash of the open page that a request belongs to; empty if it belongs to none."""
     path = request.scope["path"]
     if path.startswith(HEARTBEAT):
         return path.removeprefix(HEARTBEAT)
-    said = request.query_params.get("session_hash")
-    with suppress(ValueError, RecursionError, AttributeError):  # what is no JSON object Gradio refuses
-        said = json.loads(body).get("session_hash") if body else said
-    return str(said or "")
+    session_hash = request.query_params.get("session_hash")
+    with suppress(ValueError, RecursionError, AttributeError):  # Gradio itself refuses a body that is not an object
+        session_hash = json.loads(body).get("session_hash") if body else session_hash
+    return str(session_hash or "")
 
 
-def _once(body: bytes, receive: Receive) -> Receive:
-    """`receive` after the body was read: the body once more, then whatever comes."""
-    waiting: list[MutableMapping[str, Any]] = [{"type": "http.request", "body": body, "more_body": False}]
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that first returns the body, which was already read, and then calls the original."""
+    pending: list[MutableMapping[str, Any]] = [{"type": "http.request", "body": body, "more_body": False}]
 
-    async def again() -> MutableMapping[str, Any]:
-        return waiting.pop() if waiting else await receive()
+    async def replayed() -> MutableMapping[str, Any]:
+        return pending.pop() if pending else await receive()
 
-    return again
+    return replayed
 
 
-def _dressed(document: str, visitor: str) -> Response:
-    """The document without foreign addresses, in our language and style, and its policy."""
-    spoken = {
+def _rewrite(document: str, visitor: str) -> Response:
+    """The document without addresses of other hosts, with our language and style, and with its security policy."""
+    labels = {
         "Copy message": tr("Copy message"), "bot's message: ": tr("bot's message: "), "Close": tr("Close"),
         "user's message: ": tr("user's message: "), "chatbot conversation": tr("chatbot conversation"),
         "number input for ": tr("number input for "), "range slider for ": tr("range slider for "),
     }  # fmt: skip
-    lost = tr("The server does not answer. The page comes back as soon as it does.")
+    lost = tr("The server does not respond. The page reconnects when the server is back.")
     notices = {
-        "Warning": tr("Not answered"), "Error": tr("Something went wrong"), "Info": tr("Note"),
+        "Warning": tr("No answer"), "Error": tr("Internal error"), "Info": tr("Note"),
         "Connection to the server was lost. Attempting reconnection...": lost,
     }  # fmt: skip
     words = {
         "conversations": tr("Conversations"), "settings": tr("Settings"), "send": tr("Send"), "stop": tr("Stop"),
-        "spoken": spoken, "notices": notices, "visitor": visitor,
+        "labels": labels, "notices": notices, "visitor": visitor,
     }  # fmt: skip
     attributes = f'lang="{"zh-Hans" if language() == "zh" else "en"}" data-words="{html.escape(json.dumps(words))}"'
     document = re.sub(r'<meta\s+(?:property|name)="(?:og|twitter):[^>]*>|<link rel="manifest"[^>]*>', "", document)
     document = re.sub(r'<html\s+lang="en"', lambda _: f"<html {attributes}", document, count=1)
-    own = (
+    own_files = (
         '<title>qianwen</title><link rel="icon" href="/pages/icon.svg"><link rel="stylesheet" href="/pages/pages.css">'
         '<script src="/pages/pages.js"></script>'
     )
-    document = document.replace("<script", own + "<script", 1)
+    document = document.replace("<script", own_files + "<script", 1)
     scripts = re.findall(r"<script(?![^>]*\ssrc=)[^>]*>(.*?)</script>", document, re.DOTALL)
     hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
     policy = POLICY.format(scripts=" ".join(f"'sha256-{digest}'" for digest in hashes))

@@ -1,15 +1,15 @@
-"""Text that people and models wrote, made ready for a page.
+"""Turn text of users and models into safe Markdown, and back.
 
-Gradio turns Markdown into HTML and then removes what could act. That would also remove `<div>` from a question about
-HTML, so outside of code every `<` that could begin a tag is written as a character reference: tags are shown and never
-parsed. Images become links, because a page that fetches what a model names tells its server who reads it; and diagrams
-stay code, because their styles may name something to fetch, too.
+Gradio turns Markdown into HTML and then removes everything active. That would also remove `<div>` from a question about
+HTML. So outside of code, every `<` that could start a tag is written as a character reference: tags are displayed as
+text and never parsed. Images become links, because loading an image would tell its server who reads the page. Diagrams
+stay code, because their styles could load something too.
 
-Where code begins and ends is guessed, because only a whole parser knows: a list or a quotation may end it, or a tick on
-the line before. So the result is parsed, and if a tag or an image came out of it, or parsers are known to differ, the
-text is shown without any code.
+The regular expression CODE only guesses where code begins and ends; a full parser may see it differently, for example
+in a list or a quotation, or after a backtick on the line before. So the result is parsed. If it has a tag or an image,
+or if parsers are known to differ there, the backticks and tildes are escaped too and the text has no code at all.
 
-`shown` can be undone: `meant(shown(text)) == text`, which is what editing a shown question needs.
+Editing a displayed question needs the original text: `from_markdown(to_markdown(text)) == text`.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ CODE = re.compile(
 TAG_OR_IMAGE = r"<(?=[A-Za-z/!?])|!(?=\[)"
 ACTIVE = re.compile(rf"&(?=lt;|amp;|#33;|#96;|#126;)|{TAG_OR_IMAGE}")
 ACTIVE_OR_CODE = re.compile(rf"{ACTIVE.pattern}|[`~]")
-WRITTEN = {"&": "&amp;", "<": "&lt;", "!": "&#33;", "`": "&#96;", "~": "&#126;"}
-# A block that Gradio would draw.
+ESCAPED = {"&": "&amp;", "<": "&lt;", "!": "&#33;", "`": "&#96;", "~": "&#126;"}
+# A code block that Gradio would draw as a diagram. One more & before "mermaid" prevents it and can be removed again.
 DIAGRAM = re.compile(r"^([ \t>*+\d.)-]*(?:`{3,}|~{3,})[ \t]*)(&*)(?=mermaid)", re.MULTILINE | re.IGNORECASE)
-THOUGHT = ("<think>", "</think>")  # around what models such as Qwen3 think before they answer
-READ = {written: character for character, written in WRITTEN.items()}
-WRITTEN_FORMS = re.compile("|".join(READ))
-FENCE_BELOW_ROW = re.compile(r"\|[^\n]*\n {0,3}(?:```|~~~)")  # of a table, perhaps
+THOUGHT = ("<think>", "</think>")  # around the reasoning of models such as Qwen3
+UNESCAPED = {reference: character for character, reference in ESCAPED.items()}
+REFERENCES = re.compile("|".join(UNESCAPED))
+FENCE_BELOW_ROW = re.compile(r"\|[^\n]*\n {0,3}(?:```|~~~)")  # perhaps a table row: parsers differ
 MARKDOWN = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 
 
-@functools.lru_cache(maxsize=256)  # a growing answer is shown with all that was said before it, again and again
-def shown(text: str) -> str:
-    """Markdown that shows `text`, its tags as text and its images as links."""
+@functools.lru_cache(maxsize=256)  # each update of the page converts all earlier messages again
+def to_markdown(text: str) -> str:
+    """Markdown that displays `text`, with tags as text and images as links."""
     text = DIAGRAM.sub(r"\1&\2", text)
-    written = _changed(text, lambda part: _written(ACTIVE, part))
-    return written if _is_inert(written) else _written(ACTIVE_OR_CODE, text)
+    escaped = _replace_outside_code(text, lambda part: _escape(ACTIVE, part))
+    return escaped if _is_inert(escaped) else _escape(ACTIVE_OR_CODE, text)
 
 
-def _written(characters: re.Pattern[str], text: str) -> str:
-    return characters.sub(lambda match: WRITTEN[match[0]], text)
+def _escape(characters: re.Pattern[str], text: str) -> str:
+    return characters.sub(lambda match: ESCAPED[match[0]], text)
 
 
 def _is_inert(markdown: str) -> bool:
-    """Whether tags and images stand in code alone, for a parser and where other parsers may see it otherwise."""
+    """Whether tags and images are in code only, also for parsers that find other code in the same text."""
     if not re.search(TAG_OR_IMAGE, markdown):
         return True
     if re.search("[`~]{3}|`", CODE.sub("", markdown)) or FENCE_BELOW_ROW.search(markdown):
@@ -65,23 +65,23 @@ def _is_inert(markdown: str) -> bool:
     return {token.type for token in (*tokens, *inner)}.isdisjoint(("html_block", "html_inline", "image"))
 
 
-def shown_answer(text: str) -> str:
-    """The same for an answer, with what the model thought before it as a quotation."""
+def answer_to_markdown(text: str) -> str:
+    """`to_markdown` for an answer; reasoning before the answer becomes a quotation."""
     if not text.startswith(THOUGHT[0]):
-        return shown(text)
+        return to_markdown(text)
     thought, _, answer = text.removeprefix(THOUGHT[0]).partition(THOUGHT[1])
-    quoted = "".join(f"> {line}\n" for line in shown(thought.strip()).splitlines())
-    return f"{quoted}\n{shown(answer.strip())}".strip()
+    quoted = "".join(f"> {line}\n" for line in to_markdown(thought.strip()).splitlines())
+    return f"{quoted}\n{to_markdown(answer.strip())}".strip()
 
 
-def meant(markdown: str) -> str:
-    """The text that `shown` made `markdown` from."""
-    text = _changed(markdown, lambda part: WRITTEN_FORMS.sub(lambda match: READ[match[0]], part))
+def from_markdown(markdown: str) -> str:
+    """The text from which `to_markdown` made `markdown`."""
+    text = _replace_outside_code(markdown, lambda part: REFERENCES.sub(lambda match: UNESCAPED[match[0]], part))
     return DIAGRAM.sub(lambda match: match[1] + match[2][1:], text)
 
 
-def _changed(text: str, change: Callable[[str], str]) -> str:
-    """`text` with all outside of code changed."""
+def _replace_outside_code(text: str, change: Callable[[str], str]) -> str:
+    """`text` with `change` applied to everything outside of code."""
     parts, end = [], 0
     for match in CODE.finditer(text):
         parts += [change(text[end : match.start()]), match[0]]

@@ -111,7 +111,7 @@ class Visitor:
         self.questions = page.locator("#chat [data-testid=user]")
         self.answers = page.locator("#chat [data-testid=bot]")
         self.box = page.locator("#question textarea")
-        self.kept = page.locator("#kept label")
+        self.history = page.locator("#history label")
         self.title = page.locator("#title input, #title textarea").first
         self.meter = page.locator("#meter label")
         self.stop_button = page.locator("#question .stop-button")

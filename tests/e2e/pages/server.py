@@ -20,9 +20,9 @@ from qianwen.engine.sampling_params import SamplingParams
 from qianwen.model.config import QwenConfig
 from qianwen.model.transformer import Qwen
 from qianwen.serve.admission import Admission, Limits
-from qianwen.serve.app import PatientProtocol, Server, create_app
+from qianwen.serve.app import HeaderTimeoutProtocol, Server, create_app
 from qianwen.serve.bridge import Bridge
-from qianwen.serve.gate import Door, listen
+from qianwen.serve.gate import AccessRules, listen
 from qianwen.serve.service import Served, Service
 from qianwen.serve.store import Conversation, Store
 from qianwen.tokenizer.tokenizer import Tokenizer
@@ -98,12 +98,12 @@ def main() -> None:
         print("keys", store.add_key("ann"), store.add_key("bob"), flush=True)
     limits = Limits(drain_seconds=5, max_requests=options.max_requests)
     service = Service(models, Admission(limits, store), store)
-    door = Door(keys_required=options.locked, store=store)
-    app = create_app(service, door, with_pages=True, with_runs=not options.locked)
+    access = AccessRules(keys_required=options.locked, store=store)
+    app = create_app(service, access, with_pages=True, with_runs=not options.locked)
     listener = listen("127.0.0.1", options.port)
     print("port", listener.getsockname()[1], flush=True)
     print("ready", flush=True)
-    config = uvicorn.Config(app, http=PatientProtocol, ws="none", access_log=False, log_level="warning")
+    config = uvicorn.Config(app, http=HeaderTimeoutProtocol, ws="none", access_log=False, log_level="warning")
     Server(config, service).run([listener])
 
 

@@ -26,7 +26,7 @@ def test_nothing_keeps_anybody_out(any_site, visit, scheme, options):
     if options:
         page.locator("#right .toggle-button").click()
     page.locator("#delete").click()
-    expect(page.locator("#sure")).to_be_visible()
+    expect(page.locator("#confirm-delete")).to_be_visible()
     assert not visitor.findings()
     assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
 
@@ -72,4 +72,4 @@ def test_by_keyboard_alone(site, visit):
     for _ in range(40):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.closest('[id]')?.id"))
-    assert {"new", "search", "kept", "title", "delete", "question", "temperature", "system"} <= reached
+    assert {"new", "search", "history", "title", "delete", "question", "temperature", "system"} <= reached

@@ -6,7 +6,7 @@ import re
 
 from playwright.sync_api import expect
 
-from qianwen.serve.ui.text import meant
+from qianwen.serve.ui.text import from_markdown
 
 
 def test_ask_and_watch_the_answer_grow(site, visit):
@@ -20,7 +20,7 @@ def test_ask_and_watch_the_answer_grow(site, visit):
     early = len(visitor.answers.first.inner_text())
     assert re.fullmatch("[a-z]{500}", visitor.answer()) and early < 500
     expect(visitor.questions.first).to_contain_text("What does <div> do?")
-    expect(visitor.kept.first).to_have_text("What does <div> do?")
+    expect(visitor.history.first).to_have_text("What does <div> do?")
 
 
 def test_stop_an_answer(site, visit):
@@ -52,7 +52,7 @@ def test_edit_a_question(site, visit):
     visitor.ask("second")
     visitor.page.locator("#chat button[aria-label=Edit]").first.click()
     box = visitor.page.locator("#chat textarea")
-    assert meant(box.input_value()) == "first <b>"
+    assert from_markdown(box.input_value()) == "first <b>"
     box.fill("changed <i>")
     visitor.page.locator("#chat button[aria-label=Submit]").click()
     expect(visitor.questions.first).to_contain_text("changed <i>")
@@ -67,7 +67,7 @@ def test_give_a_system_prompt(site, visit):
     expect(visitor.answers).to_have_count(0)
     assert visitor.ask("who are you", system="You are a pirate.") != plain
     visitor.page.reload()
-    visitor.kept.first.click()
+    visitor.history.first.click()
     expect(visitor.page.locator("#system textarea")).to_have_value("You are a pirate.")
 
 
@@ -96,9 +96,9 @@ def test_see_how_full_the_context_is(site, visit):
     visitor.box.fill("x" * 900)
     expect(visitor.meter).to_contain_text("nearly full")
     visitor.box.fill("x" * 1200)
-    expect(visitor.meter).to_contain_text("more than this model can read")
+    expect(visitor.meter).to_contain_text("too long for this model")
     visitor.box.press("Enter")
-    expect(visitor.page.locator(".toast-wrap")).to_contain_text("context is 1024 tokens")
+    expect(visitor.page.locator(".toast-wrap")).to_contain_text("context length is 1024 tokens")
     expect(visitor.box).to_have_value("x" * 1200)
     visitor.ask("short")
     expect(visitor.meter).to_have_class("low")
@@ -116,8 +116,8 @@ def test_find_a_conversation_after_a_restart(weak_site, visit):
     weak_site.start()
     visitor = visit(weak_site.url, "#search")
     visitor.page.locator("#search input, #search textarea").first.fill("turquoise")
-    expect(visitor.kept).to_have_count(1)
-    visitor.kept.click()
+    expect(visitor.history).to_have_count(1)
+    visitor.history.click()
     expect(visitor.questions.first).to_contain_text("remember the turquoise elephant")
     assert visitor.answer() == answer
     assert visitor.ask("and go on") and visitor.answers.count() == 2
@@ -128,14 +128,14 @@ def test_rename_and_delete_a_conversation(site, visit):
     visitor.ask("to be renamed")
     visitor.title.fill("A better <i>name</i>")
     visitor.title.press("Enter")
-    expect(visitor.kept.first).to_have_text("A better <i>name</i>")
+    expect(visitor.history.first).to_have_text("A better <i>name</i>")
     visitor.page.reload()
-    visitor.kept.filter(has_text="A better").click()
+    visitor.history.filter(has_text="A better").click()
     expect(visitor.title).to_have_value("A better <i>name</i>")
     visitor.page.locator("#delete").click()
-    visitor.page.locator("#sure").click()
+    visitor.page.locator("#confirm-delete").click()
     expect(visitor.greeting).to_be_visible()
-    expect(visitor.kept.filter(has_text="A better")).to_have_count(0)
+    expect(visitor.history.filter(has_text="A better")).to_have_count(0)
 
 
 def test_watch_a_loss_curve_grow_while_a_run_trains(site, visit):
@@ -152,7 +152,7 @@ def test_watch_a_loss_curve_grow_while_a_run_trains(site, visit):
     log(10, 20)
     visitor = visit(site.url)
     visitor.page.locator("#to-runs").click()
-    visitor.kept.filter(has_text="live").click()
+    visitor.history.filter(has_text="live").click()
     curve = visitor.page.locator("#run-view figure img")
     expect(curve).to_have_attribute("alt", "loss over steps, now 3.8")
     before = curve.get_attribute("src")
@@ -160,7 +160,7 @@ def test_watch_a_loss_curve_grow_while_a_run_trains(site, visit):
     expect(curve).to_have_attribute("alt", "loss over steps, now 3.5")
     assert curve.get_attribute("src") != before and curve.evaluate("i => i.complete && i.naturalWidth > 0")
     expect(visitor.page.locator("#run-view pre").first).to_have_text("At step 50")
-    expect(visitor.kept.filter(has_text="live")).to_contain_text("running")
+    expect(visitor.history.filter(has_text="live")).to_contain_text("running")
 
 
 def test_read_everything_in_chinese(chinese_site, visit):

@@ -59,7 +59,7 @@ def test_no_script_in_what_a_model_says_runs(attacked_site, visit, bypass_csp):
 
 def test_no_script_in_a_conversation_runs(attacked_site, visit, bypass_csp):
     visitor = visit(attacked_site.url, bypass_csp=bypass_csp)
-    visitor.page.locator("#kept label", has_text="Attacks").click()
+    visitor.page.locator("#history label", has_text="Attacks").click()
     expect(visitor.answers).to_have_count(3 * len(ATTACKS))
     visitor.page.wait_for_timeout(1000)
     assert acting(visitor.page.locator("#chat .message-content")) == []
@@ -67,15 +67,15 @@ def test_no_script_in_a_conversation_runs(attacked_site, visit, bypass_csp):
 
 def test_no_script_in_a_title_runs(attacked_site, visit, bypass_csp):
     visitor = visit(attacked_site.url, bypass_csp=bypass_csp)
-    expect(visitor.kept.nth(len(ATTACKS))).to_be_visible()
-    total = visitor.kept.count()
+    expect(visitor.history.nth(len(ATTACKS))).to_be_visible()
+    total = visitor.history.count()
     search = visitor.page.locator("#search input, #search textarea").first
     for attack in ATTACKS[::10]:
         search.fill("")
-        expect(visitor.kept).to_have_count(total)
+        expect(visitor.history).to_have_count(total)
         search.fill(attack.partition("\n")[0])
-        expect(visitor.kept).not_to_have_count(total)
-        visitor.page.locator("#kept").get_by_text(attack, exact=True).click()
+        expect(visitor.history).not_to_have_count(total)
+        visitor.page.locator("#history").get_by_text(attack, exact=True).click()
         expect(visitor.title).to_have_value(attack)
     active = visitor.page.locator("#left").locator("script, img, svg[onload], iframe, a[href]:not(#to-runs)")
     assert active.evaluate_all("all => all.map(one => one.outerHTML)") == []
@@ -83,10 +83,10 @@ def test_no_script_in_a_title_runs(attacked_site, visit, bypass_csp):
 
 def test_no_script_in_a_run_or_its_file_names_runs(attacked_site, visit, bypass_csp):
     visitor = visit(f"{attacked_site.url}/runs", "#run-view h2", bypass_csp=bypass_csp)
-    expect(visitor.kept).to_have_count(len(ATTACKS))
+    expect(visitor.history).to_have_count(len(ATTACKS))
     for place in range(0, len(ATTACKS), 5):
-        visitor.kept.nth(place).click()
-        shown = visitor.kept.nth(place).inner_text().partition(" · ")[0]
+        visitor.history.nth(place).click()
+        shown = visitor.history.nth(place).inner_text().partition(" · ")[0]
         expect(visitor.page.locator("#run-view h2")).to_have_text(shown)
     view = visitor.page.locator("#run-view")
     assert acting(view) == [] and view.locator("img:not([src^='data:image/svg+xml;base64,'])").count() == 0
@@ -102,11 +102,11 @@ def test_two_visitors_see_their_own(locked_site, visit):
         visitors.append(visitor)
     ann, bob = visitors
     ann.ask("a secret of Ann")
-    expect(ann.kept.first).to_have_text("a secret of Ann")
+    expect(ann.history.first).to_have_text("a secret of Ann")
     bob.page.reload()
     bob.page.wait_for_selector("#meter label")
-    expect(bob.kept.filter(has_text="secret")).to_have_count(0)
+    expect(bob.history.filter(has_text="secret")).to_have_count(0)
     bob.page.locator("#search input, #search textarea").first.fill("secret")
-    expect(bob.kept).to_have_count(0)
+    expect(bob.history).to_have_count(0)
     assert bob.page.locator("#to-runs").count() == 0
     assert bob.page.goto(f"{locked_site.url}/runs").status == 404

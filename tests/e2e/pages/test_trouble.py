@@ -13,7 +13,7 @@ def test_the_server_is_lost_in_the_middle_and_comes_back(weak_site, visit):
     expect(visitor.answers.nth(1)).to_have_text(re.compile("[a-z]{5,}"))
     weak_site.kill()
     toast = visitor.page.locator(".toast-wrap")
-    expect(toast).to_contain_text("The server does not answer")
+    expect(toast).to_contain_text("The server does not respond")
     visitor.box.fill("typed while nobody answers")
     weak_site.start()
     expect(toast).to_be_hidden()
@@ -28,7 +28,7 @@ def test_the_server_is_lost_before_a_question(weak_site, visit):
     weak_site.kill()
     visitor.box.fill("is anybody there")
     visitor.box.press("Enter")
-    expect(visitor.page.locator(".toast-wrap")).to_contain_text("The server does not answer")
+    expect(visitor.page.locator(".toast-wrap")).to_contain_text("The server does not respond")
     weak_site.start()
     expect(visitor.page.locator(".toast-wrap")).to_be_hidden()
     expect(visitor.box).to_have_value("is anybody there")
@@ -62,7 +62,7 @@ def test_two_windows_of_one_visitor_agree(site, visit):
     second.goto(first.page.url)
     expect(second.locator("#chat [data-testid=user]")).to_contain_text("told in one window")
     second.locator("#delete").click()
-    second.locator("#sure").click()
+    second.locator("#confirm-delete").click()
     expect(second.get_by_text("What would you like to know?")).to_be_visible()
     assert first.ask("and asked again in the other"), "its conversation is gone, so this begins a new one"
     expect(first.questions).to_have_count(1)
@@ -76,10 +76,10 @@ def test_leaving_a_growing_answer_ends_and_keeps_it(site, visit):
     visitor.page.locator("#new").click()
     expect(visitor.greeting).to_be_visible()
     site.wait_until_idle()
-    expect(visitor.kept.filter(has_text="left alone")).to_be_visible()
+    expect(visitor.history.filter(has_text="left alone")).to_be_visible()
     expect(visitor.greeting).to_be_visible()
     expect(visitor.page.locator("#question .submit-button")).to_be_visible()
-    visitor.kept.filter(has_text="left alone").click()
+    visitor.history.filter(has_text="left alone").click()
     assert 5 <= len(visitor.answer()) < 900
 
 

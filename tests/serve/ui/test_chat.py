@@ -1,4 +1,4 @@
-"""What the functions of the chat page answer when somebody dishonest calls them through Gradio's queue."""
+"""The event handlers of the chat page, called directly as an attacker would call them through Gradio."""
 
 import json
 import random
@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("gradio", reason="the pages need the [ui] extra")
 
-from qianwen.serve.gate import Door  # noqa: E402
+from qianwen.serve.gate import AccessRules  # noqa: E402
 from qianwen.serve.store import Conversation, Store  # noqa: E402
 from qianwen.serve.ui.chat import meter  # noqa: E402
 
@@ -18,23 +18,23 @@ NUM_GUESSES = 1000
 
 
 class Page:
-    """A page as a program: what a browser would send, without the browser."""
+    """A page without a browser: sends the requests that a browser would send."""
 
     def __init__(self, client: httpx.Client) -> None:
         self.client, self.name = client, uuid.uuid4().hex[:10]
         document = client.get("/", headers={"accept": "text/html"}).text
-        found = re.search(r"window\.gradio_config = (.*?);</script>", document)
-        assert found is not None
-        self.config = json.loads(found[1])
+        match = re.search(r"window\.gradio_config = (.*?);</script>", document)
+        assert match is not None
+        self.config = json.loads(match[1])
 
     def function(self, part: str, event: str) -> int:
-        """The number of what happens at `event` of the component whose element is `part`."""
+        """The number of the handler for `event` of the component with element id `part`."""
         ids = [c["id"] for c in self.config["components"] if c["props"].get("elem_id") == part]
         called = [d for d in self.config["dependencies"] if d["backend_fn"]]
         return next(d["id"] for d in called if [ids[0], event] in [list(t) for t in d["targets"]])
 
     def call(self, function: int, *data: object, address: str = "") -> httpx.Response:
-        """Call a function, as a page would whose address names the conversation `address`."""
+        """Call a handler, as a page at the address of conversation `address` would."""
         body = {"fn_index": function, "data": data, "session_hash": self.name, "event_data": None}
         waits = next(d["queue"] for d in self.config["dependencies"] if d["id"] == function) is not False
         path = "/gradio_api/queue/join" if waits else "/gradio_api/run/predict"
@@ -51,9 +51,9 @@ def server(start, tmp_path_factory):
     """Ann has a conversation; Bob has a key too."""
     store = Store(tmp_path_factory.mktemp("store") / "s.sqlite")
     keys = [store.add_key(name) for name in ("ann", "bob")]
-    said = [{"role": "user", "content": "the secret of ann"}, {"role": "assistant", "content": "is kept"}]
-    store.save_conversation("key:ann", Conversation("ab" * 16, "secret title", 1.0, said, {}))
-    with start(store=store, door=Door(keys_required=True, store=store), pages={"with_runs": False}) as running:
+    messages = [{"role": "user", "content": "the secret of ann"}, {"role": "assistant", "content": "is kept"}]
+    store.save_conversation("key:ann", Conversation("ab" * 16, "secret title", 1.0, messages, {}))
+    with start(store=store, access=AccessRules(keys_required=True, store=store), pages={"with_runs": False}) as running:
         running.secrets = keys
         yield running
 
@@ -67,14 +67,14 @@ def pages(server):
         client.close()
 
 
-def test_an_owner_opens_her_conversation(pages):
+def test_owners_open_their_conversations(pages):
     ann, _ = pages
     response = ann.open("ab" * 16)
     assert response.status_code == 200 and "the secret of ann" in response.text
 
 
-def test_only_answers_wait_in_the_queue(pages):
-    """A page has one stream for its queue, which two kinds of questions at a time would have to share."""
+def test_only_answers_use_the_queue(pages):
+    """A page has one event stream for its queue, so short handlers must not use it."""
     ann, _ = pages
     question = ann.function("question", "submit")
     called = {
@@ -86,26 +86,26 @@ def test_only_answers_wait_in_the_queue(pages):
 
 
 @pytest.mark.slow
-def test_nobody_reads_what_is_anothers_by_any_id(pages, server):
+def test_no_id_opens_the_conversation_of_another_key(pages, server):
     _, bob = pages
     rng = random.Random(0)
     guesses = [f"{rng.getrandbits(128):032x}" for _ in range(NUM_GUESSES)]
     guesses += ["ab" * 16, "AB" * 16, "' OR 1=1 --", "%", "ab" * 15 + "__", "key:ann"]
-    choosing, renaming = bob.function("kept", "input"), bob.function("title", "submit")
-    deleting, searching = bob.function("sure", "click"), bob.function("search", "change")
+    choosing, renaming = bob.function("history", "input"), bob.function("title", "submit")
+    deleting, searching = bob.function("confirm-delete", "click"), bob.function("search", "change")
     for guess in guesses:
         response = bob.open(guess)
         assert response.status_code == 200 and "secret" not in response.text
     for guess in guesses[NUM_GUESSES:]:
         for call in ((choosing, guess), (renaming, "mine now", guess, ""), (deleting, guess, ""), (searching, "ecret")):
             response = bob.call(*call)
-            refused = call[0] == choosing  # what is not on his list Gradio does not take
+            refused = call[0] == choosing  # Gradio refuses a choice that is not in his list
             assert response.status_code == (500 if refused else 200) and "secret" not in response.text
-    kept = server.service.store.conversation("key:ann", "ab" * 16)
-    assert kept is not None and kept.title == "secret title" and len(kept.messages) == 2
+    stored = server.service.store.conversation("key:ann", "ab" * 16)
+    assert stored is not None and stored.title == "secret title" and len(stored.messages) == 2
 
 
-def test_nobody_listens_to_the_page_of_another(pages):
+def test_no_key_reads_the_stream_of_the_page_of_another_key(pages):
     ann, bob = pages
     assert ann.open("ab" * 16).status_code == 200
     bob.name = ann.name
@@ -119,7 +119,7 @@ def test_nobody_listens_to_the_page_of_another(pages):
     assert "the secret of ann" in ann.open("ab" * 16).text, "and she is still served"
 
 
-def test_the_runs_of_this_machine_are_not_for_whoever_has_a_key(pages, tmp_path, monkeypatch):
+def test_the_runs_are_not_shown_to_every_key(pages, tmp_path, monkeypatch):
     _, bob = pages
     monkeypatch.setenv("QIANWEN_RUNS", str(tmp_path))
     (tmp_path / "mine").mkdir()

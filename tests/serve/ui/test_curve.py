@@ -1,11 +1,11 @@
-"""A curve goes where its numbers go, and is well-formed whatever they are."""
+"""The curve has the right corners and is well-formed XML for any numbers."""
 
 import re
 from xml.etree import ElementTree
 
 import pytest
 
-from qianwen.serve.ui.curve import BOTTOM, HEIGHT, LEFT, MAX_POINTS, RIGHT, TOP, WIDTH, curve_svg, thinned
+from qianwen.serve.ui.curve import BOTTOM, HEIGHT, LEFT, MAX_POINTS, RIGHT, TOP, WIDTH, curve_svg, thin
 
 
 def corners(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -24,13 +24,13 @@ def test_the_first_point_is_left_and_the_lowest_is_at_the_bottom():
 
 
 @pytest.mark.parametrize("points", [[], [(3, 1.5)], [(1, 2.0), (2, 2.0)], [(1, 1e-300), (10**9, 1e300)]])
-def test_any_points_make_a_picture(points):
+def test_any_points_give_a_valid_picture(points):
     root = ElementTree.fromstring(curve_svg(points))
     assert root.tag.endswith("svg")
 
 
-def test_long_curves_are_thinned_and_keep_both_ends():
+def test_long_curves_have_fewer_points_and_both_ends():
     points = [(step, float(step)) for step in range(100_001)]
-    kept = thinned(points)
-    assert len(kept) <= MAX_POINTS + 1 and kept[0] == points[0] and kept[-1] == points[-1]
-    assert thinned(points[:5]) == points[:5]
+    reduced = thin(points)
+    assert len(reduced) <= MAX_POINTS + 1 and reduced[0] == points[0] and reduced[-1] == points[-1]
+    assert thin(points[:5]) == points[:5]

@@ -1,4 +1,4 @@
-"""The runs page tells what the folders tell, escapes what they hold, and says nothing twice."""
+"""The runs page shows the run folders, escapes their text, and sends nothing twice."""
 
 import html
 import json
@@ -26,55 +26,55 @@ def log(run: RunFolder, *rows: dict) -> None:
         file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
-def test_without_runs_it_says_how_to_make_one(folder):
-    listing, shown, _ = runs.refreshed(None, None)
-    assert listing["choices"] == [] and "qianwen demo" in shown
+def test_without_runs_the_page_says_how_to_create_one(folder):
+    listing, view, _ = runs.refresh(None, None)
+    assert listing["choices"] == [] and "qianwen demo" in view
 
 
-def test_a_running_run_grows_and_an_unchanged_one_is_not_sent_again(folder):
+def test_a_running_run_is_updated_and_an_unchanged_one_is_not_sent_again(folder):
     run = RunFolder.create("mine", "pretrain", {"loop": {"steps": 9}})
-    listing, shown, seen = runs.refreshed(None, None)
+    listing, view, seen = runs.refresh(None, None)
     assert listing["choices"] == [("mine · running", "mine")] and listing["value"] == "mine"
-    assert "<img" not in shown and "two logged steps" in shown
+    assert "<img" not in view and "two logged steps" in view
 
     log(run, {"step": 1, "loss": 3.0, "time": 1.0}, {"step": 2, "loss": 2.5, "eta": "0:01:00", "sample": "Once <b>"})
-    listing, shown, seen = runs.refreshed("mine", seen)
-    assert shown.count("<img") == 1 and "loss over steps, now 2.5" in shown and "0:01:00" in shown
-    assert "Once &lt;b&gt;" in shown and "loop.steps" in shown
-    assert runs.refreshed("mine", seen) == (gradio.skip(),) * 3
+    listing, view, seen = runs.refresh("mine", seen)
+    assert view.count("<img") == 1 and "loss over steps; last value 2.5" in view and "0:01:00" in view
+    assert "Once &lt;b&gt;" in view and "loop.steps" in view
+    assert runs.refresh("mine", seen) == (gradio.skip(),) * 3
 
     run.set_state("finished")
-    listing, shown, _ = runs.refreshed("mine", seen)
-    assert listing["choices"] == [("mine · finished", "mine")] and "finished" in shown
+    listing, view, _ = runs.refresh("mine", seen)
+    assert listing["choices"] == [("mine · finished", "mine")] and "finished" in view
 
 
-def test_what_a_reader_looks_for_comes_first(folder):
+def test_the_most_important_curves_come_first(folder):
     run = RunFolder.create("mine", "pretrain", {})
     log(run, *({"step": i, "zeta": 1.0, "lr": 0.1, "held_out_log": 2.0, "loss": 3.0} for i in (1, 2)))
-    names = re.findall(r"<figcaption>(\w+)", runs.run_shown(run))
+    names = re.findall(r"<figcaption>(\w+)", runs.run_html(run))
     assert names == ["loss", "held_out_log", "lr", "zeta"]
 
 
-def test_nothing_a_run_wrote_is_markup(folder):
+def test_all_text_of_a_run_is_escaped(folder):
     run = RunFolder.create(folder / "a<script>hit(0)<", "pretrain", {ATTACK: ATTACK, "lines": "a\n\n# b"})
     log(run, *({"step": i, ATTACK: 1.0, "sample": ATTACK + "\n\n# b\n$$x$$"} for i in (1, 2)))
     (run.path / "report.html").write_text("x")
-    shown = runs.run_shown(run)
-    assert "\n" not in shown, "a line break would hand the rest to Markdown"
-    tags = set(re.findall(r"<([a-z0-9]+)", shown))
+    view = runs.run_html(run)
+    assert "\n" not in view, "a line break would hand the rest to Markdown"
+    tags = set(re.findall(r"<([a-z0-9]+)", view))
     assert tags.isdisjoint(
         {"script", "svg", "iframe", "object", "embed", "style", "form", "input", "base", "meta", "link"}
     )
-    assert len(re.findall("<img ", shown)) == shown.count('src="data:image/svg+xml;base64,') == 1
-    assert html.escape(ATTACK) in shown
+    assert len(re.findall("<img ", view)) == view.count('src="data:image/svg+xml;base64,') == 1
+    assert html.escape(ATTACK) in view
 
 
-def test_damaged_and_vanished_runs_are_told(folder):
+def test_damaged_and_deleted_runs(folder):
     RunFolder.create("good", "pretrain", {})
     (folder / "bad").mkdir()
     (folder / "bad" / "run.json").write_text("{")
-    listing, shown, _ = runs.refreshed("bad", None)
-    assert ("bad · damaged", "bad") in listing["choices"] and "damaged" in shown
-    listing, _, _ = runs.refreshed("no such run", None)
+    listing, view, _ = runs.refresh("bad", None)
+    assert ("bad · damaged", "bad") in listing["choices"] and "damaged" in view
+    listing, _, _ = runs.refresh("no such run", None)
     assert listing["value"] in ("good", "bad")
     assert os.listdir(folder / "bad") == ["run.json"]

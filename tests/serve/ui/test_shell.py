@@ -1,4 +1,4 @@
-"""What surrounds Gradio: few routes, no foreign address, a policy, the door."""
+"""The wrapper around Gradio: allowed routes, no addresses of other hosts, security policy, access control."""
 
 import asyncio
 import contextlib
@@ -10,10 +10,10 @@ import pytest
 pytest.importorskip("gradio", reason="the pages need the [ui] extra")
 
 from qianwen.serve.admission import Admission, Limits  # noqa: E402
-from qianwen.serve.gate import COOKIE, Door  # noqa: E402
+from qianwen.serve.gate import COOKIE, AccessRules  # noqa: E402
 from qianwen.serve.service import Service  # noqa: E402
 from qianwen.serve.store import Store  # noqa: E402
-from qianwen.serve.ui.conversation import Desk  # noqa: E402
+from qianwen.serve.ui.conversation import ChatBackend  # noqa: E402
 from qianwen.serve.ui.shell import QUESTION, SETTLE_SECONDS, STREAM, Shell  # noqa: E402
 
 PAGE = {"accept": "text/html"}
@@ -32,12 +32,12 @@ def locked(start, tmp_path_factory):
     """A server that asks for a key, and a key."""
     store = Store(tmp_path_factory.mktemp("locked") / "s.sqlite")
     secret = store.add_key("ann")
-    door = Door(keys_required=True, store=store)
-    with start(store=store, door=door, pages={}) as server:
+    access = AccessRules(keys_required=True, store=store)
+    with start(store=store, access=access, pages={}) as server:
         yield server, secret
 
 
-def test_the_documents_are_ours(open_server):
+def test_the_documents_are_rewritten(open_server):
     with open_server.client(headers=PAGE) as client:
         for path in ("/", "/runs"):
             response = client.get(path)
@@ -51,7 +51,7 @@ def test_the_documents_are_ours(open_server):
         assert client.get("/?x=<script>hit()</script>").text.count("hit()") == 0
 
 
-def test_the_api_is_still_there_and_the_rest_of_gradio_is_not(open_server):
+def test_the_api_works_and_other_gradio_routes_are_404(open_server):
     with open_server.client() as client:
         assert client.get("/v1/models").json()["data"][0]["id"] == "tiny"
         assert client.get("/health").status_code == 200
@@ -82,7 +82,7 @@ def test_no_run_is_served_by_path(open_server):
             assert client.get("/runs/report", params={"run": name}).status_code == 404
 
 
-def test_without_a_key_nothing_is_readable(locked):
+def test_without_a_key_every_page_is_refused(locked):
     server, _ = locked
     with server.client() as client:
         for path in (
@@ -104,9 +104,9 @@ def test_without_a_key_nothing_is_readable(locked):
 def test_a_key_opens_the_pages_until_it_is_revoked(locked):
     server, secret = locked
     with server.client(headers=PAGE) as client:
-        asked = client.get("/login")
-        assert asked.status_code == 200 and "<script" not in asked.text
-        assert "script" not in asked.headers["content-security-policy"]
+        login_page = client.get("/login")
+        assert login_page.status_code == 200 and "<script" not in login_page.text
+        assert "script" not in login_page.headers["content-security-policy"]
         wrong = client.post("/login", data={"key": "<b>wrong"})
         assert wrong.status_code == 401 and "<b>" not in wrong.text and "set-cookie" not in wrong.headers
         entered = client.post("/login", data={"key": f" {secret} "})
@@ -125,11 +125,11 @@ def test_a_key_opens_the_pages_until_it_is_revoked(locked):
         assert client.get("/").status_code == 303
 
 
-def test_a_closed_page_ends_its_answer(open_server):
+def test_closing_a_page_stops_its_answer(open_server):
     with open_server.client() as client:
         stopped = []
-        route = next(route for route in _mounts(open_server) if hasattr(route, "desk"))
-        original, route.desk.stop = route.desk.stop, lambda key, page: stopped.append(page)
+        route = next(route for route in _mounts(open_server) if hasattr(route, "backend"))
+        original, route.backend.stop = route.backend.stop, lambda key, page: stopped.append(page)
         try:
             with client.stream("GET", "/gradio_api/heartbeat/abc123") as response:
                 next(response.iter_lines())
@@ -137,7 +137,7 @@ def test_a_closed_page_ends_its_answer(open_server):
             while not stopped and time.monotonic() < deadline:
                 time.sleep(0.02)
         finally:
-            route.desk.stop = original
+            route.backend.stop = original
         assert stopped == ["abc123"]
 
 
@@ -145,8 +145,8 @@ def _mounts(server):
     return [getattr(route, "app", None) for route in server.app.app.router.routes]
 
 
-def test_the_end_of_a_stream_reaches_a_page_before_the_answer_to_its_next_question():
-    """Else the page would take the ended stream for an open one, and wait for ever."""
+def test_the_end_of_a_stream_is_sent_before_the_response_to_the_next_question():
+    """Else the page would use the ended stream as if it were open, and wait for ever."""
     sent: dict[str, float] = {}
 
     async def gradio(scope, receive, send):
@@ -166,7 +166,7 @@ def test_the_end_of_a_stream_reaches_a_page_before_the_answer_to_its_next_questi
 
     async def both():
         service = Service([], Admission(Limits()), Store(":memory:"))
-        shell = Shell(gradio, service, Desk(service), ("/",))
+        shell = Shell(gradio, service, ChatBackend(service), ("/",))
         await exchange(shell, "GET", "/gradio_api/queue/data")
         await exchange(shell, "POST", "/gradio_api/queue/join", b'{"session_hash": "ab"}')
 
@@ -175,8 +175,8 @@ def test_the_end_of_a_stream_reaches_a_page_before_the_answer_to_its_next_questi
 
 
 @pytest.mark.parametrize("word", ["close_stream", "process_generating"])
-def test_a_stream_that_is_closed_after_its_last_word_was_not_left(word):
-    """Else Gradio would forget what the page has asked since."""
+def test_gradio_does_not_see_a_close_after_the_end_of_a_stream(word):
+    """Else Gradio would drop newer questions of the page."""
     heard = []
 
     async def gradio(scope, receive, send):
@@ -191,27 +191,27 @@ def test_a_stream_that_is_closed_after_its_last_word_was_not_left(word):
         pass
 
     service = Service([], Admission(Limits()), Store(":memory:"))
-    shell = Shell(gradio, service, Desk(service), ("/",))
+    shell = Shell(gradio, service, ChatBackend(service), ("/",))
     scope = {"type": "http", "method": "GET", "path": STREAM, "headers": [], "query_string": b"session_hash=ab"}
     asyncio.run(shell(scope, close, send))
     assert heard == ([] if word == "close_stream" else ["http.disconnect"]) and not shell.streams
 
 
 @pytest.mark.parametrize("path", [QUESTION, STREAM])
-def test_what_a_page_asks_comes_behind_the_end_of_the_stream_it_left(path):
+def test_a_question_is_forwarded_after_the_last_stream_has_finished(path):
     order = []
 
     async def gradio(scope, receive, send):
         order.append(scope["path"])
         if len(order) == 1:
             await receive()  # the page closes it
-            await asyncio.sleep(0.02)  # Gradio forgets what the page asked for
+            await asyncio.sleep(0.02)  # Gradio drops the pending questions of the page
             order.append("forgotten")
 
     async def scene():
         closed = asyncio.Event()
         service = Service([], Admission(Limits()), Store(":memory:"))
-        shell = Shell(gradio, service, Desk(service), ("/",))
+        shell = Shell(gradio, service, ChatBackend(service), ("/",))
 
         async def receive():
             await closed.wait()

@@ -1,11 +1,11 @@
-"""Tags are shown, never parsed; code stays as it is; and what was shown can be read back."""
+"""Tags are displayed and never parsed, code stays unchanged, and the original text can be restored."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from qianwen.serve.ui.text import meant, shown, shown_answer
+from qianwen.serve.ui.text import answer_to_markdown, from_markdown, to_markdown
 
 
 @pytest.mark.parametrize(
@@ -19,28 +19,31 @@ from qianwen.serve.ui.text import meant, shown, shown_answer
         ("`<b>` and <b>", "`<b>` and &lt;b>"),
         ("``a ` <b>`` <b>", "``a ` <b>`` &lt;b>"),
         ("```html\n<b>\n```\n<b>", "```html\n<b>\n```\n&lt;b>"),
-        ("```html\n<b>", "```html\n<b>"),  # still being written
+        ("```html\n<b>", "```html\n<b>"),  # a fence that is not closed yet
         ("~~~\n<b>\n~~~\n<b>", "~~~\n<b>\n~~~\n&lt;b>"),
         ("``` <b> ```", "``` <b> ```"),
-        ("a ` b\n\n<b> ` c", "a ` b\n\n&lt;b> ` c"),  # a span does not reach over a line
+        ("a ` b\n\n<b> ` c", "a ` b\n\n&lt;b> ` c"),  # a code span ends with its line
         ("a ` b\n<b> ` c", "a ` b\n&lt;b> ` c"),
-        ("x ` b\ny `<b>` <b>", "x &#96; b\ny &#96;&lt;b>&#96; &lt;b>"),  # whose tick is whose
-        ("- ```\n  a\n  ```\n<b>", "- &#96;&#96;&#96;\n  a\n  &#96;&#96;&#96;\n&lt;b>"),  # a fence in a list ends there
+        ("x ` b\ny `<b>` <b>", "x &#96; b\ny &#96;&lt;b>&#96; &lt;b>"),  # unclear which backticks belong together
+        (
+            "- ```\n  a\n  ```\n<b>",
+            "- &#96;&#96;&#96;\n  a\n  &#96;&#96;&#96;\n&lt;b>",
+        ),  # the list ends the fence
         ("> ```\n<b>\n```", "> ```\n&lt;b>\n```"),
         ("1. a:\n   ```\n   <b>\n   ```\n", "1. a:\n   ```\n   <b>\n   ```\n"),
         ("- ~~~mermaid\n  a\n  ~~~", "- ~~~&mermaid\n  a\n  ~~~"),
         ("| `<b>` | bold |\n|---|---|", "| `<b>` | bold |\n|---|---|"),
-        ("| a |\n|---|\n| `x | <b>` |", "| a |\n|---|\n| &#96;x | &lt;b>&#96; |"),  # cells end inside of code, too
+        ("| a |\n|---|\n| `x | <b>` |", "| a |\n|---|\n| &#96;x | &lt;b>&#96; |"),  # a cell also ends inside code
         ("&#96;<b>&#126;", "&amp;#96;&lt;b>&amp;#126;"),
         ("&lt;b>", "&amp;lt;b>"),
-        ("```mermaid\ngraph\n```", "```&mermaid\ngraph\n```"),  # not to be drawn
+        ("```mermaid\ngraph\n```", "```&mermaid\ngraph\n```"),  # must not be drawn
         ("```&mermaid\ngraph", "```&&mermaid\ngraph"),
         ("AT&T &copy;", "AT&T &copy;"),
     ],
 )
 def test_known_texts(text: str, markdown: str):
-    assert shown(text) == markdown
-    assert meant(markdown) == text
+    assert to_markdown(text) == markdown
+    assert from_markdown(markdown) == text
 
 
 PARTS = [
@@ -66,20 +69,20 @@ TAGS = ["<b>", "<img src=x>", "![a](b)", "<x", "</p>", "<!--", "<![CDATA[", "&lt
 
 @given(st.lists(st.sampled_from(PARTS + TAGS), max_size=14).map("".join))
 def test_a_parser_finds_neither_tags_nor_images(text: str):
-    tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(shown(text))
+    tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(to_markdown(text))
     inner = [child for token in tokens for child in token.children or ()]
     assert not {token.type for token in (*tokens, *inner)} & {"html_block", "html_inline", "image"}
-    assert meant(shown(text)) == text
+    assert from_markdown(to_markdown(text)) == text
 
 
 @given(st.text(alphabet="a<>&;!/[]()`~\n \\ltmp#396126", max_size=60))
-def test_shown_text_can_be_read_back(text: str):
-    assert meant(shown(text)) == text
+def test_the_original_text_is_restored(text: str):
+    assert from_markdown(to_markdown(text)) == text
 
 
 @given(st.text(alphabet="ab<>/! \n", max_size=60))
 def test_without_code_no_tag_begins(text: str):
-    written = shown(text)
+    written = to_markdown(text)
     assert not any(before == "<" and after in "ab/!" for before, after in zip(written, written[1:], strict=False))
 
 
@@ -88,11 +91,11 @@ def test_without_code_no_tag_begins(text: str):
     [
         ("just <b>", "just &lt;b>"),
         ("<think>\nif <a>\nthen\n</think>\n\nso <b>", "> if &lt;a>\n> then\n\nso &lt;b>"),
-        ("<think>\nstill", "> still"),  # being thought
+        ("<think>\nstill", "> still"),  # reasoning that is not finished
         ("<think>\n\n</think>\n\nyes", "yes"),
         ("so <think> is a tag", "so &lt;think> is a tag"),
         ("<think>```\n<b>\n```</think>x", "> ```\n> <b>\n> ```\n\nx"),
     ],
 )
-def test_thoughts_are_quotations(text: str, markdown: str):
-    assert shown_answer(text) == markdown
+def test_reasoning_becomes_a_quotation(text: str, markdown: str):
+    assert answer_to_markdown(text) == markdown
