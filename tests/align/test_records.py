@@ -54,12 +54,12 @@ def test_calls_and_results_of_sharegpt() -> None:
 @pytest.mark.parametrize(
     ("row", "complaint"),
     [
-        ({"text": "a"}, "neither `messages` nor"),
-        ({"instruction": "a"}, "neither `messages` nor"),
+        ({"text": "a"}, "neither `messages`, nor"),
+        ({"instruction": "a"}, "neither `messages`, nor"),
         ({"instruction": 3, "output": "a"}, "expected str|must be text"),
         ({"messages": 7}, "`messages` must be a list; got 7"),
         ({"messages": ["hello"]}, "must be an object with role and content; got 'hello'"),
-        ({"conversations": [{"from": "human", "value": "?"}]}, "the assistant never speaks"),
+        ({"conversations": [{"from": "human", "value": "?"}]}, "it has no assistant message"),
         ({"conversations": [{"from": "gpt", "value": 7}]}, "must be text; got 7"),
         ({"conversations": [{"from": "gpt"}]}, "^`value` is missing"),
         ({"conversations": ["hello"]}, "expected a JSON object; got 'hello'"),

@@ -45,6 +45,6 @@ def test_a_step_holds_no_more_than_the_data_gives() -> None:
 
 
 def test_where_nothing_fits() -> None:
-    with pytest.raises(ConfigError, match="qlora on 512 tokens needs about .* and 3.0 are free"):
+    with pytest.raises(ConfigError, match="qlora with 512 tokens needs about .* but 3.0 GB is free"):
         choose(SEVEN, [500], 3 * GB)
     assert choose(SEVEN, [500], 3 * GB, method="lora").method == "lora"  # asked for: tried all the same

@@ -95,9 +95,9 @@ def test_a_tuning_that_was_stopped_goes_on(capsys: pytest.CaptureFixture[str], m
         patched.setattr("qianwen.quantize.tune_scales.SHOWN", 2)
         patched.setattr(Checkpoints, "save", full)
         assert main([*asked, "out"]) == 130
-    assert "2 steps of tuning are kept in out.unfinished" in capsys.readouterr().out and not Path("out").exists()
+    assert "2 steps of tuning are saved in out.unfinished" in capsys.readouterr().out and not Path("out").exists()
     assert main([*asked, "out", "--group-size", "64"]) == 1
-    assert "made with another options.group_size" in capsys.readouterr().err
+    assert "made with another value of options.group_size" in capsys.readouterr().err
     assert main([*asked, "out"]) == 0
     said = capsys.readouterr().out
     assert "continuing after 2 steps of tuning in out.unfinished" in said and "quantising" not in said
@@ -108,8 +108,8 @@ def test_a_tuning_that_was_stopped_goes_on(capsys: pytest.CaptureFixture[str], m
 @pytest.mark.parametrize(
     ("extra", "complaint"),
     [
-        (["--codes", "near"], "say with --tune"),
-        (["--codes", "near", "--tune", "2", "--bits", "8"], "--bits is for new codes"),
+        (["--codes", "near"], "add --tune STEPS"),
+        (["--codes", "near", "--tune", "2", "--bits", "8"], "--bits applies to new codes"),
         (["--codes", "base", "--tune", "2"], "base is not a GPTQ folder"),
         (["--codes", "nothing", "--tune", "2"], "nothing is no model"),
         (["--tune", "-1"], "tune = -1"),

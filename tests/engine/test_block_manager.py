@@ -15,7 +15,7 @@ from qianwen.model.caches.paged import ABSENT
 
 def new_sequence(ids, salt="", **fields):
     request = Request(tuple(ids), SamplingParams(), Context(salt=salt), **fields)
-    detokenizer = Detokenizer(None, frozenset(), StopStrings(()))
+    detokenizer = Detokenizer(None, StopStrings(()))
     return Sequence("r", 0, request, Sampler(request.params, request.tokens), detokenizer)
 
 

@@ -67,7 +67,7 @@ def test_a_reply_cut_at_any_byte_spells_the_same(tokenizer, count, report):
     """Each byte is a token here; the detokenizer holds back half characters and what may become a stop string."""
 
     def pieces(data: bytes, cuts: list[int]) -> list[str]:
-        detokenizer = Detokenizer(tokenizer, frozenset(), StopStrings(STOPS))
+        detokenizer = Detokenizer(tokenizer, StopStrings(STOPS))
         texts = ["".join(map(detokenizer.add, data[a:b])) for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True)]
         return [*texts, detokenizer.finish()]
 

@@ -121,12 +121,12 @@ def test_what_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     opened = open_model("source")
     with pytest.raises(ConfigError, match="source is not a GPTQ folder"):
         tune_folder(opened, Path("source"), Path("out"), TEXTS, 2, keep=Path("kept"))
-    with pytest.raises(DataError, match="the texts are empty"):
+    with pytest.raises(DataError, match="the calibration texts are empty"):
         tune_folder(opened, Path("codes"), Path("out"), [[]], 2, keep=Path("kept"))
     write("other", replace(CONFIG, intermediate_size=96))
     with pytest.raises(ConfigError, match="codes was not made from other"):
         tune_folder(open_model("other"), Path("codes"), Path("out"), TEXTS, 2, keep=Path("kept"))
     monkeypatch.setattr(scales, "free_memory_bytes", lambda device: needed_bytes(CONFIG) - 1)
-    with pytest.raises(ConfigError, match="leave out --tune"):
+    with pytest.raises(ConfigError, match="run without --tune"):
         tune_folder(opened, Path("codes"), Path("out"), TEXTS, 2, keep=Path("kept"))
     assert not Path("out").exists()

