@@ -144,7 +144,7 @@ def _tune(options: QuantizeOptions, opened: "OpenModel", codes: Path | None) -> 
     from qianwen.checkpoints.packed_cache import file_stats
     from qianwen.quantize.gptq_model import sources
     from qianwen.quantize.resume import texts_digest, work_folder
-    from qianwen.quantize.tune_scales import CODES, ROW, told_tuning, tune_folder
+    from qianwen.quantize.tune_scales import CODES, ROW, tune_folder, tuning_done
     from qianwen.runtime.files import verify_folder
 
     calibration = [] if codes else _calibration(options, opened)
@@ -154,7 +154,7 @@ def _tune(options: QuantizeOptions, opened: "OpenModel", codes: Path | None) -> 
         "options": {name: getattr(options, name) for name in (*OF_CODES, "seq_len", "tune")},
         "texts": texts_digest([*calibration, *texts]),
     }
-    with work_folder(options.to, made_of, told_tuning) as keep:
+    with work_folder(options.to, made_of, tuning_done) as keep:
         if not codes:
             codes = keep / CODES
             if not codes.exists():

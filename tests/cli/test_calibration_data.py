@@ -74,7 +74,7 @@ def test_what_can_be_read(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert [kind_of(text) for text in texts_of(tmp_path / "notes")] == ["docs"]
     assert [kind_of(text) for text in texts_of(tmp_path / "list.json")] == ["dialogues"]
-    for name, complaint in (("empty", "and no document either"), ("absent", "no such file")):
+    for name, complaint in (("empty", "contains no documents either"), ("absent", "no such file")):
         with pytest.raises(DataError, match=complaint):
             texts_of(tmp_path / name)
     (tmp_path / "nothing.jsonl").touch()

@@ -55,7 +55,7 @@ def test_a_cut_run_goes_on(llm, tmp_path):
     assert target.read_text() == whole
     generate_file(llm, source, target)  # nothing is left to do
     assert target.read_text() == whole
-    with pytest.raises(ConfigError, match="another file"):
+    with pytest.raises(ConfigError, match="another input"):
         generate_file(llm, write_rows(tmp_path / "short.jsonl", ROWS[:1]), target)
 
 

@@ -18,7 +18,7 @@ from qianwen.model.transformer import Qwen
 from qianwen.quantize import tune_scales as scales
 from qianwen.quantize.gptq import GptqConfig
 from qianwen.quantize.gptq_model import quantize_model
-from qianwen.quantize.tune_scales import needed_bytes, told_tuning, tune_folder
+from qianwen.quantize.tune_scales import needed_bytes, tune_folder, tuning_done
 from qianwen.runtime.errors import ConfigError, DataError
 from qianwen.runtime.files import atomic_folder, verify_folder
 from qianwen.tokenizer.tokenizer import Tokenizer
@@ -112,7 +112,7 @@ def test_stopped_and_gone_on_with_it_is_as_if_never_stopped(stops: list[int], mo
             if not at:
                 patched.setattr(job, "stop_signals", interrupted)
             tune_folder(*given, keep=Path("kept"))
-        assert told_tuning(Path("kept")) == f"{at} steps of tuning" and not Path("tuned").exists()
+        assert tuning_done(Path("kept")) == f"{at} steps of tuning" and not Path("tuned").exists()
     tune_folder(*given, keep=Path("kept"))
     assert Path("tuned/model.safetensors").read_bytes() == expected
 
