@@ -111,7 +111,9 @@ class _Worker:
         except OSError:  # of a pipe that nobody reads any more
             answer = b""
         if not answer:
-            message = tr("a worker died, perhaps for want of memory: run it again, it goes on; or use fewer --workers")
+            message = tr(
+                "a worker process died, perhaps out of memory; run the same command to continue, or lower --workers"
+            )
             raise DataError(message)
         return answer
 

@@ -194,7 +194,9 @@ def _openai(name: str) -> tiktoken.Encoding:
     try:
         return tiktoken.get_encoding(f"{name}_base")
     except OSError as error:
-        remedy = "{name} could not be fetched ({error}): give {name}=PATH, encoders/{name}_base.json of npm's tiktoken"
+        remedy = (
+            "{name} could not be downloaded ({error}); give {name}=PATH, encoders/{name}_base.json of npm's tiktoken"
+        )
         raise DataError(tr(remedy, name=name, error=type(error).__name__)) from error
 
 

@@ -48,7 +48,7 @@ def extend_vocabulary(vocabulary: Vocabulary, words: Mapping[str, int], start_id
     tokens = {token: first + i for i, token in enumerate(made)}
     grown = vocabulary.with_tokens(tokens)
     if len(grown.ranks) != len(vocabulary.ranks) + len(tokens):
-        message = "ids from {first} on are taken: start at {size} or later"
+        message = "ids from {first} on are in use; set --start-id to {size} or more"
         raise ConfigError(tr(message, first=first, size=vocabulary.size))
     return Extension(grown, tokens, split, existing)
 

@@ -84,7 +84,7 @@ class Learner:
         """Take note of the pieces of a text without lone surrogates."""
         data = text.encode()
         if _done(_functions().qt_count(self._address, data, len(data))):
-            raise DataError(tr("the texts have more than 4 GB of different words: learn from a part of them"))
+            raise DataError(tr("the texts contain more than 4 GB of distinct words; train on a part of them"))
 
     def merges(self, number: int) -> Iterator[tuple[int, int]]:
         """The two tokens of each merge: bytes are 0 to 255, and every merge makes the next token."""

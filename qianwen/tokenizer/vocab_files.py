@@ -45,7 +45,7 @@ def qwen_vocabulary() -> Vocabulary:
     try:
         return load_vocabulary(wheel_file(*QWEN_WHEEL, QWEN_SHA256))
     except DataError as error:
-        remedy = "{error}. Without a network, point QIANWEN_VOCAB to a file qwen.tiktoken"
+        remedy = "{error}. Without a network, set QIANWEN_VOCAB to the path of a qwen.tiktoken file"
         raise DataError(tr(remedy, error=error)) from error
 
 
@@ -59,16 +59,16 @@ def load_vocabulary(path: str | Path) -> Vocabulary:
         names = ("tokenizer.json", "qwen.tiktoken", "vocab.json")
         found = next((path / name for name in names if (path / name).exists()), None)
         if found is None:
-            raise ConfigError(tr("{path} holds no tokenizer.json, qwen.tiktoken or vocab.json", path=path))
+            raise ConfigError(tr("{path} contains no tokenizer.json, qwen.tiktoken or vocab.json", path=path))
         path = found
     if not path.exists():
-        raise ConfigError(tr("no vocabulary at {path}", path=path))
+        raise ConfigError(tr("{path}: no such vocabulary file or folder", path=path))
     if path.suffix != ".json":
         return _with_specials(path, read_tiktoken(path))
     try:
         return _with_specials(path, read_vocab_json(path)) if path.name == "vocab.json" else read_tokenizer_json(path)
     except (KeyError, TypeError, AttributeError) as error:
-        message = "{path} is not laid out as its name says: {kind} {error}"
+        message = "{path} does not have the format of a file of this name: {kind} {error}"
         raise CheckpointError(tr(message, path=path, kind=type(error).__name__, error=error)) from error
 
 

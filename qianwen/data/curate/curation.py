@@ -76,7 +76,7 @@ def curate(
         curation_card(output, counts, passed)
         _sweep(work)
     if not counts["kept"]["documents"]:
-        raise DataError(tr("{output}: nothing is left; see counts.json for the reasons", output=output))
+        raise DataError(tr("{output}: all documents were dropped; see counts.json for the reasons", output=output))
     return counts
 
 
@@ -85,7 +85,9 @@ def _check_apart(inputs: Sequence[str], output: Path) -> None:
     for path in inputs:
         if not is_remote(path) and output.resolve().is_relative_to(Path(path).resolve()):
             message = tr(
-                "{output} lies inside {path}, which is read: name a folder elsewhere", output=output, path=path
+                "the output folder {output} is inside the input {path}; choose another output folder",
+                output=output,
+                path=path,
             )
             raise ConfigError(message)
 
@@ -105,7 +107,7 @@ def _screened(
     ]
     results = progress(worker_pool.each(screen_part, tasks, workers), len(tasks), tr("reading and filtering"))
     if not sum(results):
-        raise DataError(tr("there is no document to read"))
+        raise DataError(tr("the input contains no documents"))
     return folders
 
 

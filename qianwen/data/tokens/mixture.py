@@ -66,7 +66,7 @@ def write_domains(
     """
     if strange := set(by) - set(KEYS) or ({"nothing"} if not by else set()):
         raise ConfigError(
-            tr("domains are told apart by {known}, not by {name}", known=", ".join(KEYS), name=min(strange))
+            tr("domains cannot be defined by {name}; choose from {known}", known=", ".join(KEYS), name=min(strange))
         )
     spools: dict[str, _Spool] = {}
     with atomic_folder(folder) as temporary:
@@ -77,7 +77,7 @@ def write_domains(
                     spools[name] = _Spool(temporary / f"spool-{len(spools)}")
                 spools[name].add(ids, document)
         if not spools:
-            raise DataError(tr("there is no document to read"))
+            raise DataError(tr("the input contains no documents"))
         sizes = {}
         for name in sorted(spools):
             sizes[name] = write_tokens(spools[name].documents(), temporary / name, eod_id)["num_tokens"]
@@ -196,7 +196,7 @@ def open_mixture(folder: Path, seq_len: int, *, seed: int = 0, verify: bool = Tr
         mixture = json.loads((folder / MIXTURE).read_text(encoding="utf-8"))
         weights, domains = mixture["weights"], folder / mixture["domains"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(tr("{path} is no mixture: {error}", path=folder / MIXTURE, error=error)) from error
+        raise DataError(tr("{path} is not a mixture folder: {error}", path=folder / MIXTURE, error=error)) from error
     parts = {name: open_domain(domains / name, seq_len, seed=seed, verify=verify) for name in weights}
     return MixedDataset(parts, weights, seed=seed)
 
@@ -208,7 +208,7 @@ def open_domain(folder: Path, seq_len: int, *, seed: int = 0, verify: bool = Tru
     part = PackedDataset(folder, seq_len, seed=seed)
     if not len(part):
         message = tr(
-            "{path} holds {tokens} tokens: not one sequence of {seq_len}",
+            "{path} contains only {tokens} tokens; one sequence needs {seq_len}",
             path=folder,
             tokens=part.num_tokens,
             seq_len=seq_len,
@@ -222,13 +222,13 @@ def normalised(weights: Mapping[str, float], domains: Iterable[str]) -> dict[str
     names = sorted(domains)
     for name, weight in weights.items():
         if name not in names:
-            message = tr("there is no domain {name} to weigh: there are {known}", name=name, known=", ".join(names))
+            message = tr("there is no domain {name}; choose from {known}", name=name, known=", ".join(names))
             raise ConfigError(message)
         if not 0 <= weight < float("inf"):
             raise ConfigError(tr("the weight of {name} is {weight}: give 0 or more", name=name, weight=weight))
     total = sum(weights.values())
     if not total > 0:
-        raise ConfigError(tr("all weights are zero: there would be nothing to learn from"))
+        raise ConfigError(tr("all weights are zero; give at least one domain a weight above 0"))
     return {name: weights.get(name, 0.0) / total for name in names}
 
 

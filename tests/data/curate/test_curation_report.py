@@ -160,5 +160,5 @@ def test_nothing_in_it_acts(output: Path) -> None:
 
 
 def test_a_folder_without_a_curation_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="holds no curation"):
+    with pytest.raises(ConfigError, match="is not an output folder"):
         write_report(tmp_path)
