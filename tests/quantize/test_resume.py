@@ -68,7 +68,7 @@ def test_it_ends_as_if_it_had_never_been_stopped(made: list[int], config: GptqCo
         reduce("out", config, stop_at=1)
     with pytest.raises(KeyboardInterrupt):
         reduce("out", config, stop_at=3)
-    assert not Path("out").exists() and "3 layers are kept in out.unfinished" in capsys.readouterr().out
+    assert not Path("out").exists() and "3 layers are saved in out.unfinished" in capsys.readouterr().out
     assert reduce("out", config) == whole
     assert made == [0, 1, 2, 3] and "continuing after 3 layers" in capsys.readouterr().out
     assert not Path("out.unfinished").exists() and not Path("whole.unfinished").exists()
@@ -84,13 +84,13 @@ def test_a_layer_whose_bytes_changed_is_made_again(made: list[int], capsys) -> N
     codes.write_bytes(data)
     made.clear()
     assert reduce("out") == whole and made == [1, 2, 3]
-    assert "made again" in capsys.readouterr().out
+    assert "regenerated" in capsys.readouterr().out
 
 
 def test_layers_made_otherwise_are_not_mixed_in(made: list[int]) -> None:
     with pytest.raises(KeyboardInterrupt):
         reduce("out", stop_at=2)
-    with pytest.raises(ConfigError, match=r"another options\.passes"):
+    with pytest.raises(ConfigError, match=r"another value of options\.passes"):
         reduce("out", GptqConfig(group_size=32, passes=0))
     with pytest.raises(ConfigError, match="another texts"):
         reduce("out", texts=TEXTS[:-1])

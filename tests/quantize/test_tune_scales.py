@@ -88,7 +88,7 @@ def test_stopped_and_gone_on_with_it_is_as_if_never_stopped(stops: list[int], mo
     tune_folder(*given, keep=Path("whole"))
     expected = Path("tuned/model.safetensors").read_bytes()
     shutil.rmtree("tuned")
-    shown, stop_signals = scales._shown, job.stop_signals
+    shown, stop_signals = scales._log_divergence, job.stop_signals
 
     def interrupting(steps: int, first: int) -> Hook:
         hook = shown(steps, first)
@@ -108,7 +108,7 @@ def test_stopped_and_gone_on_with_it_is_as_if_never_stopped(stops: list[int], mo
 
     for at in stops:
         with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-            patched.setattr(scales, "_shown", interrupting)
+            patched.setattr(scales, "_log_divergence", interrupting)
             if not at:
                 patched.setattr(job, "stop_signals", interrupted)
             tune_folder(*given, keep=Path("kept"))
@@ -121,7 +121,7 @@ def test_what_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     opened = open_model("source")
     with pytest.raises(ConfigError, match="source is not a GPTQ folder"):
         tune_folder(opened, Path("source"), Path("out"), TEXTS, 2, keep=Path("kept"))
-    with pytest.raises(DataError, match="the texts are empty"):
+    with pytest.raises(DataError, match="calibration texts are empty"):
         tune_folder(opened, Path("codes"), Path("out"), [[]], 2, keep=Path("kept"))
     write("other", replace(CONFIG, intermediate_size=96))
     with pytest.raises(ConfigError, match="codes was not made from other"):

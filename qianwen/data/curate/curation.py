@@ -1,14 +1,14 @@
-"""From any input to documents worth training on: stages over parts, each resumable, each verified before it is read.
+"""Curation: filter any input into training documents, in resumable stages over parts; inputs are verified.
 
     work/screened/00000/  read → repair → language → personal data → rules → keys       (filter_part.py, part by part)
-    work/duplicates/  exact, same address, near: which document stays for which  (corpus_duplicates.py, over all parts)
-    work/benchmarks/         the runs of words that benchmark texts hold                   (decontamination.py)
-    work/finished/00000/     what is left, without what scorers or benchmarks exclude  (finish_part.py, part by part)
+    work/duplicates/  exact, same address, near: which document is kept for which (corpus_duplicates.py, over all parts)
+    work/benchmarks/         word n-grams of the benchmark texts                            (decontamination.py)
+    work/finished/00000/     documents left after scorers and benchmarks               (finish_part.py, part by part)
     documents/               the result: Parquet, one file a part, with a manifest
     dropped/  counts.json  contamination.json  report.html  README.md
 
-The same command goes on where a killed one stopped; the bytes of the result depend on input and settings alone, not on
-kills, cores or machines. `work/` may be deleted when all is done.
+The same command continues after a kill. The bytes of the result depend only on input and settings, not on
+interruptions, cores or machines. `work/` may be deleted at the end.
 """
 
 import hashlib

@@ -2,14 +2,14 @@
 
 "Documents are shuffled, merged and then truncated to the context length." Here:
 
-    write    each document's ids and one end-of-document id go into memory-mapped shards; their lengths into a table,
-             and where they come from into another (`provenance.py`)
-    shuffle  an epoch is a permutation of the documents, a function of (seed, epoch) alone
+    write    each document's ids and one end-of-document id are written to memory-mapped shards, their lengths and
+             their origins (`provenance.py`) to two tables
+    shuffle  an epoch is a permutation of the documents, which depends only on (seed, epoch)
     merge    the permuted documents form one stream, epoch after epoch; sequence i is its tokens [i·L, (i+1)·L)
 
-so every token is an input exactly once per epoch, no token is padding, and the whole position in the data is one
-integer: the number of sequences already used. Positions restart at 0 with every document (and where a document is
-cut by the end of a sequence), which is how the model knows that attention must not cross. A label is the next token of
+So every token is an input exactly once per epoch, there is no padding, and the position in the data is one integer:
+the number of sequences already used. Positions restart at 0 with every document (and where a document is
+cut by the end of a sequence), which tells the model where attention must stop. A label is the next token of
 the same document; after the last one there is nothing to predict (-100).
 
 Not here: weighting sources (a mixture is a choice of documents), and reading ahead: the system's page cache does that.
