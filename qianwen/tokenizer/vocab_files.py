@@ -1,8 +1,8 @@
-"""Files of a vocabulary: found, read, checked and written.
+"""Files of a vocabulary: find, read, check and write them.
 
-    qwen.tiktoken               one `base64(bytes) rank` a line: Qwen v1's own
-    tokenizer.json              Hugging Face's: the same merges spelled out, pattern and special tokens beside them
-    vocab.json + merges.txt     its older form
+    qwen.tiktoken               one `base64(bytes) rank` per line: the format of Qwen v1
+    tokenizer.json              Hugging Face's format: merges, pattern and special tokens
+    vocab.json + merges.txt     the older format of Hugging Face
     tokenizer_config.json       which special tokens there are, and which of them are control tokens
 
 A bare `qwen.tiktoken` names no special tokens: Qwen v1's control tokens fill the first gap in its ids.
@@ -52,15 +52,15 @@ def qwen_vocabulary() -> Vocabulary:
 def load_vocabulary(path: str | Path) -> Vocabulary:
     """Read a `.tiktoken` file, a `tokenizer.json`, a `vocab.json` beside its `merges.txt`, or a folder with one.
 
-    ConfigError for what is not there or not byte-level BPE, CheckpointError for a file that is damaged.
+    Raises ConfigError if it does not exist or is not byte-level BPE, CheckpointError if it is damaged.
     """
     path = Path(path)
     if path.is_dir():
         names = ("tokenizer.json", "qwen.tiktoken", "vocab.json")
-        found = next((path / name for name in names if (path / name).exists()), None)
-        if found is None:
+        file = next((path / name for name in names if (path / name).exists()), None)
+        if file is None:
             raise ConfigError(tr("{path} contains no tokenizer.json, qwen.tiktoken or vocab.json", path=path))
-        path = found
+        path = file
     if not path.exists():
         raise ConfigError(tr("{path}: no such vocabulary file or folder", path=path))
     if path.suffix != ".json":
@@ -89,7 +89,7 @@ def read_tiktoken(path: str | Path, *, is_whole: bool = True) -> dict[bytes, int
 
 
 def save_vocabulary(vocabulary: Vocabulary, folder: str | Path) -> None:
-    """Write all three forms into `folder`, so that each program finds the one it reads."""
+    """Write all three formats into `folder`, so that each program finds the one it reads."""
     write_tiktoken(vocabulary.ranks, Path(folder) / "qwen.tiktoken")
     write_hf_files(vocabulary, Path(folder))
 

@@ -51,7 +51,7 @@ class Checkpoints:
         return self.folder / f"step-{step:06d}"
 
     def save(self, state: TrainState) -> Path:
-        """Write `state` under its step, then delete all older ones but the newest `keep`. Raises OSError if it fails."""
+        """Write `state` under its step, then delete all but the newest `keep` up to it. Raises OSError if it fails."""
         target = self.path(state.step)
         with _shared_folder(target) as folder:
             if world_size() == 1:

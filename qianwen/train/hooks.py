@@ -37,12 +37,12 @@ def measure_every(steps: int, last: int, measure: Callable[[Any], Mapping[str, f
 
 
 def log_every(steps: int, last: int, log: MetricsLog, *, flops_per_token: float = 0.0, peak_flops: float = 0.0) -> Hook:
-    """A line of metrics every `steps` steps, at the first and `last` one, and when there are additional metrics.
+    """Log a line every `steps` steps, at the first and `last` one, and if there are additional metrics.
 
     Speeds are averages since the previous line, without the time of hooks: `tokens_per_second` counts all tokens that
     went through the model, `labelled_tokens_per_second` those the loss counts, which in fine-tuning are few.
-    `share_of_peak` compares the former, at `flops_per_token`, with `peak_flops`: the result of `measured_peak` times the
-    number of processes.
+    `share_of_peak` compares the former, at `flops_per_token`, with `peak_flops`: the result of `measured_peak` times
+    the number of processes.
     """
     past = {"steps": 0, "tokens": 0, "items": 0, "seconds": 0.0}
 

@@ -221,7 +221,7 @@ def test_a_scorer_drops_by_name_and_leaves_its_numbers(
     files = sorted((tmp_path / "out" / "documents").glob("*.parquet"))
     rows = [row for file in files for row in parquet.read_table(file).to_pylist()]
     assert all(row["score_no_mail"] == pytest.approx(0.9) and "no_mail 0.5" in row["passed"] for row in rows)
-    assert "below its threshold" in write_report(tmp_path / "out").read_text(encoding="utf-8")
+    assert "below the threshold" in write_report(tmp_path / "out").read_text(encoding="utf-8")
     strict = dataclasses.replace(scorer, threshold=0.95)
     with pytest.raises(DataError, match="all documents were dropped"):
         run(inputs, tmp_path / "out", scorers=[strict])
