@@ -1,6 +1,6 @@
-"""What a model is taught, shown: a dialogue as it is laid out, learned text in colour and the rest dim.
+"""Preview of a training dialogue: text with a label in colour, the rest dim.
 
-Where there is no colour, learned text stands between ⟦ and ⟧.
+Without colour, text with a label is between ⟦ and ⟧.
 """
 
 from itertools import groupby
@@ -15,10 +15,10 @@ OPEN, CLOSE = "⟦", "⟧"
 MAX_TOKENS = 400
 
 
-def preview(one: Rendered, tokenizer: Tokenizer, *, colour: bool) -> Text:
-    """The first tokens of a dialogue with what is learned marked."""
+def preview(dialogue: Rendered, tokenizer: Tokenizer, *, colour: bool) -> Text:
+    """The first MAX_TOKENS tokens of a dialogue; text with a label is marked."""
     text = Text()
-    pairs = list(zip(one.ids, one.loss_mask, strict=True))
+    pairs = list(zip(dialogue.ids, dialogue.loss_mask, strict=True))
     for is_learned, group in groupby(pairs[:MAX_TOKENS], key=lambda pair: pair[1]):
         piece = tokenizer.decode([token for token, _ in group])
         if is_learned and not colour:

@@ -53,25 +53,25 @@ NUM_ASKED = 8  # questions put to the finished model
 
 @dataclass(frozen=True, kw_only=True)
 class SFTConfig:
-    """One fine-tuning run. The defaults are those of the released finetune.py where it says anything."""
+    """Configuration of a fine-tuning run. Defaults are those of the released finetune.py where it has the option."""
 
-    name: str  # of the run folder, below the folder of runs
-    model: str  # what is fine-tuned: folder, GGUF file, run or hub id
-    data: str  # file of dialogues
-    method: Method = "full"  # what is trained, see above
-    lora: LoraConfig = field(default_factory=LoraConfig)  # the adapter, where one is trained
-    mask: Mask = "clean"  # what is learned: see chat/chatml.py
-    seq_len: int = 2048  # tokens of a packed sequence; longer dialogues are cut
-    epochs: float = 5.0  # times each dialogue is learned from, where loop.steps is 0
+    name: str  # name of the run folder inside the folder of runs
+    model: str  # model to fine-tune: folder, GGUF file, run name or hub id
+    data: str  # file of training dialogues
+    method: Method = "full"  # full: all weights; lora: an adapter; qlora: an adapter of a 4-bit model
+    lora: LoraConfig = field(default_factory=LoraConfig)  # adapter settings for lora and qlora
+    mask: Mask = "clean"  # which tokens have a label: see chat/chatml.py
+    seq_len: int = 2048  # tokens per packed sequence; longer dialogues are truncated
+    epochs: float = 5.0  # passes over the dialogues; only if loop.steps is 0
     loop: LoopConfig = field(
         default_factory=lambda: LoopConfig(steps=0, sequences_per_step=16, micro_batch_size=1, lr=1e-5)
     )
     optim: AdamWConfig = field(default_factory=AdamWConfig)
-    checkpoint_activations: bool = False  # recompute layers going backward: a third more work, far less memory
-    seed: int = 0  # of the order of the sequences, of a fresh adapter and of dropout
-    log_steps: int = 10
-    save_steps: int = 200
-    keep_checkpoints: int = 2
+    checkpoint_activations: bool = False  # recompute layers in the backward pass: a third more work, far less memory
+    seed: int = 0  # random seed of the sequence order, the initial adapter and dropout
+    log_steps: int = 10  # steps between two lines of metrics
+    save_steps: int = 200  # steps between two checkpoints
+    keep_checkpoints: int = 2  # number of newest checkpoints to keep
 
 
 def sft(
@@ -82,12 +82,12 @@ def sft(
     generation: Mapping[str, Any] | None = None,
     evaluate: Measure | None = None,
 ) -> Path:
-    """Fine-tune `model` as `config` says, or go on with that run, and return the folder of the chat model or adapter.
+    """Start or continue the run `config` and return the folder of the chat model or adapter.
 
-    The model is changed: for an adapter its linears are wrapped and frozen. `generation` is how it is to be sampled, in
-    the words of `generation_config.json`. `evaluate(model)` is called where a checkpoint is saved; its numbers join the
-    metrics. Raises DataError for dialogues that cannot teach, KeyboardInterrupt, with everything saved, when asked to
-    stop.
+    Changes `model`: for an adapter its linears are wrapped and frozen. `generation` are the fields of
+    `generation_config.json`. `evaluate(model)` is called at every checkpoint; its results are added to the metrics.
+    Raises DataError for dialogues without any label. On Ctrl-C or SIGTERM, saves a checkpoint and raises
+    KeyboardInterrupt.
     """
     with Job.start(config.name, "sft", config) as job:
         _tune(config, model, tokenizer, job, evaluate)
@@ -133,7 +133,7 @@ def _tune(config: SFTConfig, model: Qwen, tokenizer: Tokenizer, job: Job, evalua
 
 
 def _adapt(config: SFTConfig, model: Qwen, dtype: torch.dtype) -> None:
-    """Put adapters around the linears; what stays frozen computes in `dtype`, as the adapters will."""
+    """Add adapters to the linears. Frozen weights are converted to `dtype`, in which the adapters compute too."""
     if config.method == "qlora" and isinstance(model.get_submodule("model.layers.0.mlp.up_proj"), nn.Linear):
         raise ConfigError(tr("Q-LoRA needs a 4-bit base model: load it with bits='nf4', or use the method lora"))
     attach(model, config.lora, seed=config.seed)

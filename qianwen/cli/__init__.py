@@ -1,6 +1,6 @@
-"""The one command. Each name in `COMMANDS` points at a function `(argv) -> exit status`, imported when it is called.
+"""The `qianwen` command. `COMMANDS` maps each subcommand to a function `(argv) -> exit status`, imported when called.
 
-Nothing heavy is imported here, so `qianwen --help` answers at once.
+This module imports nothing heavy, so `qianwen --help` starts fast.
 """
 
 import difflib
@@ -38,10 +38,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command and turn what the user can cause into one clear line. `QIANWEN_DEBUG=1` shows tracebacks."""
+    """Run one command and print errors that the user can cause as one line. `QIANWEN_DEBUG=1` shows tracebacks."""
     try:
         status = _run(sys.argv[1:] if argv is None else argv)
-        sys.stdout.flush()  # here, where a closed pipe is caught
+        sys.stdout.flush()  # a closed pipe raises here, inside the try, not at exit
         return status
     except KeyboardInterrupt:
         return _complain(tr("interrupted"), 130)
@@ -93,7 +93,7 @@ def _complain(message: str, status: int = 1) -> int:
 
 
 def _extra_of(module: str) -> str | None:
-    """The optional extra that brings an import name, read from our own metadata."""
+    """The optional extra that installs a module, read from the metadata of this package."""
     top = module.split(".")[0].replace("_", "-").lower()
     for requirement in importlib.metadata.requires("qianwen") or []:
         match = re.match(rf"{re.escape(top)}\b(?!-).*extra == ['\"]([\w-]+)['\"]", requirement.lower())

@@ -1,4 +1,4 @@
-"""`qianwen bench`: how fast a model reads and writes on this machine, and in how much memory."""
+"""`qianwen bench`: the speed of prefill and decoding on this machine, and the memory they need."""
 
 import random
 import statistics
@@ -27,35 +27,41 @@ from qianwen.runtime.translation import tr
 
 @dataclass(frozen=True)
 class BenchOptions:
-    """Measure prefill, one stream and batches. Prompts are random tokens and the end token is ignored."""
+    """Measure the speed of prefill and decoding at several batch sizes. Prompts are random tokens; the end token is
+    ignored."""
 
     model: tyro.conf.Positional[str]
-    """Folder, GGUF file, run or hub id."""
+    """The model: a folder, GGUF file, run name or hub id."""
     bits: Bits = "stored"
-    """Bits a weight: `stored` as on disk, 4, 5, 8 or 16 packed for the fast kernels, None unpacked floats."""
+    """Bits per weight: `stored`: as on disk; 4, 5, 8, 16: packed for the fast kernels; None: unpacked floats."""
     prompt_tokens: int = 512
+    """Length of each prompt in tokens."""
     new_tokens: int = 64
+    """Length of each answer in tokens."""
     batches: tuple[int, ...] = (1, 4, 16)
-    """Answers at once."""
+    """Batch sizes to measure: the number of answers generated at once."""
     repeats: int = 3
-    """Medians are shown."""
+    """Repetitions; the median is reported."""
     threads: int | None = None
+    """CPU threads; by default PyTorch's own choice."""
     kv_cache_dtype: CacheDtype = "auto"
+    """Number format of the key-value cache; auto: the same as the weights."""
     batch_invariant: bool = False
+    """Compute the same bits at every batch size; slower."""
     json: Path | None = None
-    """Also write the numbers, one line for each batch size."""
+    """Also write the results to this file, one JSON line for each batch size."""
 
 
 HEADINGS = {
     "prefill_tokens_per_s": "prefill tok/s",
-    "decode_tokens_per_s": "decode tok/s",  # of all answers together
+    "decode_tokens_per_s": "decode tok/s",  # sum over all answers of the batch
     "first_token_ms": "first token ms",
     "step_ms": "step ms",
 }
 
 
 def bench(argv: list[str]) -> int:
-    """Load, warm up, measure, print."""
+    """Load the model, warm up, measure and print."""
     options = tyro.cli(BenchOptions, prog="qianwen bench", args=argv)
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -114,7 +120,7 @@ def measure(engine: LLMEngine, batch: int, prompt_tokens: int, new_tokens: int) 
 
 
 def _path(engine: LLMEngine) -> str:
-    """What computes the model: our kernels take packed linears, and attention beside fp32 weights."""
+    """Which kernels compute the model. Ours compute packed linears, and attention when the weights are fp32."""
     on_cpu = engine.runner.device.type == "cpu"
     packed = [module for module in engine.runner.model.modules() if isinstance(module, PackedLinear)]
     are_floats = not engine.runner.cache.kernel and all(linear.format == "bf16" and not on_cpu for linear in packed)

@@ -1,10 +1,10 @@
-"""Which texts `qianwen quantize` calibrates on: dialogues, documents of a corpus, or both, of every kind as many.
+"""The calibration texts of `qianwen quantize`: dialogues, documents of a corpus, or both, equally many of every kind.
 
-What a network is calibrated on counts for more than how it is rounded (docs/log.md), and a corpus lies in order of its
-sources. So texts are drawn from all of a file, and its languages and kinds take turns; dialogues are a kind of their
-own. Every other text is read from somewhere within. The first token of a text is like no other to a network: its
-activations are many times as large, and all tokens attend to it. Calibrated on `<|im_start|>` alone, a text that begins
-with another word pays for it.
+The choice of calibration texts matters more than the rounding method (docs/log.md), and the documents of a corpus are
+sorted by source. So texts are sampled from the whole file, in equal numbers for each language and kind; dialogues are
+one kind. Every second text starts at a random position. The reason is the first token of a text: its activations are
+many times larger than those of other tokens, and all tokens attend to it. A model that was calibrated only on texts
+that begin with `<|im_start|>` gets worse on texts that begin with another token.
 """
 
 import itertools
@@ -25,38 +25,38 @@ from qianwen.runtime.log import console
 from qianwen.runtime.translation import tr
 from qianwen.tokenizer.tokenizer import Tokenizer
 
-DRAWN_FROM = 100_000  # texts of a file, of which those to calibrate on are drawn
-ANSWER_LEN = 20_000  # characters of an answer made here
+DRAWN_FROM = 100_000  # calibration texts are sampled from the first so many texts of a file
+ANSWER_LEN = 20_000  # maximum characters of an answer made of Python's documentation
 T = TypeVar("T")
 
 
 def calibration_texts(
     data: Sequence[Path], tokenizer: Tokenizer, *, samples: int, seq_len: int, seed: int = 0, to_tune: bool = False
 ) -> list[list[int]]:
-    """Token ids of `samples` texts of `data`, dialogues laid out in ChatML as they would be to train on.
+    """Token ids of `samples` texts of `data`. Dialogues are formatted in ChatML, as for training.
 
-    Without data they are what Python says of itself. `to_tune` only says what is told the user: that scales will be
-    tuned on them. Raises DataError for a file that is neither.
+    Without data the texts are Python's documentation and code. `to_tune` only changes the message: the texts are for
+    tuning scales. Raises DataError for a file that contains neither dialogues nor documents.
     """
     chance = random.Random(seed)
     if data:
-        found = itertools.chain.from_iterable(itertools.islice(texts_of(path), DRAWN_FROM) for path in data)
+        texts = itertools.chain.from_iterable(itertools.islice(texts_of(path), DRAWN_FROM) for path in data)
     else:
         message = (
             "no --data: calibrating on Python's documentation and code (English); "
             "texts like your own give a better model"
         )
         console.print(tr(message), style="yellow")
-        found = documentation()
-    chosen = draw(((kind_of(text), text) for text in found), samples, chance)
-    chance.shuffle(chosen)  # they lay in turns: every other would always be of the same kinds
+        texts = documentation()
+    chosen = draw(((kind_of(text), text) for text in texts), samples, chance)
+    chance.shuffle(chosen)  # kinds alternate in `chosen`: without this, every second text would be of the same kinds
     ids = [_ids(text, tokenizer) for text in chosen]
-    ids[1::2] = [one[chance.randrange(max(len(one) - seq_len, len(one) // 2, 1)) :] for one in ids[1::2]]
+    ids[1::2] = [text[chance.randrange(max(len(text) - seq_len, len(text) // 2, 1)) :] for text in ids[1::2]]
     kinds = sorted(Counter(kind_of(text) for text in chosen).items(), key=lambda named: (-named[1], named[0]))
     message = "calibrating on {texts} texts, {tokens:,} tokens: {kinds}"
     if to_tune:
         message = "tuning on {texts} texts, {tokens:,} tokens: {kinds}"
-    drawn = {"texts": len(ids), "tokens": sum(min(len(one), seq_len) for one in ids)}
+    drawn = {"texts": len(ids), "tokens": sum(min(len(text), seq_len) for text in ids)}
     console.print(tr(message, **drawn, kinds=", ".join(f"{count} {kind}" for kind, count in kinds)))
     return ids
 
@@ -68,22 +68,25 @@ def texts_of(path: Path) -> Iterator[Dialogue | Document]:
         return itertools.chain([next(dialogues)], dialogues)
     except (DataError, OSError) as error:
         # A .json file is a list of dialogues or nothing: as a document it would count as source code.
-        found = iter(()) if path.suffix == ".json" else readable_documents(path)
-        first = next(found, None)
+        documents = iter(()) if path.suffix == ".json" else readable_documents(path)
+        first = next(documents, None)
         if first is None:
             raise DataError(tr("{error}, and it contains no documents either", error=error)) from error
-        return itertools.chain([first], found)
+        return itertools.chain([first], documents)
 
 
 def kind_of(text: Dialogue | Document) -> str:
-    """Its language, where it is known, and its kind."""
+    """The kind of a text, with its language in front where that is known."""
     if isinstance(text, Dialogue):
         return "dialogues"
     return text["kind"] if text["lang"] == UNKNOWN else f"{text['lang']} {text['kind']}"
 
 
 def draw(named: Iterable[tuple[str, T]], count: int, chance: random.Random) -> list[T]:
-    """So many things, of every name in turn; of one name each is as likely as any other, and few are in memory."""
+    """Sample `count` things, equally many of every name.
+
+    Reservoir sampling in each name: every thing of a name is equally likely, and at most `count` are in memory.
+    """
     kept: defaultdict[str, list[T]] = defaultdict(list)
     seen: Counter[str] = Counter()
     for name, thing in named:
@@ -106,7 +109,7 @@ def _ids(text: Dialogue | Document, tokenizer: Tokenizer) -> list[int]:
 
 
 def documentation() -> Iterator[Dialogue]:
-    """What the running Python says of itself, as questions and answers: a page of its manual, a module, in turn."""
+    """Python's own documentation as questions and answers: pages of its manual and modules alternate."""
     from pydoc_data.topics import topics
 
     modules = (document for document in standard_library() if not isinstance(document, Rejected))

@@ -1,4 +1,4 @@
-"""`qianwen chat`: talk to a model in a terminal, or through a pipe (one question a line)."""
+"""`qianwen chat`: talk to a model in a terminal, or through a pipe (one question per line)."""
 
 import json
 import shlex
@@ -22,35 +22,37 @@ from qianwen.runtime.files import atomic_file, runs_dir
 from qianwen.runtime.runs import all_runs
 from qianwen.runtime.translation import tr
 
-NOT_CHAT = ("tokenizer", "data", "pretrain", "extend", "reward")  # stages whose models do not converse
-SHOWN = tuple(name.name for name in fields(SamplingParams) if name.name not in ("n", "logprobs", "grammar"))
+NOT_CHAT = ("tokenizer", "data", "pretrain", "extend", "reward")  # stages whose models cannot chat
+SETTINGS = tuple(name.name for name in fields(SamplingParams) if name.name not in ("n", "logprobs", "grammar"))
 
 
 @dataclass(frozen=True)
 class ChatOptions:
-    """Talk to a model. /help inside lists the commands."""
+    """Talk to a model. Type /help in the chat for its commands."""
 
     model: tyro.conf.Positional[str] = ""
-    """Folder, GGUF file, run or hub id; without it the newest chat model made here."""
+    """The model: a folder, GGUF file, run name or hub id; by default the newest chat model in the runs folder."""
     system: str | None = None
     """System prompt."""
     bits: Bits = "stored"
-    """Bits a weight: `stored` as on disk, 4, 5, 8 or 16 packed for the fast kernels, None unpacked floats."""
+    """Bits per weight: `stored`: as on disk; 4, 5, 8, 16: packed for the fast kernels; None: unpacked floats."""
     seed: int | None = None
-    """Repeatable answers."""
+    """Random seed: with it the answers are the same every time."""
     temperature: float | None = None
+    """Sampling temperature; 0: always the most likely token. Default: the model's own."""
     top_p: float | None = None
+    """Sample from the most likely tokens whose probabilities add up to this. Default: the model's own."""
     max_tokens: int | None = None
-    """Longest answer."""
+    """Maximum length of an answer in tokens."""
 
     def sampling(self) -> dict[str, Any]:
-        """What was asked for; all else is the model's own."""
-        asked = {name: getattr(self, name) for name in ("seed", "temperature", "top_p", "max_tokens")}
-        return {name: value for name, value in asked.items() if value is not None}
+        """The options that were set; all others keep the model's own values."""
+        options = {name: getattr(self, name) for name in ("seed", "temperature", "top_p", "max_tokens")}
+        return {name: value for name, value in options.items() if value is not None}
 
 
 def chat(argv: list[str]) -> int:
-    """Load a model and converse until the input ends or /exit."""
+    """Load a model and chat until the input ends or the user types /exit."""
     options = tyro.cli(ChatOptions, prog="qianwen chat", args=argv)
     llm = LLM.load(options.model or str(newest_chat_model()), bits=options.bits)
     session = ChatSession(llm, system=options.system, sampling=options.sampling())
@@ -64,7 +66,7 @@ def chat(argv: list[str]) -> int:
 
 
 def newest_chat_model() -> Path:
-    """The model folder of the newest run that made one; ConfigError tells the ways to get one."""
+    """The newest model folder of all runs. Raises ConfigError, with the ways to get a model, if there is none."""
     for run in all_runs():
         folder = run.path / "model"
         if run.record["stage"] not in NOT_CHAT and (folder / "config.json").exists():
@@ -95,7 +97,7 @@ def _lines(is_terminal: bool) -> Iterator[str]:
 
 
 class ChatSession:
-    """A conversation and what can be done with it. `take` is one line of input."""
+    """A conversation and its commands. `take` handles one line of input."""
 
     def __init__(
         self,
@@ -112,7 +114,7 @@ class ChatSession:
         llm.params(**self.sampling)
 
     def take(self, line: str) -> bool:
-        """Answer a question or obey a /command; False when the conversation is over."""
+        """Answer a question or run a /command; False when the conversation is over."""
         text = line.strip()
         if not text:
             return True
@@ -126,7 +128,7 @@ class ChatSession:
         return True
 
     def ask(self, text: str) -> None:
-        """Stream the answer to `text`. A question that cannot be answered leaves no trace."""
+        """Stream the answer to `text`. If the model cannot answer, the conversation stays unchanged."""
         before = list(self.messages)
         messages = [*before, Message("user", text)]
         try:
@@ -157,10 +159,10 @@ class ChatSession:
         return "".join(parts)
 
     def _window(self, question: str, sampling: dict[str, Any]) -> int:
-        """Tokens left to system and history beside the question and the answer."""
+        """Tokens left for system prompt and history, after the question and the answer."""
         context = self.llm.engine.max_model_len
-        wanted = self.llm.params(**sampling).max_tokens or context
-        return context - len(self.llm.tokenizer.encode(question)) - min(wanted, context // 2) - 16
+        max_tokens = self.llm.params(**sampling).max_tokens or context
+        return context - len(self.llm.tokenizer.encode(question)) - min(max_tokens, context // 2) - 16
 
     def _command(self, text: str) -> bool:
         name, _, rest = text[1:].partition(" ")
@@ -188,16 +190,16 @@ class ChatSession:
         self._write((self.messages[0].text if self.messages and len(self.messages) > len(rest) else "") + "\n")
 
     def _sampling(self, text: str) -> None:
-        """Without text the values in force; else `name=value …`, all set or none."""
+        """Show the current values, or set those of `name=value …`: all of them, or none if one is not valid."""
         changed = dict(self.sampling)
         for word in shlex.split(text):
-            name, found, value = word.partition("=")
-            if not found:
+            name, equals, value = word.partition("=")
+            if not equals:
                 raise RequestError(tr("Write {word} as name=value, as in temperature=0.7", word=word))
             changed[name] = _value(value)
         params = self.llm.params(**changed)
         self.sampling = changed
-        self._write("".join(f"  {name} = {getattr(params, name)}\n" for name in SHOWN))
+        self._write("".join(f"  {name} = {getattr(params, name)}\n" for name in SETTINGS))
 
     def _seed(self, text: str) -> None:
         seed = _value(text) if text else None
@@ -225,13 +227,13 @@ class ChatSession:
         last = next((i for i in reversed(range(len(self.messages))) if self.messages[i].role == "user"), None)
         if last is None:
             raise RequestError(tr("There is no question to answer again."))
-        question, kept = self.messages[last].text, self.messages
+        question, before = self.messages[last].text, self.messages
         self.messages = self.messages[:last]
         self.num_retries += 1
         try:
             self.ask(question)
         except QianwenError:
-            self.messages = kept
+            self.messages = before
             raise
 
 
@@ -249,7 +251,7 @@ COMMANDS: dict[str, tuple[str, Callable[[ChatSession, str], None], str]] = {
 
 @contextmanager
 def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C asks the answer to stop, between two tokens; a second one stops the program."""
+    """The first Ctrl-C stops the answer at the next token; a second one stops the program."""
     pressed: list[int] = []
 
     def on_interrupt(number: int, _: object) -> None:
@@ -278,5 +280,5 @@ def _path(text: str) -> Path:
 
 
 def _print(text: str) -> None:
-    """A model's text must not steer the terminal: control characters other than line end and tab are left out."""
+    """Print without control characters, except line end and tab: a model's text must not control the terminal."""
     print("".join(c for c in text if c in "\n\t" or not unicodedata.category(c).startswith("Cc")), end="", flush=True)

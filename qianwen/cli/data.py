@@ -1,4 +1,4 @@
-"""`qianwen data`: fetch named corpora, curate any input, and make a training corpus from a folder of text."""
+"""`qianwen data`: fetch named corpora, curate documents, and build a training corpus from a folder of text."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,31 +17,32 @@ from qianwen.runtime.translation import tr
 
 @dataclass(frozen=True)
 class Fetch:
-    """Fetch a named corpus and write it as JSON lines, with the licence, size and hash of each source."""
+    """Download a named corpus and write it as JSON lines, with the licence, size and hash of each source."""
 
     name: tyro.conf.Positional[str] = "quickstart"
-    """quickstart, open (all of them), or one source: python-stdlib, wikipedia-en, wikipedia-fr, wikipedia-es,
-    many-languages, state-of-the-union, moby-dick, chinese-poetry."""
+    """The corpus: quickstart, open (all sources), or one source: python-stdlib, wikipedia-en, wikipedia-fr,
+    wikipedia-es, many-languages, state-of-the-union, moby-dick, chinese-poetry."""
     out: str = ""
-    """Folder to write to; by default data/NAME."""
+    """Output folder; by default data/NAME."""
     allow_licence: tuple[str, ...] = ()
-    """Only sources under these licences (SPDX); by default all."""
+    """Download only sources under these licences (SPDX identifiers); by default all."""
 
 
 @dataclass(frozen=True)
 class Build:
-    """Read a folder of any text, drop duplicates, hold a part out; what cannot be read is set aside with its reason."""
+    """Build a training corpus: read text, drop duplicates, split off a held-out set, and list files that cannot be
+    read."""
 
     inputs: tyro.conf.Positional[str]
-    """Folder or file: text, Markdown, code, JSON lines (.gz, .zst), Parquet."""
+    """Input folder or file: text, Markdown, code, JSON lines (.gz, .zst), Parquet."""
     out: tyro.conf.Positional[str]
-    """Folder to write train/, held_out/ and rejected.jsonl to."""
+    """Output folder for train/, held_out/ and rejected.jsonl."""
     held_out: float = 0.03
-    """Share of the documents that nothing learns from."""
+    """Fraction of the documents that is held out from training."""
 
 
 def data(argv: list[str]) -> int:
-    """Run the step that is asked for."""
+    """Run the chosen subcommand."""
     steps = (
         Annotated[Fetch, tyro.conf.subcommand("fetch")]
         | Annotated[Curate, tyro.conf.subcommand("curate")]
@@ -53,31 +54,31 @@ def data(argv: list[str]) -> int:
         | Annotated[Ablate, tyro.conf.subcommand("ablate")]
         | Annotated[Mix, tyro.conf.subcommand("mix")]
     )
-    asked: Any = tyro.cli(steps, prog="qianwen data", args=argv)
+    options: Any = tyro.cli(steps, prog="qianwen data", args=argv)
     run = {
         Fetch: _fetch, Curate: curate, Report: report, Trace: trace, Build: _build, TrainFilter: train_filter,
         Reject: reject, Ablate: ablate, Mix: mix,
     }  # fmt: skip
-    return run[type(asked)](asked)
+    return run[type(options)](options)
 
 
-def _fetch(asked: Fetch) -> int:
+def _fetch(options: Fetch) -> int:
     from qianwen.data.curate.dataset_card import fetched_card
     from qianwen.data.documents.sources import fetch, named
     from qianwen.runtime.files import atomic_folder
 
-    folder = Path(asked.out or Path("data") / asked.name)
+    folder = Path(options.out or Path("data") / options.name)
     with atomic_folder(folder) as temporary:
-        fetched, missing = fetch(named(asked.name, asked.allow_licence), temporary)
-        fetched_card(temporary, asked.name, fetched)
-    for one in fetched:
-        console.print(f"[bold]{one.name}[/bold]  {one.title}")
+        fetched, missing = fetch(named(options.name, options.allow_licence), temporary)
+        fetched_card(temporary, options.name, fetched)
+    for source in fetched:
+        console.print(f"[bold]{source.name}[/bold]  {source.title}")
         facts = tr(
             "  {licence}, {documents:,} documents, {bytes:,} bytes, sha256 {sha256}",
-            licence=one.licence,
-            documents=one.num_documents,
-            bytes=one.num_bytes,
-            sha256=one.sha256,
+            licence=source.licence,
+            documents=source.num_documents,
+            bytes=source.num_bytes,
+            sha256=source.sha256,
         )
         console.print(facts)
     for name, reason in missing.items():
@@ -86,17 +87,17 @@ def _fetch(asked: Fetch) -> int:
     return 0
 
 
-def _build(asked: Build) -> int:
+def _build(options: Build) -> int:
     from qianwen.data.curate.corpus import CorpusConfig, build_corpus
     from qianwen.data.documents.drop_reasons import reason_text
     from qianwen.runtime.files import atomic_folder
 
-    with atomic_folder(asked.out) as temporary:
-        counts = build_corpus(asked.inputs, temporary, CorpusConfig(held_out=asked.held_out))
+    with atomic_folder(options.out) as temporary:
+        counts = build_corpus(options.inputs, temporary, CorpusConfig(held_out=options.held_out))
     for part in ("train", "held_out"):
-        for corpus, found in counts[part].items():
-            console.print(f"{part:<9} {corpus:<24} {found['documents']:>10,} {found['bytes']:>14,}")
+        for corpus, sizes in counts[part].items():
+            console.print(f"{part:<9} {corpus:<24} {sizes['documents']:>10,} {sizes['bytes']:>14,}")
     for reason, count in counts["rejected"].items():
         console.print(tr("skipped: {count:,} × {reason}", count=count, reason=reason_text(reason)), style="yellow")
-    console.print(tr("list of skipped files with reasons: {path}", path=Path(asked.out) / "rejected.jsonl"))
+    console.print(tr("list of skipped files with reasons: {path}", path=Path(options.out) / "rejected.jsonl"))
     return 0

@@ -1,4 +1,4 @@
-"""`qianwen data curate` and `qianwen data report`: any text into documents worth training on, and what was dropped."""
+"""`qianwen data curate` and `qianwen data report`: filter text for training, and report what was dropped."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,59 +13,60 @@ from qianwen.runtime.translation import tr
 
 @dataclass(frozen=True)
 class Curate:
-    """Read, extract, filter, deduplicate and decontaminate; the same command goes on where a killed one stopped."""
+    """Extract, filter, deduplicate and decontaminate text. The same command continues an interrupted one."""
 
     inputs: tyro.conf.Positional[tuple[str, ...]]
-    """Folders or files, s3:// and hf:// too: JSON lines, Parquet (.gz, .zst), text, Markdown, code, HTML, WARC, WET."""
+    """Input folders or files, also s3:// and hf://. Formats: JSON lines, Parquet (.gz, .zst), text, Markdown, code,
+    HTML, WARC, WET."""
     output: str
-    """Folder for documents/, dropped/, README.md (the dataset card), counts.json and report.html."""
+    """Output folder for documents/, dropped/, README.md (the dataset card), counts.json and report.html."""
     benchmarks: tuple[str, ...] = ()
-    """Files or folders of tests (JSON lines, CSV, text) whose texts must not be in the result."""
+    """Benchmark files or folders (JSON lines, CSV, text); documents that contain their texts are dropped."""
     filter: str = ""
-    """Folder that `qianwen data train-filter` wrote: what its vote finds not worth keeping is dropped."""
+    """Folder filter/ written by `qianwen data train-filter`; documents that its ensemble rejects are dropped."""
     rules: tuple[str, ...] = ("gopher", "c4", "fineweb", "chinese", "code", "text")
-    """Sets of rules that may drop a document; `--rules` with nothing after it: none."""
+    """Rule sets to apply; `--rules` without a value: none."""
     languages: tuple[str, ...] = ()
-    """Only prose in these languages (en zh zh-Hant …); by default all."""
+    """Keep only prose in these languages (en zh zh-Hant …); by default all."""
     blocklist: str = ""
-    """File of hosts and URLs, one a line, whose pages are left out: example.com, example.com/private."""
+    """File of hosts and URLs to drop, one per line: example.com, example.com/private."""
     allow_licence: tuple[str, ...] = ()
-    """Only documents that say they are under one of these licences (SPDX); by default all."""
+    """Keep only documents that state one of these licences (SPDX identifiers); by default all."""
     keep_personal_data: bool = False
-    """Leave e-mail addresses, phone numbers, ids and cards in the text."""
+    """Do not replace e-mail addresses, phone numbers, identity numbers and card numbers."""
     threshold: float = 0.8
-    """Likeness from which two texts count as near duplicates."""
+    """Jaccard similarity above which two texts are near duplicates, from 0 to 1."""
     workers: int = 0
-    """Processes; 0: as many as there are cores."""
+    """Number of processes; 0: one per core."""
     ray: str = ""
-    """Address of a Ray cluster to run on, or `local`; by default this machine."""
+    """Address of a Ray cluster, or `local` to start one; by default no Ray, only processes of this machine."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """Write report.html of a curation: what was dropped where and why, with samples to read."""
+    """Write report.html of a curation: dropped documents by stage and reason, with samples."""
 
     folder: tyro.conf.Positional[str]
-    """The output of `qianwen data curate`."""
+    """Output folder of `qianwen data curate`."""
 
 
-def curate(asked: Curate) -> int:
-    """Check what is asked, run it, report."""
-    import daft  # noqa: F401  first, so that what is missing is said before anything is done
+def curate(options: Curate) -> int:
+    """Check the options, run the curation, write the report."""
+    import daft  # noqa: F401  first, so that a missing package fails before any work is done
 
     from qianwen.data.curate.curation import curate as run
     from qianwen.data.curate.curation_report import write_report
     from qianwen.data.documents.extract import blocklist
     from qianwen.data.filters.vote import as_scorer
 
-    config = _config(asked)
-    blocked = blocklist(Path(asked.blocklist)) if asked.blocklist else ()
-    scorers = [as_scorer(asked.filter)] if asked.filter else []
-    worker_pool.use(asked.ray)
-    output = Path(asked.output)
+    config = _config(options)
+    blocked = blocklist(Path(options.blocklist)) if options.blocklist else ()
+    scorers = [as_scorer(options.filter)] if options.filter else []
+    worker_pool.use(options.ray)
+    output = Path(options.output)
     counts = run(
-        asked.inputs, output, config, benchmarks=asked.benchmarks, blocked=blocked, scorers=scorers,
-        workers=asked.workers or None,
+        options.inputs, output, config, benchmarks=options.benchmarks, blocked=blocked, scorers=scorers,
+        workers=options.workers or None,
     )  # fmt: skip
     write_report(output)
     _print_funnel(counts)
@@ -74,29 +75,29 @@ def curate(asked: Curate) -> int:
     return 0
 
 
-def _config(asked: Curate) -> Any:
-    """The CurateConfig of what is asked. Raises ConfigError for what cannot be."""
+def _config(options: Curate) -> Any:
+    """The CurateConfig of the options. Raises ConfigError for a value that is not valid."""
     from qianwen.data.curate.filter_part import CurateConfig
     from qianwen.data.curate.minhash import MinHashConfig
     from qianwen.data.curate.rules import RULES
     from qianwen.runtime.errors import ConfigError
 
-    if strange := set(asked.rules) - RULES.keys():
+    if unknown := set(options.rules) - RULES.keys():
         raise ConfigError(
-            tr("there is no rule set {name}; choose one of {known}", name=min(strange), known=", ".join(RULES))
+            tr("there is no rule set {name}; choose one of {known}", name=min(unknown), known=", ".join(RULES))
         )
-    if not 0 < asked.threshold <= 1:
+    if not 0 < options.threshold <= 1:
         raise ConfigError(
-            tr("--threshold {value} is not a similarity: give a number above 0 and at most 1", value=asked.threshold)
+            tr("--threshold {value} is not a similarity: give a number above 0 and at most 1", value=options.threshold)
         )
-    if asked.workers < 0:
-        raise ConfigError(tr("--workers {value}: give 0 for all cores, or how many processes", value=asked.workers))
+    if options.workers < 0:
+        raise ConfigError(tr("--workers {value}: give 0 for all cores, or how many processes", value=options.workers))
     return CurateConfig(
-        rules=asked.rules,
-        languages=asked.languages,
-        licences=asked.allow_licence,
-        scrub=not asked.keep_personal_data,
-        near=MinHashConfig(threshold=asked.threshold),
+        rules=options.rules,
+        languages=options.languages,
+        licences=options.allow_licence,
+        scrub=not options.keep_personal_data,
+        near=MinHashConfig(threshold=options.threshold),
     )
 
 
@@ -111,9 +112,9 @@ def _print_funnel(counts: dict) -> None:
     console.print(tr("{documents:,} documents kept, {bytes:,} bytes", documents=kept["documents"], bytes=kept["bytes"]))
 
 
-def report(asked: Report) -> int:
-    """Write the page again."""
+def report(options: Report) -> int:
+    """Regenerate the report."""
     from qianwen.data.curate.curation_report import write_report
 
-    console.print(tr("written: {path}", path=write_report(Path(asked.folder))))
+    console.print(tr("written: {path}", path=write_report(Path(options.folder))))
     return 0

@@ -1,4 +1,4 @@
-"""`qianwen data train-filter LABELS OUTPUT --test LABELS`: the ensemble of filters, fitted, measured and shown."""
+"""`qianwen data train-filter LABELS OUTPUT --test LABELS`: train and test the ensemble of quality filters."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,30 +11,29 @@ from qianwen.runtime.translation import tr
 
 @dataclass(frozen=True)
 class TrainFilter:
-    """Fit rule score, quality, safety and perplexity to labelled texts, calibrate them, weigh their vote, and report.
+    """Train the filter ensemble on labelled texts: rule score, quality, safety and perplexity, calibrated and weighted.
 
-    A row is {"text", "label", "lang", "source"}; labels are good, low (not worth learning from) and unfit (abuse,
-    obscenity).
+    A row is {"text", "label", "lang", "source"}. Labels: good, low (poor quality), unfit (abuse, obscenity).
     """
 
     labels: tyro.conf.Positional[str]
-    """JSON lines (.gz, .zst) to learn from."""
+    """Training rows as JSON lines (.gz, .zst)."""
     output: tyro.conf.Positional[str]
-    """Folder to write; `qianwen data curate --filter FOLDER` uses it."""
+    """Output folder; pass its filter/ to `qianwen data curate --filter FOLDER`."""
     test: str
-    """JSON lines of sources that are not in the first file: what the report measures and shows."""
+    """Test rows as JSON lines, from other sources than the training rows; the report measures the ensemble on them."""
 
 
-def train_filter(asked: TrainFilter) -> int:
-    """Fit, save, measure, print."""
+def train_filter(options: TrainFilter) -> int:
+    """Train and save the ensemble, test it, print the metrics."""
     from qianwen.data.filters.filter_report import Judged, write_report
     from qianwen.data.filters.vote import train
     from qianwen.runtime.errors import DataError
     from qianwen.runtime.files import read_jsonl
 
-    rows, unseen = list(read_jsonl(asked.labels)), list(read_jsonl(asked.test))
-    for path, some in ((asked.labels, rows), (asked.test, unseen)):
-        for number, row in enumerate(some, start=1):
+    rows, unseen = list(read_jsonl(options.labels)), list(read_jsonl(options.test))
+    for path, labelled in ((options.labels, rows), (options.test, unseen)):
+        for number, row in enumerate(labelled, start=1):
             if not all(isinstance(row.get(key), str) for key in ("text", "label", "lang", "source")):
                 raise DataError(
                     tr("{path}, row {number}: text, label, lang or source is missing", path=path, number=number)
@@ -44,12 +43,12 @@ def train_filter(asked: TrainFilter) -> int:
         raise DataError(
             tr(
                 "the test file {path} must have other sources than the training file; both have {shared}",
-                path=asked.test,
+                path=options.test,
                 shared=shared,
             )
         )
     ensemble = train(rows)
-    folder = Path(asked.output)
+    folder = Path(options.output)
     ensemble.save(folder / "filter")
     measured = write_report(folder, Judged(ensemble, unseen))
     names = list(measured["all"])

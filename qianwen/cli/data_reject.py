@@ -1,4 +1,4 @@
-"""`qianwen data reject MODEL --problems FILE`: a model's own right solutions as mathematics to train on."""
+"""`qianwen data reject MODEL --problems FILE`: rejection sampling of a model's own correct solutions to mathematics."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,29 +11,33 @@ from qianwen.runtime.translation import tr
 
 @dataclass(frozen=True)
 class Reject:
-    """Sample solutions of problems, keep the distinct right ones, report the yield; run again, it goes on."""
+    """Sample solutions, keep the correct ones without duplicates, report how many. The same command continues an
+    interrupted one."""
 
     model: tyro.conf.Positional[str]
-    """Folder, GGUF file, run or hub id."""
+    """The model: a folder, GGUF file, run name or hub id."""
     problems: str
-    """JSON lines (.gz, .zst) with `question`, and `answer`: a worked solution (GSM8K's `#### 72`) or a number."""
+    """JSON lines (.gz, .zst) with `question` and `answer`: a worked solution (as GSM8K, `#### 72`) or a number."""
     name: str = "rft"
-    """Of the run folder."""
+    """Name of the run folder."""
     samples: int = 8
-    """Solutions drawn of each problem."""
+    """Solutions sampled per problem."""
     limit: int = 0
-    """Problems, from the first; 0: all."""
+    """Use only the first N problems; 0: all."""
     temperature: float = 0.7
+    """Sampling temperature."""
     max_tokens: int = 320
+    """Maximum length of a solution in tokens."""
     licence: str = "unknown"
-    """Of the problems (SPDX): the kept solutions carry it."""
+    """Licence of the problems (SPDX identifier), written into every kept solution."""
     seed: int = 0
+    """Random seed."""
     concurrency: int = 16
-    """Solutions in the making at once."""
+    """Solutions sampled at the same time."""
 
 
-def reject(asked: Reject) -> int:
-    """Draw what is missing, then keep and count."""
+def reject(options: Reject) -> int:
+    """Sample the missing solutions, keep the correct ones, print the counts."""
     from qianwen.align.rejection import PATHS, RejectionConfig, draw, keep, missing, read_problems
     from qianwen.engine.llm import LLM
     from qianwen.engine.llm_engine import EngineConfig
@@ -41,18 +45,18 @@ def reject(asked: Reject) -> int:
     from qianwen.runtime.log import progress
     from qianwen.train.job import Job
 
-    if min(asked.samples, asked.concurrency) < 1:
+    if min(options.samples, options.concurrency) < 1:
         raise ConfigError(tr("--samples and --concurrency must be at least 1"))
     config = RejectionConfig(
-        model=Path(asked.model).name, problems=asked.problems, samples=asked.samples, limit=asked.limit,
-        temperature=asked.temperature, max_tokens=asked.max_tokens, concurrency=asked.concurrency,
-        licence=asked.licence, seed=asked.seed,
+        model=Path(options.model).name, problems=options.problems, samples=options.samples, limit=options.limit,
+        temperature=options.temperature, max_tokens=options.max_tokens, concurrency=options.concurrency,
+        licence=options.licence, seed=options.seed,
     )  # fmt: skip
     problems = read_problems(config)
-    with Job.start(asked.name, "reject", config) as job:
-        model = LLM.load(asked.model, config=EngineConfig(max_num_seqs=asked.concurrency))
-        wanted = missing(problems, config, job.folder)
-        for _ in progress(draw(model, problems, wanted, config, job.folder), len(wanted), tr("sampling")):
+    with Job.start(options.name, "reject", config) as job:
+        model = LLM.load(options.model, config=EngineConfig(max_num_seqs=options.concurrency))
+        samples = missing(problems, config, job.folder)
+        for _ in progress(draw(model, problems, samples, config, job.folder), len(samples), tr("sampling")):
             pass
         counts = keep(problems, config, job.folder)
     for name, count in counts.items():

@@ -1,4 +1,4 @@
-"""`qianwen data trace`: the documents that one step of a run learned from."""
+"""`qianwen data trace`: the documents that one training step of a run used."""
 
 import json
 from dataclasses import dataclass
@@ -12,68 +12,74 @@ from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.log import console
 from qianwen.runtime.translation import tr
 
-BEGINS = 60  # characters of a span that are shown
+BEGINS = 60  # printed characters of a span
 
 
 @dataclass(frozen=True)
 class Trace:
-    """Show which documents an optimizer step of a pretraining run saw, where they are from and what they passed."""
+    """Show the documents of one optimizer step of a pretraining run: source, licence and the filters they passed."""
 
     run: tyro.conf.Positional[str]
-    """Name or folder of the run."""
+    """Name or folder of the pretraining run."""
     step: int
-    """Optimizer step, from 1, as in metrics.jsonl."""
+    """Optimizer step as in metrics.jsonl; the first is 1."""
     json: str = ""
-    """File to write every span to, one JSON line each."""
+    """Also write every span to this file, one JSON line each."""
 
 
-def trace(asked: Trace) -> int:
+def trace(options: Trace) -> int:
     """Print the spans of the step and the tokens of each source."""
     from qianwen.data.tokens.mixture import is_tokens, open_tokens
     from qianwen.data.tokens.trace import by, trace_step
     from qianwen.runtime.files import RunFolder, write_jsonl
     from qianwen.tokenizer.tokenizer import Tokenizer
 
-    run = RunFolder.open(asked.run)
+    run = RunFolder.open(options.run)
     if run.record["stage"] != "pretrain":
         raise ConfigError(
             tr("{run} is a {stage} run; only pretraining runs can be traced", run=run.path, stage=run.record["stage"])
         )
     config = run.config
     steps = config["loop"]["steps"]
-    if not 1 <= asked.step <= steps:
+    if not 1 <= options.step <= steps:
         raise ConfigError(
-            tr("{run} has steps 1 to {steps}; step {step} does not exist", run=run.path, steps=steps, step=asked.step)
+            tr("{run} has steps 1 to {steps}; step {step} does not exist", run=run.path, steps=steps, step=options.step)
         )
     named = Path(config["data"])
     folder = named if is_tokens(named) else run.path / "tokens"
     dataset = open_tokens(folder, config["seq_len"], seed=config["seed"])
-    traced = trace_step(dataset, asked.step, config["loop"]["sequences_per_step"])
+    traced = trace_step(dataset, options.step, config["loop"]["sequences_per_step"])
     tokenizer = Tokenizer.from_folder(config["vocabulary"]) if config["vocabulary"] != "qwen" else Tokenizer.qwen()
     rows: list[dict[str, Any]] = [
-        {"sequence": one.sequence, "document": one.document, "start": one.start, "tokens": len(one.ids), **one.origin}
-        | {"text": tokenizer.decode(one.ids.tolist())}
-        for one in traced
+        {
+            "sequence": span.sequence,
+            "document": span.document,
+            "start": span.start,
+            "tokens": len(span.ids),
+            **span.origin,
+        }
+        | {"text": tokenizer.decode(span.ids.tolist())}
+        for span in traced
     ]
     table = Table(box=None, header_style="dim", pad_edge=False)
     for heading in (tr("sequence"), tr("source"), tr("language"), tr("licence"), tr("tokens"), tr("begins")):
         table.add_column(heading, overflow="ellipsis", no_wrap=True)
     for row in rows:
         begins = json.dumps(row["text"][:BEGINS], ensure_ascii=False)[1:-1]
-        shown = (row["sequence"], row["source"], row["lang"], row["licence"], f"{row['tokens']:,}")
-        table.add_row(*map(_plain, shown), _plain(begins))
+        cells = (row["sequence"], row["source"], row["lang"], row["licence"], f"{row['tokens']:,}")
+        table.add_row(*map(_plain, cells), _plain(begins))
     console.print(table)
     for (kind, lang, passed), count in by(traced, "kind", "lang", "passed").items():
         through = tr("curated: {filters}", filters=passed) if passed else tr("not curated")
         console.print(_plain(f"{count:>8,}  {kind} {lang}  {through}"))
-    if asked.json:
-        write_jsonl(asked.json, rows)
-        console.print(tr("written: {path}", path=asked.json))
+    if options.json:
+        write_jsonl(options.json, rows)
+        console.print(tr("written: {path}", path=options.json))
     return 0
 
 
 def _plain(value: object) -> str:
-    """Text of a document is shown, never read as rich's markup."""
+    """Escape text of a document: rich must not read it as markup."""
     from rich.markup import escape
 
     return escape(str(value))

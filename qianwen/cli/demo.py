@@ -1,4 +1,4 @@
-"""`qianwen demo`: every stage of a Qwen run in miniature on this machine, then a chat with the result."""
+"""`qianwen demo`: every training stage of Qwen at a small size on this machine, then a chat with the model."""
 
 import shlex
 import sys
@@ -10,24 +10,25 @@ from qianwen.runtime.translation import tr
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """Take real text through vocabulary, pretraining and fine-tuning to a chat. The same command goes on."""
+    """Train a small chat model on real text: vocabulary, pretraining, fine-tuning, then a chat. The same command
+    continues an interrupted one."""
 
     quick: bool = False
-    """Every stage in seconds, offline: to see that it works, not to learn."""
+    """Run every stage in seconds, offline. This checks the installation; the model is not useful."""
     data: str = ""
-    """A folder of text, Markdown, code, JSON lines or Parquet instead of the quickstart corpus."""
+    """Train on this folder (text, Markdown, code, JSON lines, Parquet) instead of the quickstart corpus."""
     allow_licence: tuple[str, ...] = ()
-    """Of the quickstart corpus only sources under these licences."""
+    """Use only sources of the quickstart corpus under these licences (SPDX identifiers); by default all."""
     name: str = ""
-    """Of the run; by default demo."""
+    """Name of the run folder; by default demo."""
     seed: int = 0
-    """Of the fresh weights and of the order of the text."""
+    """Random seed of the initial weights and of the order of the text."""
     chat: bool = True
-    """Talk to the result at the end, on a terminal."""
+    """Start a chat with the model at the end, if this is a terminal."""
 
 
 def demo(argv: list[str]) -> int:
-    """Run all stages, then chat on a terminal, or print what was asked and answered."""
+    """Run all stages, then chat if this is a terminal, else print the sample conversation."""
     import tyro
 
     options = tyro.cli(DemoOptions, prog="qianwen demo", args=argv)

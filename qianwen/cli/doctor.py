@@ -1,6 +1,6 @@
-"""`qianwen doctor`: what works on this machine, what is refused, and why. Every line is the result of running it now.
+"""`qianwen doctor`: check what works on this machine and why the rest does not. Every line is the result of a test run.
 
-The exit status is 1 when something fails that should work here. What is optional and absent is no failure.
+The exit status is 1 when a check fails. An optional part that is not installed is not a failure.
 """
 
 import importlib.metadata
@@ -38,7 +38,7 @@ COUNTED = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int
 
 
 def doctor(argv: list[str]) -> int:
-    """Print the checks; exit status 1 when something fails that should work here."""
+    """Run and print the checks; exit status 1 if one fails."""
     tyro.cli(_arguments, prog="qianwen doctor", args=argv)
     failed = False
     for title, checks in (
@@ -54,7 +54,7 @@ def doctor(argv: list[str]) -> int:
             mark, style = {True: ("✓", "green"), False: ("✗", "red"), None: ("–", "dim")}[check.ok]
             failed |= check.ok is False
             console.print(f" [{style}]{mark}[/] {check.what}: ", end="")
-            console.print(check.found, markup=False)
+            console.print(check.result, markup=False)
     here = {"Darwin": "macOS"}.get(platform.system(), platform.system())
     title = tr("Platforms (checked above: {here}; the others by design, not checked)", here=here)
     console.print(f"\n{title}", style="bold")
@@ -63,23 +63,23 @@ def doctor(argv: list[str]) -> int:
 
 
 def _arguments() -> None:
-    """Check what works on this machine, what is refused, and why."""
+    """Check what works on this machine, and why the rest does not."""
 
 
 def system() -> Iterator[Check]:
-    """Operating system, Python, and the Python versions our dependencies accept."""
+    """Operating system, Python, and the Python versions that all dependencies accept."""
     known = platform.system() in ("Linux", "Darwin", "Windows")
     yield Check(tr("system"), known, f"{platform.system()} {platform.release()} {platform.machine()}")
     version = platform.python_version()
     yield Check("Python", sys.version_info >= (3, 11), tr("{version} (3.11 or later is needed)", version=version))
     for name in PYTHONS:
         refusing = _refusing(name)
-        found = tr("refused by {names}", names=", ".join(refusing)) if refusing else tr("accepted by all dependencies")
-        yield Check(f"Python {name}", None if refusing else True, found)
+        result = tr("refused by {names}", names=", ".join(refusing)) if refusing else tr("accepted by all dependencies")
+        yield Check(f"Python {name}", None if refusing else True, result)
 
 
 def compute() -> Iterator[Check]:
-    """Processor, accelerators, and matrix products in both number formats: their speed and whether they are right."""
+    """Processor, accelerators, and the speed and error of matrix products in fp32 and bf16."""
     cores = psutil.cpu_count(logical=False) or os.cpu_count()
     features = " ".join(name for name in COUNTED if name in processor.cpu_features())
     yield Check(tr("processor"), True, f"{processor.cpu_name()}, {tr('{cores} cores', cores=cores)}, {features}")
@@ -99,7 +99,7 @@ def compute() -> Iterator[Check]:
 
 
 def disk() -> Iterator[Check]:
-    """Memory, room, and whether the writer, its verification and the lock work where runs and downloads go."""
+    """Free memory and disk space; atomic writes, verification and locks in the folders of runs and downloads."""
     memory = psutil.virtual_memory()
     free, total = memory.available / 1e9, memory.total / 1e9
     yield Check(tr("memory"), True, tr("{free:.1f} of {total:.1f} GB free", free=free, total=total))
@@ -116,7 +116,7 @@ def disk() -> Iterator[Check]:
 
 
 def _vocabulary() -> Check:
-    """Reads the vocabulary, if it is here."""
+    """Read the Qwen vocabulary, if it was downloaded."""
     cached = sorted(cache_dir().rglob("qwen.tiktoken")) if cache_dir().exists() else []
     path = os.environ.get("QIANWEN_VOCAB") or (str(cached[0]) if cached else "")
     if not path:
@@ -130,7 +130,7 @@ def _vocabulary() -> Check:
 
 
 def programs() -> Iterator[Check]:
-    """Programs some features use."""
+    """External programs that some features use."""
     compiler = cpp_compiler()
     if compiler is None:
         yield Check(
@@ -167,7 +167,7 @@ def _run(*command: str) -> tuple[bool, str]:
 
 
 def extras() -> Iterator[Check]:
-    """Each optional extra: its packages used once, or the command that installs them."""
+    """Each optional extra: whether its packages work, or the command that installs them."""
     for extra, packages in doctor_packages.problems(doctor_packages.requirements()):
         names = ", ".join(packages)
         broken = [f"{name}: {problem}" for name, problem in packages.items() if problem not in ("", MISSING)]
@@ -180,7 +180,7 @@ def extras() -> Iterator[Check]:
 
 
 def platforms() -> Table:
-    """What each part needs of the system, by design: only this machine's column is checked, by the lines above."""
+    """Supported systems of each feature, by design. Only this machine's column is checked, by the lines above."""
     table = Table("", "Linux", "macOS", "Windows", box=None, header_style="dim", pad_edge=False)
     refused = tr("refused: isolation needs Linux namespaces")
     table.add_row(tr("train, chat, serve on the CPU"), *[tr("yes")] * 3)
@@ -213,7 +213,7 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def _product(chosen: torch.device, dtype: torch.dtype, size: int = 1024) -> Check:
-    """One matrix product: the best speed of five, and its error beside double precision."""
+    """One matrix product: the best speed of five runs, and its error against double precision."""
     a = torch.randn(size, size, device=chosen).to(dtype)
     times = []
     for _ in range(6):

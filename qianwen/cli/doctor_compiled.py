@@ -1,6 +1,6 @@
-"""What is compiled here, run once on small inputs and compared with its plain form: kernels, and text loops in C++.
+"""Checks of the compiled code: kernels and text loops in C++ run once on small inputs, compared with Python.
 
-`None` in a check: it does not apply to this machine, or is switched off, and the text says why.
+`ok` is None if a check does not apply to this machine or is switched off; the text says why.
 """
 
 import time
@@ -26,11 +26,11 @@ TEXTS = ["the cat sat on the mat, and the cat ate the rat that sat on the mat; é
 
 
 class Check(NamedTuple):
-    """One line: `ok` is None where nothing is wrong, but it is absent or does not apply."""
+    """One line of the output. `ok`: None if the part is optional and absent, or does not apply."""
 
     what: str
     ok: bool | None
-    found: str
+    result: str
 
 
 def compiled() -> Iterator[Check]:
@@ -45,7 +45,7 @@ def compiled() -> Iterator[Check]:
 
 
 def _check(what: str, library: NativeLibrary, run: Callable[[], str]) -> Check:
-    """A failure to compile, to load or to compute the right numbers is a failed check."""
+    """Run one check. It fails if the library cannot be compiled or loaded, or computes wrong numbers."""
     if library.path is None:
         return Check(what, False if library.is_failure else None, library.reason)
     try:
@@ -55,7 +55,7 @@ def _check(what: str, library: NativeLibrary, run: Callable[[], str]) -> Check:
 
 
 def _summary(outcomes: Iterable[self_test.Outcome], family: str) -> str:
-    """How many loops agree with PyTorch. ConfigError names those that do not."""
+    """How many kernels agree with PyTorch. Raises ConfigError with the names of those that do not."""
     begin = time.perf_counter()
     done = list(outcomes)
     milliseconds = 1e3 * (time.perf_counter() - begin)

@@ -1,6 +1,6 @@
-"""The optional packages, each imported and used once, in a Python process of its own: a crash or a warning is a result.
+"""Checks of the optional packages: each is imported and used once in its own Python process, as it may crash.
 
-A package without a line in `USES` is only imported. What is not installed is not run.
+A package without a line in `USES` is only imported. A package that is not installed is not run.
 """
 
 import importlib.metadata
@@ -58,34 +58,34 @@ USES = {
 
 
 def requirements() -> dict[str, list[Requirement]]:
-    """Extra → what it asks for on this machine."""
-    wanted: dict[str, list[Requirement]] = {}
+    """Extra → its requirements on this machine."""
+    by_extra: dict[str, list[Requirement]] = {}
     for line in importlib.metadata.requires("qianwen") or []:
         requirement = Requirement(line)
         for extra in importlib.metadata.metadata("qianwen").get_all("Provides-Extra") or []:
             if requirement.marker and requirement.marker.evaluate({"extra": extra}):
-                wanted.setdefault(extra, []).append(requirement)
-    return wanted
+                by_extra.setdefault(extra, []).append(requirement)
+    return by_extra
 
 
 def is_installed(requirement: Requirement) -> bool:
-    """Whether a version that fits is there."""
-    found = next(iter(importlib.metadata.distributions(name=requirement.name)), None)
-    return found is not None and requirement.specifier.contains(found.version, prereleases=True)
+    """Whether an accepted version is installed."""
+    installed = next(iter(importlib.metadata.distributions(name=requirement.name)), None)
+    return installed is not None and requirement.specifier.contains(installed.version, prereleases=True)
 
 
-def problems(wanted: dict[str, list[Requirement]]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Each extra with its packages: "" for one that works, `MISSING`, or what went wrong. Runs several at a time."""
-    packages = {each.name: each for group in wanted.values() for each in group}
+def problems(by_extra: dict[str, list[Requirement]]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Each extra with its packages: "" if one works, `MISSING`, or its error. Packages are checked in parallel."""
+    packages = {each.name: each for group in by_extra.values() for each in group}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         order = sorted(packages, key=lambda name: name not in SLOW)
         running = {name: pool.submit(_problem, packages[name]) for name in order}
-        for extra, group in wanted.items():
+        for extra, group in by_extra.items():
             yield extra, {each.name: running[each.name].result() for each in group}
 
 
 def _problem(requirement: Requirement) -> str:
-    """What is wrong with a package; empty if nothing is."""
+    """The error of a package; empty if it works."""
     if not is_installed(requirement):
         return MISSING
     code = USES.get(requirement.name, f"import {requirement.name.replace('-', '_')}")

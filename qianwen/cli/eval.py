@@ -1,4 +1,4 @@
-"""`qianwen eval MODEL TASK… --data PATH`: put tasks to a model and print what they find, with intervals."""
+"""`qianwen eval MODEL TASK… --data PATH`: evaluate a model on tasks and print the metrics with intervals."""
 
 from dataclasses import dataclass
 
@@ -11,22 +11,22 @@ from qianwen.runtime.translation import tr
 
 @dataclass(frozen=True)
 class EvalOptions:
-    """Measure a model. Tasks: text (bits per byte), questions (form and arithmetic), mmlu, gsm8k."""
+    """Evaluate a model. Tasks: text (bits per byte), questions (format and arithmetic), mmlu, gsm8k."""
 
     model: tyro.conf.Positional[str]
-    """Folder, GGUF file, run or hub id."""
+    """The model: a folder, GGUF file, run name or hub id."""
     tasks: tyro.conf.Positional[tuple[str, ...]]
-    """text, questions, mmlu, gsm8k."""
+    """Tasks to run: text, questions, mmlu, gsm8k."""
     data: str = ""
-    """What the task reads; for text and questions by default what the demo held out."""
+    """File or folder with the examples; for text and questions by default the held-out set of the demo."""
     limit: int = 0
-    """Only the first so many examples."""
+    """Use only the first N examples; 0: all."""
     out: str = ""
-    """JSON file for the metrics and every answer."""
+    """Also write the metrics and every answer to this JSON file."""
 
 
 def evaluate(argv: list[str]) -> int:
-    """Load the model once, run the tasks, print and save."""
+    """Load the model once, run the tasks, print and save the metrics."""
     options = tyro.cli(EvalOptions, prog="qianwen eval", args=argv)
 
     from qianwen.engine.llm import LLM

@@ -1,4 +1,4 @@
-"""`qianwen export MODEL --to DIR`: a model for transformers and vLLM, Qwen v1's own code, llama.cpp or Ollama."""
+"""`qianwen export MODEL --to DIR`: write a model for transformers and vLLM, Qwen v1's code, llama.cpp or Ollama."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,28 +12,28 @@ from qianwen.runtime.translation import tr
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions:
-    """Write MODEL for other programs, read it back, and say how close it is."""
+    """Write MODEL in the format of other programs, then read it back and report the difference."""
 
     model: Annotated[str, tyro.conf.Positional]
-    """A folder, GGUF file, run or hub name."""
+    """The model: a folder, GGUF file, run name or hub id."""
     to: Path
-    """The folder to write; it appears whole, replacing one of that name."""
+    """Output folder. It is written atomically; an existing folder of that name is replaced."""
     format: Literal["hf", "qwen-v1", "gguf", "ollama"] = "hf"
     """hf: transformers, vLLM. qwen-v1: the first release's layout. gguf: llama.cpp. ollama: GGUF and Modelfile."""
     type: Literal["F32", "F16", "BF16", "Q8_0", "Q4_0"] = "F16"
-    """Number format in a GGUF file."""
+    """Number format of a GGUF file."""
     part_gb: float | None = None
-    """Write a GGUF file in parts with at most so many GB of weights, as llama.cpp reads them."""
+    """Split a GGUF file into parts of at most N GB, as llama.cpp reads them; by default one file."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    """Number format in safetensors; that of MODEL if left out."""
+    """Number format of safetensors; by default that of MODEL."""
     license: str = ""
-    """For the model card: the licence these weights are under."""
+    """Licence of the weights, for the model card."""
     data: str = ""
-    """For the model card: what the model was trained on."""
+    """Training data of the model, for the model card."""
 
 
 def export(argv: list[str]) -> int:
-    """Export, then print the check's result and the command that runs the copy."""
+    """Export, then print the result of the check and the command that runs the copy."""
     options = tyro.cli(ExportOptions, prog="qianwen export", args=argv)
     import torch
 

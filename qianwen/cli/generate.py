@@ -1,4 +1,4 @@
-"""`qianwen generate`: continue a prompt, or answer a whole file of them offline."""
+"""`qianwen generate`: continue one prompt, or process a file of prompts."""
 
 import json
 import os
@@ -22,40 +22,48 @@ from qianwen.runtime.translation import tr
 
 @dataclass(frozen=True)
 class GenerateOptions:
-    """Continue a prompt as it stands, or answer every row of a JSONL file.
+    """Continue a prompt, or generate an answer for every row of a JSONL file.
 
-    A row has `prompt` (continued) or `messages` (answered as a chat); its other fields are kept, and `sampling` may
-    hold its own parameters. The output has the rows in their order, each with `text`, `finish_reason` and `usage`, or
-    with `error`. Run again, it goes on where it stopped.
+    A row has `prompt` (continued as it is) or `messages` (answered as a chat); its other fields are copied to the
+    output, and `sampling` may set its own parameters. The output has the rows in the same order, each with `text`,
+    `finish_reason` and `usage`, or with `error`. The same command continues an interrupted one.
     """
 
     model: tyro.conf.Positional[str]
-    """Folder, GGUF file, run or hub id."""
+    """The model: a folder, GGUF file, run name or hub id."""
     prompt: str | None = None
+    """Text to continue."""
     input: Path | None = None
-    """JSONL of prompts or messages."""
+    """JSONL file of prompts or messages."""
     output: Path | None = None
-    """JSONL to write."""
+    """JSONL file to write."""
     chat: bool = False
-    """Treat the prompt as a question, in the chat format."""
+    """Send --prompt as a chat message instead of continuing it."""
     bits: Bits = "stored"
-    """Bits a weight: `stored` as on disk, 4, 5, 8 or 16 packed for the fast kernels, None unpacked floats."""
+    """Bits per weight: `stored`: as on disk; 4, 5, 8, 16: packed for the fast kernels; None: unpacked floats."""
     temperature: float | None = None
+    """Sampling temperature; 0: always the most likely token. Default: the model's own."""
     top_k: int | None = None
+    """Sample from the K most likely tokens; 0: from all. Default: the model's own."""
     top_p: float | None = None
+    """Sample from the most likely tokens whose probabilities add up to this. Default: the model's own."""
     repetition_penalty: float | None = None
+    """Above 1: tokens that already occurred become less likely. Default: the model's own."""
     seed: int | None = None
+    """Random seed: with it the output is the same every time."""
     max_tokens: int | None = None
+    """Maximum number of new tokens."""
     stop: tuple[str, ...] = ()
+    """Texts that end the output when they are generated."""
 
     def sampling(self) -> dict[str, Any]:
-        """What was asked for; all else is the model's own."""
+        """The options that were set; all others keep the model's own values."""
         names = ("temperature", "top_k", "top_p", "repetition_penalty", "seed", "max_tokens", "stop")
         return {name: getattr(self, name) for name in names if getattr(self, name) not in (None, ())}
 
 
 def generate(argv: list[str]) -> int:
-    """One prompt to the terminal, or a file to a file."""
+    """Continue one prompt on the terminal, or process a file."""
     options = tyro.cli(GenerateOptions, prog="qianwen generate", args=argv)
     if (options.prompt is None) == (options.input is None):
         raise ConfigError(tr("Give either --prompt TEXT or --input FILE.jsonl"))
@@ -74,9 +82,10 @@ def generate(argv: list[str]) -> int:
 
 
 def generate_file(llm: LLM, source: Path, target: Path) -> int:
-    """Answer the rows of `source` into `target`, in their order; 1 if any could not be answered.
+    """Write the answers to the rows of `source` into `target`, in order; returns 1 if a row failed, else 0.
 
-    Many run at once, and a row is appended as soon as all before it are. A line that a crash cut in half is dropped.
+    Many rows run at once. A row is appended as soon as all rows before it are. An incomplete last line, left by a
+    crash, is removed first.
     """
     rows = list(read_jsonl(source))
     num_done = repair_jsonl(target)
@@ -110,14 +119,14 @@ def generate_file(llm: LLM, source: Path, target: Path) -> int:
 
 
 def _in_order(llm: LLM, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Results in the order of the rows, with as many requests started ahead as keep the engine full."""
+    """Results in the order of the rows. Enough requests are started ahead to keep the engine full."""
     ahead = 2 * llm.engine.config.max_num_seqs
     started: list[Stream | str] = []
     for index, row in enumerate(rows):
         while len(started) < min(len(rows), index + ahead):
             started.append(_try_start(llm, rows[len(started)]))
         stream = started[index]
-        started[index] = ""  # let go of what was answered
+        started[index] = ""  # free the memory of a finished stream
         if isinstance(stream, str):
             yield {**row, "error": stream}
             continue
@@ -135,7 +144,7 @@ def _try_start(llm: LLM, row: dict[str, Any]) -> Stream | str:
 
 
 def _start(llm: LLM, row: dict[str, Any]) -> Stream:
-    """Queue one row."""
+    """Start the request of one row."""
     sampling = row.get("sampling") or {}
     params: SamplingParams = llm.params(**sampling)
     if isinstance(row.get("messages"), list):

@@ -1,4 +1,4 @@
-"""`qianwen plan MODEL`: what a run would take in memory, beside what was published, and what fits this machine."""
+"""`qianwen plan MODEL`: predict the memory of a run, compare it with published figures and with this machine."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -27,32 +27,33 @@ PARTS = {
 
 @dataclass(frozen=True, kw_only=True)
 class PlanOptions:
-    """Predict the memory of a run, part by part, from the model's shape alone."""
+    """Predict the memory of a run, part by part, from the shape of the model. No weights are loaded."""
 
     model: Annotated[str, tyro.conf.Positional]
-    """A published size (1.8b, 7b, 14b, 72b, qwen2.5-0.5b, …), or a folder, GGUF file, run or hub name."""
+    """The model: a published size (1.8b, 7b, 14b, 72b, qwen2.5-0.5b, …), a folder, GGUF file, run name or hub id."""
     task: Literal["generate", "qlora", "lora", "full"] = "generate"
+    """What to run: generation, or fine-tuning with Q-LoRA, LoRA or all weights."""
     seq_len: int = 2048
-    """Tokens of a training sequence, or of prompt and answer."""
+    """Tokens of a training sequence, or of prompt and answer together."""
     gpus: int = 1
-    """Devices that share weights and what is trained."""
+    """Number of GPUs that share the weights, gradients and optimizer state."""
     bits: Literal[4, 5, 8, 16] = 4
-    """Of a weight, when generating."""
+    """Bits per weight; only for generation."""
     keep_activations: bool = False
-    """Keep them for the way back instead of computing them again."""
+    """Store the activations for the backward pass instead of recomputing them."""
     rank: int = 64
-    """Of the adapter."""
+    """Rank of the LoRA adapter."""
 
 
 def plan(argv: list[str]) -> int:
-    """Print the parts, the published figures of this size, and what would fit here."""
+    """Print the parts, the published figures of this size, and what fits on this machine."""
     options = tyro.cli(PlanOptions, prog="qianwen plan", args=argv)
     from qianwen.model.linears.lora import LoraConfig
     from qianwen.runtime.device import best_device, free_memory_bytes
     from qianwen.train.plan import memory, published_size
 
     config = _config(options.model)
-    found = memory(
+    need = memory(
         config,
         options.task,
         options.seq_len,
@@ -61,17 +62,17 @@ def plan(argv: list[str]) -> int:
         recompute=not options.keep_activations,
         gpus=options.gpus,
     )
-    console.print(_parts(found, options))
-    if size := published_size(config):
-        console.print(_beside_published(config, size, options.task))
+    console.print(_parts(need, options))
+    if name := published_size(config):
+        console.print(_beside_published(config, name, options.task))
     free = free_memory_bytes(best_device())
     title = tr("on this machine, {free:.1f} GB free, {tokens} tokens", free=free / GB, tokens=options.seq_len)
     table = Table(title=title, box=None, title_justify="left", header_style="dim")
     for heading in ("", "GB", ""):
         table.add_column(heading, justify="right" if heading else "left")
-    for name, need in _choices(config, options.seq_len).items():
-        fits = tr("fits") if need <= free else tr("{lack:.1f} GB short", lack=(need - free) / GB)
-        table.add_row(name, f"{need / GB:.1f}", fits)
+    for name, size in _choices(config, options.seq_len).items():
+        fits = tr("fits") if size <= free else tr("{lack:.1f} GB short", lack=(size - free) / GB)
+        table.add_row(name, f"{size / GB:.1f}", fits)
     console.print(table)
     return 0
 
@@ -83,22 +84,22 @@ def _config(model: str) -> "QwenConfig":
     return PRESETS[model] if model in PRESETS else source_and_shape(base_model(find_model(model)))[1]
 
 
-def _parts(found: "Memory", options: PlanOptions) -> Table:
+def _parts(need: "Memory", options: PlanOptions) -> Table:
     what = f"{options.task}, {options.bits} bits" if options.task == "generate" else options.task
     title = tr("{model}: {what}, {tokens} tokens", model=options.model, what=what, tokens=options.seq_len)
     table = Table(title=title, box=None, title_justify="left", header_style="dim")
     table.add_column("")
     table.add_column(tr("GB per device") if options.gpus > 1 else "GB", justify="right")
-    for part, size in found.parts.items():
+    for part, size in need.parts.items():
         table.add_row(tr(PARTS[part]), f"{size / GB:.2f}")
-    table.add_row(tr("total"), f"{found.total / GB:.2f}", style="bold")
+    table.add_row(tr("total"), f"{need.total / GB:.2f}", style="bold")
     if options.gpus > 1:
-        table.add_row(tr("all devices"), f"{found.total * options.gpus / GB:.2f}")
+        table.add_row(tr("all devices"), f"{need.total * options.gpus / GB:.2f}")
     return table
 
 
 def _beside_published(config: "QwenConfig", size: str, task: str) -> Table:
-    """Rows of (bits or tokens, published, ours); published peaks leave out the libraries, so ours do too."""
+    """Table of published and predicted peaks. Published peaks do not count the libraries, so ours do not either."""
     from qianwen.train.plan import memory, published
 
     is_generate = task == "generate"
@@ -108,14 +109,14 @@ def _beside_published(config: "QwenConfig", size: str, task: str) -> Table:
         table.add_column(heading, justify="right")
     figures = published()["generate"][size] if is_generate else published()["finetune"][size].get(task, {})
     for key, figure in figures.items():
-        found = memory(config, "generate", 2048, bits=int(key)) if is_generate else memory(config, task, int(key))  # type: ignore[arg-type]
-        ours = (found.total - found.parts["libraries"]) / GB
+        need = memory(config, "generate", 2048, bits=int(key)) if is_generate else memory(config, task, int(key))  # type: ignore[arg-type]
+        ours = (need.total - need.parts["libraries"]) / GB
         table.add_row(key, f"{figure:.2f}", f"{ours:.2f}", style=None if ours <= figure else "yellow")
     return table
 
 
 def _choices(config: "QwenConfig", seq_len: int) -> dict[str, float]:
-    """Bytes that each way to use the model here would take."""
+    """Task → bytes it needs on this machine."""
     from qianwen.runtime.device import best_device, compute_dtype
     from qianwen.train.plan import memory
 

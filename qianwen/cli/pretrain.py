@@ -18,7 +18,7 @@ USAGE = """usage: qianwen pretrain RECIPE [--from MODEL] [--resume] [--FIELD VAL
 
 
 def pretrain(argv: list[str]) -> int:
-    """Resolve the recipe, run it, and end with the next command."""
+    """Load the recipe, run it, and print the next command."""
     if not argv or argv[0] in ("-h", "--help"):
         print(tr(USAGE))
         return 0 if argv else 2

@@ -1,4 +1,4 @@
-"""`qianwen quantize MODEL --to DIR`: fewer bits a weight, in the format of the published Int4 and Int8 models."""
+"""`qianwen quantize MODEL --to DIR`: 4 or 8 bits per weight, in the format of the published Int4 and Int8 models."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -16,59 +16,63 @@ if TYPE_CHECKING:
     from qianwen.checkpoints.parity import Parity
     from qianwen.quantize.gptq_model import Texts
 
-# What decides about codes: of no use where there are some.
+# Options of the rounding: they have no effect when --codes gives the codes.
 OF_CODES = ("bits", "method", "group_size", "asymmetric", "act_order", "search", "passes", "damp_percent", "samples",
             "layout")  # fmt: skip
-SHORT = 2  # texts drawn for one that is as long as it may be: many are shorter
+SHORT = 2  # texts sampled per full sequence, as many texts are shorter than one
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizeOptions:
-    """Round MODEL's weights to 4 or 8 bits so that its answers change least, and say by how much they do.
+    """Round the weights of MODEL to 4 or 8 bits and report how much its outputs change.
 
-    gptq looks at what the layers are given; --data says on which texts, and they should be like those the model is for,
-    of every kind. Without it they are Python's own documentation and code, in English.
+    The method gptq measures the inputs of the layers on calibration texts. Give them with --data; they should be like
+    the texts the model will be used for, of every kind. The default is Python's documentation and code, in English.
     """
 
     model: Annotated[str, tyro.conf.Positional]
-    """A folder, GGUF file, run or hub name."""
+    """The model: a folder, GGUF file, run name or hub id."""
     to: Path
-    """The folder to write; it appears whole, replacing one of that name."""
+    """Output folder. It is written atomically; an existing folder of that name is replaced."""
     bits: Literal[4, 8] = 4
+    """Bits per weight."""
     method: Literal["gptq", "rtn"] = "gptq"
-    """rtn rounds to the nearest: no data, seconds instead of minutes, and more is lost."""
+    """gptq, or rtn (round to nearest): no calibration data, seconds instead of minutes, larger error."""
     group_size: int = 128
-    """Inputs that share a scale; -1: all of an output."""
+    """Number of inputs that share one scale; -1: all inputs of an output."""
     asymmetric: bool = False
-    """A zero of its own for every group: a little better, and not for every engine's fast path."""
+    """Store a zero point for every group: slightly smaller error, but not every engine has a fast kernel for it."""
     act_order: bool = True
-    """Round the inputs that matter most first."""
+    """Round the inputs with the largest activations first."""
     search: bool = True
-    """Cut off a group's largest weights where less is lost that way."""
+    """Search each group's scale: clip its largest weights where this makes the error smaller."""
     passes: int = 2
-    """Over all codes and scales, once every input is rounded: less is lost, and it takes up to twice as long."""
+    """Passes of coordinate descent over all codes and scales after the rounding: smaller error, up to twice the
+    time."""
     damp_percent: float = 0.1
-    """Of the mean of the Hessian's diagonal, added to it. The released models: 0.01, and none of the three above."""
+    """Damping: this fraction of the mean of the Hessian's diagonal is added to the diagonal. The released models used
+    0.01, and none of the three options above."""
     data: tuple[Path, ...] = ()
-    """Texts to calibrate on: dialogues in any form `qianwen sft` reads, documents in any that `qianwen data` reads."""
+    """Files of calibration texts: dialogues as `qianwen sft` reads them, or documents as `qianwen data` reads them."""
     samples: int = 128
-    """Texts drawn from it, of every language and kind as many."""
+    """Number of calibration texts, equally many of every language and kind."""
     seq_len: int = 512
-    """Tokens of a text that are read."""
+    """Maximum tokens of a calibration text."""
     seed: int = 0
-    """Of the draw."""
+    """Random seed."""
     tune: int = 0
-    """Then let the scales learn for so many steps of 1,024 tokens to answer as MODEL does: 64 are enough. Both are in
-    memory, MODEL in 16 bits."""
+    """After rounding, fine-tune the scales for N steps of 1,024 tokens to match MODEL; 64 are enough, 0: no tuning.
+    Both models are in memory, MODEL with 16 bits."""
     codes: str = ""
-    """What was quantised from MODEL before, a folder or hub name: codes, bits and layout stay, its scales are tuned."""
+    """Folder or hub id of a quantised MODEL. Its codes, bits and layout are kept and only its scales are tuned."""
     layout: Literal["qwen2", "qwen-v1"] = "qwen2"
+    """Names of the tensors: qwen2 (transformers, vLLM) or those of the first release."""
     license: str = ""
-    """For the model card: the licence these weights are under."""
+    """Licence of the weights, for the model card."""
 
 
 def quantize(argv: list[str]) -> int:
-    """Quantise, then print what it cost and the command that runs the copy."""
+    """Quantise, then print the difference and the command that runs the copy."""
     options = tyro.cli(QuantizeOptions, prog="qianwen quantize", args=argv)
     from qianwen.checkpoints.load import find_model, open_model
     from qianwen.quantize.tune_scales import check_tuning
@@ -76,7 +80,7 @@ def quantize(argv: list[str]) -> int:
     _check(options)
     opened, codes = open_model(options.model), find_model(options.codes) if options.codes else None
     if options.tune:
-        check_tuning(opened, codes)  # before the hour that comes first
+        check_tuning(opened, codes)  # fail now, not after an hour of rounding
         parity = _tune(options, opened, codes)
     else:
         parity = _reduce(options, opened, options.to, _calibration(options, opened))
@@ -86,7 +90,7 @@ def quantize(argv: list[str]) -> int:
 
 
 def _check(options: QuantizeOptions) -> None:
-    """Raise ConfigError for options that would be ignored."""
+    """Raise ConfigError for options that would have no effect."""
     if options.tune < 0:
         raise ConfigError(tr("tune = {value} must be at least 0", value=options.tune))
     if not options.codes:
@@ -135,12 +139,12 @@ def _reduce(
 
 
 def _tune(options: QuantizeOptions, opened: "OpenModel", codes: Path | None) -> "Parity":
-    """Tune the scales of `codes`, or of codes that are made first; stopped in either, the same command goes on."""
+    """Tune the scales of `codes`, or round MODEL first. If either is interrupted, the same command continues."""
     from qianwen.checkpoints.model_card import Origin
     from qianwen.checkpoints.packed_cache import file_stats
     from qianwen.quantize.gptq_model import sources
     from qianwen.quantize.resume import texts_digest, work_folder
-    from qianwen.quantize.tune_scales import CODES, ROW, told_tuning, tune_folder
+    from qianwen.quantize.tune_scales import CODES, ROW, tune_folder, tuning_done
     from qianwen.runtime.files import verify_folder
 
     calibration = [] if codes else _calibration(options, opened)
@@ -150,7 +154,7 @@ def _tune(options: QuantizeOptions, opened: "OpenModel", codes: Path | None) -> 
         "options": {name: getattr(options, name) for name in (*OF_CODES, "seq_len", "tune")},
         "texts": texts_digest([*calibration, *texts]),
     }
-    with work_folder(options.to, made_of, told_tuning) as keep:
+    with work_folder(options.to, made_of, tuning_done) as keep:
         if not codes:
             codes = keep / CODES
             if not codes.exists():
@@ -161,13 +165,13 @@ def _tune(options: QuantizeOptions, opened: "OpenModel", codes: Path | None) -> 
 
 
 def _calibration(options: QuantizeOptions, opened: "OpenModel") -> "Texts":
-    """Texts for GPTQ; rounding needs none."""
+    """Calibration texts for GPTQ; round-to-nearest needs none."""
     return [] if options.method == "rtn" else _texts(options, opened, options.samples)
 
 
 def _texts(options: QuantizeOptions, opened: "OpenModel", samples: int, *, to_tune: bool = False) -> "Texts":
     from qianwen.cli.calibration_data import calibration_texts
 
-    seed = options.seed + to_tune  # to tune on, others than GPTQ was calibrated on, where there are more
+    seed = options.seed + to_tune  # tune on other texts than GPTQ was calibrated on, if there are enough
     size = {"samples": samples, "seq_len": options.seq_len, "seed": seed}
     return calibration_texts(options.data, opened.tokenizer, **size, to_tune=to_tune)

@@ -1,4 +1,4 @@
-"""`qianwen runs` and `qianwen report`: the runs on this disk."""
+"""`qianwen runs` and `qianwen report`: list, follow, compare, delete and report the runs on this disk."""
 
 import sys
 from pathlib import Path
@@ -24,9 +24,9 @@ def runs(argv: list[str]) -> int:
 
 
 def list_runs() -> int:
-    """List the runs under `runs/` (or $QIANWEN_RUNS), the newest first, with their sizes."""
-    found = registry.all_runs()
-    if not found:
+    """List the runs in `runs/` (or $QIANWEN_RUNS) with their sizes, the newest first."""
+    all_runs = registry.all_runs()
+    if not all_runs:
         console.print(tr("no runs in {folder} yet: `qianwen demo` makes the first", folder=runs_dir()))
         return 0
     table = Table(box=None, header_style="dim", pad_edge=False)
@@ -34,29 +34,29 @@ def list_runs() -> int:
         table.add_column(heading)
     for heading in (tr("step"), tr("loss"), tr("size")):
         table.add_column(heading, justify="right")
-    for run in found:
+    for run in all_runs:
         row = (read_metrics(run.metrics_path) or [{}])[-1]
         loss = row.get("loss")
-        shown = [f"{row['step']:,}" if "step" in row else "", f"{loss:.4g}" if isinstance(loss, float) else ""]
+        numbers = [f"{row['step']:,}" if "step" in row else "", f"{loss:.4g}" if isinstance(loss, float) else ""]
         created = run.record["created"][:16].replace("T", " ")
-        table.add_row(registry.label(run), run.record["stage"], registry.state(run), created, *shown, _size(run))
+        table.add_row(registry.label(run), run.record["stage"], registry.state(run), created, *numbers, _size(run))
     console.print(table)
     return 0
 
 
 def follow(run: Name) -> int:
-    """Show a run's metrics, and go on as they are written. Ctrl-C stops watching, not the run."""
+    """Print a run's metrics, then new ones as they are written. Ctrl-C stops this command, not the run."""
     for row in registry.follow(registry.find_run(run)):
         console.print(metrics_line({name: value for name, value in row.items() if name != "time"}))
     return 0
 
 
-def compare(runs: Names, metric: Annotated[str, tyro.conf.arg(help="the curve to draw")] = "loss") -> int:
-    """Put several runs side by side, here and in `runs/compare.html` with their curves."""
+def compare(runs: Names, metric: Annotated[str, tyro.conf.arg(help="Metric to plot.")] = "loss") -> int:
+    """Compare several runs: a table here, and the curves of a metric in `runs/compare.html`."""
     if len(runs) < 2:
         raise ConfigError(tr("name at least two runs to compare: `qianwen runs` lists them"))
-    found = [registry.find_run(name) for name in runs]
-    header, rows = registry.comparison(found)
+    selected = [registry.find_run(name) for name in runs]
+    header, rows = registry.comparison(selected)
     table = Table(*header, box=None, header_style="dim", pad_edge=False)
     for row in rows:
         table.add_row(
@@ -64,31 +64,31 @@ def compare(runs: Names, metric: Annotated[str, tyro.conf.arg(help="the curve to
         )
     console.print(table)
     path = runs_dir() / "compare.html"
-    registry.compare_page(found, metric).write(path)
+    registry.compare_page(selected, metric).write(path)
     console.print(tr("written: {path}", path=path))
     return 0
 
 
-def delete(runs: Names, yes: Annotated[bool, tyro.conf.arg(help="do not ask")] = False) -> int:
-    """Delete runs, after showing their sizes and asking."""
+def delete(runs: Names, yes: Annotated[bool, tyro.conf.arg(help="Delete without asking.")] = False) -> int:
+    """Print the sizes of runs, ask for confirmation, and delete them."""
     if not runs:
         raise ConfigError(tr("name the runs to delete: `qianwen runs` lists them"))
-    found = [registry.find_run(name) for name in runs]
-    for run in found:
+    selected = [registry.find_run(name) for name in runs]
+    for run in selected:
         console.print(f"{registry.label(run)}  {_size(run)}")
     if not yes:
         if not sys.stdin.isatty():
             raise ConfigError(tr("not an interactive terminal; pass --yes to delete without asking"))
         if console.input(tr("delete permanently? [y/N] ")).strip().lower() not in ("y", "yes", "是"):
             return 1
-    for run in found:
+    for run in selected:
         registry.delete(run)
         console.print(tr("deleted {name}", name=registry.label(run)))
     return 0
 
 
 def report(argv: list[str]) -> int:
-    """`qianwen report RUN`: write the report, unless the run's stage wrote one after its last metrics; say where."""
+    """`qianwen report RUN`: write the report unless it is newer than the metrics, and print its path."""
     run = registry.find_run(tyro.cli(_report_arguments, prog="qianwen report", args=argv))
     path = run.path / "report.html"
     if not path.exists() or _is_newer(run, path):
@@ -98,7 +98,7 @@ def report(argv: list[str]) -> int:
 
 
 def _report_arguments(run: Name) -> str:
-    """Write a run's report and print where it lies."""
+    """Write a run's report and print its path."""
     return run
 
 

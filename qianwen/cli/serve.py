@@ -1,4 +1,4 @@
-"""`qianwen serve` and `qianwen keys`: a model behind OpenAI's API, and who may use it."""
+"""`qianwen serve` and `qianwen keys`: serve models with OpenAI's API, and manage its API keys."""
 
 import importlib.util
 import logging
@@ -25,7 +25,7 @@ Name = tyro.conf.Positional[str]
 
 
 def store_path() -> Path:
-    """Where keys and conversations are kept unless --store says otherwise."""
+    """Default file of keys and conversations; --store changes it."""
     return data_dir() / "serve.sqlite"
 
 
@@ -34,49 +34,50 @@ class ServeOptions:
     """Serve models over HTTP with OpenAI's API."""
 
     models: tyro.conf.Positional[tuple[str, ...]]
-    """Folders, GGUF files, runs or hub ids; NAME=MODEL serves one under a name of your choice."""
+    """Models: folders, GGUF files, run names or hub ids. NAME=MODEL serves a model under that name."""
     adapter: tuple[str, ...] = ()
-    """NAME=ADAPTER serves a LoRA adapter (folder, run or hub id) under a name, over the weights of the first model."""
+    """LoRA adapters of the first model, as NAME=ADAPTER (a folder, run name or hub id)."""
     host: str = "127.0.0.1"
-    """Address to listen on. Any other than loopback needs a key: `qianwen keys add NAME`."""
+    """Address to listen on. All but loopback addresses need an API key: `qianwen keys add NAME`."""
     port: int = 8000
+    """Port to listen on."""
     bits: Bits = "stored"
-    """Bits a weight: `stored` as on disk, 4, 5, 8 or 16 packed for the fast kernels, None unpacked floats."""
+    """Bits per weight: `stored`: as on disk; 4, 5, 8, 16: packed for the fast kernels; None: unpacked floats."""
     context: int = 0
-    """Longest prompt and answer together; 0: the model's own limit."""
+    """Maximum tokens of prompt and answer together; 0: the model's own limit."""
     max_running: int = 16
-    """Answers that run at once."""
+    """Maximum number of answers generated at once."""
     kv_cache_dtype: Literal["auto", "bfloat16", "int8"] = "auto"
-    """Number format of the cache: auto is the weights', int8 halves the memory of bfloat16."""
+    """Number format of the key-value cache; auto: the same as the weights; int8: half the memory of bfloat16."""
     batch_invariant: bool = False
-    """The same bits whatever runs beside a request; slower."""
+    """Compute the same bits for a request whatever else runs at the same time; slower."""
     require_key: bool = False
-    """Ask for a key on loopback too."""
+    """Require an API key on loopback too."""
     allow_host: tuple[str, ...] = ()
-    """Further names this server answers to."""
+    """Further host names that requests may use for this server."""
     allow_origin: tuple[str, ...] = ()
-    """Web pages of other sites that may call it, as https://NAME."""
+    """Other web sites whose pages may call this server, as https://NAME."""
     guard: str = ""
-    """MODULE:FUNCTION that refuses prompts and answers: text in, a reason or None out; or a folder of `qianwen data
-    train-filter`, whose safety classifier then does."""
+    """Filter for prompts and answers: MODULE:FUNCTION that takes a text and returns a reason to block it, or None; or
+    an output folder of `qianwen data train-filter`, to use its safety classifier."""
     ui: bool = True
-    """Pages at /: chat, and the runs of this machine. They need `pip install 'qianwen[ui]'`."""
+    """Serve web pages at /: chat, and the runs of this machine. Needs `pip install 'qianwen[ui]'`."""
     show_runs: bool = False
-    """Show the runs page to whoever has a key too; where no key is needed it is always there."""
+    """Also show the runs page on a server that requires keys, to every user with a key."""
     store: Path | None = None
-    """File of keys, usage and conversations."""
+    """SQLite file of keys, usage and conversations; by default serve.sqlite in the data folder."""
     limits: Limits = field(default_factory=Limits)
 
 
 def serve(argv: list[str]) -> int:
-    """Load the models, check the access, and run until a signal."""
+    """Check the access rules, load the models, and serve until a signal."""
     options = tyro.cli(ServeOptions, prog="qianwen serve", args=argv)
     if not options.models:
         raise ConfigError(tr("name a model to serve: a folder, a GGUF file, a run or a hub id"))
     store = Store(options.store or store_path())
     access = access_rules(options, store)
     with_pages = options.ui and has_pages(is_asked="--ui" in argv)
-    sockets = [listen(options.host, options.port)]  # a busy port is found out before the weights are read
+    sockets = [listen(options.host, options.port)]  # fail on a busy port before the weights are read
 
     from qianwen.serve import app
     from qianwen.serve.guard import load_guard
@@ -100,7 +101,7 @@ def serve(argv: list[str]) -> int:
 
 
 def has_pages(*, is_asked: bool) -> bool:
-    """Whether the pages' extra is installed. ConfigError when it is not and they were asked for by name."""
+    """Whether Gradio is installed. Raises ConfigError if it is not and --ui was given explicitly."""
     if importlib.util.find_spec("gradio") is not None:
         return True
     message = tr("the pages need Gradio: pip install 'qianwen[ui]'")
@@ -111,7 +112,7 @@ def has_pages(*, is_asked: bool) -> bool:
 
 
 def access_rules(options: ServeOptions, store: Store) -> AccessRules:
-    """Whom to let in. ConfigError for a server that others can reach and that asks for no key."""
+    """The access rules. Raises ConfigError for a server that other machines can reach but that has no API key."""
     is_local = is_loopback(options.host)
     if not is_local and not store.has_keys():
         message = tr(
@@ -130,7 +131,7 @@ def access_rules(options: ServeOptions, store: Store) -> AccessRules:
 
 
 def _load(entry: str, options: ServeOptions, adapters: Sequence[str] = ()) -> list:
-    """A model and the adapters that share its weights, as `Served`, whose import loads torch."""
+    """A model and the adapters that share its weights, as `Served`. Imports are here because they load torch."""
     from qianwen.engine.llm import LLM
     from qianwen.engine.llm_engine import EngineConfig
     from qianwen.serve.bridge import Bridge
@@ -165,11 +166,11 @@ def keys(argv: list[str]) -> int:
     return tyro.extras.subcommand_cli_from_dict(commands, prog="qianwen keys", args=argv or ["list"])
 
 
-StoreFile = Annotated[Path | None, tyro.conf.arg(help="file of keys and usage")]
+StoreFile = Annotated[Path | None, tyro.conf.arg(help="SQLite file of keys and usage.")]
 
 
 def list_keys(store: StoreFile = None) -> int:
-    """List the keys with their limits and what they used; a key itself is never shown again."""
+    """List the API keys with their limits and usage. The keys themselves are not shown."""
     table = Table(box=None, header_style="dim", pad_edge=False)
     for heading in ("name", "state", "requests", "tokens", "tokens today", "tokens a day", "requests a minute"):
         table.add_column(tr(heading))
@@ -188,9 +189,9 @@ def add_key(
     requests_per_minute: int | None = None,
     store: StoreFile = None,
 ) -> int:
-    """Make a key and print it, this once."""
-    kept = Store(store or store_path())
-    print(kept.add_key(name, tokens_per_day=tokens_per_day, requests_per_minute=requests_per_minute))
+    """Create an API key and print it. It is not shown again."""
+    keys_store = Store(store or store_path())
+    print(keys_store.add_key(name, tokens_per_day=tokens_per_day, requests_per_minute=requests_per_minute))
     console.print(
         tr("Store this key now: it is not shown again. Clients send it as `Authorization: Bearer KEY`."), style="dim"
     )
@@ -198,7 +199,7 @@ def add_key(
 
 
 def revoke_key(name: Name, store: StoreFile = None) -> int:
-    """Make a key useless from the next request on."""
+    """Revoke an API key; the next request with it fails."""
     Store(store or store_path()).revoke_key(name)
     console.print(tr("{name} is revoked", name=name))
     return 0

@@ -1,4 +1,4 @@
-"""`qianwen sft RECIPE` or `qianwen sft MODEL --data FILE`: teach a language model to answer."""
+"""`qianwen sft RECIPE` or `qianwen sft MODEL --data FILE`: fine-tune a language model on dialogues."""
 
 import dataclasses
 import shlex
@@ -25,7 +25,7 @@ USAGE = """usage: qianwen sft RECIPE [--FIELD VALUE …]
 
 
 def sft(argv: list[str]) -> int:
-    """Resolve the recipe or the model, fine-tune, and end with the next command."""
+    """Load the recipe or the model, fine-tune, and print the next command."""
     if not argv or argv[0] in ("-h", "--help"):
         print(tr(USAGE))
         return 0 if argv else 2
@@ -38,7 +38,7 @@ def sft(argv: list[str]) -> int:
     from qianwen.recipes import load_recipe
 
     first, *fields = argv
-    default = _default(first, fields) if _given(fields, "--data") else load_recipe(first, SFTConfig, "sft")
+    default = _default(first, fields) if _option(fields, "--data") else load_recipe(first, SFTConfig, "sft")
     config = tyro.cli(SFTConfig, default=default, args=fields, prog=f"qianwen sft {first}")
     loaded = load_model(config.model, bits="nf4" if config.method == "qlora" else None)
     config = dataclasses.replace(config, seq_len=min(config.seq_len, loaded.config.max_position_embeddings))
@@ -53,7 +53,7 @@ def sft(argv: list[str]) -> int:
 
 
 def _default(model: str, fields: list[str]) -> "SFTConfig":
-    """A run of `model` as suits it, its data and this machine; says what was chosen. Other options still change it."""
+    """Choose and print settings that suit the model, the data and this machine. Options on the command line win."""
     from qianwen.align.dialogues import read_dialogues
     from qianwen.align.preview import preview
     from qianwen.align.sft import SFTConfig
@@ -62,31 +62,31 @@ def _default(model: str, fields: list[str]) -> "SFTConfig":
     from qianwen.checkpoints.load import open_model
     from qianwen.runtime.device import best_device, compute_dtype, free_memory_bytes
 
-    opened, data = open_model(model), _given(fields, "--data")
-    plain = SFTConfig(name=_given(fields, "--name") or f"{Path(model).stem or 'model'}-sft", model=model, data=data)
-    if (runs_dir() / plain.name / "run.json").exists():  # it goes on as it was begun, whatever memory is free now
-        return _as_begun(plain)
+    opened, data = open_model(model), _option(fields, "--data")
+    plain = SFTConfig(name=_option(fields, "--name") or f"{Path(model).stem or 'model'}-sft", model=model, data=data)
+    if (runs_dir() / plain.name / "run.json").exists():  # continue with the saved settings, whatever memory is free now
+        return _saved_settings(plain)
     dialogues = list(read_dialogues(data))
-    whole = [render(each.messages, opened.tokenizer, functions=each.functions) for each in dialogues]
-    device, wanted = best_device(), _given(fields, "--seq-len")
+    rendered = [render(each.messages, opened.tokenizer, functions=each.functions) for each in dialogues]
+    device, seq_len = best_device(), _option(fields, "--seq-len")
     chosen = choose(
         opened.config,
-        [len(one.ids) for one in whole],
+        [len(dialogue.ids) for dialogue in rendered],
         free_memory_bytes(device),
         itemsize=compute_dtype(device).itemsize,
-        method=_given(fields, "--method"),
+        method=_option(fields, "--method"),
         has_few_bits=opened.bits is not None,
-        seq_len=int(wanted) if wanted.isdigit() else 0,
+        seq_len=int(seq_len) if seq_len.isdigit() else 0,
     )
-    if whole:
+    if rendered:
         console.print(tr("tokens of the first dialogue that have a label (the rest is context):"), style="bold")
-        console.print(preview(whole[0], opened.tokenizer, colour=console.is_terminal and not console.no_color))
+        console.print(preview(rendered[0], opened.tokenizer, colour=console.is_terminal and not console.no_color))
     message = (
         "chosen: --method {method} --loop.lr {lr:g} --seq-len {seq_len} --loop.sequences-per-step {batch}, "
         "about {need:.1f} GB; say otherwise with the same options"
     )
-    shown = {"method": chosen.method, "lr": chosen.lr, "seq_len": chosen.seq_len, "batch": chosen.sequences_per_step}
-    console.print(tr(message, **shown, need=chosen.bytes_needed / 1e9))
+    settings = {"method": chosen.method, "lr": chosen.lr, "seq_len": chosen.seq_len, "batch": chosen.sequences_per_step}
+    console.print(tr(message, **settings, need=chosen.bytes_needed / 1e9))
     loop = dataclasses.replace(plain.loop, lr=chosen.lr, sequences_per_step=chosen.sequences_per_step)
     return dataclasses.replace(
         plain,
@@ -97,14 +97,14 @@ def _default(model: str, fields: list[str]) -> "SFTConfig":
     )
 
 
-def _as_begun(plain: "SFTConfig") -> "SFTConfig":
-    begun = RunFolder.open(plain.name).config
-    loop = dataclasses.replace(plain.loop, **{name: begun["loop"][name] for name in ("lr", "sequences_per_step")})
-    kept = {name: begun[name] for name in ("method", "seq_len", "checkpoint_activations")}
-    return dataclasses.replace(plain, loop=loop, **kept)
+def _saved_settings(plain: "SFTConfig") -> "SFTConfig":
+    saved = RunFolder.open(plain.name).config
+    loop = dataclasses.replace(plain.loop, **{name: saved["loop"][name] for name in ("lr", "sequences_per_step")})
+    settings = {name: saved[name] for name in ("method", "seq_len", "checkpoint_activations")}
+    return dataclasses.replace(plain, loop=loop, **settings)
 
 
-def _given(fields: list[str], option: str) -> str:
+def _option(fields: list[str], option: str) -> str:
     """The last value given for `option`; empty where it is not given."""
     values = [value for name, value in zip(fields, fields[1:], strict=False) if name == option]
     values += [field.partition("=")[2] for field in fields if field.startswith(f"{option}=")]

@@ -1,4 +1,4 @@
-"""`qianwen tokenizer`: learn a vocabulary, add words to one, compare them, look at tokens, convert files."""
+"""`qianwen tokenizer`: train, extend and compare vocabularies, show tokens, convert files."""
 
 import json
 import sys
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Train:
-    """Learn a vocabulary from text, with Qwen's pattern: digits one by one, Unicode composed."""
+    """Train a vocabulary on text with Qwen's splitting pattern: every digit is a token; Unicode in form NFC."""
 
     inputs: tyro.conf.Positional[str]
-    """Folder or file: text, Markdown, code, JSON lines (.gz, .zst), Parquet."""
+    """Input folder or file: text, Markdown, code, JSON lines (.gz, .zst), Parquet."""
     out: tyro.conf.Positional[str]
-    """Folder to write qwen.tiktoken, tokenizer.json, vocab.json and merges.txt to."""
+    """Output folder for qwen.tiktoken, tokenizer.json, vocab.json and merges.txt."""
     vocab_size: int = 8192
-    """Number of ids, the 208 control tokens included."""
+    """Number of ids, including the 208 control tokens."""
     base: str = ""
-    """Vocabulary to continue: `qwen`, a model folder or a file. Its ids stay."""
+    """Vocabulary to continue: `qwen`, a model folder or a file. Its ids stay the same. By default none."""
 
     def run(self) -> None:
         import time
@@ -54,16 +54,16 @@ class Train:
 
 @dataclass(frozen=True)
 class Extend:
-    """Add words to a vocabulary, without moving an id."""
+    """Add words to a vocabulary. Existing ids do not change."""
 
     words: tyro.conf.Positional[str]
-    """File with a word and its frequency on each line, between them a tab."""
+    """File with a word, a tab and its frequency on each line."""
     out: tyro.conf.Positional[str]
-    """`FILE.tiktoken` for the new tokens alone, or a folder for the whole vocabulary."""
+    """Output: `FILE.tiktoken` for only the new tokens, or a folder for the complete vocabulary."""
     tokenizer: str = "qwen"
-    """`qwen`, a model folder or a file."""
+    """Vocabulary: `qwen`, a model folder or a file."""
     start_id: int | None = None
-    """First new id; by default the first one behind all others (Qwen: 151851)."""
+    """First new id; by default the highest id + 1 (Qwen: 151851)."""
 
     def run(self) -> None:
         from qianwen.tokenizer.extend import extend_vocabulary, read_words
@@ -87,18 +87,18 @@ class Extend:
 
 @dataclass(frozen=True)
 class Compression:
-    """Bytes per token by language, against other vocabularies, as a table, JSON and the figure of the memo."""
+    """Measure bytes per token by language and vocabulary; write a table, JSON and a figure like the memo's."""
 
     inputs: tyro.conf.Positional[tuple[str, ...]]
-    """Files or folders: JSON lines with `lang` and `text` or `lines`, or text files named by language."""
+    """Input files or folders: JSON lines with `lang` and `text` or `lines`, or text files named by language."""
     out: str = "compression"
-    """Folder to write compression.json and compression.png to."""
+    """Output folder for compression.json and compression.png."""
     tokenizers: tuple[str, ...] = ("qwen", "cl100k", "o200k")
-    """`qwen`, `cl100k`, `o200k`, a path, or NAME=PATH."""
+    """Vocabularies to compare: `qwen`, `cl100k`, `o200k`, a path, or NAME=PATH."""
     reference: str = ""
-    """The vocabulary that is 1 in the figure; by default the last one."""
+    """Name of the vocabulary that the figure divides by; by default the last one."""
     languages: tuple[str, ...] = ()
-    """By default the memo's nineteen, as far as there are documents."""
+    """Languages to measure; by default the memo's nineteen, those with documents."""
 
     def run(self) -> None:
         from rich.table import Table
@@ -144,9 +144,9 @@ class Encode:
     """Show the tokens of a text."""
 
     text: tyro.conf.Positional[str] = "-"
-    """The text; `-` reads it from the standard input."""
+    """The text; `-`: read standard input."""
     tokenizer: str = "qwen"
-    """`qwen`, a model folder or a file."""
+    """Vocabulary: `qwen`, a model folder or a file."""
 
     def run(self) -> None:
         from qianwen.tokenizer.tokenizer import Tokenizer
@@ -155,7 +155,7 @@ class Encode:
         text = sys.stdin.read() if self.text == "-" else self.text
         ids = chosen.encode(text)
         for index in ids:
-            console.print(f"{index:>7}  {_shown(chosen, index)}", markup=False)
+            console.print(f"{index:>7}  {_token_text(chosen, index)}", markup=False)
         size = len(text.encode(errors="replace"))
         summary = "{tokens} tokens, {bytes} bytes: {ratio:.2f} bytes per token"
         _say(summary, tokens=len(ids), bytes=size, ratio=size / max(len(ids), 1))
@@ -163,12 +163,12 @@ class Encode:
 
 @dataclass(frozen=True)
 class Convert:
-    """Write a vocabulary in every form: qwen.tiktoken, tokenizer.json, vocab.json with merges.txt."""
+    """Write a vocabulary in every format: qwen.tiktoken, tokenizer.json, vocab.json with merges.txt."""
 
     tokenizer: tyro.conf.Positional[str]
-    """`qwen`, a model folder or a file."""
+    """Vocabulary: `qwen`, a model folder or a file."""
     out: tyro.conf.Positional[str]
-    """Folder to write to."""
+    """Output folder."""
 
     def run(self) -> None:
         from qianwen.tokenizer.vocab_files import save_vocabulary
@@ -180,7 +180,7 @@ class Convert:
 
 
 def tokenizer(argv: list[str]) -> int:
-    """Run the step that is asked for."""
+    """Run the chosen subcommand."""
     steps = (
         Annotated[Train, tyro.conf.subcommand("train")]
         | Annotated[Extend, tyro.conf.subcommand("extend")]
@@ -198,8 +198,8 @@ def _vocabulary(name: str) -> "Vocabulary":
     return qwen_vocabulary() if name == "qwen" else load_vocabulary(name)
 
 
-def _shown(chosen: "Tokenizer", index: int) -> str:
-    """A token as Python would spell it: blanks and broken characters can be told apart."""
+def _token_text(chosen: "Tokenizer", index: int) -> str:
+    """A token as a Python literal, so that spaces and incomplete characters are visible."""
     token = chosen.token_bytes(index)
     try:
         return repr(token.decode())

@@ -1,7 +1,7 @@
 """Arrow columns from NumPy arrays and texts, and back, without pandas.
 
-pyarrow imports pandas, wherever it is installed, as soon as it is given a list or an array or asked for one: a third of
-a second of every process, for nothing that is used here.
+If pandas is installed, pyarrow imports it as soon as it converts from or to a list or an array. This takes a third of
+a second in every process, and nothing here uses pandas.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from pyarrow import parquet
 
 
 def from_numbers(numbers: np.ndarray) -> pa.Array:
-    """A column of numbers [N], in their type."""
+    """A column of numbers [N], of the same type."""
     numbers = np.ascontiguousarray(numbers)
     return pa.Array.from_buffers(pa.from_numpy_dtype(numbers.dtype), len(numbers), [None, pa.py_buffer(numbers)])
 

@@ -1,6 +1,6 @@
-"""Files wherever they are: on this machine, in a bucket (`s3://`, `gs://`, `az://`), on `hf://` or on a web server.
+"""Local and remote files: on this machine, in a bucket (`s3://`, `gs://`, `az://`), on `hf://` or on a web server.
 
-    list_files     the files at a path        local_copy     one of them as a file of this machine
+    list_files     the files at a path        local_copy     a file as a local copy
 
 Remote paths are read with Daft; credentials come from the environment.
 """
@@ -21,7 +21,7 @@ REMOTE = ("s3://", "hf://", "gs://", "az://", "http://", "https://")
 
 @dataclass(frozen=True)
 class ListedFile:
-    """A file that was listed. `name` is its path below the one that was listed."""
+    """A file that was listed. `name` is its path relative to the listed folder."""
 
     path: str
     name: str
@@ -29,12 +29,12 @@ class ListedFile:
 
 
 def is_remote(path: str) -> bool:
-    """Whether a path is not of this machine's file system."""
+    """Whether a path is not in the local file system."""
     return path.startswith(REMOTE)
 
 
 def list_files(path: str) -> list[ListedFile]:
-    """The files at `path` (a file or a folder) by name; hidden ones are passed over. Raises DataError if none is."""
+    """The files at `path` (a file or a folder), sorted, without hidden ones. Raises DataError if there are none."""
     if is_remote(path):
         files = _list_remote(path)
     else:
@@ -49,7 +49,7 @@ def list_files(path: str) -> list[ListedFile]:
 
 @contextmanager
 def local_copy(path: str, folder: Path) -> Iterator[Path]:
-    """A remote file as a file here, in `folder`, for as long as the block lasts; a local one is itself."""
+    """A temporary local copy in `folder` of a remote file, deleted after the block; a local file is not copied."""
     if not is_remote(path):
         yield Path(path)
         return
@@ -89,7 +89,7 @@ def _list_remote(path: str) -> list[ListedFile]:
 
 
 def _io_config() -> Any:
-    """Credentials come from the environment; an endpoint of one's own from AWS_ENDPOINT_URL."""
+    """Credentials come from the environment; AWS_ENDPOINT_URL sets a custom endpoint."""
     from daft.io import IOConfig, S3Config
 
     environment = os.environ

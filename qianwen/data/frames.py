@@ -1,4 +1,4 @@
-"""Tables larger than memory: joins and groups by Daft, on this machine or on the Ray cluster `worker_pool.use` names.
+"""Tables larger than memory: joins and groups by Daft, on this machine or the Ray cluster of `worker_pool.use`.
 
 A `Frame` is a table that is not computed yet; `to_table` computes it. `duplicate_clusters.py` clusters with them.
 """
@@ -30,7 +30,7 @@ def group_min(frame: Frame, by: str, column: str) -> Frame:
 
 
 def select(frame: Frame, **names: str) -> Frame:
-    """Columns under new names: `select(edges, low="high", high="low")` is the edges turned round."""
+    """Columns under new names: `select(edges, low="high", high="low")` reverses the edges."""
     import daft
 
     return frame.select(*[daft.col(old).alias(new) for new, old in names.items()])
@@ -45,7 +45,7 @@ def compare(frame: Frame, column: str, relation: str, second_column: str) -> Fra
 
 
 def distinct(*frames: Frame) -> Frame:
-    """The rows of all frames, each once."""
+    """The distinct rows of all frames."""
     union = frames[0]
     for frame in frames[1:]:
         union = union.concat(frame)
@@ -58,7 +58,7 @@ def to_table(frame: Frame) -> pa.Table:
 
 
 def count_and_sum(frame: Frame, column: str) -> tuple[int, int]:
-    """How many rows there are, and the sum of a column: enough to see that nothing changes any more."""
+    """The number of rows and the sum of a column. If both stay the same, an iteration has converged."""
     import daft
 
     totals = frame.agg(daft.col(column).count().alias("rows"), daft.col(column).sum().alias("sum")).to_pydict()
@@ -66,5 +66,5 @@ def count_and_sum(frame: Frame, column: str) -> tuple[int, int]:
 
 
 def compute(frame: Frame) -> Frame:
-    """A Frame computed now, so that what is built on it does not compute it again."""
+    """Compute a Frame now, so that later frames that use it do not compute it again."""
     return frame.collect()

@@ -1,12 +1,12 @@
-"""A batch of texts as arrays: characters, words, lines and their hashes, so that whatever counts them is arithmetic.
+"""A batch of texts as arrays: characters, words, lines and their hashes, so that all statistics are array operations.
 
     texts → code points, one after the other, a newline after each text     codes [C], first_char [D + 1]
     words: runs of letters, marks and digits; a character of a script written
     without spaces (Chinese, Japanese, Thai, Lao, Khmer, Burmese) is a word     word_start, word_end, word_hash [W]
-    lines: what stands between newlines, without the white space around it      line_start, line_end, line_hash [L]
+    lines: the text between newlines, without surrounding white space           line_start, line_end, line_hash [L]
 
-A word's hash is blind to case, to width and to the script of its digits; a line's is not. With a base B that has an
-inverse modulo 2^64, and a random number r(c) for each character, one running sum hashes every word at once:
+The hash of a word ignores case, character width and the script of digits; the hash of a line does not. With a base B
+that has an inverse modulo 2^64 and a random number r(c) for each character, a prefix sum gives all word hashes:
 
     S_i = Σ_{j<i} r(c_j) B^j        hash(start, end) = (S_end − S_start) B^(−start)   modulo 2^64
 
@@ -19,9 +19,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-SEPARATOR, LETTER, ALONE = 0, 1, 2  # kinds of character: between words, part of one, a word by itself
+SEPARATOR, LETTER, ALONE = 0, 1, 2  # kinds of character: between words, part of a word, a word of its own
 BATCH = 1 << 16  # characters counted at a time: the arrays stay in the cache
-TABLE = 0x32400  # everything assigned but tags and private use; what is beyond counts as its last entry, a separator
+TABLE = 0x32400  # all assigned characters except tags and private use; later ones use the last entry, a separator
 UNSPACED = (
     (0x0E00, 0x0EFF),  # Thai, Lao
     (0x1000, 0x109F),  # Burmese
@@ -43,14 +43,14 @@ STEP = np.uint64(0xD6E8FEB86659FD93)
 
 
 def mixed(hashes: np.ndarray) -> np.ndarray:
-    """Every bit of the result depends on every bit of the uint64 given (the finalizer of SplitMix64)."""
+    """Mix the bits of uint64 hashes: every result bit depends on every input bit (the finalizer of SplitMix64)."""
     hashes = (hashes ^ (hashes >> np.uint64(30))) * NARROW
     hashes = (hashes ^ (hashes >> np.uint64(27))) * WIDE
     return hashes ^ (hashes >> np.uint64(31))
 
 
 class Texts:
-    """The arrays of some texts. What is asked for is computed once."""
+    """The arrays of a list of texts. Each array is computed on first use and cached."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         self.texts = texts
@@ -65,7 +65,7 @@ class Texts:
 
     @functools.cached_property
     def places(self) -> np.ndarray:
-        """Each character's place in the tables, as the integers NumPy looks up fastest."""
+        """The table index of each character, in the integer type that NumPy indexes fastest with."""
         return np.minimum(self.codes, TABLE - 1).astype(np.intp)
 
     @functools.cached_property
@@ -118,7 +118,7 @@ class Texts:
 
     @functools.cached_property
     def _line_bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        """Where each line that is not blank starts and ends, the white space around it left off."""
+        """Start and end of each line that is not blank, without surrounding white space."""
         ends = np.flatnonzero(self.codes == 10)
         starts = np.concatenate([[0], ends[:-1] + 1])
         inked = np.flatnonzero(~self.spaces)
@@ -159,20 +159,20 @@ class Texts:
         return sums[ends] - sums[starts]
 
     def ngrams(self, size: int, *, keep_short: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """Hashes of all runs of `size` words inside one document, and the word each begins with.
+        """Hashes of all runs of `size` words inside one document, and the index of their first words.
 
-        With `keep_short` a document of fewer words is one run: its whole.
+        With `keep_short`, a document with fewer words is a single run.
         """
         last = self.word_limit
         place = np.arange(len(last))
-        whole = place + size <= last
+        is_complete = place + size <= last
         if keep_short:
-            whole |= place == np.repeat(self.first_word[:-1], self.num_words)
-        begin = place[whole]
-        return mixed(self.runs(begin, np.minimum(begin + size, last[whole]))), begin
+            is_complete |= place == np.repeat(self.first_word[:-1], self.num_words)
+        begin = place[is_complete]
+        return mixed(self.runs(begin, np.minimum(begin + size, last[is_complete]))), begin
 
     def word_keys(self) -> np.ndarray:
-        """One hash for the words of each document in their order [D]; texts of the same words share it."""
+        """One hash for the sequence of words of each document [D]; texts with the same words have the same hash."""
         return mixed(self.runs(self.first_word[:-1], self.first_word[1:]))
 
     @functools.cached_property
@@ -193,7 +193,7 @@ def _sums(numbers: np.ndarray) -> np.ndarray:
 
 
 def by_size(texts: Iterable[str], size: int = BATCH) -> Iterator[list[str]]:
-    """Lists of texts of some `size` characters together."""
+    """Batches of texts with about `size` characters each."""
     batch: list[str] = []
     room = size
     for text in texts:
@@ -207,7 +207,7 @@ def by_size(texts: Iterable[str], size: int = BATCH) -> Iterator[list[str]]:
 
 
 def rolling(texts: Texts, size: int) -> np.ndarray:
-    """The hash of every run of `size` characters [C − size + 1], blind to case; separators are all alike."""
+    """The hash of every run of `size` characters [C − size + 1], ignoring case; all separators are equal."""
     sums = _sums(np.where(texts.kinds == SEPARATOR, STEP, tables()[1].take(texts.places)))
     if len(sums) <= size:
         return np.zeros(0, dtype=np.uint64)
@@ -240,7 +240,7 @@ def _all_powers(bits: int) -> tuple[np.ndarray, np.ndarray]:
 
 @functools.cache
 def tables() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Of every character: its kind, r of its folded form, whether it is white space, r of itself."""
+    """Tables over characters: kind, r of the folded form, whether it is white space, r of the character."""
     kinds = np.zeros(TABLE, dtype=np.uint8)
     folded = np.arange(TABLE, dtype=np.uint64)
     for low, high in UNSPACED:

@@ -1,11 +1,11 @@
-"""Work spread over cores or a Ray cluster.
+"""A process pool on the cores of this machine, or on a Ray cluster.
 
-    use      this machine's cores, or the Ray cluster at an address; the rest stays the same
-    each     a function applied to every task, in worker processes (our own here, Daft's on Ray);
-             results come as they are ready
+    use      choose this machine's cores, or the Ray cluster at an address
+    each     apply a function to every task in worker processes (our own on this machine, Daft's on Ray);
+             yields results in the order in which they finish
 
-`each` is how documents are read and filtered: a task is a frozen dataclass that names a part of the input, its result a
-folder on the disk, so no document travels between processes, and a task that was done is never done again.
+Documents are read and filtered with `each`: a task is a frozen dataclass that names a part of the input, and its result
+is a folder on disk. So no document is sent between processes, and a finished task is never repeated.
 """
 
 import atexit
@@ -30,26 +30,26 @@ _running = {"on Ray": False}
 
 @dataclass(frozen=True)
 class Answer:
-    """What a worker sends back: the result of a task, or why there is none."""
+    """The reply of a worker: the result of a task, or an error message."""
 
     result: Any = None
     error: str = ""
 
 
 def use(ray: str = "") -> None:
-    """Run what follows on the Ray cluster at the address `ray`, or on this machine. Once per process, before `each`."""
+    """Run later calls of `each` on the Ray cluster at the address `ray`, or on this machine. Call it once, first."""
     _running["on Ray"] = bool(ray)
-    if ray:  # Daft runs on this machine by itself, and takes half a second to import
+    if ray:  # only for Ray: importing Daft takes half a second
         import daft
 
         daft.set_runner_ray(address=None if ray == "local" else ray)
 
 
 def each(work: Callable[[Any], Any], tasks: Sequence[Any], workers: int | None = None) -> Iterator[Any]:
-    """The results of `work(task)`, as they are ready. Tasks and results can be pickled.
+    """The results of `work(task)`, in the order in which they finish. Tasks and results must be picklable.
 
-    `work` is a function of a module, since it is sent to other processes. One worker (or one task) needs none: it runs
-    here. An error of a kind the user can cause is raised as a DataError with its message.
+    `work` must be a module-level function, since it is pickled too. With one worker or one task, no process is started
+    and the work is done here. An error of a worker is raised as a DataError with its message.
     """
     workers = workers or os.cpu_count() or 1
     if not _running["on Ray"] and min(workers, len(tasks)) <= 1:
@@ -57,7 +57,7 @@ def each(work: Callable[[Any], Any], tasks: Sequence[Any], workers: int | None =
         return
     calls = [pickle.dumps((work, task)) for task in tasks]
     answers = _on_ray(calls, workers) if _running["on Ray"] else _on_cores(calls, min(workers, len(tasks)))
-    with closing(answers):  # at an error too: the rest of the tasks must not run on
+    with closing(answers):  # after an error too: the remaining tasks must not continue
         for answer in map(pickle.loads, answers):
             if answer.error:
                 raise DataError(answer.error)
@@ -65,7 +65,8 @@ def each(work: Callable[[Any], Any], tasks: Sequence[Any], workers: int | None =
 
 
 def _on_cores(calls: list[bytes], workers: int) -> Generator[bytes, None, None]:
-    _dismiss(lambda worker: worker.place != _place())
+    _dismiss(lambda worker: worker.origin != _origin())
+    # Workers stay in `_idle` between calls: starting one imports this package, which takes seconds.
     team = [_idle.pop() if _idle else _Worker() for _ in range(workers)]
     free: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
     for worker in team:
@@ -85,39 +86,43 @@ def _on_cores(calls: list[bytes], workers: int) -> Generator[bytes, None, None]:
         is_done = True
         _idle.extend(team)
     finally:
-        lost = [] if is_done else team
-        for worker in lost:  # nobody waits for the rest, and a task that is killed leaves nothing half done
+        # Kill busy workers, whose results are not needed. This is safe: a task writes its folder atomically. Killing
+        # them also ends the threads that wait for their replies, so the shutdown below does not block.
+        unfinished = [] if is_done else team
+        for worker in unfinished:
             worker.process.kill()
         threads.shutdown(cancel_futures=True)
-        for worker in lost:
+        for worker in unfinished:
             worker.process.communicate()
 
 
 class _Worker:
-    """A process that answers calls until we are gone. It needs nothing of our own main module."""
+    """A process that handles calls until this process ends. It does not import our main module."""
 
     def __init__(self) -> None:
         command = [sys.executable, "-c", f"from {__name__} import _serve; _serve()"]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        self.place, pipe = _place(), subprocess.PIPE
+        self.origin, pipe = _origin(), subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, start_new_session=True)
 
     def ask(self, call: bytes) -> bytes:
-        """The answer to a call. Raises DataError if the process ends instead."""
+        """Send a call and return its reply. Raises DataError if the process has died."""
         assert self.process.stdin and self.process.stdout
         try:
             _send(self.process.stdin, call)
             answer = _receive(self.process.stdout)
-        except OSError:  # of a pipe that nobody reads any more
+        except OSError:  # broken pipe: the worker has died
             answer = b""
         if not answer:
-            message = tr("a worker died, perhaps for want of memory: run it again, it goes on; or use fewer --workers")
+            message = tr(
+                "a worker process died, perhaps out of memory; run the same command to continue, or lower --workers"
+            )
             raise DataError(message)
         return answer
 
 
 def _send(stream: IO[bytes], message: bytes) -> None:
-    """A message with its length before it."""
+    """Write the length of a message, then the message."""
     stream.write(len(message).to_bytes(8, "little") + message)
     stream.flush()
 
@@ -132,14 +137,14 @@ def _receive(stream: IO[bytes]) -> bytes:
 _idle: list[_Worker] = []
 
 
-def _place() -> tuple[str, dict[str, str]]:
-    """What a process has from the one that began it: folder and environment."""
+def _origin() -> tuple[str, dict[str, str]]:
+    """What a worker inherits when it starts: current folder and environment. If they change, it is replaced."""
     return os.getcwd(), dict(os.environ)
 
 
-def _dismiss(is_unfit: Callable[[_Worker], bool] = lambda _: True) -> None:
-    """Let idle workers go; they end when there is nothing more to read."""
-    for worker in list(filter(is_unfit, _idle)):
+def _dismiss(should_stop: Callable[[_Worker], bool] = lambda _: True) -> None:
+    """Stop idle workers: closing their input ends their loop."""
+    for worker in list(filter(should_stop, _idle)):
         _idle.remove(worker)
         worker.process.communicate()
 
@@ -167,10 +172,10 @@ def _on_ray(calls: list[bytes], workers: int) -> Generator[bytes, None, None]:
 
 
 def _serve() -> None:
-    """What a worker does."""
+    """The main loop of a worker."""
     _die_with_parent()
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a library prints is no answer
+    os.dup2(2, 1)  # text that a library prints must not mix with the replies: send it to stderr
     while call := _receive(sys.stdin.buffer):
         _send(answers, _answer(call))
 
@@ -192,7 +197,7 @@ _watching = threading.Lock()
 
 
 def _die_with_parent() -> None:
-    """A killed run must not leave workers that go on writing beside the run that resumes it."""
+    """End this worker when its parent dies. Otherwise it could still write while the resumed run writes too."""
     if _watching.acquire(blocking=False):  # once per process
         threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
 

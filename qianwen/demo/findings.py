@@ -1,6 +1,6 @@
-"""What each stage of a demo made and learned, read from the run's folder: sentences, tables and figures.
+"""The findings of each stage of a demo, read from the run folder: sentences, tables and figures.
 
-Nothing here computes what was measured; console and page (`report.py`) show the same things in the same words.
+Nothing is measured here. The console and the page (`report.py`) print the same findings.
 """
 
 import itertools
@@ -26,12 +26,12 @@ from qianwen.runtime.translation import tr
 
 Rows = tuple[list[str], list[list[Cell]]]
 Figure = tuple[Any, str]  # the drawing and its caption
-NUM_SHOWN = 3  # questions of each kind
-MAX_SHOWN = 160  # characters of an answer
+NUM_QUESTIONS = 3  # questions of each kind
+MAX_ANSWER_LEN = 160  # characters of an answer
 
 
 def titles() -> dict[str, str]:
-    """The stages in their order, as they are called."""
+    """Title of each stage, in order."""
     return {
         "text": tr("Text"),
         "tokenizer": tr("Vocabulary"),
@@ -47,21 +47,21 @@ def titles() -> dict[str, str]:
 
 
 def sources(root: Path) -> Rows | None:
-    """Where the text comes from; nothing where it was a folder of the user's."""
+    """The sources of the quickstart corpus; None if the user gave a folder."""
     if not (root / "sources").exists():
         return None
-    found = facts(root / "sources")
+    fetched = facts(root / "sources")
     rows: list[list[Cell]] = [
-        [one["title"], one["licence"], one["num_documents"], one["num_bytes"] / 1e6, one["sha256"][:12]]
-        for one in found["sources"]
+        [each["title"], each["licence"], each["num_documents"], each["num_bytes"] / 1e6, each["sha256"][:12]]
+        for each in fetched["sources"]
     ]
-    for name, reason in found["missing"].items():
+    for name, reason in fetched["missing"].items():
         rows.append([tr("{name}: skipped, {reason}", name=name, reason=reason), None, None, None, None])
     return [tr("source"), tr("licence"), tr("documents"), "MB", "sha256"], rows
 
 
 def corpora(root: Path) -> Rows:
-    """What is learned from, and what is held out."""
+    """Sizes of the training and held-out text, by corpus."""
     counts = facts(root / "text")
     rows: list[list[Cell]] = []
     for name in sorted(counts["train"].keys() | counts["held_out"].keys()):
@@ -72,7 +72,7 @@ def corpora(root: Path) -> Rows:
 
 
 def pairs(root: Path) -> Rows:
-    """The questions derived from the text, by kind, with one that was held out."""
+    """Number of derived questions by kind, with a held-out example of each kind."""
     counts, example = facts(root / "text"), {}
     for row in read_jsonl(root / "text" / "dialogues" / "held_out.jsonl"):
         example.setdefault(row["kind"], row["messages"][0]["content"])
@@ -83,7 +83,7 @@ def pairs(root: Path) -> Rows:
     return [tr("kind of question"), tr("held-out question"), tr("for fine-tuning"), tr("held out")], rows
 
 
-def text_told(root: Path) -> str:
+def text_summary(root: Path) -> str:
     counts = facts(root / "text")
     reasons = Counter(counts["rejected"])
     for dropped in counts["curated"]["dropped"].values():
@@ -103,27 +103,27 @@ def text_told(root: Path) -> str:
 
 
 def packing(root: Path) -> Rows:
-    found = facts(root / "tokenizer")["bytes_per_token"]
-    return [tr("held-out text of"), tr("bytes per token")], [[name, each] for name, each in found.items()]
+    ratios = facts(root / "tokenizer")["bytes_per_token"]
+    return [tr("held-out text of"), tr("bytes per token")], [[name, each] for name, each in ratios.items()]
 
 
-def vocabulary_told(root: Path) -> str:
-    found = facts(root / "tokenizer")
+def vocabulary_summary(root: Path) -> str:
+    vocabulary = facts(root / "tokenizer")
     return tr(
         "{size:,} tokens, trained in {seconds:.1f} s. Tokens of a held-out text: {tokens}",
-        size=found["vocab_size"],
-        seconds=found["seconds"],
-        tokens="|".join(found["tokens"]).replace("\n", "⏎"),
+        size=vocabulary["vocab_size"],
+        seconds=vocabulary["seconds"],
+        tokens="|".join(vocabulary["tokens"]).replace("\n", "⏎"),
     )
 
 
 # ---- training ---------------------------------------------------------------------------------------------------
 
 
-def training_told(stage: str) -> Callable[[Path], str]:
-    """What one of the two training runs was, in a sentence."""
+def training_summary(stage: str) -> Callable[[Path], str]:
+    """One sentence about a training run: size, steps, speed and loss."""
 
-    def told(root: Path) -> str:
+    def summary(root: Path) -> str:
         run, rows = RunFolder.open(root / stage), read_metrics(root / stage / "metrics.jsonl")
         speeds = [row["tokens_per_second"] for row in rows[1:]] or [0]
         return tr(
@@ -137,11 +137,11 @@ def training_told(stage: str) -> Callable[[Path], str]:
             last=rows[-1]["loss"],
         )
 
-    return told
+    return summary
 
 
 def loss_figure(stage: str) -> Callable[[Path], Figure]:
-    """The loss of a training run, and of held-out text where it was measured."""
+    """The training loss of a run, and its held-out loss if that was measured."""
 
     def figure(root: Path) -> Figure:
         rows = read_metrics(root / stage / "metrics.jsonl")
@@ -168,10 +168,10 @@ def _num_parameters(root: Path) -> int:
 
 
 def bits_per_byte(root: Path) -> list[tuple[str, float, bool]]:
-    """Who predicts the held-out file how well, the best first, and whether it is the model."""
-    found = [(name, value, False) for name, value in facts(root / "before")["baselines"].items()]
+    """(name, bits per byte of the held-out file, whether it is the model), the best first."""
+    baselines = [(name, value, False) for name, value in facts(root / "before")["baselines"].items()]
     model = metrics(root, "before", "text")["bits_per_byte"].value
-    return sorted([*found, (tr("the model"), model, True)], key=lambda one: one[1])
+    return sorted([*baselines, (tr("the model"), model, True)], key=lambda row: row[1])
 
 
 def compression(root: Path) -> Rows:
@@ -193,9 +193,9 @@ def compression_figure(root: Path) -> Figure:
 def by_corpus(root: Path) -> Rows:
     """The model's bits per byte on each corpus of the held-out text."""
     rows: list[list[Cell]] = []
-    for name, found in metrics(root, "before", "text").items():
+    for name, bits in metrics(root, "before", "text").items():
         if corpus := name.partition("/")[2]:
-            rows.append([corpus, round(found.value, 3), f"{found.low:.2f} – {found.high:.2f}", found.num_examples])
+            rows.append([corpus, round(bits.value, 3), f"{bits.low:.2f} – {bits.high:.2f}", bits.num_examples])
     return [tr("held-out text of"), tr("bits per byte"), tr("95 % interval"), tr("documents")], rows
 
 
@@ -204,14 +204,14 @@ def samples(root: Path) -> Rows:
 
 
 def questions(*stages: str) -> Callable[[Path], Rows]:
-    """What the held-out questions found at one or two stages; the interval is that of the last."""
+    """Metrics on the held-out questions at one or two stages; the interval is for the last stage."""
 
     def table(root: Path) -> Rows:
         measured = [metrics(root, stage, "questions") for stage in stages]
         rows: list[list[Cell]] = []
-        for name, found in measured[-1].items():
+        for name, last in measured[-1].items():
             values = [f"{each[name].value:.1%}" for each in measured]
-            rows.append([_metric(name), *values, f"{found.low:.1%} – {found.high:.1%}", found.num_examples])
+            rows.append([_metric(name), *values, f"{last.low:.1%} – {last.high:.1%}", last.num_examples])
         called = {"before": tr("before"), "after": tr("after")}
         header = [tr("held-out questions"), *(called[stage] for stage in stages), tr("95 % interval"), tr("questions")]
         return header, rows
@@ -230,7 +230,7 @@ def _metric(name: str) -> str:
     return f"{called[metric]}: {kind}" if kind else called[metric]
 
 
-def majority_told(root: Path) -> str:
+def majority_summary(root: Path) -> str:
     results = {
         part: [
             last_number(row["messages"][-1]["content"])
@@ -247,37 +247,37 @@ def majority_told(root: Path) -> str:
 
 
 def conversation(root: Path) -> list[dict[str, str]]:
-    """Some held-out questions of each kind, with the answers before and after, and what the text says."""
-    shown: list[dict[str, str]] = []
+    """NUM_QUESTIONS held-out questions of each kind: answers before and after fine-tuning, and the reference."""
+    rows: list[dict[str, str]] = []
     before, after = (_answered(root, stage) for stage in ("before", "after"))
     kinds = sorted(zip(before, after, strict=True), key=lambda pair: pair[1]["facts"]["kind"])
     for _, group in itertools.groupby(kinds, key=lambda pair: pair[1]["facts"]["kind"]):
-        for old, new in itertools.islice(group, NUM_SHOWN):
+        for old, new in itertools.islice(group, NUM_QUESTIONS):
             texts = {"before": old["text"], "after": new["text"], "text": new["facts"]["target"]}
-            shown.append({"question": new["asked"][-1]} | {name: _short(text) for name, text in texts.items()})
-    return shown
+            rows.append({"question": new["asked"][-1]} | {name: _short(text) for name, text in texts.items()})
+    return rows
 
 
 def answers(root: Path) -> Rows:
     header = [tr("question"), tr("before"), tr("after"), tr("reference text")]
-    return header, [list(one.values()) for one in conversation(root)]
+    return header, [list(row.values()) for row in conversation(root)]
 
 
 def _short(text: str) -> str:
     line = " ".join(text.split())
-    return line if len(line) <= MAX_SHOWN else f"{line[:MAX_SHOWN]}…"
+    return line if len(line) <= MAX_ANSWER_LEN else f"{line[:MAX_ANSWER_LEN]}…"
 
 
 def _answered(root: Path, stage: str) -> list[dict[str, Any]]:
     saved = json.loads((root / stage / "results.json").read_text(encoding="utf-8"))
-    return next(one["answered"] for one in saved["results"] if one["task"] == "questions")
+    return next(result["answered"] for result in saved["results"] if result["task"] == "questions")
 
 
 def metrics(root: Path, stage: str, task: str) -> dict[str, Estimate]:
-    """What a task found at a stage."""
+    """The metrics of a task at a stage."""
     return load_metrics(root / stage / "results.json")[task]
 
 
 def facts(folder: Path) -> dict[str, Any]:
-    """What a stage noted down."""
+    """The facts.json of a stage."""
     return json.loads((folder / "facts.json").read_text(encoding="utf-8"))

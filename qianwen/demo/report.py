@@ -1,4 +1,4 @@
-"""A demo's findings where they are read: some lines after each stage, and one page at the end."""
+"""Output of the findings of a demo: lines on the console after each stage, and one HTML page at the end."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from qianwen.demo import findings as found
+from qianwen.demo import findings
 from qianwen.demo.findings import Figure, Rows
 from qianwen.runtime.files import RunFolder
 from qianwen.runtime.log import console
@@ -16,35 +16,35 @@ from qianwen.runtime.processor import cpu_name
 from qianwen.runtime.translation import tr
 
 FINDINGS: dict[str, tuple[Callable[[Path], Rows | str | None], ...]] = {
-    "text": (found.sources, found.corpora, found.pairs, found.text_told),
-    "tokenizer": (found.packing, found.vocabulary_told),
-    "pretrain": (found.training_told("pretrain"),),
-    "before": (found.compression, found.by_corpus, found.samples, found.questions("before")),
-    "sft": (found.training_told("sft"),),
-    "after": (found.questions("before", "after"), found.majority_told, found.answers),
+    "text": (findings.sources, findings.corpora, findings.pairs, findings.text_summary),
+    "tokenizer": (findings.packing, findings.vocabulary_summary),
+    "pretrain": (findings.training_summary("pretrain"),),
+    "before": (findings.compression, findings.by_corpus, findings.samples, findings.questions("before")),
+    "sft": (findings.training_summary("sft"),),
+    "after": (findings.questions("before", "after"), findings.majority_summary, findings.answers),
     "report": (),
 }
 FIGURES: dict[str, Callable[[Path], Figure]] = {
-    "pretrain": found.loss_figure("pretrain"),
-    "before": found.compression_figure,
-    "sft": found.loss_figure("sft"),
+    "pretrain": findings.loss_figure("pretrain"),
+    "before": findings.compression_figure,
+    "sft": findings.loss_figure("sft"),
 }
 
 
 def print_stage(run: RunFolder, stage: str) -> None:
-    """What the stage made and learned, on the console."""
-    for finding in FINDINGS[stage]:
-        told = finding(run.path)
-        if told is not None:
-            console.print(told if isinstance(told, str) else _table(*told), markup=False)
+    """Print the findings of a stage on the console."""
+    for function in FINDINGS[stage]:
+        finding = function(run.path)
+        if finding is not None:
+            console.print(finding if isinstance(finding, str) else _table(*finding), markup=False)
     console.print(tr("{seconds:.0f} s", seconds=run.record["seconds"][stage]), style="dim")
 
 
 def print_conversation(root: Path) -> None:
     """The chat model's answers to some held-out questions, as a chat."""
-    for one in found.conversation(root):
-        console.print(Text("\n› ", style="bold").append(one["question"]))
-        console.print(one["after"], markup=False)
+    for row in findings.conversation(root):
+        console.print(Text("\n› ", style="bold").append(row["question"]))
+        console.print(row["after"], markup=False)
 
 
 def write_report(run: RunFolder) -> None:
@@ -52,29 +52,29 @@ def write_report(run: RunFolder) -> None:
     root, page = run.path, Page(tr("From raw text to a chat"))
     page.headline(_headline(run))
     page.paragraph(tr("All results are measured on text and questions that no stage was trained on."))
-    titles = found.titles()
+    titles = findings.titles()
     rows: list[list[Cell]] = [[titles[stage], seconds] for stage, seconds in run.record["seconds"].items()]
     page.table([tr("stage, on {cpu}", cpu=cpu_name()), tr("seconds")], rows)
-    for stage, findings in FINDINGS.items():
-        if findings:
+    for stage, functions in FINDINGS.items():
+        if functions:
             page.section(titles[stage])
         if stage in FIGURES:
             page.figure(*FIGURES[stage](root))
-        for finding in findings:
-            told = finding(root)
-            if isinstance(told, str):
-                page.paragraph(told)
-            elif told:
-                page.table(*told)
+        for function in functions:
+            finding = function(root)
+            if isinstance(finding, str):
+                page.paragraph(finding)
+            elif finding:
+                page.table(*finding)
     page.section(tr("All settings"))
     page.text(json.dumps(run.config, indent=1, ensure_ascii=False))
     page.write(root / "report.html")
 
 
 def _headline(run: RunFolder) -> dict[str, Cell]:
-    before, after = (found.metrics(run.path, stage, "questions") for stage in ("before", "after"))
-    values = {name: value for name, value, _ in found.bits_per_byte(run.path)}
-    model = found.metrics(run.path, "before", "text")["bits_per_byte"].value
+    before, after = (findings.metrics(run.path, stage, "questions") for stage in ("before", "after"))
+    values = {name: value for name, value, _ in findings.bits_per_byte(run.path)}
+    model = findings.metrics(run.path, "before", "text")["bits_per_byte"].value
 
     def change(metric: str) -> str:
         return f"{before[metric].value:.0%} → {after[metric].value:.0%}"
@@ -94,11 +94,11 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Table:
         is_number = all(isinstance(row[i], (int, float)) for row in rows)
         table.add_column(name, justify="right" if is_number else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(_shown(cell)) for cell in row))
+        table.add_row(*(Text(_cell_text(cell)) for cell in row))
     return table
 
 
-def _shown(cell: Cell) -> str:
+def _cell_text(cell: Cell) -> str:
     if cell is None:
         return ""
     return f"{cell:,}" if isinstance(cell, int) else f"{cell:.4g}" if isinstance(cell, float) else cell

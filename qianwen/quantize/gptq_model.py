@@ -44,7 +44,7 @@ from qianwen.model.transformer import Layer, Qwen
 from qianwen.quantize import calibration
 from qianwen.quantize.calibration import LINEARS
 from qianwen.quantize.gptq import GptqConfig
-from qianwen.quantize.resume import KeptLayers, texts_digest, told_layers, work_folder
+from qianwen.quantize.resume import SavedLayers, layers_done, texts_digest, work_folder
 from qianwen.runtime.device import best_device, compute_dtype
 from qianwen.runtime.errors import ConfigError, DataError
 from qianwen.runtime.files import atomic_file, atomic_folder
@@ -52,13 +52,13 @@ from qianwen.runtime.log import progress
 from qianwen.runtime.translation import tr
 
 Texts = Sequence[Sequence[int]]
-FLOATS = torch.float16  # of what is not quantised, as published
+FLOATS = torch.float16  # type of the tensors that are not quantised, as published
 BIAS = "bias"
 
 
 @dataclass(frozen=True)
 class Reduced:
-    """Where the folder is, and how far its answers are from those of its source."""
+    """The folder that was written, and the difference of its outputs from those of the source model."""
 
     folder: Path
     parity: Parity
@@ -75,12 +75,12 @@ def quantize_model(
     origin: Origin | None = None,
     keep: Path | None = None,
 ) -> Reduced:
-    """Quantise a model into `folder`, which appears whole. Without `texts` of token ids, round to nearest.
+    """Quantise a model into `folder`, which is written atomically. Without `texts` of token ids, round to nearest.
 
-    Stopped, however hard, it goes on from the last layer when it is called again in the same way; layers lie in `keep`
-    if a caller gives it, who answers for what lies there being made in the same way.
-    Raises DataError for texts without a token, ConfigError where layers were made otherwise before, and what reading
-    raises.
+    After an interruption or a kill, the same call continues from the last finished layer. Finished layers are saved in
+    `keep` if the caller gives it; the caller must make sure that layers in it were made with the same settings.
+    Raises DataError for texts without a token, ConfigError if saved layers were made with other settings, and the
+    errors of reading a model.
     """
     _check(opened)
     if texts and not any(len(text) for text in texts):
@@ -93,13 +93,13 @@ def quantize_model(
     work = _Work(model, parameters, config, layout)
     rows = [row for row in calibration.packed_rows(texts, seq_len) if row[0].numel()]
     made_of = sources(opened) | {"options": asdict(config) | {"seq_len": seq_len}, "texts": texts_digest(texts)}
-    own = work_folder(Path(folder), made_of, told_layers) if rows and not keep else nullcontext(keep)
-    with own as place, atomic_folder(folder) as inside:  # no place where there are no texts: rounding takes seconds
-        kept = KeptLayers(place, config.bits) if place else None
+    own = work_folder(Path(folder), made_of, layers_done) if rows and not keep else nullcontext(keep)
+    with own as place, atomic_folder(folder) as inside:  # without texts nothing is saved: rounding takes seconds
+        saved = SavedLayers(place, config.bits) if place else None
         wanted = stacks(model, V1_NAMES if layout == "qwen" else ())
         plans = dict(_plans(wanted, config, layout))
         title = tr("quantising {name} to {bits} bits", name=opened.name, bits=config.bits)
-        tensors = work.run(wanted, rows, prompt_rows(opened.tokenizer), kept, title)
+        tensors = work.run(wanted, rows, prompt_rows(opened.tokenizer), saved, title)
         write_shards(inside, plans, _in_order(plans, tensors))
         assert work.parity is not None
         _describe(opened, model, inside, config, layout, (origin or Origin(opened.name), work.parity, Path(folder)))
@@ -107,7 +107,7 @@ def quantize_model(
 
 
 def sources(opened: OpenModel) -> dict[str, Any]:
-    """What tells a model's weights from others, and how they are read."""
+    """A fingerprint of the weights of a model (names, sizes and times of the files) and the type they are read in."""
     source = opened.source.path if isinstance(opened.source, GgufModel) else opened.source
     files = {name: stats for name, *stats in file_stats(source)}
     return {"model": files, "dtype": str(compute_dtype(best_device()))}
@@ -122,7 +122,7 @@ def _check(opened: OpenModel) -> None:
 
 
 class _Work:
-    """The pass over the layers; what it yields is each layer's tensors as the file has them."""
+    """The pass over the layers. It yields the tensors of each layer as the output file has them."""
 
     def __init__(
         self, model: Qwen, parameters: Iterator[tuple[str, Tensor]], config: GptqConfig, layout: Layout
@@ -134,7 +134,7 @@ class _Work:
 
     def run(
         self, wanted: dict[str, Stack], texts: Sequence[tuple[Tensor, Tensor]], probe: tuple[Tensor, Tensor, list[int]],
-        kept: KeptLayers | None, title: str,
+        saved: SavedLayers | None, title: str,
     ) -> Iterator[dict[str, Tensor]]:  # fmt: skip
         """The file's tensors: the embedding, then layer after layer, then the rest."""
         config, ids, positions, ends = self.model.config, *probe
@@ -150,13 +150,13 @@ class _Work:
             prefix = f"model.layers.{index}."
             layer.load_state_dict({name.removeprefix(prefix): value for name, value in own.items()}, assign=True)
             calibration.advance(layer, before)
-            if (made := kept.read(index) if kept else None) is not None:
+            if (made := saved.read(index) if saved else None) is not None:
                 calibration.restore_layer(layer, made)
                 calibration.advance(layer, rows)
             else:
                 made = calibration.quantize_layer(layer, index, rows, self.config)
-                if kept:
-                    kept.write(index, made)
+                if saved:
+                    saved.write(index, made)
             calibration.advance(layer, after)
             yield _file_tensors(wanted, own, {prefix + name: groups for name, groups in made.items()}, self.layout)
             layer.to("meta")
@@ -167,7 +167,7 @@ class _Work:
         yield _file_tensors(wanted, last, {}, self.layout)
 
     def _take(self, prefix: str) -> dict[str, Tensor]:
-        """The parameters that arrive next under `prefix`."""
+        """The next parameters whose names begin with `prefix`."""
         taken: dict[str, Tensor] = {}
         if self._waiting is not None:
             taken[self._waiting[0]], self._waiting = self._waiting[1], None
@@ -185,7 +185,7 @@ def _logprobs(hidden: Tensor, head: Tensor) -> Tensor:
 
 
 def _is_coded(stack: Stack) -> bool:
-    """Whether a tensor of the file is a linear of a layer."""
+    """Whether a tensor of the file is the weight of a linear in a layer, which is quantised."""
     return all(
         name.startswith("model.layers.") and name.endswith(tuple(f"{n}.weight" for n in LINEARS))
         for name in stack.names

@@ -1,11 +1,11 @@
-"""What a quantisation that was stopped has done, kept beside the folder to come, so that the same command goes on.
+"""Saved progress of a quantisation: finished layers, so that the same command continues after an interruption.
 
-    small.unfinished/made.json        what it is made of, and how
-    small.unfinished/layer-00003/     codes, scales and zeros of a layer's linears, as the folder to come has them
+    small.unfinished/made.json        the inputs (weights, texts) and the options
+    small.unfinished/layer-00003/     codes, scales and zeros of a layer's linears, in the format of the output folder
 
-A layer is there whole or not at all, and its bytes are checked when it is read. What was made of other weights or
-texts, or in another way, is never mixed in. Not here: making layers (`calibration.py`), the folder to come
-(`gptq_model.py`), tuned scales, whose checkpoints lie there too (`quantize/tune_scales.py`).
+A layer is written atomically, and its checksums are verified when it is read. Layers made with other weights, texts or
+options are refused. Not here: quantising layers (`calibration.py`), the output folder (`gptq_model.py`), and tuned
+scales, whose checkpoints are in the same folder (`quantize/tune_scales.py`).
 """
 
 import hashlib
@@ -29,14 +29,14 @@ MADE = "made.json"
 CODES = "codes.safetensors"
 
 
-class KeptLayers:
-    """The layers that are kept in `folder`, all of `bits` bits a weight."""
+class SavedLayers:
+    """The finished layers in `folder`, all with `bits` bits per weight."""
 
     def __init__(self, folder: Path, bits: int) -> None:
         self.folder, self.bits = folder, bits
 
     def read(self, index: int) -> dict[str, Groups] | None:
-        """The linears of a layer; None where it is still to be made, or again because its bytes changed."""
+        """The linears of a layer; None if the layer is not finished, or its checksum is wrong."""
         folder = self._layer(index)
         if not folder.exists():
             return None
@@ -60,39 +60,39 @@ class KeptLayers:
 
 
 @contextmanager
-def work_folder(target: Path, made_of: Mapping[str, Any], told: Callable[[Path], str]) -> Iterator[Path]:
-    """`target`.unfinished: gone once the block ends well, or where there is nothing in it that `told` tells of.
+def work_folder(target: Path, made_of: Mapping[str, Any], describe: Callable[[Path], str]) -> Iterator[Path]:
+    """The folder `target`.unfinished. It is deleted when the block succeeds, or when it contains no progress.
 
-    Raises ConfigError where it is of something else than `made_of`, which is what JSON reads back as it was, or another
-    process is at it.
+    `describe` returns the progress in words, or "". `made_of` are the inputs and options as plain JSON. Raises
+    ConfigError if the folder was made with other inputs or options, or another process uses it.
     """
     folder = target.with_name(f"{target.name}.unfinished")
     is_over = False
     try:
         with lock(folder):
-            _check(folder, made_of, told(folder))
+            _check(folder, made_of, describe(folder))
             try:
                 yield folder
                 is_over = True
             except BaseException:
-                if done := told(folder):
+                if done := describe(folder):
                     message = "{done} are saved in {path}; the same command continues from there"
                     console.print(tr(message, done=done, path=folder))
                 is_over = not done
                 raise
     finally:
-        if is_over:  # not while it is locked, which some systems refuse
+        if is_over:  # after the lock is released: some systems do not delete a locked folder
             shutil.rmtree(folder)
 
 
-def told_layers(folder: Path) -> str:
-    """How many layers are there, in words."""
+def layers_done(folder: Path) -> str:
+    """The number of finished layers, in words; empty if there are none."""
     count = sum(1 for _ in folder.glob("layer-*"))
     return tr("{count} layers", count=count) if count else ""
 
 
 def texts_digest(texts: Sequence[Sequence[int]]) -> str:
-    """Of token ids, to tell them from others."""
+    """SHA-256 of lists of token ids. Lengths are included, so that moving a boundary changes it."""
     digest = hashlib.sha256()
     for text in texts:
         digest.update(array("q", [len(text), *text]).tobytes())
@@ -103,13 +103,13 @@ def _check(folder: Path, made_of: Mapping[str, Any], done: str) -> None:
     path = folder / MADE
     if done:
         try:
-            found = flat_config(json.loads(path.read_text(encoding="utf-8")))
+            saved = flat_config(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, AttributeError) as error:
             raise ConfigError(
                 tr("{path} cannot be read ({error}); delete its folder", path=path, error=error)
             ) from error
-        wanted = flat_config(dict(made_of))
-        changed = [key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)]
+        current = flat_config(dict(made_of))
+        changed = [key for key in current.keys() | saved.keys() if current.get(key) != saved.get(key)]
         if changed:
             message = "{path} was made with another value of {key}; use the same value, or delete the folder"
             raise ConfigError(tr(message, path=folder, key=min(changed)))

@@ -1,12 +1,12 @@
-"""Tune the scales of a quantised model towards what its source says (EfficientQAT, Chen et al. 2024).
+"""Tune the scales of a quantised model to match its source model (EfficientQAT, Chen et al. 2024).
 
-GPTQ looks at one linear at a time, and each leaves an error that those behind it never hear of. Here the whole network
-is looked at: texts go through source and copy, and the scales of the copy (`model/linears/tuned.py`) follow the
-gradient of the KL divergence between what the two say of every token, which asks for no labels. Codes stay, so the
-folder has the same layout, size and speed as before.
+GPTQ minimises the error of one linear at a time, and ignores how the errors add up in later layers. Here the source and
+the quantised model both compute the same texts, and the scales (`model/linears/tuned.py`) follow the gradient of the KL
+divergence between the two next-token distributions, so no labels are needed. Codes do not change, so layout, size and
+speed stay the same.
 
-Both models are in memory, the source in 16 bits. Checkpoints of the scales lie in a folder beside the one to come, with
-the codes where those are new, so that what was stopped goes on (`quantize/resume.py`).
+Both models are in memory, the source with 16 bits. Checkpoints of the scales, and new codes, are saved beside the
+output folder, so that the same command continues after an interruption (`quantize/resume.py`).
 """
 
 import time
@@ -26,7 +26,7 @@ from qianwen.model.loss import chunked_divergence
 from qianwen.model.transformer import Qwen
 from qianwen.quantize.calibration import packed_rows
 from qianwen.quantize.gptq_model import Reduced, write_card
-from qianwen.quantize.resume import told_layers
+from qianwen.quantize.resume import layers_done
 from qianwen.runtime.device import best_device, compute_dtype, free_memory_bytes
 from qianwen.runtime.errors import ConfigError, DataError
 from qianwen.runtime.files import atomic_folder
@@ -39,12 +39,12 @@ from qianwen.train.optim import AdamW, AdamWConfig
 from qianwen.train.plan import memory, weight_bytes
 from qianwen.train.state import TrainState
 
-ROW = 1024  # tokens of a step
-LR = 1e-3  # of a factor; four times as much spoils the scales (docs/log.md)
-WARMUP = 0.1  # of all steps
-SHOWN = 8  # steps between two lines, and between two checkpoints
-CODES = "codes"  # a folder in `keep`: what was quantised first
-# What a model and its copy have in common.
+ROW = 1024  # tokens per step
+LR = 1e-3  # learning rate of the factors; four times as much makes the scales worse (docs/log.md)
+WARMUP = 0.1  # fraction of all steps
+LOG_STEPS = 8  # steps between two log lines, and between two checkpoints
+CODES = "codes"  # folder in `keep` with the codes, if they were made in the same run
+# Fields of the configuration that must be equal in a model and its quantised copy.
 SHAPE = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
          "num_key_value_heads")  # fmt: skip
 
@@ -60,11 +60,10 @@ def tune_folder(
     keep: Path,
     origin: Origin | None = None,
 ) -> Reduced:
-    """Tune the GPTQ folder `folder` towards its source, `opened`, and write it to `target`, which appears whole.
+    """Tune the GPTQ folder `folder` to match its source, `opened`, and write it atomically to `target`.
 
-    `texts` are token ids, of each at most `seq_len` are read. Checkpoints lie in `keep`; a later call with the same
-    arguments goes on from them. Raises what `check_tuning` raises, DataError for texts without a token,
-    KeyboardInterrupt when asked to stop.
+    `texts` are token ids; at most `seq_len` of each are used. Checkpoints are saved in `keep`; the same call continues
+    from them. Raises the errors of `check_tuning`, DataError for texts without a token, KeyboardInterrupt on Ctrl-C.
     """
     check_tuning(opened, folder)
     rows = [row for row in packed_rows([text[:seq_len] for text in texts], ROW) if row[0].numel()]
@@ -85,12 +84,12 @@ def tune_folder(
 
 
 def check_tuning(opened: OpenModel, folder: Path | None = None) -> None:
-    """Raise ConfigError where `folder` is not what GPTQ makes of this model, or where memory does not reach."""
+    """Raise ConfigError if `folder` is not a GPTQ folder of this model, or if there is not enough free memory."""
     if folder is not None:
         if not is_gptq(folder):
             raise ConfigError(tr("{folder} is not a GPTQ folder", folder=folder))
-        theirs = open_model(str(folder)).config
-        if any(getattr(theirs, name) != getattr(opened.config, name) for name in SHAPE):
+        quantised = open_model(str(folder)).config
+        if any(getattr(quantised, name) != getattr(opened.config, name) for name in SHAPE):
             raise ConfigError(
                 tr("{folder} was not made from {model}: their shapes differ", folder=folder, model=opened.name)
             )
@@ -102,16 +101,16 @@ def check_tuning(opened: OpenModel, folder: Path | None = None) -> None:
 
 
 def needed_bytes(config: QwenConfig, itemsize: int = 2) -> float:
-    """Memory of tuning: that of Q-LoRA over the codes without recomputing, and the source beside it."""
-    beside = weight_bytes(config, 8 * itemsize, 8 * itemsize)
-    return memory(config, "qlora", ROW, recompute=False, itemsize=itemsize).total + beside
+    """Memory of tuning: Q-LoRA on the codes without recomputation, plus the weights of the source."""
+    source = weight_bytes(config, 8 * itemsize, 8 * itemsize)
+    return memory(config, "qlora", ROW, recompute=False, itemsize=itemsize).total + source
 
 
 def tune(model: Qwen, teacher: Qwen, rows: Sequence[tuple[Tensor, Tensor]], steps: int, keep: Path) -> None:
     """Train `model`, made by `to_tune`, on rows of ids and positions [1, T] to step `steps`.
 
-    Goes on from the newest checkpoint in `keep`, and leaves one there every few steps and when it is stopped, which
-    raises KeyboardInterrupt.
+    Continues from the newest checkpoint in `keep`, and saves one every LOG_STEPS steps and when it is interrupted,
+    which raises KeyboardInterrupt.
     """
     loop = LoopConfig(steps=steps, sequences_per_step=1, micro_batch_size=1, lr=LR, warmup_steps=round(WARMUP * steps))
     state = TrainState(model, AdamW(model, AdamWConfig(weight_decay=0.0)))
@@ -125,26 +124,26 @@ def tune(model: Qwen, teacher: Qwen, rows: Sequence[tuple[Tensor, Tensor]], step
     def loss(model: Qwen, batch: Batch) -> tuple[Tensor, int, dict[str, float]]:
         ids, positions = batch["input_ids"], batch["positions"]
         with torch.no_grad():
-            wanted = teacher(ids, positions)
-        return chunked_divergence(model(ids, positions), wanted, teacher.lm_head.weight), ids.numel(), {}
+            target = teacher(ids, positions)
+        return chunked_divergence(model(ids, positions), target, teacher.lm_head.weight), ids.numel(), {}
 
-    train(loss, batch, loop, state, [_shown(steps, state.step)], checkpoints, SHOWN)
+    train(loss, batch, loop, state, [_log_divergence(steps, state.step)], checkpoints, LOG_STEPS)
 
 
-def told_tuning(folder: Path) -> str:
-    """What a call that was stopped left in `keep`, in words."""
+def tuning_done(folder: Path) -> str:
+    """The saved progress in `folder`, in words; empty if there is none."""
     if steps := Checkpoints(folder).steps():
         return tr("{steps} steps of tuning", steps=steps[0])
-    return tr("the codes of all layers") if (folder / CODES).exists() else told_layers(folder)
+    return tr("the codes of all layers") if (folder / CODES).exists() else layers_done(folder)
 
 
-def _shown(steps: int, first: int) -> Hook:
-    """A line every few steps: the mean divergence since the one before, and how long it will take."""
+def _log_divergence(steps: int, first: int) -> Hook:
+    """Log the mean divergence since the last line, and the remaining minutes, every LOG_STEPS steps."""
     began, losses = time.monotonic(), []
 
     def hook(state: TrainState, metrics: Metrics) -> None:
         losses.append(metrics["loss"])
-        if state.step % SHOWN and state.step not in (1, steps):
+        if state.step % LOG_STEPS and state.step not in (1, steps):
             return
         left = (time.monotonic() - began) / (state.step - first) * (steps - state.step)
         line = {"KL": sum(losses) / len(losses), tr("minutes remaining"): round(left / 60, 1)}

@@ -1,1 +1,1 @@
-"""Text ↔ ids (Qwen report, section 2.2)."""
+"""Tokenizer: text ↔ ids (Qwen report, section 2.2)."""

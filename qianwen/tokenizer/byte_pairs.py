@@ -1,7 +1,7 @@
-"""Byte-pair merging in its plainest form, and the printable alphabet in which Hugging Face writes bytes.
+"""Simple byte-pair merging, and the printable alphabet in which Hugging Face writes bytes.
 
-A vocabulary in tiktoken's format lists tokens, not merges. They follow from it: a token is made of the two pieces that
-remain of its bytes when only the ranks below its own may merge. Everything here is quadratic, for one word at a time.
+A vocabulary in tiktoken's format lists tokens, not merges. The merges follow from it: merge the bytes of a token, using
+only lower ranks; the two pieces that remain are its merge. All functions take quadratic time in the length of a word.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def text_to_bytes(text: str) -> bytes:
 
 
 def byte_pair_merge(word: bytes, ranks: Mapping[bytes, int], limit: float = float("inf")) -> list[bytes]:
-    """Merge the leftmost adjacent pair of lowest rank again and again, as long as that rank is below `limit`."""
+    """Merge the adjacent pair of lowest rank (the leftmost of equals) repeatedly, while that rank is below `limit`."""
     pieces = [word[i : i + 1] for i in range(len(word))]
     while len(pieces) > 1:
         rank, at = min((ranks.get(pieces[i] + pieces[i + 1], limit), i) for i in range(len(pieces) - 1))
@@ -52,7 +52,7 @@ def merges(ranks: Mapping[bytes, int]) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _halves(token: bytes, rank: int, ranks: Mapping[bytes, int]) -> tuple[bytes, bytes]:
-    """The last merge of `token`. Most tokens can be cut into two earlier ones in one way only: then it is that one."""
+    """The last merge of `token`. For most tokens only one split into two earlier tokens exists: then it is that one."""
     cuts = [
         (token[:at], token[at:])
         for at in range(1, len(token))

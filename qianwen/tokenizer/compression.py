@@ -1,9 +1,9 @@
-"""How much text a token holds, by language: the figure of the memo (Qwen report, section 2.2, figure 3).
+"""Compression of a vocabulary by language: the figure of the memo (Qwen report, section 2.2, figure 3).
 
-    bytes per token = UTF-8 bytes of the documents / tokens of the documents, each encoded by itself
+    bytes per token = UTF-8 bytes of the documents / tokens of the documents, each encoded separately
 
 The report compares with XLM-R on a million documents of each language, which are not published, nor its numbers; here
-the documents are those given and the reference is any vocabulary named. More is better: the same text in fewer tokens.
+the user chooses documents and reference vocabulary. Higher is better: the same text in fewer tokens.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ _CODES = {
     "fra": "fr",
 }
 LANGUAGES = ("en", "zh", "code", *list(dict.fromkeys(_CODES.values()))[2:])  # the memo's, in its order
-CODE_BYTES = 2_000_000  # of Python's standard library, where no code is given
+CODE_BYTES = 2_000_000  # bytes of Python's standard library, if the input has no code
 
 CountTokens = Callable[[Sequence[str]], int]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One language: what was encoded, and into how many tokens by each vocabulary."""
+    """One language: its documents and bytes, and the number of tokens with each vocabulary."""
 
     language: str
     num_documents: int
@@ -91,7 +91,7 @@ def summary(rows: Sequence[Row], reference: str) -> dict[str, Any]:
 
 
 def draw(rows: Sequence[Row], reference: str) -> Figure:
-    """A group of bars for each language: bytes per token, those of `reference` being 1."""
+    """A group of bars for each language: bytes per token relative to `reference`."""
     from matplotlib.figure import Figure
 
     names = [name for name in rows[0].num_tokens if name != reference]
@@ -119,21 +119,21 @@ def read_texts(paths: Iterable[str | Path], languages: Sequence[str] = LANGUAGES
     A record of a JSONL file is a document (`text`) or many (`lines`) in its `lang`; every line of a text file is one,
     in the language its name holds (`ja.txt`, `newstest.jpn.txt`). Code is Python's standard library if none is given.
     """
-    found: dict[str, list[str]] = {}
+    by_language: dict[str, list[str]] = {}
     for path in map(Path, paths):
         if not path.exists():
             raise DataError(tr("{path}: no such file or folder", path=path))
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             for language, text in _read(file):
                 if text := text.strip("\r\n"):
-                    found.setdefault(_CODES.get(language, language), []).append(text)
+                    by_language.setdefault(_CODES.get(language, language), []).append(text)
     if "code" in languages:
-        found.setdefault("code", _standard_library())
-    kept = {language: found[language] for language in languages if language in found}
-    if not kept:
-        known = ", ".join(sorted(found)) or tr("none")
+        by_language.setdefault("code", _standard_library())
+    chosen = {language: by_language[language] for language in languages if language in by_language}
+    if not chosen:
+        known = ", ".join(sorted(by_language)) or tr("none")
         raise DataError(tr("no documents in {languages}; found {known}", languages=" ".join(languages), known=known))
-    return kept
+    return chosen
 
 
 def _read(file: Path) -> Iterator[tuple[str, str]]:
@@ -194,7 +194,9 @@ def _openai(name: str) -> tiktoken.Encoding:
     try:
         return tiktoken.get_encoding(f"{name}_base")
     except OSError as error:
-        remedy = "{name} could not be fetched ({error}): give {name}=PATH, encoders/{name}_base.json of npm's tiktoken"
+        remedy = (
+            "{name} could not be downloaded ({error}); give {name}=PATH, encoders/{name}_base.json of npm's tiktoken"
+        )
         raise DataError(tr(remedy, name=name, error=type(error).__name__)) from error
 
 

@@ -1,12 +1,12 @@
-"""Add words to a vocabulary without moving an id (tokenization_note.md and add_merges.py of the Qwen release).
+"""Add words to a vocabulary without changing an id (tokenization_note.md and add_merges.py of the Qwen release).
 
-    1  a word is taken if the pattern leaves it whole, and it is no token yet
-    2  it is cut as the vocabulary cuts it now
-    3  byte-pair merges are learned over these pieces, weighted by the words' frequencies, until each word is one piece
-    4  the merges become tokens, in that order, from `start_id` on: by default behind all other ids
+    1  a word is used if the pattern does not split it, and it is not a token yet
+    2  it is encoded with the current vocabulary
+    3  byte-pair merges are trained on these pieces, weighted by word frequency, until each word is one piece
+    4  the merges become tokens in that order, from `start_id` on: by default after all other ids
 
-So a word brings its intermediate merges along. With few CJK words they may cross character boundaries: add the single
-characters too, with higher frequencies. A model needs rows for the new ids, and training, before they mean anything.
+So the intermediate merges of a word become tokens too. With few CJK words they may cross character boundaries: add the
+single characters too, with higher frequencies. A model needs rows for the new ids, and training, to use them.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from qianwen.tokenizer.vocab import Vocabulary
 
 @dataclass(frozen=True)
 class Extension:
-    """The grown vocabulary, the tokens that are new in it, and the words that were left out."""
+    """The extended vocabulary, its new tokens, and the words that were left out."""
 
     vocabulary: Vocabulary
     tokens: dict[bytes, int]
-    split: dict[str, list[str]]  # word → the pieces the pattern makes of it
+    split: dict[str, list[str]]  # word → its pieces, if the pattern splits it
     existing: list[str]  # words that are tokens already
 
 
@@ -48,7 +48,7 @@ def extend_vocabulary(vocabulary: Vocabulary, words: Mapping[str, int], start_id
     tokens = {token: first + i for i, token in enumerate(made)}
     grown = vocabulary.with_tokens(tokens)
     if len(grown.ranks) != len(vocabulary.ranks) + len(tokens):
-        message = "ids from {first} on are taken: start at {size} or later"
+        message = "ids from {first} on are in use; set --start-id to {size} or more"
         raise ConfigError(tr(message, first=first, size=vocabulary.size))
     return Extension(grown, tokens, split, existing)
 

@@ -1,10 +1,10 @@
 """gigatoken, several times as fast as tiktoken, for corpora (`pip install 'qianwen[fast]'`).
 
-It is used only where it has shown to give tiktoken's ids: for Qwen's pattern, and after a check on text made of the
-vocabulary's own tokens. It would parse control tokens in text, so it is built without any: text can never yield one.
+It is used only if it gives the same ids as tiktoken: for Qwen's pattern, and after a check on text made of the
+vocabulary's tokens. It would parse control tokens in text, so it is built without them: text never becomes one.
 
-The two know different versions of Unicode, so that a letter of the newer one is a sign to the other, and text around
-it is cut otherwise. Such characters are found by asking both, and texts that hold one are left to tiktoken.
+The two libraries use different versions of Unicode: a letter of the newer version is a symbol in the older one, and the
+text around it is split differently. Such characters are found by comparing both, and texts with one go to tiktoken.
 """
 
 from __future__ import annotations

@@ -85,11 +85,13 @@ def _ranks(path: Path, ids: dict[str, int], merged: list[str], special: Collecti
     regular = {text: token for text, token in ids.items() if text not in special}
     unmade = sum(len(text) > 1 for text in regular.keys() - set(merged))
     if unmade or -1 in order or any(later < earlier for earlier, later in pairwise(order)):
-        raise ConfigError(tr("{path}: its merges do not make its tokens in the order of their ids", path=path))
+        raise ConfigError(tr("{path}: the merges do not create the tokens in the order of their ids", path=path))
     try:
         ranks = {text_to_bytes(text): token for text, token in regular.items()}
     except KeyError as error:
-        raise ConfigError(tr("{path}: {char} is no byte of a byte-level vocabulary", path=path, char=error)) from error
+        raise ConfigError(
+            tr("{path}: {char} is not a character of the byte-level alphabet", path=path, char=error)
+        ) from error
     check_ranks(path, ranks)
     return ranks
 
@@ -106,7 +108,7 @@ def _pattern(path: Path, before: dict[str, Any] | None) -> str:
                 return GPT2_PATTERN
             case ["Digits", "ByteLevel"] if by_itself and steps[0].get("individual_digits"):
                 return GPT2_DIGITS_PATTERN
-    message = "{path}: text cut by {kinds} is not supported; supported are a pattern or digits before ByteLevel"
+    message = "{path}: pre-tokenizers {kinds} are not supported; use Split or Digits before ByteLevel"
     raise ConfigError(tr(message, path=path, kinds=kinds))
 
 
@@ -114,7 +116,7 @@ def _nfc(path: Path, data: dict[str, Any]) -> bool:
     normalizer = data.get("normalizer") or {}
     kinds = {step["type"] for step in normalizer.get("normalizers") or ([normalizer] if normalizer else [])}
     if kinds - {"NFC"}:
-        raise ConfigError(tr("{path}: of normalizers only NFC is supported, not {kinds}", path=path, kinds=kinds))
+        raise ConfigError(tr("{path}: normalizer {kinds} is not supported; only NFC is", path=path, kinds=kinds))
     return bool(kinds)
 
 

@@ -1,11 +1,11 @@
-"""Counting pieces and merging pairs in C++ (`native/`), as rustbpe does both, several times as fast.
+"""Counting pieces and merging pairs in C++ (`native/`): the same result as rustbpe, several times faster.
 
-    pieces.h    text cut as Qwen's pattern cuts it
-    words.h     the different pieces and their counts
-    merges.h    the most frequent pair, again and again
+    pieces.h    text split with Qwen's pattern
+    words.h     the distinct pieces and their counts
+    merges.h    repeated merging of the most frequent pair
     learn.cpp   the functions called here
 
-A character is a letter, a number or a blank by what `regex` says, whose Unicode is as new as any encoder's.
+`regex` decides whether a character is a letter, a number or a space; its Unicode version is as new as any encoder's.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from qianwen.runtime.compiler import NativeLibrary, is_usable, native_library
 from qianwen.runtime.errors import DataError
 from qianwen.runtime.translation import tr
 
-AT_ONCE = 256  # merges between two looks at whether Ctrl-C was pressed
+AT_ONCE = 256  # merges per call into C++, so that Ctrl-C works between calls
 OTHER, LETTER, NUMBER, BLANK, LINE_END = range(5)  # as in pieces.h
 
 
 @functools.cache
 def available() -> bool:
-    """Whether it can be compiled here; compiles it at the first call."""
+    """Whether the learner can be compiled on this machine; the first call compiles it."""
     return is_usable(library(), tr("learning a vocabulary will be slower"))
 
 
 @functools.cache
 def library() -> NativeLibrary:
-    """The compiled learner, or why there is none."""
+    """The compiled learner, or the reason why there is none."""
     return native_library("learner", Path(__file__).parent / "native")
 
 
@@ -61,7 +61,7 @@ def _functions() -> ctypes.CDLL:
 
 @functools.cache
 def character_kinds() -> np.ndarray:
-    """What each code point is to the pattern, uint8 [0x110000]."""
+    """The kind of each code point in the pattern, uint8 [0x110000]."""
     every = np.arange(0x110000, dtype="<u4").tobytes().decode("utf-32-le", "surrogatepass")
     kinds = np.zeros(len(every), np.uint8)
     for kind, pattern in ((LETTER, r"\p{L}+"), (NUMBER, r"\p{N}+"), (BLANK, r"\s+"), (LINE_END, r"[\r\n]+")):
@@ -81,10 +81,10 @@ class Learner:
         _functions().qt_delete(self._address)
 
     def count(self, text: str) -> None:
-        """Take note of the pieces of a text without lone surrogates."""
+        """Count the pieces of a text, which must not contain lone surrogates."""
         data = text.encode()
         if _done(_functions().qt_count(self._address, data, len(data))):
-            raise DataError(tr("the texts have more than 4 GB of different words: learn from a part of them"))
+            raise DataError(tr("the texts contain more than 4 GB of distinct words; train on a part of them"))
 
     def merges(self, number: int) -> Iterator[tuple[int, int]]:
         """The two tokens of each merge: bytes are 0 to 255, and every merge makes the next token."""

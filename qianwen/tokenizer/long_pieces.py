@@ -1,14 +1,14 @@
-"""Texts with a piece of hostile length: a million blanks, ten megabytes of one letter.
+"""Encoding of texts with extremely long pieces: a million spaces, ten megabytes of one letter.
 
-The pattern cuts a text into pieces, and each is merged by itself. Pieces are words, but nothing bounds them, and
-tiktoken then fails: its pattern engine aborts on 999,999 blanks, and merging takes fifty times the piece's memory. So a
-long text is probed first, and where a piece is long, the text is cut by another engine with the same pattern, and long
-pieces are merged in parts.
+The pattern splits a text into pieces, and each is merged separately. Pieces are usually words, but their length has no
+limit, and tiktoken fails on long ones: its regex engine aborts on 999,999 spaces, and merging needs fifty times the
+memory of the piece. So a long text is probed first; if it may have a long piece, the text is split by another engine
+with the same pattern, and long pieces are merged in parts.
 
 Merging in parts is exact. A sequence of tokens is what BPE makes of its bytes if, and only if, it makes of every two
-neighbours those same two tokens. Inside a part that holds; where parts meet it is tested, and the parts are drawn
-differently until it holds. (The end of a part is no evidence, as what follows may merge into it, so it is dropped and
-merged again with the next part.)
+neighbours those same two tokens. Inside a part this is true; at the boundary of two parts it is tested, and the
+boundary is moved until it is true. (The last tokens of a part may still merge with what follows, so they are dropped
+and merged again with the next part.)
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import regex
 
-PROBE_EVERY = 1 << 16  # characters; pieces up to twice as long go unnoticed, and tiktoken takes them well
+PROBE_EVERY = 1 << 16  # characters; pieces up to twice as long are not detected, and tiktoken can handle them
 PROBE = 64
 PART = 1 << 16  # bytes merged at once
 DROPPED = 16  # tokens at the end of a part
@@ -56,10 +56,12 @@ def merge_in_parts(piece: bytes, merge: Merge, token_bytes: Callable[[int], byte
             start -= _size(redone, token_bytes)
             size *= 2
             continue
-        kept = part if start + size >= len(piece) else part[: max(len(part) - DROPPED, 1)]
-        ids.extend(kept)
-        start += _size(kept, token_bytes)
-        size = PART if start > furthest else 2 * size  # or else the same parts would be drawn again
+        tokens = part if start + size >= len(piece) else part[: max(len(part) - DROPPED, 1)]
+        ids.extend(tokens)
+        start += _size(tokens, token_bytes)
+        size = (
+            PART if start > furthest else 2 * size
+        )  # without progress, a larger part: the same size would give the same boundary
         furthest = max(start, furthest)
     return ids
 

@@ -60,7 +60,7 @@ class Tokenizer:
             )
             self._unspelled = unspelled(vocabulary.ranks)
         except ValueError as error:
-            raise ConfigError(tr("this vocabulary does not work: {error}", error=error)) from error
+            raise ConfigError(tr("this vocabulary cannot be used: {error}", error=error)) from error
         self._is_fast = fast
 
     @classmethod

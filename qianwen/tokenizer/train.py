@@ -38,7 +38,7 @@ def train_vocabulary(texts: Iterable[str], vocab_size: int, base: Vocabulary | N
     """A vocabulary of `vocab_size` ids, control tokens included; of fewer where the texts have no more to merge."""
     smallest = base.size if base else 256 + NUM_SPECIALS
     if vocab_size < smallest:
-        message = "a vocabulary of {size} is too small: the bytes and control tokens it starts from are {smallest}"
+        message = "vocab_size = {size} is too small: bytes and control tokens alone need {smallest} ids"
         raise ConfigError(tr(message, size=vocab_size, smallest=smallest))
     return _continued(texts, vocab_size, base) if base else _from_scratch(texts, vocab_size)
 
@@ -50,7 +50,7 @@ def _from_scratch(texts: Iterable[str], vocab_size: int) -> Vocabulary:
     for token in learned(learnable, vocab_size - NUM_SPECIALS):
         ranks.setdefault(token, len(ranks))  # two pairs may spell the same token
     if len(ranks) == 256 < vocab_size - NUM_SPECIALS:
-        raise DataError(tr("there is no text to learn a vocabulary from"))
+        raise DataError(tr("the input contains no text to train a vocabulary on"))
     return Vocabulary(ranks, qwen_special_tokens(len(ranks)))
 
 

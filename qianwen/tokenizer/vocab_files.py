@@ -1,8 +1,8 @@
-"""Files of a vocabulary: found, read, checked and written.
+"""Files of a vocabulary: find, read, check and write them.
 
-    qwen.tiktoken               one `base64(bytes) rank` a line: Qwen v1's own
-    tokenizer.json              Hugging Face's: the same merges spelled out, pattern and special tokens beside them
-    vocab.json + merges.txt     its older form
+    qwen.tiktoken               one `base64(bytes) rank` per line: the format of Qwen v1
+    tokenizer.json              Hugging Face's format: merges, pattern and special tokens
+    vocab.json + merges.txt     the older format of Hugging Face
     tokenizer_config.json       which special tokens there are, and which of them are control tokens
 
 A bare `qwen.tiktoken` names no special tokens: Qwen v1's control tokens fill the first gap in its ids.
@@ -45,30 +45,30 @@ def qwen_vocabulary() -> Vocabulary:
     try:
         return load_vocabulary(wheel_file(*QWEN_WHEEL, QWEN_SHA256))
     except DataError as error:
-        remedy = "{error}. Without a network, point QIANWEN_VOCAB to a file qwen.tiktoken"
+        remedy = "{error}. Without a network, set QIANWEN_VOCAB to the path of a qwen.tiktoken file"
         raise DataError(tr(remedy, error=error)) from error
 
 
 def load_vocabulary(path: str | Path) -> Vocabulary:
     """Read a `.tiktoken` file, a `tokenizer.json`, a `vocab.json` beside its `merges.txt`, or a folder with one.
 
-    ConfigError for what is not there or not byte-level BPE, CheckpointError for a file that is damaged.
+    Raises ConfigError if it does not exist or is not byte-level BPE, CheckpointError if it is damaged.
     """
     path = Path(path)
     if path.is_dir():
         names = ("tokenizer.json", "qwen.tiktoken", "vocab.json")
-        found = next((path / name for name in names if (path / name).exists()), None)
-        if found is None:
-            raise ConfigError(tr("{path} holds no tokenizer.json, qwen.tiktoken or vocab.json", path=path))
-        path = found
+        file = next((path / name for name in names if (path / name).exists()), None)
+        if file is None:
+            raise ConfigError(tr("{path} contains no tokenizer.json, qwen.tiktoken or vocab.json", path=path))
+        path = file
     if not path.exists():
-        raise ConfigError(tr("no vocabulary at {path}", path=path))
+        raise ConfigError(tr("{path}: no such vocabulary file or folder", path=path))
     if path.suffix != ".json":
         return _with_specials(path, read_tiktoken(path))
     try:
         return _with_specials(path, read_vocab_json(path)) if path.name == "vocab.json" else read_tokenizer_json(path)
     except (KeyError, TypeError, AttributeError) as error:
-        message = "{path} is not laid out as its name says: {kind} {error}"
+        message = "{path} does not have the format of a file of this name: {kind} {error}"
         raise CheckpointError(tr(message, path=path, kind=type(error).__name__, error=error)) from error
 
 
@@ -89,7 +89,7 @@ def read_tiktoken(path: str | Path, *, is_whole: bool = True) -> dict[bytes, int
 
 
 def save_vocabulary(vocabulary: Vocabulary, folder: str | Path) -> None:
-    """Write all three forms into `folder`, so that each program finds the one it reads."""
+    """Write all three formats into `folder`, so that each program finds the one it reads."""
     write_tiktoken(vocabulary.ranks, Path(folder) / "qwen.tiktoken")
     write_hf_files(vocabulary, Path(folder))
 

@@ -1,16 +1,15 @@
-"""Small runs over mixtures, and the mixture they speak for (Qwen memo: "the mix was tuned by ablation").
+"""Ablation of data mixtures: small proxy runs, and the mixture they propose (Qwen memo: "tuned by ablation").
 
-    tokenizer/ domains/ held_out/     what proxies are trained and judged on (`proxy_model.py`)
-    runs.jsonl   a line for each proxy: what it was for, weights, seed, loss on each domain's held-out text
-    law.json     the fitted law, how it ranks the mixtures it never saw, the proposal with its error bar
-    mixture/     the proposal as `pretrain --data` reads it
+    tokenizer/ domains/ held_out/     training and test data of the proxies (`proxy_model.py`)
+    runs.jsonl   a line for each proxy: purpose, weights, seed, loss on each domain's held-out text
+    law.json     the fitted law, its rank correlation on test mixtures, the proposal with its error
+    mixture/     the proposal in the format of `pretrain --data`
 
-The proxies the law is fitted to and those it is tested on share a seed: they differ in their data alone. Then the
-proposal is trained beside natural and uniform weights, over several seeds, and without each domain whose worth is asked
-for.
+The proxies for fitting and testing the law use the same seed, so that they differ only in their data. Then the proposal
+is compared with natural and uniform weights over several seeds, and with itself without each domain in `without`.
 
-A proxy that is done is never trained again: the same call goes on where a killed one stopped, and gives the same
-numbers whatever the number of workers.
+A finished proxy is never trained again: the same call continues after a kill, and gives the same numbers for any number
+of workers.
 """
 
 import json
@@ -45,19 +44,19 @@ FIT, TEST = "fit", "test"
 
 
 class Ablation:
-    """An ablation's folder: what has been run, what is still to run, and what follows from it."""
+    """The folder of an ablation: finished proxies, missing proxies, and the results."""
 
     def __init__(self, folder: Path, config: AblationConfig) -> None:
         self.folder, self.config = folder, config
         self.domains = Domains(folder, config)
         if config.without:
-            normalised(dict.fromkeys(config.without, 1.0), self.domains.names)  # refuses a name that is none
+            normalised(dict.fromkeys(config.without, 1.0), self.domains.names)  # refuses unknown names
         self.rows: dict[tuple[str, int], dict[str, Any]] = {}
         if repair_jsonl(folder / RUNS):
             self.rows = {(row["purpose"], row["number"]): row for row in read_jsonl(folder / RUNS)}
 
     def first_proxies(self) -> list[Proxy]:
-        """Those the law is fitted to, and those it is tested on."""
+        """The proxies for fitting the law and for testing it."""
         count = self.config.num_fit + self.config.num_test
         drawn = draw_mixtures(len(self.domains.names), count, seed=self.config.seed, max_weights=self.domains.most)
         mixtures = [dict(zip(self.domains.names, map(float, weights), strict=True)) for weights in drawn]
@@ -65,15 +64,15 @@ class Ablation:
         return [Proxy(what, n, self.config.seed, mix) for (what, n), mix in zip(numbered, mixtures, strict=True)]
 
     def last_proxies(self, proposal: Proposal) -> list[Proxy]:
-        """The proposal beside its rivals and without the domains asked about, over several seeds."""
+        """The proxies that compare the proposal with natural and uniform weights, and with domains removed, by seed."""
         mixtures = {
             "proposal": proposal.weights,
             "natural": natural(self.domains.tokens),
             "uniform": uniform(self.domains.names),
         }
         for name in self.config.without:
-            left = {other: weight for other, weight in proposal.weights.items() if other != name}
-            mixtures[f"without {name}"] = normalised(left, self.domains.names)
+            rest = {each: weight for each, weight in proposal.weights.items() if each != name}
+            mixtures[f"without {name}"] = normalised(rest, self.domains.names)
         if (most := self.domains.most) is not None:
             names = self.domains.names
             for what in ("natural", "uniform"):
@@ -83,10 +82,10 @@ class Ablation:
         return [Proxy(what, n, seed, mix) for n, seed in enumerate(seeds) for what, mix in mixtures.items()]
 
     def train(self, proxies: Iterable[Proxy], workers: int = 1) -> Iterator[dict[str, Any]]:
-        """Train those not yet trained, append each to `runs.jsonl` when it is done, and yield it."""
-        left = [proxy for proxy in proxies if proxy.key not in self.rows]
+        """Train the missing proxies; append the row of each to `runs.jsonl` when it is done, and yield it."""
+        missing = [proxy for proxy in proxies if proxy.key not in self.rows]
         with (self.folder / RUNS).open("a", encoding="utf-8") as file:
-            for row in _each(self.folder, self.config, left, workers):
+            for row in _each(self.folder, self.config, missing, workers):
                 file.write(json.dumps(row) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
@@ -94,7 +93,7 @@ class Ablation:
                 yield row
 
     def weights_and_losses(self, purpose: str) -> tuple[np.ndarray, np.ndarray]:
-        """[R, D] and [R, H] of the runs made for a purpose, in their order."""
+        """Weights [R, D] and losses [R, H] of the runs with a purpose, in order."""
         rows = [row for (what, _), row in sorted(self.rows.items()) if what == purpose]
         names = self.domains.names
         weights = np.array([[row["weights"][name] for name in names] for row in rows])
@@ -105,14 +104,14 @@ class Ablation:
         return bootstrap_laws(*self.weights_and_losses(FIT), seed=self.config.seed)
 
     def propose(self) -> dict[str, Any]:
-        """Fit, test and propose; write `law.json` and `mixture/`, and return what the former says."""
+        """Fit, test and propose; write `law.json` and `mixture/`, and return the contents of the former."""
         laws, importance, names = self.laws(), self.domains.importance, self.domains.names
         proposal = propose(names, laws, importance, max_weights=self.domains.most, seed=self.config.seed)
         weights, losses = self.weights_and_losses(TEST)
         predicted, error = predict_target(laws, weights, importance)
         measured = losses @ importance
         each = np.mean([law.predict(weights) for law in laws], axis=0)
-        found = {
+        law = {
             "names": names,
             "importance": importance.tolist(),
             "proposal": proposal.weights,
@@ -127,26 +126,26 @@ class Ablation:
             },
         }
         with atomic_file(self.folder / LAW, "w") as file:
-            json.dump(found, file, indent=1)
+            json.dump(law, file, indent=1)
         write_weights(self.folder / MIXTURE, proposal.weights, self.folder / DOMAINS)
-        return found
+        return law
 
     def _left_out(self) -> dict[str, float]:
-        """How all mixtures are ranked, fitted and test ones, each by a law fitted to the others: few tests say little,
-        ten of them hardly tell 0.5 from 0.9.
+        """Leave-one-out rank correlation over all mixtures: each is predicted by a law fitted to all others. With only
+        ten test mixtures, a correlation of 0.5 can hardly be distinguished from 0.9.
         """
         parts = [self.weights_and_losses(purpose) for purpose in (FIT, TEST)]
         weights, losses = (np.concatenate(each) for each in zip(*parts, strict=True))
         importance, every = self.domains.importance, np.arange(len(weights))
-        laws = [fit_law(weights[every != one], losses[every != one]) for one in every]
-        predicted = np.concatenate([law.predict(weights[[one]]) for law, one in zip(laws, every, strict=True)])
+        laws = [fit_law(weights[every != i], losses[every != i]) for i in every]
+        predicted = np.concatenate([law.predict(weights[[i]]) for law, i in zip(laws, every, strict=True)])
         return {
             "mixtures": len(weights),
             "spearman": rank_correlation(predicted @ importance, losses @ importance),
         }
 
     def proposal(self) -> Proposal:
-        """The one that `propose` wrote."""
+        """The proposal that `propose` wrote."""
         law = json.loads((self.folder / LAW).read_text(encoding="utf-8"))
         return Proposal(law["proposal"], law["spread"], law["predicted"], law["error"])
 
@@ -161,7 +160,7 @@ class Ablation:
 
 
 def _each(folder: Path, config: AblationConfig, proxies: Sequence[Proxy], workers: int) -> Iterator[dict[str, Any]]:
-    """The rows of all proxies, as they are done."""
+    """The rows of all proxies, in the order in which they finish."""
     if workers <= 1 or len(proxies) < 2:
         yield from (train_proxy(folder, config, proxy) for proxy in proxies)
         return
@@ -169,7 +168,7 @@ def _each(folder: Path, config: AblationConfig, proxies: Sequence[Proxy], worker
         try:
             for done in as_completed([pool.submit(train_proxy, folder, config, proxy) for proxy in proxies]):
                 yield done.result()
-        except BaseException:  # half-trained proxies are trained anew, so nobody waits for them
+        except BaseException:  # an unfinished proxy is trained again from the start, so do not wait for it
             for worker in list(pool._processes.values()):
                 worker.terminate()
             raise

@@ -1,4 +1,4 @@
-"""The report of an ablation: how the law ranks what it never saw, what it proposes, and whether that was better."""
+"""The report of an ablation: the law's ranking of test mixtures, its proposal, and the comparison of mixtures."""
 
 from typing import Any
 
@@ -61,7 +61,12 @@ def _comparison(page: Page, ablation: Ablation) -> None:
     page.section(tr("Compared over seeds"))
     names = ablation.domains.names
     rows = [
-        (what, float(np.mean(found["by_seed"])), float(np.std(found["by_seed"])), *(found["losses"][n] for n in names))
-        for what, found in ablation.compared().items()
+        (
+            what,
+            float(np.mean(result["by_seed"])),
+            float(np.std(result["by_seed"])),
+            *(result["losses"][n] for n in names),
+        )
+        for what, result in ablation.compared().items()
     ]
     page.table([tr("mixture"), tr("loss"), tr("± (seeds)"), *names], rows)

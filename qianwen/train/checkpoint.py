@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent, and a reader that trusts none of them.
+"""Checkpoints: written atomically, and verified when they are read.
 
     checkpoints/step-000100/
         state-00001.safetensors …   the tensors; one file per process where they are sharded
@@ -6,8 +6,8 @@
         rng-00000.json …            the random generators of each process
         manifest.json               sizes and SHA-256, written last, before the folder gets its name
 
-"Latest" is the newest folder that verifies, never the highest number: a damaged one is reported and the one before it
-is taken. There is no pickle in it. Any number of processes may read what any other number wrote.
+A run resumes from the newest folder that verifies: a damaged one is reported, and the previous one is used. No pickle
+is used. A checkpoint can be read by another number of processes than wrote it.
 """
 
 import json
@@ -33,9 +33,9 @@ WHOLE, VALUES = "state.safetensors", "values.json"
 
 
 class Checkpoints:
-    """The checkpoints of one run; the newest `keep` stay. All processes call `save` and `load_newest` together.
+    """The checkpoints of one run; the newest `keep` are kept. All processes call `save` and `load_newest` together.
 
-    `facts` are compared on loading and must be equal: what the run is trained on, say.
+    `facts` must be equal when loading, for example the hash of the training data.
     """
 
     def __init__(self, folder: str | Path, *, keep: int = 2, facts: dict[str, Any] | None = None) -> None:
@@ -43,7 +43,7 @@ class Checkpoints:
         self.last_step: int | None = None  # saved or loaded here
 
     def steps(self) -> list[int]:
-        """The steps there is a folder for, newest first, good or not."""
+        """The steps of all checkpoint folders, newest first, verified or not."""
         found = [re.fullmatch(r"step-(\d+)", path.name) for path in self.folder.glob("step-*")]
         return sorted((int(match[1]) for match in found if match), reverse=True)
 
@@ -51,7 +51,7 @@ class Checkpoints:
         return self.folder / f"step-{step:06d}"
 
     def save(self, state: TrainState) -> Path:
-        """Write `state` under its step, then drop all but the newest `keep` up to it. Raises OSError when it cannot."""
+        """Write `state` under its step, then delete all but the newest `keep` up to it. Raises OSError if it fails."""
         target = self.path(state.step)
         with _shared_folder(target) as folder:
             if world_size() == 1:
@@ -122,7 +122,7 @@ class Checkpoints:
         state.load_values(values)
         state.optimizer.publish()
         own = folder / f"rng-{rank():05d}.json"
-        if own.exists():  # a process that was not there keeps its fresh generators
+        if own.exists():  # a process that did not exist then keeps its new generators
             set_rng_state(json.loads(own.read_text()))
 
 
@@ -151,8 +151,8 @@ def _shared_folder(target: Path) -> Iterator[Path]:
         shared = [folder]
         dist.broadcast_object_list(shared)
         yield shared[0]
-        barrier()  # every file is there before the manifest is made
-    barrier()  # the folder has its name before anyone goes on
+        barrier()  # all files are written before the manifest is made
+    barrier()  # the folder is renamed before any process continues
 
 
 @contextmanager

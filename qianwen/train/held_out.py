@@ -1,8 +1,8 @@
-"""The loss of a model on texts it was not trained on, and what continuing its training did to it.
+"""Held-out loss of a model, and its change after further training.
 
-A text is scored as it would have been trained on: documents packed into full sequences, none seeing another, the mean
-over every token that something of its own document precedes. Unit: nats per token, so only models with one vocabulary
-compare.
+Texts are scored in the same way as in training: documents are packed into full sequences without attention between
+them; the loss is the mean over all tokens except the first of each document. Unit: nats per token, so only models with
+the same vocabulary can be compared.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -53,7 +53,7 @@ class HeldOut:
 
 
 def forgetting(before: Mapping[str, float], after: Mapping[str, float]) -> str:
-    """The two measurements as a table; a plus in the last column is what was forgotten."""
+    """The two measurements as a table; a positive change means forgetting."""
     rows = [(name.removeprefix("held_out_"), before[name], after[name], after[name] - before[name]) for name in before]
     width = max(len(tr("held-out text")), *(len(name) for name, *_ in rows))
     head = f"{tr('held-out text'):<{width}}  {tr('before'):>8}  {tr('after'):>8}  {tr('change'):>8}"

@@ -1,7 +1,7 @@
-"""What is watched while a model trains: functions `(state, metrics) -> None` that the loop calls after every step.
+"""Hooks: functions `(state, metrics) -> None` that the loop calls after every step, to measure, log and save.
 
-Their order matters: what adds to `metrics` comes before what logs them, and saving comes last. Measuring never changes
-training: it runs in eval mode and gives the random generators back as it found them.
+Their order matters: hooks that add to `metrics` come before those that log them, and saving is last. A measurement
+never changes training: it runs in eval mode and restores the random generators afterwards.
 """
 
 import datetime
@@ -37,12 +37,12 @@ def measure_every(steps: int, last: int, measure: Callable[[Any], Mapping[str, f
 
 
 def log_every(steps: int, last: int, log: MetricsLog, *, flops_per_token: float = 0.0, peak_flops: float = 0.0) -> Hook:
-    """A line of metrics every `steps` steps, for the first and `last` one, and whenever there is something unusual.
+    """Log a line every `steps` steps, at the first and `last` one, and if there are additional metrics.
 
-    Speeds are those of the steps since the line before, hooks not counted: `tokens_per_second` counts all tokens that
+    Speeds are averages since the previous line, without the time of hooks: `tokens_per_second` counts all tokens that
     went through the model, `labelled_tokens_per_second` those the loss counts, which in fine-tuning are few.
-    `share_of_peak` compares the former, at `flops_per_token`, with `peak_flops`: what `measured_peak` finds, times the
-    number of processes.
+    `share_of_peak` compares the former, at `flops_per_token`, with `peak_flops`: the result of `measured_peak` times
+    the number of processes.
     """
     past = {"steps": 0, "tokens": 0, "items": 0, "seconds": 0.0}
 
@@ -67,7 +67,7 @@ def log_every(steps: int, last: int, log: MetricsLog, *, flops_per_token: float 
 
 
 def save_every(steps: int, checkpoints: Checkpoints) -> Hook:
-    """A checkpoint every `steps` steps. A full disk costs that checkpoint, not the run: the one before it stays."""
+    """A checkpoint every `steps` steps. If the disk is full, only this checkpoint is lost, and training continues."""
 
     def hook(state: TrainState, metrics: Metrics) -> None:
         if state.step % steps:

@@ -1,13 +1,13 @@
-"""The life of a run, written once for every stage: its lock, its folder, its state, its signals, and how it goes on.
+"""The life cycle of a run, shared by all stages: lock, folder, state, signals and resuming.
 
     with Job.start("mine", "pretrain", config) as job:      locked, `running`
-        checkpoints = job.resume(state, steps, keep=2)      the newest checkpoint that verifies, if there is one
+        checkpoints = job.resume(state, steps, keep=2)      loads the newest checkpoint that verifies, if any
         train(loss_fn, batches, loop, state, hooks, checkpoints, save_steps)
-                                                            `finished`; `interrupted` or `failed` where it ended before
+                                                            `finished`; `interrupted` or `failed` if it ended early
 
-The same call with the same configuration goes on with the run; with another configuration it is refused. Ctrl-C and
-SIGTERM are the same: inside `train` they stop the loop between two micro-batches and save a checkpoint, elsewhere they
-raise KeyboardInterrupt at once. A kill leaves `running` with a process that is gone (`runtime/runs.py`).
+The same call with the same configuration continues the run; another configuration is refused. Ctrl-C and SIGTERM have
+the same effect: inside `train` they stop the loop between two micro-batches and save a checkpoint, elsewhere they raise
+KeyboardInterrupt at once. After a kill the state is still `running`, but its process is gone (`runtime/runs.py`).
 """
 
 import contextlib
@@ -33,7 +33,7 @@ from qianwen.train.state import TrainState
 
 
 class Job:
-    """A run that this process works on, from `Job.start` to the end of its block. Only the main process writes."""
+    """A run of this process, from `Job.start` to the end of its block. Only the main process writes."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
@@ -41,9 +41,9 @@ class Job:
     @classmethod
     @contextmanager
     def start(cls, name: str, stage: str, config: Any) -> Iterator["Job"]:
-        """Start the run `name` of `runs_dir()`, or go on with it; all processes call this together.
+        """Start the run `name` of `runs_dir()`, or continue it; all processes call this together.
 
-        Raises ConfigError where another process works on it, or where it was made with another configuration.
+        Raises ConfigError if another process uses the run, or if it was started with another configuration.
         """
         path = runs_dir() / name
         with lock(path) if is_main() else contextlib.nullcontext():
@@ -63,7 +63,7 @@ class Job:
         return self.folder.path
 
     def record(self, **facts: Any) -> None:
-        """Add facts worth listing to `run.json`."""
+        """Add facts to `run.json`."""
         self._mark("running", **facts)
 
     def resume(self, state: TrainState, last: int, *, keep: int, facts: Mapping[str, Any] | None = None) -> Checkpoints:
@@ -74,7 +74,7 @@ class Job:
         return checkpoints
 
     def metrics_log(self, state: TrainState) -> MetricsLog:
-        """The run's metrics, cut back to the step of `state` and to whole rows."""
+        """The run's metrics log, without rows after the step of `state` and without an incomplete row."""
         return MetricsLog(self.folder.metrics_path, resume_step=state.step)
 
     def _mark(self, state: str, **facts: Any) -> None:
@@ -91,9 +91,9 @@ def train(
     checkpoints: Checkpoints,
     save_steps: int,
 ) -> None:
-    """Run the loop to its end, with a checkpoint every `save_steps` steps and one of the last step.
+    """Run the loop to its end, with a checkpoint every `save_steps` steps and at the last step.
 
-    Raises KeyboardInterrupt, with everything saved, on Ctrl-C and SIGTERM.
+    On Ctrl-C or SIGTERM, saves a checkpoint and raises KeyboardInterrupt.
     """
     hooks = [*hooks, save_every(save_steps, checkpoints)]
     with stop_signals() as stop:
@@ -130,7 +130,7 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def _on_signals(handler: Callable[[int, FrameType | None], Any], *numbers: signal.Signals) -> Iterator[None]:
-    """Handle these signals so inside, and as before outside. Python lets only the main thread choose."""
+    """Handle signals with `handler` inside the block. Only in the main thread: Python allows no other."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

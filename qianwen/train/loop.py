@@ -1,4 +1,4 @@
-"""The training loop: pretraining, fine-tuning, reward models and preference losses all run in this one.
+"""The training loop: used by pretraining, fine-tuning, reward models and preference losses.
 
 One optimizer step:
 
@@ -9,9 +9,9 @@ An item is what the losses are averaged over: a token with a label, or a pair of
 of the *whole* step, all micro-batches and processes together, never a mean of means: eight micro-batches of one
 sequence equal one of eight, also where their lengths differ.
 
-An update is refused when the loss or the gradient is not finite, or when the loss leaps out of its recent range. The
-step then ends before any weight or moment is touched; multiplying by zero instead would turn them to NaN. After
-`max_skips` refusals in a row the run stops: something is wrong that skipping does not cure.
+An update is refused when the loss or the gradient is not finite, or when the loss is far above the recent losses. The
+step then ends before any weight or moment changes; multiplying the gradient by zero instead would make them NaN. After
+`max_skips` refusals in a row the run stops, as skipping does not solve the problem.
 
 A batch is a function of a cursor: `batches(cursor)` holds the `micro_batch_size` sequences from there on, so the
 position in the data is one integer. Its `input_ids` are the tokens that go through the model. Hooks see
@@ -44,30 +44,33 @@ LossFn = Callable[[Any, Batch], tuple[Tensor, int | Tensor, Mapping[str, float |
 """`(model, batch)` → sum of the losses, `num_items` of them, further sums over the same items (averaged and logged)."""
 Hook = Callable[[TrainState, Metrics], None]
 
-SPIKE_WINDOW, SPIKE_MINIMUM = 128, 32  # losses that "recent" means, and how many it takes to judge
+SPIKE_WINDOW, SPIKE_MINIMUM = (
+    128,
+    32,
+)  # number of recent losses to compare with, and the minimum number for a comparison
 
 
 class Diverged(QianwenError):
-    """Training cannot go on: update after update had to be refused."""
+    """Training cannot continue: too many updates in a row were refused."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoopConfig:
-    """How long, how much at a time, how fast, and when to refuse."""
+    """Steps, batch sizes, learning rate, and the limits above which an update is refused."""
 
-    steps: int  # optimizer steps in all
-    sequences_per_step: int  # in one optimizer step, all processes together
+    steps: int  # total optimizer steps
+    sequences_per_step: int  # sequences in one optimizer step, over all processes
     micro_batch_size: int  # sequences in one forward pass of one process
-    lr: float  # peak learning rate, of weights that have none of their own
-    warmup_steps: int = 0
-    min_lr_ratio: float = 0.1  # last rate / peak
-    shape: Shape = "cosine"
-    max_grad_norm: float = 1.0
+    lr: float  # peak learning rate (of the weights without a rate of their own)
+    warmup_steps: int = 0  # steps of linear warm-up
+    min_lr_ratio: float = 0.1  # last learning rate / peak
+    shape: Shape = "cosine"  # of the schedule after the warm-up
+    max_grad_norm: float = 1.0  # gradients with a larger norm are scaled down to it
     max_skips: int = 5  # refused updates in a row before the run stops
     spike_sigmas: float = 0.0  # refuse a loss this many standard deviations above the recent ones; 0: never
 
     def grad_accum_steps(self, num_processes: int) -> int:
-        """Micro-batches of one process in a step. Raises ConfigError when they do not come out even."""
+        """Micro-batches of one process in a step. Raises ConfigError if the sizes do not divide."""
         at_once = self.micro_batch_size * num_processes
         if self.sequences_per_step % at_once or self.sequences_per_step < at_once:
             message = tr(
@@ -91,9 +94,9 @@ def run(
     stop: Callable[[], bool] = lambda: False,
     until: int | None = None,
 ) -> bool:
-    """Train from `state.step` to `config.steps`. False: `stop()` ended it before, with `state` between two steps.
+    """Train from `state.step` to `config.steps`. Returns False if `stop()` ended it early, between two steps.
 
-    `until` returns at an earlier step. A later call, also with other `batches`, goes on as one call would have.
+    With `until` it returns at an earlier step. A later call, also with other `batches`, continues from there.
     """
     config.grad_accum_steps(world_size())
     model.train()
@@ -152,13 +155,15 @@ def _accumulate(
     state: TrainState,
     stop: Callable[[], bool],
 ) -> dict[str, float] | None:
-    """Add up the gradients of one step and return the sums over all processes; None when stopped half-way."""
+    """Add up the gradients of one step and return the sums over all processes; None if `stop()` ended it."""
     before, totals = rng_state(), {}
     device = next(model.parameters()).device
     count, at_once = config.grad_accum_steps(world_size()), config.micro_batch_size * world_size()
     for micro in range(count):
         if stop():
-            set_rng_state(before)  # the half step never was
+            set_rng_state(
+                before
+            )  # as if the unfinished step had not started: dropout draws the same numbers on resuming
             state.optimizer.zero_grad(set_to_none=True)
             return None
         batch = batches(state.cursor + micro * at_once + rank() * config.micro_batch_size)
@@ -178,7 +183,7 @@ def _gradient_norm(state: TrainState) -> float:
 
 
 def _refusal(state: TrainState, config: LoopConfig, loss: float, grad_norm: float) -> str:
-    """Why this update must not be made, or nothing."""
+    """The reason to refuse this update, or an empty text."""
     if not math.isfinite(loss):
         return tr("the loss is {loss}", loss=loss)
     if not math.isfinite(grad_norm):
@@ -186,7 +191,9 @@ def _refusal(state: TrainState, config: LoopConfig, loss: float, grad_norm: floa
     recent = state.recent_losses
     if config.spike_sigmas and len(recent) >= SPIKE_MINIMUM:
         mean = statistics.fmean(recent)
-        spread = max(statistics.pstdev(recent), 0.02 * mean)  # a flat stretch must not make small steps look large
+        spread = max(
+            statistics.pstdev(recent), 0.02 * mean
+        )  # on a plateau the deviation is near 0, and every small change would count as a spike
         if loss > mean + config.spike_sigmas * spread:
             return tr("the loss rose to {loss:.4g} from about {mean:.4g}", loss=loss, mean=mean)
     return ""

@@ -1,4 +1,4 @@
-"""AdamW over float32 weights, also where the model computes in bfloat16 (Qwen report, section 2.4: mixed precision).
+"""AdamW over float32 weights, also if the model computes in bfloat16 (Qwen report, section 2.4: mixed precision).
 
 A bfloat16 weight has 8 significant bits: an update below 0.4 % of it is rounded away. So the optimizer owns float32
 masters, adds each micro-batch's gradient to them in float32, updates them, and rounds them into the model. A weight
@@ -16,18 +16,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-# Weight → the hook that takes its gradients away. A weight has one optimizer, the newest: what trains a model that was
-# trained before must not share its gradients with an optimizer nobody steps any more.
+# Weight → the hook that moves its gradient to the master. Only the newest optimizer of a weight may have a hook: if a
+# model is trained a second time, the hook of the first optimizer would take the gradients away.
 _COLLECTORS = WeakIdKeyDictionary()
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdamWConfig:
-    """The optimizer's constants; the rate of each step comes from the schedule."""
+    """Constants of the optimizer; the learning rate comes from the schedule."""
 
-    betas: tuple[float, float] = (0.9, 0.95)
-    eps: float = 1e-8
-    weight_decay: float = 0.1  # of matrices, embeddings included
+    betas: tuple[float, float] = (0.9, 0.95)  # decay of the first and second moment
+    eps: float = 1e-8  # added to the denominator
+    weight_decay: float = 0.1  # for matrices, including embeddings; 0 for vectors
 
 
 class AdamW(torch.optim.AdamW):

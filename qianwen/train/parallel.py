@@ -42,15 +42,15 @@ from qianwen.runtime.translation import tr
 
 @dataclass(frozen=True, kw_only=True)
 class ParallelConfig:
-    """How the work is laid over processes, and what is traded for memory or start-up time."""
+    """How the model is split over processes, and options that trade time for memory."""
 
-    shards: int = 0  # processes that split one copy of the weights; 0: all of them, 1: replicas
-    checkpoint_activations: bool = False  # recompute layers going backward: a third more work, far less memory
-    compile: bool = False  # torch.compile every layer
+    shards: int = 0  # processes that share one copy of the weights; 0: all (FSDP), 1: none (replicas)
+    checkpoint_activations: bool = False  # recompute layers in the backward pass: a third more work, far less memory
+    compile: bool = False  # compile every layer with torch.compile
 
 
 def join_processes(device: torch.device) -> None:
-    """Join the process group that torchrun announces in the environment; alone, do nothing."""
+    """Join the process group that torchrun sets in the environment; with a single process, do nothing."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
         if device.type == "cuda":
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
@@ -87,9 +87,9 @@ def parallelize(model: nn.Module, layers: Iterable[nn.Module], config: ParallelC
 
 @functools.cache
 def _uncompiled_attention() -> type[DocumentAttention]:
-    """Packed documents are cut anew in every batch: inside a graph, each cut would be compiled again.
+    """Attention that is not compiled: document boundaries differ in every batch, and each would be compiled again.
 
-    Made when it is needed, since `torch.compiler.disable` imports the compiler, which takes a second.
+    Created on first use, since `torch.compiler.disable` imports the compiler, which takes a second.
     """
     return type(
         "UncompiledAttention", (DocumentAttention,), {"attend": torch.compiler.disable(DocumentAttention.attend)}

@@ -1,15 +1,15 @@
-"""The memory of a run before it is run, by part (the tables of the Qwen README; memory of fine-tuning and generating).
+"""Prediction of the memory of a run, by part (tables of the Qwen README: memory of fine-tuning and generation).
 
-    weights       the network without memory (the meta device) says which; at the bits they are kept in
-    trained       of every trained weight: master, gradient, two moments in fp32, and the copy that computes
-    activations   one layer runs on the meta device, and what autograd keeps of it is counted
+    weights       counted on the meta device, which allocates no memory; at their number of bits
+    trained       for every trained weight: master, gradient and two moments in fp32, and the computing copy
+    activations   one layer runs on the meta device, and the tensors that autograd saves are counted
     cache         keys and values of `seq_len` tokens
     logits        one chunk of the loss, or one row of scores
-    work          the largest things that come and go: an unpacked matrix, the gradients of one feed-forward
+    work          the largest temporary buffers: an unpacked matrix, the gradients of one feed-forward
     libraries     Python and PyTorch themselves
 
-Nothing is measured here; `docs/log.md` tells how far predictions were from peaks. What a caching allocator keeps beyond
-that is not in it. Over `gpus` processes everything that is sharded is divided; activations, logits and work are not.
+Nothing is measured here; `docs/log.md` compares predictions with measured peaks. Extra memory that a caching allocator
+holds is not included. Sharded parts are divided by `gpus`; activations, logits and work are not.
 """
 
 import functools
@@ -65,10 +65,10 @@ def memory(
     gpus: int = 1,
     itemsize: int = 2,
 ) -> Memory:
-    """What one device of `gpus` needs for `task` on sequences of `seq_len` tokens, one at a time.
+    """The memory that one of `gpus` devices needs for `task` on one sequence of `seq_len` tokens at a time.
 
-    `bits` of a weight when generating; `recompute`: activations of a layer are computed again going backward;
-    `itemsize` of the type that is computed in. Raises ConfigError for lengths and numbers that make no run.
+    `bits`: per weight, for generation. `recompute`: activations are recomputed in the backward pass. `itemsize`: bytes
+    of the computing type. Raises ConfigError for values that are not valid.
     """
     if seq_len < 1 or gpus < 1:
         raise ConfigError(tr("seq_len = {seq_len} and gpus = {gpus} must be at least 1", seq_len=seq_len, gpus=gpus))
@@ -80,7 +80,7 @@ def memory(
         0.0 if task == "full" else weight_bytes(config, NF4_BITS if task == "qlora" else 8 * itemsize, 8 * itemsize)
     )
     state = trained * ((itemsize if itemsize < 4 else 0) + MASTER + GRADIENT + MOMENTS)
-    layer, stream = _kept(config, task, seq_len, itemsize, lora), seq_len * config.hidden_size * itemsize
+    layer, stream = _saved_bytes(config, task, seq_len, itemsize, lora), seq_len * config.hidden_size * itemsize
     layers = config.num_hidden_layers
     unpacked = config.hidden_size * config.intermediate_size * itemsize if task == "qlora" else 0
     return Memory(
@@ -114,7 +114,7 @@ def _generate(config: QwenConfig, seq_len: int, bits: int, gpus: int, itemsize: 
 
 
 def weight_bytes(config: QwenConfig, layer_bits: float, head_bits: float) -> float:
-    """Bytes of all weights; the embedding has sixteen bits, a tied head of fewer is a copy of it."""
+    """Bytes of all weights; the embedding has sixteen bits; a tied head with fewer bits is a separate copy."""
     table = config.vocab_size * config.hidden_size
     inside = num_parameters(config) - num_embedding_parameters(config)
     head = table * head_bits / 8 if head_bits < 16 or not config.tie_word_embeddings else 0
@@ -123,11 +123,11 @@ def weight_bytes(config: QwenConfig, layer_bits: float, head_bits: float) -> flo
 
 def lora_parameters(config: QwenConfig, lora: LoraConfig) -> int:
     """Trained weights of an adapter."""
-    found = _linears(config, lora)
-    low = sum(lora.rank * (int(linear.in_features) + int(linear.out_features)) for linear in found.values())
+    linears = _linears(config, lora)
+    low = sum(lora.rank * (int(linear.in_features) + int(linear.out_features)) for linear in linears.values())
     table = config.vocab_size * config.hidden_size
-    whole = len(lora.modules_to_save) and (1 if config.tie_word_embeddings else len(lora.modules_to_save))
-    return config.num_hidden_layers * low + whole * table
+    num_tables = len(lora.modules_to_save) and (1 if config.tie_word_embeddings else len(lora.modules_to_save))
+    return config.num_hidden_layers * low + num_tables * table
 
 
 @functools.cache
@@ -146,7 +146,7 @@ def _linears(config: QwenConfig, lora: LoraConfig) -> dict[str, nn.Linear]:
 
 
 class _Attended(torch.autograd.Function):
-    """Stands for fused attention: keeps queries, keys, values and the result, and no scores."""
+    """Replaces fused attention: saves queries, keys, values and the result for the backward pass, but no scores."""
 
     @staticmethod
     def forward(ctx, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # noqa: ANN001
@@ -161,8 +161,8 @@ class _NoCache:
         return out
 
 
-def _kept(config: QwenConfig, task: Task, seq_len: int, itemsize: int, lora: LoraConfig) -> float:
-    """Bytes that autograd keeps of one layer over `seq_len` tokens, its input among them."""
+def _saved_bytes(config: QwenConfig, task: Task, seq_len: int, itemsize: int, lora: LoraConfig) -> float:
+    """Bytes that autograd saves for one layer over `seq_len` tokens, including its input."""
     dtype = torch.bfloat16 if itemsize == 2 else torch.float32
     with torch.device("meta"):
         layer = Layer(config, 0).to(dtype).requires_grad_(task == "full")
@@ -172,19 +172,21 @@ def _kept(config: QwenConfig, task: Task, seq_len: int, itemsize: int, lora: Lor
         x = torch.empty(1, seq_len, config.hidden_size, dtype=dtype, requires_grad=True)
         rotate = RotaryEmbedding(config)(torch.arange(seq_len)[None], RopeState())
         own = {part.untyped_storage()._cdata for part in (*layer.parameters(), *rotate.k)}
-        kept: dict[int, int] = {x.untyped_storage()._cdata: x.untyped_storage().nbytes()}
+        saved: dict[int, int] = {x.untyped_storage()._cdata: x.untyped_storage().nbytes()}
 
         def keep(tensor: Tensor) -> Tensor:
             storage = tensor.untyped_storage()
             if storage._cdata not in own:
-                kept[storage._cdata] = storage.nbytes()
+                saved[storage._cdata] = storage.nbytes()
             alive.append(tensor)
             return tensor
 
-        alive: list[Tensor] = []  # a storage let go would give its address to another
+        alive: list[
+            Tensor
+        ] = []  # keep all tensors alive: a freed storage's address could be used again and counted once
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             layer(x, rotate, _NoCache())
-    return sum(kept.values())
+    return sum(saved.values())
 
 
 # ---- beside what was published ------------------------------------------------------------------------------------

@@ -1,12 +1,12 @@
-"""Pretraining: the loop on packed documents, from fresh or given weights (Qwen report, section 2.4).
+"""Pretraining: the loop on packed documents, from random or given weights (Qwen report, section 2.4).
 
     run folder → token files → model, optimizer, state → newest checkpoint, if any → loop → checkpoint → model folder
 
-A run is its configuration: the same call goes on where the last one stopped, and a changed one is refused. Every stop
-(Ctrl-C, SIGTERM, a kill, a full disk) leaves a checkpoint from which the run continues bit for bit.
+The configuration identifies a run: the same call continues it, and a changed configuration is refused. After every
+interruption (Ctrl-C, SIGTERM, a kill, a full disk) the run continues from a checkpoint with bit-identical results.
 
-Continuing given weights costs something elsewhere. It is shown: the loss on each held-out text before the first step
-and after the last, in one table.
+A model that is trained further forgets part of what it knew. This is measured: a table compares the loss on each
+held-out text before the first step and after the last.
 """
 
 import os
@@ -44,23 +44,25 @@ Measure = Callable[[Any], Mapping[str, float | str]]
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig:
-    """One pretraining run. Recipes fill it in; the command line may change any field."""
+    """Configuration of a pretraining run. Recipes set the fields; the command line can change any of them."""
 
-    name: str  # of the run folder, below the folder of runs
-    data: str  # token files, or texts in any form that `data/documents/readers.py` reads
-    vocabulary: str = "qwen"  # folder or file of the tokenizer; `qwen`: the released one
-    model: QwenConfig
-    start_from: str = ""  # a model to continue (`--from`) instead of fresh weights
-    seq_len: int  # tokens of a training sequence
+    name: str  # name of the run folder inside the folder of runs
+    data: str  # training data: token files, or texts in any format that `data/documents/readers.py` reads
+    vocabulary: str = "qwen"  # folder or file of the tokenizer; `qwen`: Qwen's released vocabulary
+    model: QwenConfig  # shape of the network
+    start_from: str = ""  # model to continue (`--from`) instead of random initial weights
+    seq_len: int  # tokens per training sequence
     loop: LoopConfig
     optim: AdamWConfig = field(default_factory=AdamWConfig)
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
-    seed: int = 0  # of fresh weights, document order and dropout
-    log_steps: int = 10
-    eval_steps: int = 500
-    save_steps: int = 500
-    keep_checkpoints: int = 2
-    held_out: tuple[str, ...] = ()  # texts whose loss is measured every eval_steps, and before a continuation
+    seed: int = 0  # random seed of the initial weights, the document order and dropout
+    log_steps: int = 10  # steps between two lines of metrics
+    eval_steps: int = 500  # steps between two measurements on held-out texts
+    save_steps: int = 500  # steps between two checkpoints
+    keep_checkpoints: int = 2  # number of newest checkpoints to keep
+    held_out: tuple[
+        str, ...
+    ] = ()  # held-out texts; the loss is measured every eval_steps, and before continuing a model
 
     @property
     def tokens_per_step(self) -> int:
@@ -75,10 +77,10 @@ def pretrain(
     evaluate: Measure | None = None,
     sample: Measure | None = None,
 ) -> Path:
-    """Run, or go on with, the run `config` describes and return the folder of the finished model.
+    """Start or continue the run `config` and return the folder of the finished model.
 
-    `model` is continued instead of fresh weights. `evaluate` and `sample` are called every `eval_steps` steps; what
-    they return joins the metrics. Raises KeyboardInterrupt, with everything saved, when asked to stop.
+    If `model` is given, its weights are trained further. `evaluate` and `sample` are called every `eval_steps` steps;
+    their results are added to the metrics. On Ctrl-C or SIGTERM, saves a checkpoint and raises KeyboardInterrupt.
     """
     device = best_device()
     join_processes(device)
@@ -122,10 +124,10 @@ def next_token_loss(model: Qwen, batch: Batch) -> tuple[Tensor, Tensor, dict[str
 
 
 def flops_per_token(model: Qwen, seq_len: int) -> float:
-    """Floating-point operations of training on one token: 6 per weight that multiplies it, and causal attention.
+    """Floating-point operations to train on one token: 6 per weight of a matrix product, and causal attention.
 
-    Each weight takes a multiplication and an addition, once forward and twice backward; so does each of the on average
-    `seq_len` / 2 keys and values that a query meets, were every sequence one document.
+    Each weight needs a multiplication and an addition, once forward and twice backward. The same holds for each key and
+    value that a query attends to: on average `seq_len` / 2, if every sequence is one document.
     """
     config = model.config
     weights = sum(weight.numel() for weight in model.parameters() if weight.ndim == 2)
@@ -136,7 +138,7 @@ def flops_per_token(model: Qwen, seq_len: int) -> float:
 
 
 def _token_files(config: PretrainConfig, tokenizer: Tokenizer, folder: Path) -> PackedDataset | MixedDataset:
-    """The token files or the mixture that the run names, or its texts tokenised once into the run folder."""
+    """The token files or mixture of the configuration, or its texts tokenised once into the run folder."""
     source = Path(config.data)
     if not is_tokens(source):
         texts, source = source, folder / "tokens"
@@ -170,7 +172,7 @@ def _batches(dataset: PackedDataset | MixedDataset, config: PretrainConfig) -> C
 
 
 def _threads(job: Job) -> int:
-    """As many threads as when the run began: sums split otherwise round otherwise, and the run would drift."""
+    """The number of threads at the start of the run: another number rounds sums differently and changes the results."""
     now = torch.get_num_threads()
     began = job.folder.record.get("threads", now)
     if "threads" not in job.folder.record:

@@ -1,11 +1,11 @@
-"""A small network trained on one mixture, and what an ablation trains its networks on.
+"""Proxy models: small networks, each trained on one mixture, and the data of an ablation.
 
-    tokenizer/        a vocabulary learned from the inputs: short, since an embedding is most of a small network
+    tokenizer/        a vocabulary trained on the inputs: small, since the embedding is most of a small network
     domains/NAME/     token files of each domain (`data/tokens/mixture.py`)
-    held_out/NAME/    documents of the same domains that nothing learns from
+    held_out/NAME/    held-out documents of the same domains
 
-A proxy is trained by the one loop (`loop.py`) on the stream of a mixture; what counts is its loss on the held-out text
-of every domain. It runs on one thread, so its numbers do not hang on how many run beside it.
+A proxy is trained with the training loop (`loop.py`) on the stream of a mixture; its result is the loss on the held-out
+text of every domain. It runs on one thread, so its numbers do not depend on how many proxies run in parallel.
 """
 
 from collections.abc import Iterator
@@ -36,28 +36,30 @@ from qianwen.train.pretrain import next_token_loss
 from qianwen.train.state import TrainState
 
 TOKENIZER, DOMAINS, HELD_OUT = "tokenizer", "domains", "held_out"
-LEARNED = 20_000_000  # characters that the vocabulary is learned from
+LEARNED = 20_000_000  # maximum characters to train the vocabulary on
 
 
 @dataclass(frozen=True, kw_only=True)
 class AblationConfig:
-    """How many proxies, of what size, judged by what."""
+    """Number and size of the proxies, their data and their evaluation."""
 
-    inputs: str  # documents, in any form that `data/documents/readers.py` reads
-    by: tuple[str, ...] = ("kind",)  # what makes a domain: source, lang, kind
-    vocab_size: int = 4096  # of the vocabulary learned for the proxies
+    inputs: str  # input documents, in any format that `data/documents/readers.py` reads
+    by: tuple[str, ...] = ("kind",)  # fields that define a domain: source, lang, kind
+    vocab_size: int = 4096  # size of the vocabulary of the proxies
     model: QwenConfig
-    seq_len: int = 64  # short, so that a step sees many documents: of few, their order decides as much as the mixture
+    seq_len: int = 64  # short, so that a step has many documents: with few, their order matters as much as the mixture
     loop: LoopConfig
     optim: AdamWConfig = field(default_factory=AdamWConfig)
-    num_fit: int = 32  # mixtures the law is fitted to
-    num_test: int = 10  # mixtures it never sees, which it must rank
-    seeds: int = 3  # of the comparison of proposal, natural and uniform weights
-    without: tuple[str, ...] = ()  # domains whose worth is asked for: the proposal is also trained without each
-    importance: dict[str, float] = field(default_factory=dict)  # of the held-out losses; none named: all alike
-    held_out: float = 0.05  # share of the documents nothing learns from
-    held_out_tokens: int = 4096  # of each domain, at most
-    run_tokens: int = 0  # of the run the mixture is for; with it no domain is repeated more than `max_epochs` times
+    num_fit: int = 32  # number of mixtures to fit the law to
+    num_test: int = 10  # number of test mixtures
+    seeds: int = 3  # number of seeds in the comparison of proposal, natural and uniform weights
+    without: tuple[str, ...] = ()  # domains to ablate: the proposal is also trained without each of them
+    importance: dict[str, float] = field(
+        default_factory=dict
+    )  # weight of each domain's held-out loss; empty: all equal
+    held_out: float = 0.05  # fraction of the documents that is held out
+    held_out_tokens: int = 4096  # maximum held-out tokens of each domain
+    run_tokens: int = 0  # tokens of the full run; if set, no domain is repeated more than `max_epochs` times in it
     max_epochs: float = 4.0
     seed: int = 0
 
@@ -108,7 +110,7 @@ class Domains:
 
     @property
     def most(self) -> np.ndarray | None:
-        """The largest weight of each domain that `max_epochs` allows in the run the mixture is for [D]."""
+        """The largest weight of each domain that `max_epochs` allows in the full run [D]."""
         if not self.config.run_tokens:
             return None
         sizes = np.array([self.tokens[name] for name in self.names])
@@ -121,7 +123,7 @@ class Domains:
         return most
 
     def _held_out(self, name: str) -> Iterator[list[int]]:
-        """Documents, until there are tokens enough."""
+        """Held-out documents of a domain, up to `held_out_tokens` tokens."""
         part = PackedDataset(self.folder / HELD_OUT / name, self.config.seq_len)
         left = self.config.held_out_tokens
         for ids in part.documents():
@@ -131,20 +133,20 @@ class Domains:
 
 
 def prepare(folder: Path, config: AblationConfig) -> None:
-    """Learn the vocabulary and write the token files, unless they are there."""
+    """Train the vocabulary and write the token files, unless they exist."""
 
     if not (folder / TOKENIZER).exists():
-        size = sum(len(one["text"]) for one in readable_documents(config.inputs))
-        texts = (one["text"] for one in readable_documents(config.inputs))
+        size = sum(len(document["text"]) for document in readable_documents(config.inputs))
+        texts = (document["text"] for document in readable_documents(config.inputs))
         chosen = (text for text in texts if chance(text, "learn") < LEARNED / max(size, 1))
         vocabulary = train_vocabulary(chosen, config.vocab_size)
         with atomic_folder(folder / TOKENIZER) as temporary:
             Tokenizer(vocabulary).save(temporary)
     tokenizer = Tokenizer.from_folder(folder / TOKENIZER)
-    for name, is_wanted in ((DOMAINS, False), (HELD_OUT, True)):
+    for name, is_test in ((DOMAINS, False), (HELD_OUT, True)):
         if not (folder / name / MIXTURE).exists():
-            found = readable_documents(config.inputs)
-            part = (one for one in found if is_held_out(one["text"], config.held_out) == is_wanted)
+            documents = readable_documents(config.inputs)
+            part = (each for each in documents if is_held_out(each["text"], config.held_out) == is_test)
             write_domains(part, folder / name, config.by, tokenizer.encode_batch, tokenizer.eod_id)
     if missing := _names(folder / DOMAINS) ^ _names(folder / HELD_OUT):
         message = tr(
@@ -161,7 +163,7 @@ def _names(folder: Path) -> set[str]:
 
 
 def train_proxy(folder: Path, config: AblationConfig, proxy: Proxy) -> dict[str, Any]:
-    """Train one proxy, and return the row of `runs.jsonl` about it."""
+    """Train one proxy and return its row of `runs.jsonl`."""
     with num_threads(1):
         return _train_proxy(folder, config, proxy)
 

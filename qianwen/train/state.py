@@ -1,11 +1,12 @@
-"""Everything about a run that changes while it runs, in one object: so a resumed run equals an uninterrupted one.
+"""The complete changing state of a run in one object, so that a resumed run equals an uninterrupted one.
 
     tensors   float32 weights and optimizer moments, by name       (large, saved as safetensors)
     values    counters, recent losses, extras                      (small, saved as JSON: exact for floats)
     rng       the generators of Python, NumPy and torch            (one set per process)
 
-Frozen weights are not state: they come from where the run took them. The position in the data is `cursor`, the number
-of sequences used by all processes together. What cannot be saved fails here, at construction, not in the 900th step.
+Frozen weights are not saved: they are loaded again from the base model. The position in the data is `cursor`, the
+number of sequences used by all processes together. State that cannot be saved raises an error at construction, not in
+the 900th step.
 """
 
 import base64
@@ -25,41 +26,41 @@ from qianwen.train.optim import AdamW
 
 
 class Stateful(Protocol):
-    """A part with changing numbers of its own, such as a KL controller: its state must be plain JSON."""
+    """A part with its own state, such as a KL controller. The state must be plain JSON."""
 
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any], /) -> None: ...
 
 
 class TrainState:
-    """Model, optimizer and counters of one run. `extras` are further parts that must survive a restart."""
+    """Model, optimizer and counters of one run. `extras` are other parts whose state is saved too."""
 
     def __init__(self, model: nn.Module, optimizer: AdamW, extras: Mapping[str, Stateful] | None = None) -> None:
         self.model, self.optimizer, self.extras = model, optimizer, dict(extras or {})
         self.step = 0  # optimizer steps taken or refused
         self.cursor = 0  # sequences used, all processes together
-        self.tokens_seen = 0  # items the losses were of: tokens with a label, or pairs
-        self.skipped_steps = 0  # refused updates in all
+        self.tokens_seen = 0  # items with a loss: tokens with a label, or pairs of answers
+        self.skipped_steps = 0  # total refused updates
         self.consecutive_skips = 0
-        self.recent_losses: list[float] = []  # of accepted steps, for telling a spike
+        self.recent_losses: list[float] = []  # of accepted steps, for detecting spikes
         for name, part in self.extras.items():
             _require_plain(name, part.state_dict())
 
     def tensors(self) -> dict[str, Tensor]:
         """The live tensors, to be read or overwritten in place."""
-        found: dict[str, Tensor] = {}
+        tensors: dict[str, Tensor] = {}
         for name, weight in self.optimizer.named_weights():
-            found[f"weights/{name}"] = weight.detach()
-            found |= {f"optimizer/{name}/{key}": value for key, value in self.optimizer.state[weight].items()}
-        return found
+            tensors[f"weights/{name}"] = weight.detach()
+            tensors |= {f"optimizer/{name}/{key}": value for key, value in self.optimizer.state[weight].items()}
+        return tensors
 
     def values(self) -> dict[str, Any]:
-        """Everything small, as JSON."""
+        """Counters, recent losses and extras, as JSON."""
         counters = {name: getattr(self, name) for name in _COUNTERS}
         return counters | {"extras": {name: part.state_dict() for name, part in self.extras.items()}}
 
     def load_values(self, values: dict[str, Any]) -> None:
-        """Take `values()` of an earlier process."""
+        """Restore the `values()` of an earlier process."""
         if values.keys() != self.values().keys() or values["extras"].keys() != self.extras.keys():
             found, own = [*values, *values.get("extras", ())], [*self.values(), *self.extras]
             raise CheckpointError(tr("the checkpoint has {found}, but this run expects {own}", found=found, own=own))
@@ -98,7 +99,7 @@ def rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Put every global random generator back where `rng_state()` saw it."""
+    """Restore every global random generator to a `rng_state()`."""
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))
     np.random.set_state(tuple(state["numpy"]))
@@ -109,7 +110,7 @@ def set_rng_state(state: dict[str, Any]) -> None:
 
 @contextmanager
 def preserved_rng() -> Iterator[None]:
-    """Whatever happens inside draws no number that training would have drawn."""
+    """Restore all random generators after the block, so that it does not change the training."""
     before = rng_state()
     try:
         yield

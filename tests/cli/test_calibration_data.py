@@ -74,7 +74,7 @@ def test_what_can_be_read(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert [kind_of(text) for text in texts_of(tmp_path / "notes")] == ["docs"]
     assert [kind_of(text) for text in texts_of(tmp_path / "list.json")] == ["dialogues"]
-    for name, complaint in (("empty", "and it contains no documents either"), ("absent", "no such file")):
+    for name, complaint in (("empty", "contains no documents either"), ("absent", "no such file")):
         with pytest.raises(DataError, match=complaint):
             texts_of(tmp_path / name)
     (tmp_path / "nothing.jsonl").touch()
@@ -82,11 +82,12 @@ def test_what_can_be_read(tmp_path: Path) -> None:
         texts_of(tmp_path / "nothing.jsonl")
     write_jsonl(tmp_path / "broken.jsonl", [{"messages": "no list"}])
     with pytest.raises(
-        DataError, match="broken.jsonl, record 1: `messages` must be a list; got 'no list', and it contains no documents"
+        DataError,
+        match="broken.jsonl, record 1: `messages` must be a list; got 'no list', and it contains no documents",
     ):
         texts_of(tmp_path / "broken.jsonl")
     (tmp_path / "broken.json").write_text('[{"messages": "no list"}]')  # and no source code either
-    with pytest.raises(DataError, match="broken.json, record 1: .* no document either"):
+    with pytest.raises(DataError, match="broken.json, record 1: .* no documents either"):
         texts_of(tmp_path / "broken.json")
 
 

@@ -48,6 +48,6 @@ def test_ablate_proposes_and_mix_writes_what_pretraining_reads(texts, tmp_path, 
 def test_it_says_what_it_cannot_do(texts, capsys):
     assert main(["data", "ablate", str(texts), "--mixtures", "3"]) == 1
     assert "at least 8 mixtures" in capsys.readouterr().err
-    for given, said in ((("code=much",), "not a weight"), (("none.json",), "none.json")):
+    for given, said in ((("code=much",), "is not a weight"), (("none.json",), "none.json")):
         with pytest.raises((ConfigError, OSError), match=said):
             weights_of(given)

@@ -36,7 +36,7 @@ def test_the_doctor_passes_a_machine_that_runs_the_tests(capsys, monkeypatch, tm
 @pytest.mark.skipif(build.library().path is None, reason="the kernels need AVX-512 VNNI and a C++ compiler")
 def test_every_compiled_part_is_run():
     checks = {check.what: check for check in doctor_compiled.compiled()}
-    assert "14 kernels agree with PyTorch" in checks["inference kernels"].found
+    assert "14 kernels agree with PyTorch" in checks["inference kernels"].result
     assert checks["tokenizer trainer"].ok and checks["shingler for deduplication"].ok
     training = checks["training kernels"]
     assert training.ok or build.family() is None
@@ -74,14 +74,14 @@ def test_a_kernel_that_computes_other_numbers_is_an_error(monkeypatch):
     right = operators.rms_norm
     monkeypatch.setattr(operators, "rms_norm", lambda *args: 1.1 * right(*args))
     check = next(check for check in doctor_compiled.compiled() if check.what == "inference kernels")
-    assert check.ok is False and check.found == "results differ from PyTorch: rms_norm (0.1)"
+    assert check.ok is False and check.result == "results differ from PyTorch: rms_norm (0.1)"
 
 
 @pytest.mark.skipif(not learner.available(), reason="the learner needs a C++ compiler")
 def test_a_learner_that_learns_other_tokens_is_an_error(monkeypatch):
     monkeypatch.setattr(doctor_compiled, "learn_tokens", lambda texts, number: [b"a"])
     check = next(check for check in doctor_compiled.compiled() if check.what == "tokenizer trainer")
-    assert check.ok is False and "merges differ" in check.found
+    assert check.ok is False and "merges differ" in check.result
 
 
 def test_a_folder_that_cannot_be_written_fails_the_check(monkeypatch, tmp_path):
@@ -91,7 +91,7 @@ def test_a_folder_that_cannot_be_written_fails_the_check(monkeypatch, tmp_path):
         raise OSError("torn")
 
     monkeypatch.setattr(doctor, "_try_writer", torn)
-    assert {check.ok for check in doctor.disk() if "torn" in check.found} == {False}
+    assert {check.ok for check in doctor.disk() if "torn" in check.result} == {False}
     assert main(["doctor"]) == 1
 
 
@@ -99,8 +99,8 @@ def test_a_missing_extra_comes_with_its_command(monkeypatch):
     monkeypatch.setattr(doctor_packages, "is_installed", lambda requirement: requirement.name == "markdown-it-py")
     monkeypatch.setitem(doctor_packages.USES, "markdown-it-py", "raise ImportError('libgone.so is not there')")
     found = {check.what: check for check in doctor.extras()}
-    assert found["gguf"].ok is None and found["gguf"].found.startswith("pip install 'qianwen[gguf]'")
-    assert found["ui"].ok is False and found["ui"].found == "markdown-it-py: ImportError: libgone.so is not there"
+    assert found["gguf"].ok is None and found["gguf"].result.startswith("pip install 'qianwen[gguf]'")
+    assert found["ui"].ok is False and found["ui"].result == "markdown-it-py: ImportError: libgone.so is not there"
 
 
 def test_every_use_of_a_package_is_of_one_that_an_extra_names():
@@ -120,4 +120,4 @@ def test_python_versions_are_read_from_the_dependencies(python, refused):
 
 def test_isolation_is_refused_outside_linux(monkeypatch):
     monkeypatch.setattr(doctor.sys, "platform", "win32")
-    assert [check for check in doctor.programs() if "refused" in check.found]
+    assert [check for check in doctor.programs() if "refused" in check.result]

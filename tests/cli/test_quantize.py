@@ -92,7 +92,7 @@ def test_a_tuning_that_was_stopped_goes_on(capsys: pytest.CaptureFixture[str], m
 
     save = Checkpoints.save
     with monkeypatch.context() as patched:
-        patched.setattr("qianwen.quantize.tune_scales.SHOWN", 2)
+        patched.setattr("qianwen.quantize.tune_scales.LOG_STEPS", 2)
         patched.setattr(Checkpoints, "save", full)
         assert main([*asked, "out"]) == 130
     assert "2 steps of tuning are saved in out.unfinished" in capsys.readouterr().out and not Path("out").exists()

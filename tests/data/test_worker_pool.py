@@ -58,7 +58,7 @@ def test_workers_know_the_folder_and_the_environment_of_now(tmp_path: Path, monk
 
 
 def test_a_worker_that_dies_is_told() -> None:
-    with pytest.raises(DataError, match="a worker died"):
+    with pytest.raises(DataError, match="a worker process died"):
         list(worker_pool.each(os._exit, [1, 2], workers=2))
     assert list(worker_pool.each(os.path.basename, ["a/b", "a/b"], workers=2)) == ["b", "b"], (
         "and others take its place"

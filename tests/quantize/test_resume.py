@@ -14,7 +14,7 @@ from qianwen.model.transformer import Qwen
 from qianwen.quantize import calibration
 from qianwen.quantize.gptq import GptqConfig
 from qianwen.quantize.gptq_model import quantize_model
-from qianwen.quantize.resume import told_layers, work_folder
+from qianwen.quantize.resume import layers_done, work_folder
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.files import atomic_folder
 from qianwen.tokenizer.tokenizer import Tokenizer
@@ -112,7 +112,7 @@ def test_stopped_before_the_first_layer_it_leaves_nothing(capsys) -> None:
 
 
 def test_two_at_once_are_kept_apart() -> None:
-    with work_folder(Path("out"), {}, told_layers), pytest.raises(ConfigError, match="in use by process"):
+    with work_folder(Path("out"), {}, layers_done), pytest.raises(ConfigError, match="in use by process"):
         reduce("out")
 
 

@@ -18,7 +18,7 @@ from qianwen.model.transformer import Qwen
 from qianwen.quantize import tune_scales as scales
 from qianwen.quantize.gptq import GptqConfig
 from qianwen.quantize.gptq_model import quantize_model
-from qianwen.quantize.tune_scales import needed_bytes, told_tuning, tune_folder
+from qianwen.quantize.tune_scales import needed_bytes, tune_folder, tuning_done
 from qianwen.runtime.errors import ConfigError, DataError
 from qianwen.runtime.files import atomic_folder, verify_folder
 from qianwen.tokenizer.tokenizer import Tokenizer
@@ -88,7 +88,7 @@ def test_stopped_and_gone_on_with_it_is_as_if_never_stopped(stops: list[int], mo
     tune_folder(*given, keep=Path("whole"))
     expected = Path("tuned/model.safetensors").read_bytes()
     shutil.rmtree("tuned")
-    shown, stop_signals = scales._shown, job.stop_signals
+    shown, stop_signals = scales._log_divergence, job.stop_signals
 
     def interrupting(steps: int, first: int) -> Hook:
         hook = shown(steps, first)
@@ -108,11 +108,11 @@ def test_stopped_and_gone_on_with_it_is_as_if_never_stopped(stops: list[int], mo
 
     for at in stops:
         with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-            patched.setattr(scales, "_shown", interrupting)
+            patched.setattr(scales, "_log_divergence", interrupting)
             if not at:
                 patched.setattr(job, "stop_signals", interrupted)
             tune_folder(*given, keep=Path("kept"))
-        assert told_tuning(Path("kept")) == f"{at} steps of tuning" and not Path("tuned").exists()
+        assert tuning_done(Path("kept")) == f"{at} steps of tuning" and not Path("tuned").exists()
     tune_folder(*given, keep=Path("kept"))
     assert Path("tuned/model.safetensors").read_bytes() == expected
 
@@ -121,12 +121,12 @@ def test_what_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     opened = open_model("source")
     with pytest.raises(ConfigError, match="source is not a GPTQ folder"):
         tune_folder(opened, Path("source"), Path("out"), TEXTS, 2, keep=Path("kept"))
-    with pytest.raises(DataError, match="the calibration texts are empty"):
+    with pytest.raises(DataError, match="calibration texts are empty"):
         tune_folder(opened, Path("codes"), Path("out"), [[]], 2, keep=Path("kept"))
     write("other", replace(CONFIG, intermediate_size=96))
     with pytest.raises(ConfigError, match="codes was not made from other"):
         tune_folder(open_model("other"), Path("codes"), Path("out"), TEXTS, 2, keep=Path("kept"))
     monkeypatch.setattr(scales, "free_memory_bytes", lambda device: needed_bytes(CONFIG) - 1)
-    with pytest.raises(ConfigError, match="run without --tune"):
+    with pytest.raises(ConfigError, match="leave out --tune"):
         tune_folder(opened, Path("codes"), Path("out"), TEXTS, 2, keep=Path("kept"))
     assert not Path("out").exists()

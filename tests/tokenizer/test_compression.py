@@ -71,7 +71,7 @@ def test_vocabularies_of_several_kinds(small: Tokenizer, tmp_path: Path, monkeyp
     assert name == "x_base" and count(["hehe x"]) == 4
     monkeypatch.setenv("QIANWEN_VOCAB", str(tmp_path / "ours"))
     assert open_vocabulary("qwen")[1](texts) == counts[0]
-    with pytest.raises(ConfigError, match="no vocabulary at"):
+    with pytest.raises(ConfigError, match="no such vocabulary file"):
         open_vocabulary("none.json")
 
 

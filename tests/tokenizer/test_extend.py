@@ -69,5 +69,5 @@ def test_lines_of_words(caplog: pytest.LogCaptureFixture) -> None:
 def test_ids_start_where_asked_and_never_on_others(small: Tokenizer) -> None:
     extension = extend_vocabulary(small.vocabulary, {"zzq": 1}, start_id=5000)
     assert min(extension.tokens.values()) == 5000
-    with pytest.raises(ConfigError, match=f"taken: start at {small.vocab_size}"):
+    with pytest.raises(ConfigError, match=f"in use; set --start-id to {small.vocab_size}"):
         extend_vocabulary(small.vocabulary, {"zzq": 1}, start_id=3)

@@ -47,7 +47,7 @@ def read_vocabulary(metadata: Mapping[str, Any], path: Path) -> Vocabulary:
     try:
         ranks = {text_to_bytes(text): token for token, text in enumerate(texts) if kinds[token] == NORMAL}
     except KeyError as error:
-        message = "{path}: {char} is no byte of a byte-level vocabulary"
+        message = "{path}: {char} is not a character of the byte-level alphabet"
         raise CheckpointError(tr(message, path=path, char=error)) from error
     special = {text: token for token, text in enumerate(texts) if kinds[token] in (CONTROL, USER_DEFINED, UNKNOWN)}
     ids = {text: token for token, text in enumerate(texts)}

@@ -1,14 +1,14 @@
-"""From any input to documents worth training on: stages over parts, each resumable, each verified before it is read.
+"""Curation: filter any input into training documents, in resumable stages over parts; inputs are verified.
 
     work/screened/00000/  read → repair → language → personal data → rules → keys       (filter_part.py, part by part)
-    work/duplicates/  exact, same address, near: which document stays for which  (corpus_duplicates.py, over all parts)
-    work/benchmarks/         the runs of words that benchmark texts hold                   (decontamination.py)
-    work/finished/00000/     what is left, without what scorers or benchmarks exclude  (finish_part.py, part by part)
+    work/duplicates/  exact, same address, near: which document is kept for which (corpus_duplicates.py, over all parts)
+    work/benchmarks/         word n-grams of the benchmark texts                            (decontamination.py)
+    work/finished/00000/     documents left after scorers and benchmarks               (finish_part.py, part by part)
     documents/               the result: Parquet, one file a part, with a manifest
     dropped/  counts.json  contamination.json  report.html  README.md
 
-The same command goes on where a killed one stopped; the bytes of the result depend on input and settings alone, not on
-kills, cores or machines. `work/` may be deleted when all is done.
+The same command continues after a kill. The bytes of the result depend only on input and settings, not on
+interruptions, cores or machines. `work/` may be deleted at the end.
 """
 
 import hashlib
@@ -76,7 +76,7 @@ def curate(
         curation_card(output, counts, passed)
         _sweep(work)
     if not counts["kept"]["documents"]:
-        raise DataError(tr("{output}: nothing is left; see counts.json for the reasons", output=output))
+        raise DataError(tr("{output}: all documents were dropped; see counts.json for the reasons", output=output))
     return counts
 
 
@@ -85,7 +85,9 @@ def _check_apart(inputs: Sequence[str], output: Path) -> None:
     for path in inputs:
         if not is_remote(path) and output.resolve().is_relative_to(Path(path).resolve()):
             message = tr(
-                "{output} lies inside {path}, which is read: name a folder elsewhere", output=output, path=path
+                "the output folder {output} is inside the input {path}; choose another output folder",
+                output=output,
+                path=path,
             )
             raise ConfigError(message)
 
@@ -105,7 +107,7 @@ def _screened(
     ]
     results = progress(worker_pool.each(screen_part, tasks, workers), len(tasks), tr("reading and filtering"))
     if not sum(results):
-        raise DataError(tr("there is no document to read"))
+        raise DataError(tr("the input contains no documents"))
     return folders
 
 

@@ -27,7 +27,9 @@ def write_report(output: Path) -> Path:
     """Write `report.html` into a finished curation. Raises ConfigError when there is none."""
     file = output / "counts.json"
     if not file.exists():
-        raise ConfigError(tr("{path} holds no curation: run `qianwen data curate` first", path=output))
+        raise ConfigError(
+            tr("{path} is not an output folder of `qianwen data curate`; run that command first", path=output)
+        )
     counts = json.loads(file.read_text(encoding="utf-8"))
     page = Page(tr("Curation of {name}", name=output.resolve().name))
     kept = counts["kept"]
@@ -99,7 +101,7 @@ def _lengths(page: Page, counts: dict[str, Any]) -> None:
     axes[0].legend()
     page.figure(figure, tr("Length of documents before and after"))
     if counts["personal"]:
-        page.paragraph(tr("Personal data taken out of the text:"))
+        page.paragraph(tr("Personal data replaced in the text:"))
         page.table([tr("kind"), tr("found")], counts["personal"].items())
 
 
@@ -113,8 +115,8 @@ def _scores(page: Page, scorers: dict[str, dict[str, Any]]) -> None:
         plot.bar([(place + 0.5) * width for place in range(len(found["scores"]))], found["scores"], width=0.9 * width)
         plot.set_xlabel(name)
         plot.set_ylabel(tr("documents"))
-    page.figure(figure, tr("What each scorer says of the documents that rules and duplicates left"))
-    header = [tr("scorer"), tr("documents judged"), tr("below its threshold")]
+    page.figure(figure, tr("Scores of the documents that passed the rules and deduplication"))
+    header = [tr("scorer"), tr("documents scored"), tr("below the threshold")]
     page.table(header, [(name, sum(found["scores"]), found["below"]) for name, found in scorers.items()])
 
 
@@ -154,7 +156,7 @@ def _drops(page: Page, samples: dict[tuple[str, str], list[dict[str, Any]]]) -> 
 def _clusters(page: Page, clusters: dict[str, list[dict[str, Any]]], counts: dict[str, Any]) -> None:
     page.section(tr("Duplicates"))
     message = tr(
-        "{candidates:,} pairs shared a band and were compared; {pairs:,} were as like as the threshold.",
+        "{candidates:,} candidate pairs (equal in a MinHash band) were compared; {pairs:,} reached the threshold.",
         candidates=counts["pairs"]["candidates"],
         pairs=counts["pairs"]["pairs"],
     )
@@ -163,7 +165,7 @@ def _clusters(page: Page, clusters: dict[str, list[dict[str, Any]]], counts: dic
         (source, len(found), ", ".join(row["source"] for row in found[:3]), found[0]["head"][:120])
         for source, found in clusters.items()
     ]
-    page.table([tr("kept"), tr("dropped for it"), tr("among them"), tr("begins")], rows)
+    page.table([tr("kept"), tr("dropped as duplicates"), tr("sample documents"), tr("begins")], rows)
 
 
 def _benchmarks(page: Page, output: Path, counts: dict[str, Any]) -> None:
@@ -172,7 +174,7 @@ def _benchmarks(page: Page, output: Path, counts: dict[str, Any]) -> None:
         return
     page.section(tr("Benchmarks"))
     message = tr(
-        "{texts:,} benchmark texts were looked for, {short:,} too short for that; {found:,} of them were found.",
+        "{texts:,} benchmark texts were searched for, {found:,} were found; {short:,} were too short.",
         texts=found["texts"],
         short=found["too_short"],
         found=found["found"],

@@ -48,7 +48,7 @@ def curation_card(output: Path, counts: Mapping[str, Any], passed: str) -> None:
     ]
     benchmarks = counts["benchmarks"]
     sections = {
-        tr("What it is"): tr(
+        tr("Description"): tr(
             "{documents:,} documents, {bytes:,} bytes of text, of {read:,} that were read.",
             documents=kept["documents"],
             bytes=kept["bytes"],
@@ -57,20 +57,20 @@ def curation_card(output: Path, counts: Mapping[str, Any], passed: str) -> None:
         tr("Sources"): _by(tr("source"), counts["by_corpus"]),
         tr("Licences"): _by(tr("licence"), licences),
         tr("Languages"): _by(tr("language"), counts["by_lang"]),
-        tr("Filters"): tr("Every document passed: {filters}.", filters=passed),
+        tr("Filters"): tr("Filters that every document passed: {filters}.", filters=passed),
         tr("What was dropped"): table([tr("stage"), tr("reason"), tr("documents")], dropped),
         tr("Personal data"): tr(
-            "Taken out of the text, by their form alone: {found}. Names and addresses of people were not looked for.",
+            "Replaced in the text, found by patterns: {found}. Names and addresses of people were not searched for.",
             found=", ".join(f"{number:,} × {kind}" for kind, number in counts["personal"].items()) or "0",
         ),
         tr("Benchmarks"): tr(
-            "{texts:,} benchmark texts were looked for, {short:,} too short for that; {found:,} of them were found.",
+            "{texts:,} benchmark texts were searched for, {found:,} were found; {short:,} were too short.",
             texts=benchmarks["texts"],
             short=benchmarks["too_short"],
             found=benchmarks["found"],
         ),
         tr("Opting out"): tr(
-            "Pages marked `noai` or `tdm-reservation: 1` were set aside, and what the blocklist names."
+            "Pages marked `noai` or `tdm-reservation: 1`, and hosts and URLs of the blocklist, were left out."
         ),
     }
     write_card(output / CARD, output.resolve().name, facts, sections)
@@ -82,7 +82,7 @@ def fetched_card(folder: Path, name: str, fetched: Iterable[Any]) -> None:
         (row.name, row.title, row.licence, f"{row.num_documents:,}", f"{row.num_bytes:,}", row.sha256)
         for row in fetched
     ]
-    header = [tr("source"), tr("what it is"), tr("licence"), tr("documents"), tr("bytes"), "sha256"]
+    header = [tr("source"), tr("description"), tr("licence"), tr("documents"), tr("bytes"), "sha256"]
     facts = {
         "license": sorted({row[2] for row in rows}),
         "configs": [{"config_name": row[0], "data_files": f"{row[0]}.jsonl"} for row in rows],

@@ -1,12 +1,13 @@
-"""Documents that are there twice, in one corpus or across all of them (Qwen report, section 2.1).
+"""Duplicate documents, in one corpus or across all of them (Qwen report, section 2.1).
 
     exact    the same after normalisation: texts that differ only in case, spacing and Unicode form
-    address  the same page, fetched twice
-    near     the same words, or so many of the same shingles (`minhash.py`) that one is an edit of the other; what hangs
-             together by such pairs is a cluster (`duplicate_clusters.py`), and one document of it stays
+    address  the same web page, downloaded twice
+    near     the same words, or a high similarity of shingles (`minhash.py`); a connected component of such pairs is a
+             cluster (`duplicate_clusters.py`), and one document of it is kept
 
-`without_duplicates` does the first for a stream. `find_duplicates` does all three for a corpus, given its documents'
-keys. Which document stays is decided by content alone: the one of most words, else the least fingerprint.
+`without_duplicates` removes exact duplicates from a stream. `find_duplicates` finds all three kinds in a corpus, given
+the keys of its documents. The kept document depends only on content, not on the order of files: the one with the most
+words, then the smallest fingerprint.
 """
 
 import hashlib
@@ -21,16 +22,16 @@ from qianwen.data.curate.minhash import MinHashConfig, likeness
 from qianwen.data.documents.document import Document, Rejected
 from qianwen.data.documents.drop_reasons import DropReason
 
-IN_MEMORY = 100_000_000  # pairs; more are clustered by joins
+IN_MEMORY = 100_000_000  # maximum pairs to cluster in memory; more are clustered by joins
 EXACT, ADDRESS, NEAR = 1, 2, 3
 PLAIN = bytes(32 if chr(code).isspace() else ord(chr(code).lower()) for code in range(128)) + bytes(128)  # of ASCII
 
 
 def fingerprint(text: str) -> bytes:
-    """16 bytes that texts share when they are the same after normalisation."""
+    """A hash of 16 bytes that is equal for texts that are equal after normalisation."""
     if not text.isascii():
         plain = " ".join(unicodedata.normalize("NFKC", text).casefold().split()).encode("utf-8")
-    else:  # the same without an object for every word
+    else:  # ASCII: the same result without creating an object for every word
         plain = text.encode("ascii").translate(PLAIN)
         while b"  " in plain:
             plain = plain.replace(b"  ", b" ")

@@ -1,11 +1,11 @@
-"""From bands to clusters: which pairs to compare, and what hangs together by the pairs that hold.
+"""From MinHash bands to clusters: candidate pairs to compare, and the connected components of the duplicate pairs.
 
-Documents are numbered in the order of their content, never of their files, and everything here is a function of those
-numbers: the same clusters come out whatever the shards and their order.
+Documents are numbered in the order of their content, not of their files, and all results depend only on these numbers.
+So the clusters are the same for any shards in any order.
 
-    candidates        documents that share a band
+    candidates        pairs of documents that share a band
     components        labels in memory: 8 bytes a document, by hooking and pointer jumping (union-find without a loop)
-    components_joined the same by joins, for edges that no memory holds: large-star and small-star in turn
+    components_joined the same with joins, for edges larger than memory: large-star and small-star in turn
                       (Kiveris et al., 2014), through data/frames.py
 """
 
@@ -18,18 +18,18 @@ import pyarrow as pa
 
 from qianwen.data import frames
 
-WINDOW = 32  # neighbours each document is compared with among those that share a band; besides, with the first of them
-THREADS = 2  # that look for pairs in a band each
+WINDOW = 32  # each document is compared with so many neighbours that share a band, and with the first one
+THREADS = 2  # threads that search for pairs, each in one band
 
 
 def candidates(band_columns: Iterable[np.ndarray]) -> np.ndarray:
     """Pairs (i < j) of documents [P, 2], each once; a column holds the hash of one band of every document."""
     found = np.zeros(0, dtype=np.uint64)
     waiting: deque[Future[np.ndarray]] = deque()
-    with ThreadPoolExecutor(THREADS) as threads:  # NumPy sorts without Python's lock
+    with ThreadPoolExecutor(THREADS) as threads:  # threads help: NumPy releases the global lock while sorting
         for column in band_columns:
             waiting.append(threads.submit(_pairs, column))
-            if len(waiting) > THREADS:  # so that few columns are in memory
+            if len(waiting) > THREADS:  # limits the number of columns in memory
                 found = np.union1d(found, waiting.popleft().result())
         for future in waiting:
             found = np.union1d(found, future.result())

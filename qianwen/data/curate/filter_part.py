@@ -1,10 +1,10 @@
 """One part of a curation, document by document: read → repair → language → personal data → rules → keys.
 
-    documents.parquet    what passed, with the keys by which duplicates are found across all parts
-    dropped.jsonl.zst    what did not, each with stage, reason and its first words
-    counts.json          how many of each, by reason, language and corpus
+    documents.parquet    documents that passed, with the keys for finding duplicates across all parts
+    dropped.jsonl.zst    dropped documents, each with stage, reason and its first words
+    counts.json          numbers by reason, language and corpus
 
-A part is a task of its own: it runs in any process, on any machine that sees the files, and leaves a verified folder.
+Each part is one task: it runs in any process, on any machine that can read the files, and writes a verified folder.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ from qianwen.data.documents.pii import scrub
 from qianwen.data.text_arrays import BATCH, Texts
 from qianwen.runtime.files import write_jsonl
 
-LAYOUT = 2  # of a part's files; raise it when their bytes change, so that work of an older version is made again
+LAYOUT = 2  # of a part's files; raise it when their bytes change, so that parts of an older version are regenerated
 ROW_GROUP = 1 << 24  # characters in a row group of a shard
 KEYED = 1 << 19  # characters whose keys are made at a time
 PAGES = ("web", "text")  # kinds whose lines may speak of cookies and scripts to the visitor

@@ -1,8 +1,8 @@
-"""The last pass over a part, and what all parts add up to.
+"""The last pass over a part, and its counts.
 
-documents.parquet    what is left after duplicates, what scorers score low and benchmark texts were taken out
-dropped.jsonl.zst    those, each with the document that stays for it, its score, or the benchmark text it holds
-counts.json          how many, by reason, language and corpus
+documents.parquet    documents left after removing duplicates, low scores and benchmark texts
+dropped.jsonl.zst    dropped documents, each with the document kept instead, its score, or its benchmark text
+counts.json          numbers by reason, language and corpus
 """
 
 import json

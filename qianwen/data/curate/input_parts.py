@@ -1,6 +1,6 @@
-"""The input of a curation, cut into parts that are each read by themselves: the unit of work and of resuming.
+"""The input of a curation, split into parts that are read independently: the unit of work and of resuming.
 
-The cut is a function of the files alone (names and sizes), never of the machine, so the same input gives the same parts
+The split depends only on the names and sizes of the files, not on the machine, so the same input gives the same parts
 and the same shards on two cores and on a cluster. Large files are sliced: plain JSON lines by bytes; packed ones, which
 can only be read from their start, and Parquet, WARC by their lines, row groups and records taken in turn.
 """

@@ -1,13 +1,14 @@
-"""How alike two texts are, without comparing them: MinHash and its bands (Broder, 1997; Qwen report, section 2.1).
+"""Similarity of texts without comparing all pairs: MinHash with bands (Broder, 1997; Qwen report, section 2.1).
 
     shingle     a run of five words; a Chinese or Thai character is a word
     likeness    of two texts: the shingles they share ÷ the shingles either has (Jaccard)
-    signature   for each of 120 hash functions the least hash of any shingle: two texts agree in a place with a
-                probability that is their likeness
-    band        six places of the signature as one hash: texts of likeness s share at least one of 20 bands with
+    signature   for each of 120 hash functions, the smallest hash of any shingle: the probability that two texts
+                agree in one value equals their likeness
+    band        six values of the signature as one hash: texts of likeness s share at least one of 20 bands with
                 probability 1 − (1 − s⁶)²⁰, 0.998 at 0.8, 0.27 at 0.5
 
-Bands only propose. What they propose is compared shingle by shingle (`likeness`), so precision does not hang on luck.
+Bands only give candidate pairs. Each pair is then compared shingle by shingle (`likeness`), so there are no false
+duplicates.
 
 D documents, S shingles, H = num_bands · rows_per_band hash functions.
 """
@@ -21,22 +22,22 @@ import numpy as np
 from qianwen.data.curate import shingler
 from qianwen.data.text_arrays import Texts, mixed
 
-SHINGLES = 1 << 15  # hashed at a time: 128 KiB, which stay in the cache
+SHINGLES = 1 << 15  # hashed at a time: 128 KiB, which fit in the cache
 
 
 @dataclass(frozen=True, kw_only=True)
 class MinHashConfig:
-    """When two texts count as the same."""
+    """Settings of near-duplicate detection."""
 
     shingle: int = 5  # words
     num_bands: int = 20
     rows_per_band: int = 6  # hash functions in a band
-    threshold: float = 0.8  # likeness from which texts are duplicates
+    threshold: float = 0.8  # minimum likeness of near duplicates
     seed: int = 1
 
 
 class Signed(NamedTuple):
-    """What is compared of each text."""
+    """The data of each text that is compared."""
 
     num_words: np.ndarray  # int64 [D]
     word_keys: np.ndarray  # uint64 [D]: of all its words in their order

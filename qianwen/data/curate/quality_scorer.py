@@ -44,7 +44,7 @@ class Scorer:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"\w+", self.name):
-            raise ConfigError(tr("{name!r} cannot name a scorer: use letters, digits and _", name=self.name))
+            raise ConfigError(tr("{name!r} is not a valid scorer name; use letters, digits and _", name=self.name))
         if not 0 <= self.threshold <= 1:
             raise ConfigError(
                 tr("{name}: threshold {threshold} is not between 0 and 1", name=self.name, threshold=self.threshold)
@@ -87,13 +87,15 @@ def scores(scorer: Scorer, score: Score, texts: Sequence[str], judged: np.ndarra
         values += map(float, score(some))
     if len(values) != len(chosen):
         message = tr(
-            "{name} gave {found} scores for {texts} texts", name=scorer.name, found=len(values), texts=len(chosen)
+            "{name} returned {found} scores for {texts} texts", name=scorer.name, found=len(values), texts=len(chosen)
         )
         raise DataError(message)
     numbers = np.array(values, dtype=np.float32)
     if not ((numbers >= 0) & (numbers <= 1)).all():
         bad = numbers[~((numbers >= 0) & (numbers <= 1))][0]
-        raise DataError(tr("{name} gave the score {value}: scores lie between 0 and 1", name=scorer.name, value=bad))
+        raise DataError(
+            tr("{name} returned the score {value}; scores must be between 0 and 1", name=scorer.name, value=bad)
+        )
     found[judged] = numbers
     return found
 

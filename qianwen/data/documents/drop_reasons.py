@@ -71,7 +71,7 @@ def _texts() -> dict[str, str]:
         DropReason.NESTED_TOO_DEEP: tr("nested too deep"),
         DropReason.NOT_HTML: tr("not HTML"),
         DropReason.EMPTY_PAGE: tr("no text on the page"),
-        DropReason.TRUNCATED_RECORD: tr("record is cut short"),
+        DropReason.TRUNCATED_RECORD: tr("record is incomplete"),
         DropReason.NO_PAGES: tr("file contains no page"),
         DropReason.OPTED_OUT: tr("opted out of text mining"),
         DropReason.BLOCKED: tr("on the blocklist"),

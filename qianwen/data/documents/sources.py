@@ -174,11 +174,11 @@ def named(name: str, allow_licences: Sequence[str] = ()) -> list[Source]:
     names = COLLECTIONS.get(name, (name,) if name in SOURCES else ())
     if not names:
         known = ", ".join([*COLLECTIONS, *SOURCES])
-        raise ConfigError(tr("no corpus is called {name}: there are {known}", name=name, known=known))
+        raise ConfigError(tr("there is no corpus {name}; choose one of {known}", name=name, known=known))
     licences = {SOURCES[each].licence for each in names}
     if strange := set(allow_licences) - licences:
         message = tr(
-            "nothing in {name} is under {licence}: its licences are {licences}",
+            "{name} has no source with the licence {licence}; its licences are {licences}",
             name=name,
             licence=min(strange),
             licences=", ".join(sorted(licences)),
@@ -206,5 +206,5 @@ def fetch(sources: Iterable[Source], folder: Path) -> tuple[list[Fetched], dict[
         size, digest = path.stat().st_size, sha256_file(path)
         fetched.append(Fetched(source.name, source.title, source.licence, count, size, digest))
     if not fetched:
-        raise DataError(tr("no source could be had: {reasons}", reasons="; ".join(missing.values())))
+        raise DataError(tr("no source could be downloaded: {reasons}", reasons="; ".join(missing.values())))
     return fetched, missing

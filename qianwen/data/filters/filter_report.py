@@ -92,15 +92,15 @@ def write_report(folder: Path, judged: Judged) -> dict[str, dict[str, float]]:
     measured, drops = judged.measured(), judged.drops()
     write_jsonl(folder / "drops.jsonl", drops)
     page = Page(tr("Filter {name}", name=folder.resolve().name))
-    page.headline({tr("texts of unseen sources"): len(judged.rows), **_headline(measured)})
-    page.section(tr("Measured"))
+    page.headline({tr("test texts, from other sources"): len(judged.rows), **_headline(measured)})
+    page.section(tr("Results"))
     languages = list(measured)
     rows = [(name, *(measured[lang][name] for lang in languages)) for name in measured["all"]]
     page.table([tr("at {recall:.0%} recall", recall=RECALL), *languages], rows)
     page.section(tr("Dropped, by source"))
     page.table([tr("language"), tr("source"), tr("label"), tr("texts"), *MEMBERS, tr("vote")], judged.by_source())
     _odds(page, judged)
-    page.section(tr("Drops to read"))
+    page.section(tr("Examples of dropped texts"))
     for name in dict.fromkeys(row["dropped by"] for row in drops):
         page.paragraph(name)
         for row in (row for row in drops if row["dropped by"] == name):
@@ -128,4 +128,4 @@ def _odds(page: Page, judged: Judged) -> None:
         axes.hist(odds, bins=bins.tolist(), histtype="step", label=label, density=True)
     axes.legend()
     axes.set_xlabel(tr("log-odds that a text is dropped"))
-    page.figure(figure, tr("The vote on texts of unseen sources, by label"))
+    page.figure(figure, tr("Log-odds of the test texts, by label"))

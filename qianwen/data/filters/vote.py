@@ -79,7 +79,7 @@ def open_ensemble(folder: str | Path, perplexity: Perplexity | None = None) -> E
     """The ensemble that `save` wrote. Raises ConfigError when there is none, CheckpointError when it is torn."""
     path = Path(folder)
     if not (path / FILTER).exists():
-        raise ConfigError(tr("{path} holds no filter: make one with `qianwen data train-filter`", path=folder))
+        raise ConfigError(tr("{path} contains no filter; train one with `qianwen data train-filter`", path=folder))
     verify_folder(path)
     facts: dict[str, Any] = json.loads((path / FILTER).read_text(encoding="utf-8"))
     array = {file.stem: np.load(file) for file in path.glob("*.npy")}
@@ -106,10 +106,15 @@ def train(rows: Sequence[dict[str, str]], perplexity: Perplexity | None = None) 
     for name in LABELS:
         if (count := int((label == name).sum())) < LEAST:
             raise DataError(
-                tr("{count} texts are labelled {name}: a filter needs {least}", count=count, name=name, least=LEAST)
+                tr(
+                    "only {count} texts have the label {name}; a filter needs {least}",
+                    count=count,
+                    name=name,
+                    least=LEAST,
+                )
             )
     if strange := set(label) - set(LABELS):
-        raise DataError(tr("{label} is no label: there are good, low and unfit", label=min(strange)))
+        raise DataError(tr("{label} is not a label; use good, low or unfit", label=min(strange)))
     fold = _folds(rows, label)
     scores, script = np.zeros((len(rows), len(MEMBERS))), np.zeros(len(rows), dtype=np.int64)
     for number in range(FOLDS):

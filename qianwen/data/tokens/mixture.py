@@ -1,13 +1,13 @@
 """Token files of several domains as one stream, in the proportions of a mixture (Qwen report, section 2.1).
 
     code/  book/  …     token files of each domain (`pack.py`), written in one pass over the documents
-    mixture.json        {"weights": {"code": 0.2, …}, "domains": "."}: shares of the training sequences, and where the
-                        domains lie; another mixture of the same domains is another such file in a folder of its own
+    mixture.json        {"weights": {"code": 0.2, …}, "domains": "."}: shares of the training sequences, and the
+                        folder of the domains; another mixture of the same domains is such a file in its own folder
 
-A weight above a domain's natural share repeats it (its epochs follow each other, each shuffled anew), one below reads
-only part of it. Which domain sequence i is of, and which of that domain's sequences it is, follow from i alone: with
+A domain with a weight above its natural share is repeated (each epoch is shuffled again); with a weight below, only a
+part of it is read. The domain of sequence i, and its number within that domain, depend only on i: with
 A_d(b) = ⌊b · BLOCK · w_d⌋, block b of the stream holds A_d(b+1) − A_d(b) sequences of domain d in a shuffled order. So
-proportions are exact at every length, and a resumed run needs nothing but its cursor.
+proportions are exact at every length, and a resumed run needs only its cursor.
 
 D domains, B sequences, L = seq_len.
 """
@@ -40,7 +40,7 @@ KEYS = ("source", "lang", "kind")
 
 
 class Place(NamedTuple):
-    """Where a sequence of the stream comes from."""
+    """The position of a sequence: its domain, and its number there."""
 
     domain: str
     sequence: int  # of that domain, epoch after epoch
@@ -60,14 +60,15 @@ def write_domains(
     encode_batch: Callable[[list[str]], Iterable[Sequence[int]]],
     eod_id: int,
 ) -> dict[str, int]:
-    """Write the token files of each domain below `folder`, with natural weights; the tokens of each domain.
+    """Write the token files of each domain below `folder`, with natural weights. Returns the tokens of each domain.
 
-    Raises ConfigError for a key that is none of KEYS, DataError when there is no document.
+    Raises ConfigError for a key that is not in KEYS, DataError if there are no documents.
     """
-    if strange := set(by) - set(KEYS) or ({"nothing"} if not by else set()):
+    if unknown := set(by) - set(KEYS) or ({"nothing"} if not by else set()):
         raise ConfigError(
-            tr("domains are told apart by {known}, not by {name}", known=", ".join(KEYS), name=min(strange))
+            tr("domains cannot be defined by {name}; choose from {known}", known=", ".join(KEYS), name=min(unknown))
         )
+    # A document goes to the spool of its domain, so that one pass over the documents is enough for all domains.
     spools: dict[str, _Spool] = {}
     with atomic_folder(folder) as temporary:
         while batch := list(itertools.islice(documents := iter(documents), AT_ONCE)):
@@ -77,7 +78,7 @@ def write_domains(
                     spools[name] = _Spool(temporary / f"spool-{len(spools)}")
                 spools[name].add(ids, document)
         if not spools:
-            raise DataError(tr("there is no document to read"))
+            raise DataError(tr("the input contains no documents"))
         sizes = {}
         for name in sorted(spools):
             sizes[name] = write_tokens(spools[name].documents(), temporary / name, eod_id)["num_tokens"]
@@ -89,14 +90,14 @@ def write_domains(
 
 
 def write_weights(folder: Path, weights: Mapping[str, float], domains: Path) -> None:
-    """Make `folder` another mixture of the `domains` that are written already."""
+    """Write a mixture of existing `domains` into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_file(folder / MIXTURE, "w") as file:
         json.dump({"weights": dict(weights), "domains": os.path.relpath(domains, folder)}, file, indent=1)
 
 
 class MixedDataset:
-    """Several `PackedDataset`s as one; the same methods, and `place` for where a sequence comes from."""
+    """Several `PackedDataset`s as one, with the same methods; `place` returns the domain of a sequence."""
 
     def __init__(self, parts: Mapping[str, PackedDataset], weights: Mapping[str, float], *, seed: int = 0) -> None:
         self.weights = normalised(weights, parts)
@@ -113,7 +114,7 @@ class MixedDataset:
         self._block = functools.lru_cache(maxsize=8)(self._shuffled)
 
     def __len__(self) -> int:
-        """Sequences until every domain of the mixture has been read once, none more than it takes for that."""
+        """The number of sequences after which every domain has been read at least once."""
         return int(max(len(part) / share for part, share in zip(self._parts, self._shares, strict=True)))
 
     def place(self, cursor: int) -> Place:
@@ -141,7 +142,7 @@ class MixedDataset:
         return self._parts[domain].tokens(span._replace(document=span.document - int(self._first_document[domain])))
 
     def origins(self, documents: Sequence[int]) -> list[dict[str, str]]:
-        """Where some documents come from. Raises DataError when the token files do not say."""
+        """Where some documents come from. Raises DataError if the token files have no such record."""
         found = []
         for document in documents:
             domain = self._domain_of(document)
@@ -171,18 +172,18 @@ class MixedDataset:
         domain = domain[np.random.RandomState([self.seed % 2**32, block]).permutation(len(domain))]
         nth = np.empty(len(domain), dtype=np.int64)
         for number, start in enumerate(before):
-            mine = np.flatnonzero(domain == number)
-            nth[mine] = start + np.arange(len(mine))
+            positions = np.flatnonzero(domain == number)
+            nth[positions] = start + np.arange(len(positions))
         return domain, nth
 
 
 def is_tokens(folder: Path) -> bool:
-    """Whether a folder holds token files or a mixture of such."""
+    """Whether a folder holds token files or a mixture."""
     return (folder / INDEX).exists() or (folder / MIXTURE).exists()
 
 
 def open_tokens(folder: Path, seq_len: int, *, seed: int = 0, verify: bool = True) -> PackedDataset | MixedDataset:
-    """The token files of a folder, or the mixture that stands there. With `verify` every byte is read once."""
+    """The token files of a folder, or its mixture. With `verify` all checksums are verified."""
     if (folder / MIXTURE).exists():
         return open_mixture(folder, seq_len, seed=seed, verify=verify)
     if verify:
@@ -191,24 +192,24 @@ def open_tokens(folder: Path, seq_len: int, *, seed: int = 0, verify: bool = Tru
 
 
 def open_mixture(folder: Path, seq_len: int, *, seed: int = 0, verify: bool = True) -> MixedDataset:
-    """The domains of a folder in the proportions it names."""
+    """The domains of a folder in the proportions of its mixture."""
     try:
         mixture = json.loads((folder / MIXTURE).read_text(encoding="utf-8"))
         weights, domains = mixture["weights"], folder / mixture["domains"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(tr("{path} is no mixture: {error}", path=folder / MIXTURE, error=error)) from error
+        raise DataError(tr("{path} is not a mixture folder: {error}", path=folder / MIXTURE, error=error)) from error
     parts = {name: open_domain(domains / name, seq_len, seed=seed, verify=verify) for name in weights}
     return MixedDataset(parts, weights, seed=seed)
 
 
 def open_domain(folder: Path, seq_len: int, *, seed: int = 0, verify: bool = True) -> PackedDataset:
-    """The token files of one domain. Raises DataError when they are not even one sequence."""
+    """The token files of one domain. Raises DataError if they are shorter than one sequence."""
     if verify:
         verify_folder(folder)
     part = PackedDataset(folder, seq_len, seed=seed)
     if not len(part):
         message = tr(
-            "{path} holds {tokens} tokens: not one sequence of {seq_len}",
+            "{path} contains only {tokens} tokens; one sequence needs {seq_len}",
             path=folder,
             tokens=part.num_tokens,
             seq_len=seq_len,
@@ -222,18 +223,18 @@ def normalised(weights: Mapping[str, float], domains: Iterable[str]) -> dict[str
     names = sorted(domains)
     for name, weight in weights.items():
         if name not in names:
-            message = tr("there is no domain {name} to weigh: there are {known}", name=name, known=", ".join(names))
+            message = tr("there is no domain {name}; choose from {known}", name=name, known=", ".join(names))
             raise ConfigError(message)
         if not 0 <= weight < float("inf"):
             raise ConfigError(tr("the weight of {name} is {weight}: give 0 or more", name=name, weight=weight))
     total = sum(weights.values())
     if not total > 0:
-        raise ConfigError(tr("all weights are zero: there would be nothing to learn from"))
+        raise ConfigError(tr("all weights are zero; give at least one domain a weight above 0"))
     return {name: weights.get(name, 0.0) / total for name in names}
 
 
 class _Spool:
-    """The ids of one domain's documents, and where they come from, on the disk until all are known."""
+    """Temporary file with the ids and origins of one domain's documents, until all documents have been read."""
 
     def __init__(self, path: Path) -> None:
         self.path, self._lengths = path, array("I")

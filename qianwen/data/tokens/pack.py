@@ -2,14 +2,14 @@
 
 "Documents are shuffled, merged and then truncated to the context length." Here:
 
-    write    each document's ids and one end-of-document id go into memory-mapped shards; their lengths into a table,
-             and where they come from into another (`provenance.py`)
-    shuffle  an epoch is a permutation of the documents, a function of (seed, epoch) alone
+    write    each document's ids and one end-of-document id are written to memory-mapped shards, their lengths and
+             their origins (`provenance.py`) to two tables
+    shuffle  an epoch is a permutation of the documents, which depends only on (seed, epoch)
     merge    the permuted documents form one stream, epoch after epoch; sequence i is its tokens [i·L, (i+1)·L)
 
-so every token is an input exactly once per epoch, no token is padding, and the whole position in the data is one
-integer: the number of sequences already used. Positions restart at 0 with every document (and where a document is
-cut by the end of a sequence), which is how the model knows that attention must not cross. A label is the next token of
+So every token is an input exactly once per epoch, there is no padding, and the position in the data is one integer:
+the number of sequences already used. Positions restart at 0 with every document (and where a document is
+cut by the end of a sequence), which tells the model where attention must stop. A label is the next token of
 the same document; after the last one there is nothing to predict (-100).
 
 Not here: weighting sources (a mixture is a choice of documents), and reading ahead: the system's page cache does that.
@@ -70,7 +70,9 @@ def write_tokens(
         while size := _write_shard(remaining, temporary / _shard_name(len(shards)), eod_id, shard_tokens, lengths):
             shards.append(size)
         if not shards:
-            raise DataError(tr("{folder}: there is no document to write", folder=folder))
+            raise DataError(
+                tr("{folder}: the input contains no documents, so no token files can be written", folder=folder)
+            )
         np.asarray(lengths, dtype=LENGTH).tofile(temporary / LENGTHS)
         max_id = max(int(np.memmap(path, dtype=TOKEN, mode="r").max()) for path in temporary.glob("tokens-*"))
         counts = {"num_documents": len(lengths), "num_tokens": sum(shards)}
@@ -105,7 +107,12 @@ def tokenized_documents(texts: str | Path, encode_batch: EncodeBatch) -> Iterato
         yield from map(Tokens, ids, batch)
     if rejected:
         first = f"{rejected[0].file}: {reason_text(rejected[0].reason)}"
-        message = tr("{texts}: {count} not read, the first {first}", texts=texts, count=len(rejected), first=first)
+        message = tr(
+            "{texts}: {count} files or records could not be read; the first: {first}",
+            texts=texts,
+            count=len(rejected),
+            first=first,
+        )
         console.print(message, style="yellow")
 
 
@@ -158,7 +165,7 @@ class PackedDataset:
             index = json.loads((self.folder / INDEX).read_text())
             self.fingerprint = hashlib.sha256((self.folder / MANIFEST).read_bytes()).hexdigest()
         except (OSError, ValueError) as error:
-            message = tr("{folder} holds no token files ({error}): write them first", folder=folder, error=error)
+            message = tr("{folder} contains no token files ({error}); write them first", folder=folder, error=error)
             raise DataError(message) from error
         self.eod_id: int = index["eod_id"]
         self.max_id: int = index["max_id"]
@@ -168,7 +175,9 @@ class PackedDataset:
         self._shard_starts = np.cumsum([0, *index["shards"][:-1]])
         self._shards = [self._map(number, size) for number, size in enumerate(index["shards"])]
         if self._lengths.sum() != self.num_tokens or sum(index["shards"]) != self.num_tokens:
-            raise DataError(tr("{folder}: {file} and the shards disagree", folder=folder, file=LENGTHS))
+            raise DataError(
+                tr("{folder}: {file} does not match the token files; write them again", folder=folder, file=LENGTHS)
+            )
         self._order = functools.lru_cache(maxsize=2)(self._shuffled)
 
     @property
@@ -239,7 +248,7 @@ class PackedDataset:
     def _map(self, number: int, size: int) -> np.ndarray:
         path = self.folder / _shard_name(number)
         if not path.exists() or path.stat().st_size != size * TOKEN.itemsize:
-            raise DataError(tr("{path} is missing or cut short: write the token files again", path=path))
+            raise DataError(tr("{path} is missing or incomplete; write the token files again", path=path))
         return np.memmap(path, dtype=TOKEN, mode="r")
 
 

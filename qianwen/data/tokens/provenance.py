@@ -66,7 +66,9 @@ def origins_of(folder: Path, documents: Sequence[int]) -> list[dict[str, str]]:
     """The rows of some documents of the token files in `folder`, in the order asked for. Raises DataError."""
     path = folder / ORIGINS
     if not path.exists():
-        message = tr("{folder} does not say where its documents come from: write the token files again", folder=folder)
+        message = tr(
+            "{folder} has no record of the sources of its documents; write the token files again", folder=folder
+        )
         raise DataError(message)
     wanted = np.unique(np.asarray(documents, dtype=np.int64))
     found: dict[int, dict[str, str]] = {}

@@ -22,7 +22,7 @@ MAX_TOKENS = 128
 
 
 class Questions:
-    """The dialogues of a JSON-lines file, each asked up to its last answer."""
+    """The dialogues of a JSON-lines file; the model generates the last answer of each."""
 
     name = "questions"
 
@@ -31,9 +31,9 @@ class Questions:
 
     def examples(self) -> Iterable[Generate]:
         for row in read_jsonl(self.path):
-            *asked, answer = [from_openai(message) for message in row["messages"]]
+            *prompt, answer = [from_openai(message) for message in row["messages"]]
             facts = {"kind": row["kind"], "opening": row["opening"], "target": answer.text}
-            yield Generate(messages=asked, max_tokens=MAX_TOKENS, facts=facts)
+            yield Generate(messages=prompt, max_tokens=MAX_TOKENS, facts=facts)
 
     def score(self, example: Generate, answer: Answer) -> dict[str, Share]:
         kind = example.facts["kind"]
@@ -46,8 +46,8 @@ class Questions:
         return shares
 
 
-def majority(learned: Iterable[str], asked: Iterable[str]) -> float:
-    """The share of `asked` answers that are the commonest of the `learned` ones: what always saying it would score."""
-    answers, targets = list(learned), list(asked)
+def majority(training: Iterable[str], test: Iterable[str]) -> float:
+    """Accuracy on `test` of always giving the most frequent answer of `training`."""
+    answers, targets = list(training), list(test)
     commonest = max(set(answers), key=lambda answer: (answers.count(answer), answer))
     return targets.count(commonest) / len(targets)

@@ -191,7 +191,7 @@ def test_licences_and_the_blocklist_hold_for_every_record(tmp_path: Path) -> Non
 
 
 def test_what_is_wrong_is_said_before_anything_is_read(inputs: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="lies inside"):
+    with pytest.raises(ConfigError, match="is inside the input"):
         curate([str(inputs)], inputs / "out", CurateConfig(), workers=1)
     with pytest.raises(DataError, match="no such file"):
         curate([str(inputs)], tmp_path / "out", CurateConfig(), benchmarks=["none.jsonl"], workers=1)
@@ -221,9 +221,9 @@ def test_a_scorer_drops_by_name_and_leaves_its_numbers(
     files = sorted((tmp_path / "out" / "documents").glob("*.parquet"))
     rows = [row for file in files for row in parquet.read_table(file).to_pylist()]
     assert all(row["score_no_mail"] == pytest.approx(0.9) and "no_mail 0.5" in row["passed"] for row in rows)
-    assert "below its threshold" in write_report(tmp_path / "out").read_text(encoding="utf-8")
+    assert "below the threshold" in write_report(tmp_path / "out").read_text(encoding="utf-8")
     strict = dataclasses.replace(scorer, threshold=0.95)
-    with pytest.raises(DataError, match="nothing is left"):
+    with pytest.raises(DataError, match="all documents were dropped"):
         run(inputs, tmp_path / "out", scorers=[strict])
 
 
@@ -233,7 +233,7 @@ def test_nothing_left_is_an_error_that_says_where_to_look(tmp_path: Path) -> Non
     with pytest.raises(DataError, match="counts.json"):
         curate([str(tmp_path / "in")], tmp_path / "out", CurateConfig(), workers=1)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="no document to read"):
+    with pytest.raises(DataError, match="contains no documents"):
         curate([str(tmp_path / "empty")], tmp_path / "out2", CurateConfig(), workers=1)
 
 

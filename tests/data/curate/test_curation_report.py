@@ -144,7 +144,7 @@ def test_the_largest_groups_of_duplicates_come_first(output: Path) -> None:
 
 def test_benchmarks_are_told_by_file(output: Path) -> None:
     section = sections(output)["Benchmarks"]
-    assert rows(section) == [["gsm8k.jsonl", "2", "5"]] and "1,319" in section and "17 too short" in section
+    assert rows(section) == [["gsm8k.jsonl", "2", "5"]] and "1,319" in section and "17 were too short" in section
 
 
 def test_what_did_not_happen_has_no_section(output: Path) -> None:
@@ -160,5 +160,5 @@ def test_nothing_in_it_acts(output: Path) -> None:
 
 
 def test_a_folder_without_a_curation_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="holds no curation"):
+    with pytest.raises(ConfigError, match="is not an output folder"):
         write_report(tmp_path)

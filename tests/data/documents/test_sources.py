@@ -28,9 +28,9 @@ def test_quickstart_names_its_licences() -> None:
 
 
 def test_unknown_names_and_licences_are_refused() -> None:
-    with pytest.raises(ConfigError, match="no corpus is called quikstart"):
+    with pytest.raises(ConfigError, match="there is no corpus quikstart"):
         named("quikstart")
-    with pytest.raises(ConfigError, match="nothing in quickstart is under GPL"):
+    with pytest.raises(ConfigError, match="quickstart has no source with the licence GPL"):
         named("quickstart", ["GPL"])
 
 
@@ -72,5 +72,5 @@ def test_offline_takes_what_is_there_and_says_what_is_not(tmp_path: Path, monkey
     assert [(one.name, one.licence, one.num_documents) for one in fetched] == [("python-stdlib", "PSF-2.0", 3)]
     assert missing == {"many-languages": "eld==1.0.6 could not be downloaded: no network"}
     assert len(list(read_jsonl(tmp_path / "python-stdlib.jsonl"))) == 3
-    with pytest.raises(DataError, match="no source could be had"):
+    with pytest.raises(DataError, match="no source could be downloaded"):
         fetch([SOURCES["many-languages"]], tmp_path)

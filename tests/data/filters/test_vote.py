@@ -124,9 +124,9 @@ def test_a_transformers_perplexity_takes_the_ngrams_place() -> None:
 
 def test_labels_are_checked() -> None:
     learned = rows(40, "x")
-    with pytest.raises(DataError, match="nice is no label"):
+    with pytest.raises(DataError, match="nice is not a label"):
         train([{**learned[0], "label": "nice"}, *learned[1:]])
-    with pytest.raises(DataError, match="0 texts are labelled unfit"):
+    with pytest.raises(DataError, match="only 0 texts have the label unfit"):
         train([{**row, "label": "low"} if row["label"] == "unfit" else row for row in learned])
 
 

@@ -115,9 +115,9 @@ def test_weights_are_checked() -> None:
 
 
 def test_damage_and_absence_are_told(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no mixture"):
+    with pytest.raises(DataError, match="not a mixture folder"):
         open_mixture(tmp_path, 11)
-    with pytest.raises(DataError, match="not one sequence"):
+    with pytest.raises(DataError, match="one sequence needs"):
         open_mixture(folder, 500)
     (folder / "law" / "tokens-00000.bin").write_bytes(b"x")
     with pytest.raises(CheckpointError):
@@ -127,7 +127,7 @@ def test_damage_and_absence_are_told(folder: Path, tmp_path: Path) -> None:
 def test_domains_may_be_told_apart_by_several_things(tmp_path: Path) -> None:
     assert domain_of(document("code", 1, "zh"), ("lang", "kind")) == "zh-code"
     assert domain_of(document("code", 1), ("source",)) == "code"
-    with pytest.raises(ConfigError, match="not by colour"):
+    with pytest.raises(ConfigError, match="defined by colour"):
         write_domains([document("code", 1)], tmp_path / "x", ("colour",), encode_batch, EOD)
     with pytest.raises(DataError):
         write_domains([], tmp_path / "x", ("kind",), encode_batch, EOD)

@@ -108,7 +108,7 @@ def test_torn_and_missing_files_are_named(folder):
         PackedDataset(folder.parent, seq_len=4)
     shard = folder / "tokens-00001.bin"
     shard.write_bytes(shard.read_bytes()[:-4])
-    with pytest.raises(DataError, match="tokens-00001.bin is missing or cut short"):
+    with pytest.raises(DataError, match="tokens-00001.bin is missing or incomplete"):
         PackedDataset(folder, seq_len=4)
     with pytest.raises(OverflowError):
         write_tokens([[-1]], folder.parent / "negative", EOD)

@@ -28,7 +28,7 @@ def test_documents_without_tokens_have_no_row(tmp_path, monkeypatch):
 def test_without_documents_there_is_no_file_and_a_clear_error(tmp_path):
     write_tokens([[1, 2]], tmp_path / "tokens", 99)
     assert not (tmp_path / "tokens" / ORIGINS).exists()
-    with pytest.raises(DataError, match="does not say where its documents come from"):
+    with pytest.raises(DataError, match="has no record of the sources of its documents"):
         origins_of(tmp_path / "tokens", [0])
 
 
