@@ -1,13 +1,13 @@
-"""Adapter folders in PEFT's format, both ways.
+"""Reads and writes adapter folders in PEFT's format.
 
-    adapter_config.json         base model, rank, alpha, which modules
+    adapter_config.json         base model, rank, alpha, the names of the modules
     adapter_model.safetensors   base_model.model.<module>.lora_A.weight [r, K], .lora_B.weight [N, r]
-                                base_model.model.<module>.weight for what was trained whole
+                                base_model.model.<module>.weight for modules that were trained fully
 
-Adapters made for Qwen v1's own modules (`c_attn`, `w1`, …) load too: those who share a file's A each get a copy, and B
-is cut along its rows, as the weights are (`hf_weights.py`). What changes more than a low rank does (DoRA, biases, ranks
-that differ by module) is refused by name. Not here: the base. `load.py` joins the two, `adapter_bank.py` many adapters
-with one.
+Adapters for the modules of Qwen v1 (`c_attn`, `w1`, …) load too: the linears that are fused in the file each get a copy
+of A, and B is cut along its rows like the weights (`hf_weights.py`). Features other than a low rank (DoRA, biases,
+different ranks) are rejected by name. `load.py` loads an adapter with its base model, and `adapter_bank.py` uses many
+adapters with one base model.
 """
 
 import json
@@ -22,13 +22,13 @@ from torch import Tensor, nn
 from qianwen.checkpoints.hf_weights import PICKLES, V1_NAMES, pickle_error, read_json
 from qianwen.checkpoints.safetensors_file import SafetensorsFile, write_safetensors
 from qianwen.model.linears.lora import (
+    FULL_MODULES,
     LINEARS,
-    WHOLE_NAMES,
     Adapter,
+    FullModule,
     LoraConfig,
     LoraLinear,
     LowRank,
-    Whole,
     adapted,
     adapter_dtype,
 )
@@ -41,9 +41,9 @@ CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
 A, B = ".lora_A.weight", ".lora_B.weight"
 
-# Fields that mean something else than this file reads, unless they have one of these values.
-PLAIN = (None, False, "none", {}, [])
-UNREAD = (
+# Fields of unsupported features, and the values that switch these off.
+OFF = (None, False, "none", {}, [])
+UNSUPPORTED = (
     "bias", "lora_bias", "use_dora", "use_qalora", "use_bdlora", "fan_in_fan_out", "layer_replication",
     "rank_pattern", "alpha_pattern", "trainable_token_indices", "target_parameters",
 )  # fmt: skip
@@ -54,25 +54,27 @@ def is_adapter(folder: Path) -> bool:
 
 
 def base_of(folder: Path) -> str:
-    """What the adapter was made for, as a MODEL. Raises CheckpointError where its config does not say."""
+    """The MODEL that the adapter is for. Raises CheckpointError if its config does not name it."""
     base = read_json(folder / CONFIG).get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
-        message = "{path} does not say which model it is for: set base_model_name_or_path"
+        message = "{path} does not name its base model: set base_model_name_or_path"
         raise CheckpointError(tr(message, path=folder / CONFIG))
     return base
 
 
 def write_adapter(model: Qwen, folder: Path, config: LoraConfig, base: str) -> None:
-    """Write the adapter of `model` into an existing folder; `base` is the MODEL it goes on."""
+    """Write the adapter of `model` into an existing folder; `base` is its base MODEL."""
     tensors: dict[str, Tensor] = {}
     for name, lora in adapted(model):
         tensors[f"{PREFIX}{name}{A}"], tensors[f"{PREFIX}{name}{B}"] = lora.lora_A.detach(), lora.lora_B.detach()
-    whole = [*config.modules_to_save]
-    is_tied = bool(whole) and model.config.tie_word_embeddings
-    if is_tied:  # PEFT would otherwise train or load one of the two apart from the other
-        whole = [*WHOLE_NAMES]
-    for module in whole:
-        tensors[f"{PREFIX}{WHOLE_NAMES[module]}.weight"] = model.get_parameter(f"{WHOLE_NAMES[module]}.weight").detach()
+    full = [*config.modules_to_save]
+    is_tied = bool(full) and model.config.tie_word_embeddings
+    if is_tied:  # else PEFT would train or load only one of the two tied weights
+        full = [*FULL_MODULES]
+    for module in full:
+        tensors[f"{PREFIX}{FULL_MODULES[module]}.weight"] = model.get_parameter(
+            f"{FULL_MODULES[module]}.weight"
+        ).detach()
     settings = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -81,7 +83,7 @@ def write_adapter(model: Qwen, folder: Path, config: LoraConfig, base: str) -> N
         "lora_alpha": config.alpha,
         "lora_dropout": config.dropout,
         "target_modules": list(config.target_modules),
-        "modules_to_save": whole or None,
+        "modules_to_save": full or None,
         "bias": "none",
         "fan_in_fan_out": False,
         "inference_mode": True,
@@ -94,9 +96,9 @@ def write_adapter(model: Qwen, folder: Path, config: LoraConfig, base: str) -> N
 
 
 def read_adapter(model: Qwen, folder: Path) -> Adapter:
-    """The adapter in `folder`, which was made for networks like `model`; that one stays as it is.
+    """The adapter in `folder` for networks like `model`, which does not change.
 
-    Raises CheckpointError for broken files and for what does not fit the network.
+    Raises CheckpointError for damaged files and for tensors that do not fit the network.
     """
     settings = read_json(folder / CONFIG)
     rank, scale = _rank_and_scale(settings, folder)
@@ -112,34 +114,34 @@ def read_adapter(model: Qwen, folder: Path) -> Adapter:
             rows = [int(linear.out_features) for linear in targets]  # type: ignore[arg-type]
             shapes = (rank, targets[0].in_features), (sum(rows), rank)
             if (entries[file_name + A], entries.get(file_name + B)) != shapes:
-                message = "{path}: the adapter of {name} has other shapes than this network: is it made for another?"
+                message = "{path}: the adapter of {name} does not fit this network; is it for another base model?"
                 raise CheckpointError(tr(message, path=folder, name=file_name))
             a, b = file.read(PREFIX + file_name + A), file.read(PREFIX + file_name + B)
             linears |= {name: LowRank(a, part, scale) for name, part in zip(names, b.split(rows), strict=True)}
-    whole = {module: _renamed(f"{name}.weight", renaming) for module, name in WHOLE_NAMES.items()}
-    used |= {name for name in whole.values() if name in entries}
-    if strays := entries.keys() - used:
-        message = "{path}: tensor {name} has no place in this network: is the adapter made for another?"
-        raise CheckpointError(tr(message, path=folder, name=min(strays)))
-    return Adapter(linears, {m: file.read(PREFIX + name) for m, name in whole.items() if name in entries})
+    full = {module: _renamed(f"{name}.weight", renaming) for module, name in FULL_MODULES.items()}
+    used |= {name for name in full.values() if name in entries}
+    if unused := entries.keys() - used:
+        message = "{path}: the network has no module for tensor {name}; is the adapter for another base model?"
+        raise CheckpointError(tr(message, path=folder, name=min(unused)))
+    return Adapter(linears, {m: file.read(PREFIX + name) for m, name in full.items() if name in entries})
 
 
 def load_adapter(model: Qwen, folder: Path) -> Qwen:
-    """Put the adapter of `folder` on the network it was made for. Returns it, in eval mode."""
+    """Add the adapter of `folder` to its base network, in place. Returns the network in eval mode."""
     adapter = read_adapter(model, folder)
     for name, change in adapter.linears.items():
         replace_module(model, name, _filled(model.get_submodule(name), change))
-    _load_whole(model, adapter.whole, folder)
+    _load_full(model, adapter.full_weights, folder)
     return model.requires_grad_(False).eval()
 
 
 def _rank_and_scale(settings: dict[str, Any], folder: Path) -> tuple[int, float]:
     rank, alpha = settings.get("r"), settings.get("lora_alpha")
     if settings.get("peft_type") != "LORA" or type(rank) is not int or rank < 1 or not isinstance(alpha, (int, float)):
-        message = "{path}: not the config of a LoRA adapter (peft_type LORA, r, lora_alpha)"
+        message = "{path}: not a LoRA config: peft_type must be LORA, and r and lora_alpha must be numbers"
         raise CheckpointError(tr(message, path=folder / CONFIG))
-    for field in UNREAD:
-        if settings.get(field) not in PLAIN:
+    for field in UNSUPPORTED:
+        if settings.get(field) not in OFF:
             message = "{path}: {field} = {value} is not supported; merge the adapter with PEFT and load the result"
             raise CheckpointError(tr(message, path=folder / CONFIG, field=field, value=settings[field]))
     return rank, alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank)
@@ -154,12 +156,12 @@ def _tensors(folder: Path) -> SafetensorsFile:
 
 
 def _file_names(model: Qwen, renaming: tuple[tuple[str, str], ...]) -> dict[str, list[str]]:
-    """A file's module → our linears in it, one below the other."""
-    found: dict[str, list[str]] = {}
+    """Name of each module in the file → our linears in it, in the order of their rows."""
+    linears_of: dict[str, list[str]] = {}
     for name, _ in model.named_modules():
         if name.rpartition(".")[2] in (*LINEARS, "lm_head"):
-            found.setdefault(_renamed(f"{name}.", renaming)[:-1], []).append(name)
-    return found
+            linears_of.setdefault(_renamed(f"{name}.", renaming)[:-1], []).append(name)
+    return linears_of
 
 
 def _renamed(name: str, renaming: tuple[tuple[str, str], ...]) -> str:
@@ -176,14 +178,14 @@ def _filled(linear: nn.Module, change: LowRank) -> LoraLinear:
     return lora
 
 
-def _load_whole(model: Qwen, trained: dict[Whole, Tensor], folder: Path) -> None:
-    """Take the modules trained whole. A tied head parts from its embedding where they were not trained as one."""
+def _load_full(model: Qwen, trained: dict[FullModule, Tensor], folder: Path) -> None:
+    """Load the fully trained modules. A tied head becomes a separate one if its weight differs from the embedding."""
     if not trained:
         return
     table = model.model.embed_tokens
     for module, weight in trained.items():
         if weight.shape != table.weight.shape:
-            message = "{path}: {name} has shape {found}, the base has {expected}: extend the base's vocabulary first"
+            message = "{path}: {name} has shape {found}, the base model {expected}; extend its vocabulary first"
             shapes = {"found": list(weight.shape), "expected": list(table.weight.shape)}
             raise CheckpointError(tr(message, path=folder, name=module, **shapes))
     old, is_tied = table.weight.detach(), model.config.tie_word_embeddings

@@ -1,14 +1,13 @@
-"""The one writer of models for others: a folder, a GGUF or an Ollama file, with a card that says what was checked.
+"""Export of models for other programs: a folder, a GGUF file or an Ollama file, with a model card.
 
-    hf        config, safetensors, tokenizer and chat template under Hugging Face's class; vLLM and SGLang read it
+    hf        config, safetensors, tokenizer and chat template for Hugging Face's class; also for vLLM and SGLang
     qwen-v1   the layout of the first Qwen release: fused c_attn, w1 and w2, qwen.tiktoken
-    gguf      one file for llama.cpp, or several no larger than asked for
-    ollama    the same with a Modelfile
+    gguf      one file for llama.cpp, or several parts of a maximum size
+    ollama    a GGUF file with a Modelfile
 
-Every export is read back and compared with its source (`parity.py`); the card and the caller learn what came out.
-Source and copy are never in memory together, and the folder appears whole or not at all. An adapter is merged into its
-base on the way, and the copy compared with the two apart.
-Not here: quantising to formats of our own.
+Every export is read back and compared with its source (`parity.py`); the result is returned and written in the card.
+Source and copy are never in memory together, and the folder is replaced atomically. An adapter is merged into its base,
+and the copy is compared with base and adapter before the merge.
 """
 
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from qianwen.runtime.translation import tr
 Format = Literal["hf", "qwen-v1", "gguf", "ollama"]
 GgufType = Literal["F32", "F16", "BF16", "Q8_0", "Q4_0"]
 
-OLLAMA_CONTEXT = 8192  # tokens; Ollama sets the memory for all of them aside
+OLLAMA_CONTEXT = 8192  # tokens; Ollama allocates the cache for all of them
 MODELFILE = """\
 FROM ./{file}
 TEMPLATE \"""{{{{ if .System }}}}<|im_start|>system
@@ -51,7 +50,7 @@ PARAMETER num_ctx {context}
 
 @dataclass(frozen=True)
 class Exported:
-    """Where an export is, how true it is, and the command that runs it."""
+    """The folder of an export, its comparison with the source, and the command that runs it."""
 
     folder: Path
     parity: Parity
@@ -68,32 +67,32 @@ def export_model(
     dtype: torch.dtype | None = None,
     origin: Origin | None = None,
 ) -> Exported:
-    """Write MODEL into `folder` in `format`, read it back, compare, and leave a model card.
+    """Write MODEL into `folder` in `format`, read it back, compare it with the source, and write a model card.
 
-    Safetensors keep the number format they come in unless `dtype` says otherwise; those of a GGUF file
-    or a GPTQ folder become bfloat16. `max_bytes` splits a GGUF file into parts; Ollama reads none (ConfigError).
+    `dtype` is the type of safetensors; the default is that of the source, or bfloat16 if the source is a GGUF file or a
+    GPTQ folder. `max_bytes` splits a GGUF file into parts; Ollama does not support parts (ConfigError).
     """
     if max_bytes is not None and format != "gguf":
-        raise ConfigError(tr("only gguf is written in parts, not {format}", format=format))
-    target, found = Path(folder), base_model(find_model(model))
-    has_few_bits = found.suffix == ".gguf" or is_gptq(found)
-    working = torch.float32 if has_few_bits else stored_dtype(found)
+        raise ConfigError(tr("only format gguf can be split into parts, not {format}", format=format))
+    target, base = Path(folder), base_model(find_model(model))
+    is_quantized = base.suffix == ".gguf" or is_gptq(base)
+    working = torch.float32 if is_quantized else stored_dtype(base)
     source = load_model(model, dtype=working)
     device = next(source.model.parameters()).device
     expected = next_token_logprobs(source.model, source.tokenizer)
-    moved = merge(source.model, probe_ids(source.tokenizer)) if any(adapted(source.model)) else None
+    merge_error = merge(source.model, probe_ids(source.tokenizer)) if any(adapted(source.model)) else None
     with atomic_folder(target) as inside:
         if format in ("gguf", "ollama"):
             written, command = _write_gguf(source, inside, target, gguf_type, format == "ollama", max_bytes)
         else:
-            kept = dtype or (torch.bfloat16 if has_few_bits else working)
-            written, command = _write_folder(source, inside, target, format, kept)
-        source.model.to("meta")  # its weights go before those of the copy come
+            file_dtype = dtype or (torch.bfloat16 if is_quantized else working)
+            written, command = _write_folder(source, inside, target, format, file_dtype)
+        source.model.to("meta")  # frees its weights before the copy is loaded
         copy = _read_back(written, working, device)
         parity = compare(expected, next_token_logprobs(copy, source.tokenizer))
-        shown = f"GGUF {gguf_type}" if written.is_file() else format
-        card = model_card(source, origin or Origin(model), parity, format=shown, command=command, merge_error=moved)
-        _write_text(inside / "README.md", card)
+        label = f"GGUF {gguf_type}" if written.is_file() else format
+        facts: dict[str, Any] = {"format": label, "command": command, "merge_error": merge_error}
+        _write_text(inside / "README.md", model_card(source, origin or Origin(model), parity, **facts))
     return Exported(target, parity, command)
 
 

@@ -1,16 +1,16 @@
-"""GPTQ checkpoints → our network: folders that AutoGPTQ, gptqmodel, optimum and `qianwen quantize` write.
+"""GPTQ checkpoints → our network: folders of AutoGPTQ, gptqmodel, optimum and `qianwen quantize`.
 
-    config.json      as of any model, and `quantization_config`: quant_method gptq, bits, group_size, …
+    config.json      as for any model, with `quantization_config`: quant_method gptq, bits, group_size, …
     safetensors      <linear>.qweight, .qzeros, .scales, .g_idx for the linears of the layers; the rest in 16 bits
 
-Both layouts of the published Int4 and Int8 models are read: Qwen v1's (`c_attn`, `w1`, `w2`, with biases of zero where
-the network has none) and Qwen2's. What is made of them is the caller's choice:
+Both layouts of the published Int4 and Int8 models are supported: Qwen v1 (`c_attn`, `w1`, `w2`, with zero biases where
+the network has none) and Qwen2. The caller chooses the type of the linears:
 
-    gptq_model      codes as they are, to train adapters over
-    as_floats       ordinary linears, to go on training or to export
-    as_packed       the fast kernels' layout, to the last bit where the codes are symmetric and in order
+    gptq_model      unchanged codes, as the base of an adapter
+    as_floats       ordinary linears, for training or export
+    as_packed       the layout of the fast kernels, bit for bit if the codes are symmetric and in order
 
-`write_scales` writes the folder once more with other scales, which were tuned. Not here: new codes (`gptq_model.py`).
+`write_scales` writes a copy of the folder with tuned scales. New codes are computed in `quantize/gptq_model.py`.
 """
 
 import shutil
@@ -48,11 +48,11 @@ QUANTIZATION = "quantization_config"
 
 
 class Format(NamedTuple):
-    """What `quantization_config` says of the codes."""
+    """The format of the codes, from `quantization_config`."""
 
     bits: int
-    group_size: int  # inputs; -1: all
-    zero_offset: int  # what stored zeros lack
+    group_size: int  # number of inputs in a group; -1: all
+    zero_offset: int  # is added to the stored zeros
 
 
 def is_gptq(folder: Path) -> bool:
@@ -60,23 +60,24 @@ def is_gptq(folder: Path) -> bool:
 
 
 def read_format(folder: Path) -> Format:
-    """Raises CheckpointError for a method, a number of bits or an option that is not read."""
-    said = read_json(folder / CONFIG).get(QUANTIZATION)
-    said = said if isinstance(said, dict) else {}
-    method, bits, size = said.get("quant_method", "gptq"), said.get("bits"), said.get("group_size", -1)
-    version = said.get("checkpoint_format") or "gptq"
-    if method != "gptq" or bits not in BITS or version not in ("gptq", "gptq_v2") or said.get("dynamic"):
-        message = "{path}: weights quantised as {how} are not read: only gptq of 4 or 8 bits is; take the 16-bit folder"
-        raise CheckpointError(tr(message, path=folder, how=said))
+    """The format of a GPTQ folder. CheckpointError for an unsupported method, number of bits or option."""
+    settings = read_json(folder / CONFIG).get(QUANTIZATION)
+    settings = settings if isinstance(settings, dict) else {}
+    method, bits, size = settings.get("quant_method", "gptq"), settings.get("bits"), settings.get("group_size", -1)
+    version = settings.get("checkpoint_format") or "gptq"
+    if method != "gptq" or bits not in BITS or version not in ("gptq", "gptq_v2") or settings.get("dynamic"):
+        message = "{path}: quantisation {how} is not supported, only gptq with 4 or 8 bits; use the 16-bit folder"
+        raise CheckpointError(tr(message, path=folder, how=settings))
     if type(size) is not int or not (size == -1 or size > 0):
-        raise CheckpointError(tr("{path}: group_size = {size} is no size of a group", path=folder, size=size))
+        message = "{path}: group_size = {size} is not valid; it must be -1 or at least 1"
+        raise CheckpointError(tr(message, path=folder, size=size))
     return Format(bits, size, 0 if version == "gptq_v2" else 1)
 
 
 def gptq_model(folder: Path, *, dtype: torch.dtype, device: torch.device | str = "cpu") -> Qwen:
-    """The network of `folder` with its quantised linears as they are and all else in `dtype`.
+    """The network of `folder` with unchanged codes in its quantised linears and all other weights in `dtype`.
 
-    Raises CheckpointError for anything wrong with the files, ConfigError for a network we do not have.
+    Raises CheckpointError for damaged or unexpected files, ConfigError for a network that is not supported.
     """
     raw, format, where = read_json(folder / CONFIG), read_format(folder), inventory(folder)
     config = config_from_hf({name: value for name, value in raw.items() if name != QUANTIZATION})
@@ -103,7 +104,7 @@ def gptq_model(folder: Path, *, dtype: torch.dtype, device: torch.device | str =
 
 
 def as_floats(model: Qwen, dtype: torch.dtype) -> Qwen:
-    """Unpack every quantised linear into an ordinary one, in place, one after another."""
+    """Replace each quantised linear by an ordinary one, in place, one after another."""
     for name, coded in _coded(model):
         linear = nn.Linear(coded.in_features, coded.out_features, bias=False, device="meta")
         linear.weight = nn.Parameter(coded.dequantize().to(dtype), requires_grad=False)
@@ -114,7 +115,7 @@ def as_floats(model: Qwen, dtype: torch.dtype) -> Qwen:
 
 
 def as_packed(model: Qwen) -> Qwen:
-    """Pack every linear for the fast kernels, in place; the head, which has floats, to eight bits."""
+    """Pack all linears for the fast kernels, in place; the head, which has floats, gets eight bits."""
     for name, coded in _coded(model):
         replace_module(model, name, coded.fast())
     model.lm_head = PackedLinear.from_float(model.lm_head.weight, format="int8")  # type: ignore[assignment]
@@ -122,11 +123,11 @@ def as_packed(model: Qwen) -> Qwen:
 
 
 def write_scales(model: Qwen, source: Path, target: Path) -> None:
-    """All files of `source` into the existing folder `target`, with the scales of `model`, which was read from it."""
+    """Copy all files of `source` into the existing folder `target`, with the scales of `model`, read from `source`."""
     where, codes = inventory(source), dict(_coded(model))
-    kept = {file.path.name for file in where.values()} | {INDEX, MANIFEST}
+    rewritten = {file.path.name for file in where.values()} | {INDEX, MANIFEST}
     for file in source.iterdir():
-        if file.is_file() and file.name not in kept:
+        if file.is_file() and file.name not in rewritten:
             shutil.copy(file, target)
     empty = empty_model(model.config, len(where))
     scales = {
@@ -157,39 +158,39 @@ def _check(
     format: Format,
     folder: Path,
 ) -> None:
-    """Every tensor is there, of its shape, and of use, before anything is read."""
-    found = {name: (file.path, file.entries[name].shape) for name, file in where.items()}
-    wanted = {name: stack for name, stack in expected.items() if name not in coded}
-    if "lm_head.weight" not in wanted:
-        found.pop("lm_head.weight", None)  # the copy of a tied head
+    """Check that all tensors exist, have the right shapes, and are all used, before weights are read."""
+    actual = {name: (file.path, file.entries[name].shape) for name, file in where.items()}
+    needed = {name: stack for name, stack in expected.items() if name not in coded}
+    if "lm_head.weight" not in needed:
+        actual.pop("lm_head.weight", None)  # a copy of the tied weight
     for name, stack in coded.items():
         module, (outputs, inputs) = name.removesuffix("weight"), stack.shape
         if inputs * format.bits % 32 or outputs * format.bits % 32:
-            message = "{path}: {name} of shape {shape} does not fill words of 32 bits"
+            message = "{path}: the codes of {name} with shape {shape} do not fill 32-bit words; use the 16-bit folder"
             raise CheckpointError(tr(message, path=folder, name=name, shape=list(stack.shape)))
         groups = -(-inputs // (format.group_size if format.group_size > 0 else inputs))
         for part, (_, shape) in shapes(outputs, inputs, groups, format.bits).items():
-            wanted[module + part] = Stack((), (), shape)
-        if module + "bias" not in expected:  # AutoGPTQ gives one, of zeros, to linears that have none
-            found.pop(module + "bias", None)
-    check_tensors(wanted, found, folder)
+            needed[module + part] = Stack((), (), shape)
+        if module + "bias" not in expected:  # AutoGPTQ writes a bias of zeros for linears without bias
+            actual.pop(module + "bias", None)
+    check_tensors(needed, actual, folder)
 
 
 def _linears(
     name: str, stack: Stack, where: Mapping[str, SafetensorsFile], format: Format, folder: Path
 ) -> Iterator[tuple[str, GptqLinear]]:
-    """Our linears in the quantised matrix `name` of the file, cut along its rows."""
+    """Our linears in the quantised matrix `name` of the file, which is cut along its rows."""
     module = name.removesuffix("weight")
     tensors = {part: where[module + part].read(module + part) for part in TENSORS}
     groups = tensors["scales"].size(0)
     if not 0 <= int(tensors["g_idx"].min()) <= int(tensors["g_idx"].max()) < groups:
-        message = "{path}: {name} points at a group that is not there; fetch or export the model again"
+        message = "{path}: {name} has the index of a group that does not exist; fetch or export the model again"
         raise CheckpointError(tr(message, path=folder, name=module + "g_idx"))
-    whole = from_gptq(tensors | {"scales": tensors["scales"].half()}, format.bits, zero_offset=format.zero_offset)
+    fused = from_gptq(tensors | {"scales": tensors["scales"].half()}, format.bits, zero_offset=format.zero_offset)
     extra = module + "bias"
     bias: Tensor | None = where[extra].read(extra) if extra in where else None
     biases: Any = [None] * len(stack.rows) if bias is None or not bias.any() else bias.split(stack.rows)
-    parts = (part.split(stack.rows) for part in (whole.codes, whole.scales, whole.zeros))
-    for ours, codes, scales, zeros, own in zip(stack.names, *parts, biases, strict=True):
-        weight = Groups(whole.bits, codes.clone(), scales.clone(), zeros.clone(), whole.group_of)
-        yield ours.removesuffix(".weight"), GptqLinear(weight, own)
+    parts = (part.split(stack.rows) for part in (fused.codes, fused.scales, fused.zeros))
+    for ours, codes, scales, zeros, part_bias in zip(stack.names, *parts, biases, strict=True):
+        weight = Groups(fused.bits, codes.clone(), scales.clone(), zeros.clone(), fused.group_of)
+        yield ours.removesuffix(".weight"), GptqLinear(weight, part_bias)

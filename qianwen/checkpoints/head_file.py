@@ -1,9 +1,9 @@
-"""The head of a reward or value model, in two files beside an ordinary model or adapter folder.
+"""The head of a reward or value model: two files in an ordinary model or adapter folder.
 
     head.json           {"kind": "scalar", "hidden_size": H}
     head.safetensors    weight [1, H], bias [1]
 
-Programs that do not know these files read the language model as if they were not there.
+Programs that do not know these files ignore them and read the language model.
 """
 
 import json
@@ -24,7 +24,7 @@ CONFIG, TENSORS = "head.json", "head.safetensors"
 
 
 def write_head(head: ScalarHead, folder: Path) -> None:
-    """Write the head into an existing folder, which `write_folder` or `write_adapter` fills with its backbone."""
+    """Write the head into an existing folder; `write_folder` or `write_adapter` writes the backbone there."""
     tensors = {name: weight.detach() for name, weight in head.named_parameters()}
     plans = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
     write_safetensors(folder / TENSORS, plans, tensors.values())
@@ -33,19 +33,17 @@ def write_head(head: ScalarHead, folder: Path) -> None:
 
 
 def read_head(folder: Path, hidden_size: int) -> ScalarHead:
-    """The head in `folder`, in fp32, for a network of that `hidden_size`. Raises CheckpointError."""
+    """The head in `folder`, in fp32, for a network of this `hidden_size`. Raises CheckpointError."""
     path = folder / CONFIG
     if not path.exists():
-        message = (
-            "{path}: no {name}, so it is a language model without a head: give the folder of a reward or value model"
-        )
+        message = "{path}: there is no {name}, so this is not a reward or value model; give the folder of one"
         raise CheckpointError(tr(message, path=folder, name=CONFIG))
     settings = read_json(path)
     if settings.get("kind") != ScalarHead.kind:
-        message = "{path}: a head of kind {kind!r} is not supported, only {known!r}; a newer version may read it"
+        message = "{path}: head kind {kind!r} is not supported, only {known!r}; try a newer version of qianwen"
         raise CheckpointError(tr(message, path=path, kind=settings.get("kind"), known=ScalarHead.kind))
     if settings.get("hidden_size") != hidden_size:
-        message = "{path}: the head is for a hidden size of {found}, the network has {expected}: take both from one run"
+        message = "{path}: the head has hidden size {found}, the network has {expected}: use both from the same run"
         raise CheckpointError(tr(message, path=path, found=settings.get("hidden_size"), expected=hidden_size))
     if not (folder / TENSORS).exists():
         raise CheckpointError(tr("{path}: {name} is missing; fetch the rest of the model", path=folder, name=TENSORS))
@@ -53,7 +51,7 @@ def read_head(folder: Path, hidden_size: int) -> ScalarHead:
     expected = {name: tuple(weight.shape) for name, weight in head.named_parameters()}
     found = {name: entry.shape for name, entry in file.entries.items()}
     if found != expected:
-        message = "{path}: holds {found}, {config} says {expected}: write the head again"
+        message = "{path}: the tensors are {found}, but {config} needs {expected}: save the head again"
         raise CheckpointError(tr(message, path=file.path, found=found, config=CONFIG, expected=expected))
     for name, weight in head.named_parameters():
         weight.data = file.read(name).to(torch.float32)
@@ -67,8 +65,9 @@ def load_with_head(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> tuple[QwenWithHead, LoadedModel]:
-    """A reward or value model in eval mode, and what `load_model` gives for its backbone. Raises what that raises,
-    and CheckpointError where there is no head or one of another network.
+    """A reward or value model in eval mode, and its backbone as `load_model` returns it.
+
+    Raises the errors of `load_model`, and CheckpointError if there is no head or it is for another network.
     """
     path = find_model(str(model))
     loaded = load_model(model, bits=bits, dtype=dtype, device=device)

@@ -1,15 +1,15 @@
-"""`config.json` of the four model types we run, as plain dicts: Hugging Face keys ↔ the fields of `QwenConfig`.
+"""`config.json` of the four supported model types: Hugging Face keys ↔ the fields of `QwenConfig`.
 
-    qwen    Qwen v1, both generations of keys (August 2023 wrote n_embd, later files hidden_size);
-            intermediate_size is twice the real width, because it counted gate and up together
+    qwen    Qwen v1, both generations of keys (n_embd in August 2023, hidden_size in later files);
+            intermediate_size is twice the width, because it counts gate and up together
     qwen2   Qwen1.5, 2, 2.5: biases on q, k, v; optional sliding window
     qwen3   no biases; RMSNorm on queries and keys
     llama   neither
 
-A field that asks for something the network does not have (YaRN, an unknown activation, biases elsewhere) is refused by
-name: running such weights anyway would answer with plausible nonsense. Runtime choices (cache, dtype) are ignored.
-What no Hugging Face class knows (our NTK, LogN, window and training length in a `qwen2` file) is written under our own
-names, which other readers skip.
+A field with a value that the network does not support (YaRN, an unknown activation, other biases) is an error that
+names the field, because such weights would run but give wrong text. Runtime options (cache, dtype) are ignored. Fields
+that no Hugging Face class has (NTK, LogN, windows and training length in a `qwen2` file) are written under our names;
+other readers skip them.
 """
 
 from collections.abc import Iterable, Mapping
@@ -27,7 +27,7 @@ ARCHITECTURES = {
     "llama": "LlamaForCausalLM",
 }
 
-# Keys of the first Qwen-7B release (2023-08-03) and what later files call them.
+# Keys of the first Qwen-7B release (2023-08-03) → their names in later files.
 _V1_LEGACY = {
     "n_embd": "hidden_size",
     "n_layer": "num_hidden_layers",
@@ -51,7 +51,7 @@ _OPTIONAL = ("max_position_embeddings", "initializer_range", "tie_word_embedding
 _LATER = ("num_key_value_heads", "head_dim", "rms_norm_eps", "rope_theta")
 _OURS = ("train_len", "use_dynamic_ntk", "use_logn_attn", "layer_windows")
 
-# What a field may say if it is there at all.
+# Supported values of optional fields.
 _SUPPORTED: dict[str, tuple[Any, ...]] = {
     "hidden_act": ("silu",),
     "activation": ("swiglu",),
@@ -69,9 +69,9 @@ _SUPPORTED: dict[str, tuple[Any, ...]] = {
 
 
 def config_from_hf(hf: Mapping[str, Any]) -> QwenConfig:
-    """The shape of a network from the contents of its `config.json`.
+    """The `QwenConfig` for the contents of a `config.json`.
 
-    Raises ConfigError that names the first field this network does not support.
+    Raises ConfigError for the first field that the network does not support.
     """
     model_type = _model_type(hf)
     for field in ("rope_scaling", "rope_parameters"):
@@ -86,9 +86,9 @@ def config_from_hf(hf: Mapping[str, Any]) -> QwenConfig:
 
 
 def config_to_hf(config: QwenConfig, model_type: str = "") -> dict[str, Any]:
-    """The contents of a `config.json` of `model_type`: `qwen` (v1), `qwen2`, `qwen3`, `llama`, or the natural one.
+    """The contents of a `config.json` of `model_type`: `qwen` (v1), `qwen2`, `qwen3` or `llama`; empty: as the config.
 
-    The caller adds token ids and dtype. Raises ConfigError if that architecture cannot express the shape.
+    The caller adds token ids and dtype. Raises ConfigError if this model type cannot express the config.
     """
     fields, model_type = asdict(config), model_type or config.architecture
     if model_type not in ARCHITECTURES:
@@ -169,7 +169,7 @@ def _write_later(fields: Mapping[str, Any], model_type: str) -> dict[str, Any]:
 
 
 def _sliding_layers(hf: Mapping[str, Any]) -> list[bool]:
-    """Which layers slide: `layer_types` says so, or else all from `max_window_layers` on."""
+    """Which layers have a sliding window: as in `layer_types`, or else all from `max_window_layers` on."""
     if isinstance(hf.get("layer_types"), list):
         return [kind == "sliding_attention" for kind in hf["layer_types"]]
     first = _counts({"max_window_layers": 28, **hf}, ["max_window_layers"])["max_window_layers"]
@@ -177,13 +177,14 @@ def _sliding_layers(hf: Mapping[str, Any]) -> list[bool]:
 
 
 def _counts(hf: Mapping[str, Any], names: Iterable[str] = _SHARED) -> dict[str, int]:
-    """The fields a network cannot do without, which are whole numbers."""
+    """The required integer fields. ConfigError if one is missing or is not an integer."""
     missing = [name for name in names if hf.get(name) is None]
     if missing:
-        raise ConfigError(tr("config.json lacks {fields}", fields=", ".join(missing)))
+        message = "config.json has no {fields}: add it, or fetch the model again"
+        raise ConfigError(tr(message, fields=", ".join(missing)))
     for name in names:
         if type(hf[name]) is not int:
-            raise ConfigError(tr("{field} = {value} is not a usable value", field=name, value=repr(hf[name])))
+            raise ConfigError(tr("{field} = {value} is not a valid value", field=name, value=repr(hf[name])))
     return {name: hf[name] for name in names}
 
 

@@ -1,10 +1,10 @@
-"""A model folder as other programs expect it: weights, tokenizer, chat template, and the settings for generation.
+"""A model folder for other programs: weights, tokenizer, chat template, and generation settings.
 
-    qwen2    Hugging Face's files: transformers, vLLM and SGLang read them without code of ours
-    qwen     Qwen v1's: config and settings of the first release, to which its modelling files can be added
+    qwen2    the files of Hugging Face; transformers, vLLM and SGLang read them without our code
+    qwen     the files of Qwen v1: config and settings of the first release; its modelling files can be added
 
-The chat template writes what `chat/chatml.py` writes. One difference cannot be helped: a template yields text, so a
-user's text can spell a control token there, and cannot here.
+The chat template gives the same text as `chat/chatml.py`. One difference is unavoidable: a template returns text, so a
+control token that a user types becomes a real one there. In `chat/chatml.py` it stays plain text.
 """
 
 import json
@@ -26,10 +26,10 @@ from qianwen.tokenizer.tokenizer import Tokenizer
 
 END_OF_TEXT = "<|endoftext|>"
 
-# Qwen v1's settings as released; of the last three no other class knows.
+# Generation settings of the released Qwen v1 models; other classes do not have those in V1_ONLY.
 V1_GENERATION = {"max_new_tokens": 512, "do_sample": True, "top_k": 0, "top_p": 0.8}
 V1_ONLY = ("chat_format", "max_window_size", "stop_words_ids")
-V1_WINDOW = 6144  # tokens of history that the released chat models keep
+V1_WINDOW = 6144  # tokens of history in the released chat models
 V1_CONFIG = {
     "tokenizer_class": "QWenTokenizer",
     "auto_map": {
@@ -54,9 +54,9 @@ def write_folder(
     dtype: torch.dtype | None = None,
     generation: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write all files into an existing folder, which `atomic_folder` provides.
+    """Write all files into an existing folder, for example that of `atomic_folder`.
 
-    `chat` says whether the model ends its turns. `generation` are settings to keep, as in `generation_config.json`.
+    `chat`: whether the model ends its turns. `generation`: settings to write, as in `generation_config.json`.
     """
     write_weights(model, folder, layout, dtype=dtype)
     write_settings(model.config, tokenizer, folder, chat=chat, layout=layout, generation=generation)
@@ -71,7 +71,7 @@ def write_settings(
     layout: Layout = "qwen2",
     generation: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write what stands beside the weights, or beside an adapter: tokenizer, chat template, generation settings."""
+    """Write the files besides the weights or the adapter: tokenizer, chat template, generation settings."""
     tokenizer.save(folder)
     settings, ends = dict(generation or {}), end_ids(tokenizer, chat, generation)
     eod = tokenizer.special_tokens.get(END_OF_TEXT)
@@ -99,7 +99,7 @@ def write_settings(
 
 
 def end_ids(tokenizer: Tokenizer, chat: bool, generation: Mapping[str, Any] | None = None) -> list[int]:
-    """The tokens that end a generation: of a chat model the end of a turn, what is recommended, the end of the text."""
+    """Ids that end generation: end of turn (of a chat model), those in `generation`, end of text; each once."""
     special = tokenizer.special_tokens
     turn = [special[END_OF_TURN]] if chat and END_OF_TURN in special else []
     text = [special[END_OF_TEXT]] if END_OF_TEXT in special else []
@@ -107,7 +107,7 @@ def end_ids(tokenizer: Tokenizer, chat: bool, generation: Mapping[str, Any] | No
 
 
 def chat_template(tokenizer: Tokenizer) -> str | None:
-    """ChatML as a Jinja template; None for a vocabulary without its tokens."""
+    """ChatML as a Jinja template; None if the vocabulary has no ChatML tokens."""
     if END_OF_TURN not in tokenizer.special_tokens:
         return None
     template = resources.files("qianwen.chat").joinpath("chat_template.jinja").read_text(encoding="utf-8")
@@ -115,7 +115,7 @@ def chat_template(tokenizer: Tokenizer) -> str | None:
 
 
 def write_json(path: Path, contents: Mapping[str, Any]) -> None:
-    """A JSON object, in the manner of Hugging Face's files."""
+    """Write a JSON object, formatted as in Hugging Face's files."""
     with atomic_file(path, "w") as file:
         json.dump(contents, file, indent=2, ensure_ascii=False)
         file.write("\n")

@@ -1,16 +1,15 @@
 """Weight folders of Qwen v1, Qwen1.5 / 2 / 2.5, Qwen3 and Llama ↔ our network.
 
-Our parameter names are Hugging Face's for Qwen2, so most folders need no map. Others are a renaming in which several
-of our parameters may share one file tensor, stacked along its rows: Qwen v1's `c_attn` is q, k and v. The same renaming
-reads and writes, and `gguf/network.py` uses it with its own table.
+Our parameter names are those of Hugging Face's Qwen2, so most folders need no renaming. Others have a table of
+renamings in which several of our parameters may be stacked along the rows of one file tensor: `c_attn` of Qwen v1 is q,
+k and v. The same table is used to read and to write, and `gguf/network.py` has its own table.
 
-    rename each of our names → group equal results → compare with what the files hold → copy, one tensor at a time
+    rename each of our names → group equal results → compare with the tensors in the files → copy, one tensor at a time
 
-A model is built without memory (the meta device) and receives each tensor in its final type and place, so loading needs
-the weights once and one tensor more. What is missing, left over or of another shape is reported by file and name before
-anything is read. Pickles (`.bin`, `.pt`) run code when opened, so they are refused.
-Not here: the tokenizer and generation files beside the weights (`checkpoints/export.py`), and quantised checkpoints
-(`checkpoints/gptq_folder.py`).
+A model is built on the meta device, without memory, and gets each tensor in its final type and on its final device. So
+loading needs memory for the weights and one more tensor. Tensors that are missing, unexpected or of another shape are
+reported by file and name before weights are read. Pickles (`.bin`, `.pt`) can run code when opened, so they are
+rejected. The tokenizer and generation settings are in `hf_folder.py`, quantised checkpoints in `gptq_folder.py`.
 """
 
 import json
@@ -39,7 +38,7 @@ CONFIG, SINGLE, INDEX = "config.json", "model.safetensors", "model.safetensors.i
 SHARD_BYTES = 4 << 30
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
-# Buffers that early releases saved among the weights.
+# Buffers that early releases saved with the weights; they are ignored.
 LEFTOVERS = re.compile(r"(^|\.)(rotary_emb\.inv_freq|attn\.masked_bias)$")
 
 V1_NAMES = (
@@ -58,11 +57,11 @@ V1_NAMES = (
 )
 
 
-Plan = tuple[torch.dtype, tuple[int, ...]]  # the type and shape a tensor will have in a file
+Plan = tuple[torch.dtype, tuple[int, ...]]  # type and shape of a tensor in the file to write
 
 
 class Stack(NamedTuple):
-    """What one tensor of a file holds: some of our parameters, one below the other."""
+    """One tensor of a file: one or more of our parameters, stacked along the rows."""
 
     names: tuple[str, ...]
     rows: tuple[int, ...]  # of each parameter
@@ -70,52 +69,52 @@ class Stack(NamedTuple):
 
 
 def stacks(model: Qwen, renaming: Iterable[tuple[str, str]] = ()) -> dict[str, Stack]:
-    """File tensor → the parameters of `model` it holds, when its files follow `renaming`."""
-    found: dict[str, Stack] = {}
+    """Name of each file tensor → the parameters of `model` in it, for files named by `renaming`."""
+    result: dict[str, Stack] = {}
     for name, parameter in model.named_parameters():
         file_name = name
         for ours, theirs in renaming:
             file_name = file_name.replace(ours, theirs)
         rows, *rest = parameter.shape
-        names, counts, _ = found.get(file_name, Stack((), (), ()))
-        found[file_name] = Stack((*names, name), (*counts, rows), (sum(counts) + rows, *rest))
-    return found
+        names, counts, _ = result.get(file_name, Stack((), (), ()))
+        result[file_name] = Stack((*names, name), (*counts, rows), (sum(counts) + rows, *rest))
+    return result
 
 
 def check_tensors(
-    expected: Mapping[str, Stack], found: Mapping[str, tuple[Path, tuple[int, ...]]], source: Path
+    expected: Mapping[str, Stack], actual: Mapping[str, tuple[Path, tuple[int, ...]]], source: Path
 ) -> None:
-    """Raise CheckpointError for the first missing, misshapen or unexpected tensor of `found` (name → file, shape)."""
+    """Compare `actual` (file and shape by name) with `expected`. CheckpointError for the first tensor that differs."""
     for name, stack in expected.items():
-        if name not in found:
+        if name not in actual:
             message = "{path}: tensor {name} of shape {shape} is missing; fetch or export the model again"
             raise CheckpointError(tr(message, path=source, name=name, shape=list(stack.shape)))
-        file, shape = found[name]
+        file, shape = actual[name]
         if shape != stack.shape:
-            message = "{path}: tensor {name} has shape {found}, its config says {expected}; do they belong together?"
+            message = "{path}: tensor {name} has shape {found}, but its config needs {expected}; is this its config?"
             raise CheckpointError(tr(message, path=file, name=name, found=list(shape), expected=list(stack.shape)))
-    for name, (file, shape) in found.items():
+    for name, (file, shape) in actual.items():
         if name not in expected and not LEFTOVERS.search(name):
-            message = "{path}: tensor {name} of shape {shape} has no place in this network; is this its config?"
+            message = "{path}: the network has no tensor {name} of shape {shape}; is this its config?"
             raise CheckpointError(tr(message, path=file, name=name, shape=list(shape)))
 
 
 def empty_model(config: QwenConfig, num_tensors: int) -> Qwen:
-    """The network with shapes and no memory: `fill` gives it its weights, which lie in `num_tensors` file tensors.
+    """The network on the meta device, without memory; `fill` gives it the weights of `num_tensors` file tensors.
 
-    A config may claim any number of layers; modules are built for no more than the files could fill.
+    A damaged config may have a huge number of layers, so it is compared with the number of tensors first.
     """
     if config.num_hidden_layers > num_tensors:
-        message = "num_hidden_layers = {layers} cannot be: the files hold {count} tensors"
+        message = "num_hidden_layers = {layers} is too large: the files have {count} tensors"
         raise CheckpointError(tr(message, layers=config.num_hidden_layers, count=num_tensors))
     try:
         return empty_network(config)
-    except RuntimeError as error:  # sizes whose product overflows
-        raise CheckpointError(tr("no network has this shape: {error}", error=error)) from error
+    except RuntimeError as error:  # a product of sizes overflows
+        raise CheckpointError(tr("the sizes in config.json are too large: {error}", error=error)) from error
 
 
 def fill(model: Qwen, parameters: Iterable[tuple[str, Tensor]]) -> Qwen:
-    """Give an empty model its weights, which arrive by name in their final type and place. Returns it, in eval mode."""
+    """Give an empty model its weights by name, in their final type and on their device. Returns it in eval mode."""
     count = sum(1 for _ in model.parameters())
     arriving = progress(parameters, count, tr("loading weights")) if console.is_terminal else parameters
     model.load_state_dict(dict(arriving), strict=False, assign=True)
@@ -127,22 +126,22 @@ def fill(model: Qwen, parameters: Iterable[tuple[str, Tensor]]) -> Qwen:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file beside the weights; CheckpointError where there is none."""
+    """The JSON object in a file. CheckpointError if it cannot be read."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CheckpointError(tr("{path}: cannot be read ({error})", path=path, error=error.strerror)) from error
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(tr("{path}: no JSON ({error})", path=path, error=error)) from error
-    if not isinstance(found, dict):
-        raise CheckpointError(tr("{path}: no JSON object", path=path))
-    return found
+        raise CheckpointError(tr("{path}: not valid JSON ({error})", path=path, error=error)) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(tr("{path}: not a JSON object", path=path))
+    return content
 
 
 def load_weights(folder: str | Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Qwen:
-    """The model in a folder of `config.json` and safetensors, hashed first where it has a manifest.
+    """The model in a folder of `config.json` and safetensors; its hashes are checked if it has a manifest.
 
-    Raises CheckpointError for anything wrong with the files, ConfigError for a network we do not have.
+    Raises CheckpointError for damaged or unexpected files, ConfigError for a network that is not supported.
     """
     return fill(*read_weights(Path(folder), dtype, device))
 
@@ -150,50 +149,51 @@ def load_weights(folder: str | Path, *, dtype: torch.dtype = torch.float32, devi
 def read_weights(
     folder: Path, dtype: torch.dtype, device: torch.device | str
 ) -> tuple[Qwen, Iterator[tuple[str, Tensor]]]:
-    """The empty network of a folder and its parameters, which are read as they are asked for."""
+    """The empty network of a folder, and an iterator that reads its parameters one by one."""
     raw = read_json(folder / CONFIG)
     if quantization := raw.get("quantization_config"):
-        message = "{path}: quantised weights ({how}) are not read; take the 16-bit folder or a GGUF file"
+        message = "{path}: quantised weights ({how}) are not supported here; use the 16-bit folder or a GGUF file"
         raise CheckpointError(tr(message, path=folder, how=quantization))
     config, where = config_from_hf(raw), inventory(folder)
     model = empty_model(config, len(where))
-    found = {name: (file.path, file.entries[name].shape) for name, file in where.items()}
+    actual = {name: (file.path, file.entries[name].shape) for name, file in where.items()}
     if config.tie_word_embeddings:
-        found.pop("lm_head.weight", None)  # some files hold the copy
-    expected = stacks(model, V1_NAMES if "transformer.wte.weight" in found else ())
-    check_tensors(expected, found, folder)
+        actual.pop("lm_head.weight", None)  # some files have a copy of the tied weight
+    expected = stacks(model, V1_NAMES if "transformer.wte.weight" in actual else ())
+    check_tensors(expected, actual, folder)
     return model, _parts(where, expected, dtype, device)
 
 
 def _parts(
     where: Mapping[str, SafetensorsFile], expected: Mapping[str, Stack], dtype: torch.dtype, device: torch.device | str
 ) -> Iterator[tuple[str, Tensor]]:
-    """Read one file tensor after the other and cut it into our parameters."""
+    """Read one file tensor after another and cut it into our parameters."""
     for file_name, stack in expected.items():
         parts = where[file_name].read(file_name).split(stack.rows)
         for name, part in zip(stack.names, parts, strict=True):
-            # Parts are copied apart, lest one of them keep the memory of all.
+            # Parts are views of the file tensor; without a copy each would keep the memory of the full tensor.
             yield name, part.to(device, dtype, copy=len(parts) > 1)
 
 
 def stored_dtype(folder: Path) -> torch.dtype:
-    """The number format of the largest tensor in a folder's first file."""
+    """The data type of the largest tensor in the first file of a folder."""
     file = SafetensorsFile(_weight_files(folder)[0])
     return max(file.entries.values(), key=lambda entry: entry.end - entry.begin).dtype
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a folder, as its index lists them."""
+    """The safetensors files of a folder: those in its index, or the single file."""
     if (folder / INDEX).exists():
         listed = read_json(folder / INDEX).get("weight_map")
         if not isinstance(listed, dict) or not all(isinstance(name, str) for name in listed.values()):
-            raise CheckpointError(tr("{path}: no weight_map of names", path=folder / INDEX))
+            raise CheckpointError(tr("{path}: weight_map is missing or not valid; fetch it again", path=folder / INDEX))
         names = sorted(set(listed.values()))
     else:
         names = [SINGLE]
     for name in names:
         if Path(name).name != name:
-            raise CheckpointError(tr("{path}: {name} is no plain file name", path=folder / INDEX, name=name))
+            message = "{path}: {name} is not a file name in this folder; fetch the index again"
+            raise CheckpointError(tr(message, path=folder / INDEX, name=name))
         if not (folder / name).is_file():
             raise _missing_file(folder, name)
     return [folder / name for name in names]
@@ -206,16 +206,16 @@ def _missing_file(folder: Path, name: str) -> CheckpointError:
 
 
 def pickle_error(path: Path) -> CheckpointError:
-    """Why a pickle is not opened, and what to do."""
+    """The error for a pickle, with the ways to get a safe file."""
     message = (
-        "{path} is a pickle: opening it can run any code. Take the safetensors revision of the model, or convert it "
-        "where nothing is at stake: torch.load(..., weights_only=True), then safetensors.torch.save_file"
+        "{path} is a pickle: opening it can run any code. Use a safetensors revision of the model, or convert it in an "
+        "isolated environment: torch.load(..., weights_only=True), then safetensors.torch.save_file"
     )
     return CheckpointError(tr(message, path=path))
 
 
 def inventory(folder: Path) -> dict[str, SafetensorsFile]:
-    """Tensor name → the file of `folder` that holds it; the folder is hashed first where it has a manifest."""
+    """Tensor name → its file in `folder`. The hashes of the files are checked first if the folder has a manifest."""
     where: dict[str, SafetensorsFile] = {}
     files = _weight_files(folder)
     if (folder / MANIFEST).exists():
@@ -223,7 +223,7 @@ def inventory(folder: Path) -> dict[str, SafetensorsFile]:
     for file in map(SafetensorsFile, files):
         for name in file.entries:
             if name in where:
-                message = "{path}: tensor {name} is in {first} and in {second}"
+                message = "{path}: tensor {name} is both in {first} and in {second}; fetch the model again"
                 first, second = where[name].path.name, file.path.name
                 raise CheckpointError(tr(message, path=folder, name=name, first=first, second=second))
             where[name] = file
@@ -234,7 +234,7 @@ def inventory(folder: Path) -> dict[str, SafetensorsFile]:
 
 
 def save_weights(model: Qwen, folder: str | Path, layout: Layout = "qwen2", **options: Any) -> None:
-    """`write_weights` into a new folder that appears whole, replacing `folder`."""
+    """`write_weights` into a temporary folder, which then replaces `folder` atomically."""
     with atomic_folder(folder) as temporary:
         write_weights(model, temporary, layout, **options)
 
@@ -247,24 +247,26 @@ def write_weights(
     dtype: torch.dtype | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
-    """Write `config.json` and safetensors into an existing folder, in `dtype` or the model's own.
+    """Write `config.json` and safetensors into an existing folder, in `dtype` or the type of the model.
 
-    `qwen2` is Hugging Face's layout, under the model's own class (Qwen2, Qwen3 or Llama); `qwen` is Qwen v1's.
+    `qwen2` is the layout of Hugging Face, for the class of the model (Qwen2, Qwen3 or Llama); `qwen` is that of Qwen
+    v1.
     """
     dtype = dtype or next(model.parameters()).dtype
     raw = config_to_hf(model.config, "qwen" if layout == "qwen" else "") | {
         "torch_dtype": str(dtype).removeprefix("torch.")
     }
-    wanted = stacks(model, V1_NAMES if layout == "qwen" else ())
-    plans = {name: (dtype, stack.shape) for name, stack in wanted.items()}
-    write_shards(folder, plans, stacked(wanted.values(), dict(model.named_parameters())), shard_bytes=shard_bytes)
+    layout_stacks = stacks(model, V1_NAMES if layout == "qwen" else ())
+    plans = {name: (dtype, stack.shape) for name, stack in layout_stacks.items()}
+    tensors = stacked(layout_stacks.values(), dict(model.named_parameters()))
+    write_shards(folder, plans, tensors, shard_bytes=shard_bytes)
     _write_json(folder / CONFIG, raw)
 
 
 def write_shards(
     folder: Path, plans: Mapping[str, Plan], tensors: Iterable[Tensor], *, shard_bytes: int = SHARD_BYTES
 ) -> None:
-    """Write `tensors`, which come in the order of `plans`, to one file or to several with an index."""
+    """Write `tensors`, in the order of `plans`, to one file or to several files with an index."""
     arriving, shards = iter(tensors), _shards(plans, shard_bytes)
     weight_map: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
@@ -276,15 +278,15 @@ def write_shards(
         _write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
 
 
-def stacked(wanted: Iterable[Stack], parameters: Mapping[str, Tensor]) -> Iterator[Tensor]:
-    """The file tensors that hold `wanted`, one at a time."""
-    for stack in wanted:
+def stacked(tensor_stacks: Iterable[Stack], parameters: Mapping[str, Tensor]) -> Iterator[Tensor]:
+    """The file tensors of `tensor_stacks`, one at a time."""
+    for stack in tensor_stacks:
         parts = [parameters[name].detach() for name in stack.names]
         yield parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _shards(plans: Mapping[str, Plan], limit: int) -> list[dict[str, Plan]]:
-    """Cut into runs of at most `limit` bytes; a tensor is never cut."""
+    """Divide the tensors, in order, into shards of at most `limit` bytes; a larger tensor is a shard by itself."""
     shards: list[dict[str, Plan]] = [{}]
     room = limit
     for name, plan in plans.items():

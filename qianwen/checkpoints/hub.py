@@ -1,13 +1,13 @@
-"""A model's name on a hub → a local folder with its weights, config and tokenizer, and nothing else.
+"""The name of a model on a hub → a local folder with its weights, config and tokenizer.
 
-    Qwen/Qwen2.5-0.5B-Instruct      Hugging Face, through `huggingface_hub`: its variables for the cache (HF_HOME), a
-                                    mirror (HF_ENDPOINT), the token (HF_TOKEN) and working offline (HF_HUB_OFFLINE) hold
-    modelscope:Qwen/Qwen-7B-Chat    ModelScope, through its plain HTTP API; MODELSCOPE_DOMAIN names another server
-    …@v1.0                          either, at a branch, tag or commit
+    Qwen/Qwen2.5-0.5B-Instruct      Hugging Face, with `huggingface_hub` and its variables: the cache (HF_HOME), a
+                                    mirror (HF_ENDPOINT), the token (HF_TOKEN) and offline mode (HF_HUB_OFFLINE)
+    modelscope:Qwen/Qwen-7B-Chat    ModelScope, with its HTTP API; MODELSCOPE_DOMAIN sets another server
+    …@v1.0                          either hub, at a branch, tag or commit
 
-Only safetensors, JSON and vocabularies of the top folder are fetched: no code, no pickles, no second copy of weights.
-Broken downloads continue where they stopped; each ModelScope file is checked against its listed SHA-256.
-Not here: uploading, private ModelScope repositories.
+Only safetensors, JSON and vocabulary files of the top folder are downloaded: no code, no pickles, no second copy of the
+weights. Interrupted downloads continue where they stopped. Each ModelScope file is checked against its listed SHA-256.
+Uploads and private ModelScope repositories are not supported.
 """
 
 import json
@@ -28,24 +28,24 @@ from qianwen.runtime.translation import tr
 PATTERNS = ("*.safetensors", "*.json", "*.tiktoken", "merges.txt")
 MODELSCOPE = "modelscope:"
 REFERENCE = re.compile(r"(?P<prefix>modelscope:)?(?P<repo>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>\w[\w./-]*))?")
-CHUNK_BYTES = 1 << 16  # what a broken line may cost
-ATTEMPTS = 5  # for one file over a line that breaks
+CHUNK_BYTES = 1 << 16  # bytes that an interrupted download can lose
+ATTEMPTS = 5  # attempts for one file if the connection fails
 LISTING = "listing.json"
 
 
 def is_hub_name(model: str) -> bool:
-    """True for `ORG/NAME`, with or without `modelscope:` before it and `@REVISION` behind."""
+    """True for `ORG/NAME`, optionally with `modelscope:` before it and `@REVISION` after it."""
     return REFERENCE.fullmatch(model) is not None
 
 
 def fetch_model(model: str) -> Path:
-    """The local folder of a hub name, downloaded if need be. CheckpointError says why not and what to do."""
+    """The local folder of a hub name, downloaded if necessary. CheckpointError if that fails."""
     match = REFERENCE.fullmatch(model)
     assert match
     fetch = _from_modelscope if match["prefix"] else _from_hugging_face
     folder = fetch(match["repo"], match["revision"])
     if not any(folder.glob("*.safetensors")):
-        message = "{model} holds no safetensors weights; look for a revision or a copy that does"
+        message = "{model} has no safetensors weights; use a revision or a copy that has them"
         raise CheckpointError(tr(message, model=model))
     return folder
 
@@ -62,21 +62,22 @@ def _from_hugging_face(repo: str, revision: str | None) -> Path:
         )
         return Path(folder)
     except errors.GatedRepoError as error:
-        message = "{repo} is gated: accept its terms at {endpoint}/{repo}, then set HF_TOKEN"
+        message = "{repo} needs you to accept its terms: do so at {endpoint}/{repo}, then set HF_TOKEN"
         raise CheckpointError(tr(message, repo=repo, endpoint=constants.ENDPOINT)) from error
     except errors.RepositoryNotFoundError as error:
-        message = "{endpoint} has no model {repo}; check the spelling, and set HF_TOKEN if it is private"
+        message = "{endpoint} has no model {repo}; check the name, and set HF_TOKEN if the model is private"
         raise CheckpointError(tr(message, repo=repo, endpoint=constants.ENDPOINT)) from error
     except errors.RevisionNotFoundError as error:
-        raise CheckpointError(tr("{repo} has no revision {revision}", repo=repo, revision=revision)) from error
+        message = "{repo} has no revision {revision}; check the branch, tag or commit"
+        raise CheckpointError(tr(message, repo=repo, revision=revision)) from error
     except errors.LocalEntryNotFoundError as error:
         message = (
             "{repo} is not in the local cache and {endpoint} cannot be reached; go online and unset HF_HUB_OFFLINE, "
-            "name a mirror in HF_ENDPOINT, or give a local folder"
+            "set HF_ENDPOINT to a mirror, or give a local folder"
         )
         raise CheckpointError(tr(message, repo=repo, endpoint=constants.ENDPOINT)) from error
-    except Exception as error:  # the library's HTTP client has changed twice, and its errors with it
-        message = "fetching {repo} from {endpoint} failed ({error}); the same command continues where it stopped"
+    except Exception as error:  # versions of the library use different HTTP clients with different errors
+        message = "download of {repo} from {endpoint} failed ({error}); run the same command again to continue it"
         raise CheckpointError(tr(message, repo=repo, endpoint=constants.ENDPOINT, error=error)) from error
 
 
@@ -99,13 +100,14 @@ def _from_modelscope(repo: str, revision: str | None) -> Path:
         try:
             files = _list_files(client, address, repo, revision or "master")
         except httpx.TransportError as error:
-            if (folder / LISTING).exists():  # fetched before, whole
+            if (folder / LISTING).exists():  # written last, so the folder is complete
                 return folder
-            message = "{repo} is not in the local cache and {endpoint} cannot be reached ({error})"
+            message = "{repo} is not in the local cache and {endpoint} cannot be reached ({error}); check the network"
             raise CheckpointError(tr(message, repo=repo, endpoint=base, error=error)) from error
         known = json.loads((folder / LISTING).read_text()) if (folder / LISTING).exists() else {}
         for file in files:
             target = folder / file.name
+            # a file that is not in the last listing may be of an unfinished download, so its own hash is compared
             if not target.exists() or known.get(file.name, sha256_file(target)) != file.sha256:
                 query = {"Revision": revision or "master", "FilePath": file.name}
                 _download(client, f"{address}?{httpx.QueryParams(query)}", target, file)
@@ -121,7 +123,7 @@ def _list_files(client: httpx.Client, address: str, repo: str, revision: str) ->
         blobs = [file for file in listed if file["Type"] == "blob"]
         files = [RemoteFile(file["Path"], int(file["Size"]), file["Sha256"]) for file in blobs]
     except (httpx.HTTPStatusError, ValueError, KeyError, TypeError) as error:
-        message = "ModelScope has no model {repo} at revision {revision}, or keeps it private (status {status})"
+        message = "ModelScope has no public model {repo} with revision {revision} (status {status}); check the name"
         raise CheckpointError(tr(message, repo=repo, revision=revision, status=answer.status_code)) from error
     return [
         file
@@ -131,7 +133,7 @@ def _list_files(client: httpx.Client, address: str, repo: str, revision: str) ->
 
 
 def _download(client: httpx.Client, url: str, target: Path, file: RemoteFile) -> None:
-    """Fetch into `NAME.part`, which a broken line leaves to be continued, and rename it once its hash is right."""
+    """Download to `NAME.part`, from where it stopped before, and rename the file when its hash is right."""
     part = target.with_name(target.name + ".part")
     for attempt in range(ATTEMPTS):
         try:
@@ -140,24 +142,24 @@ def _download(client: httpx.Client, url: str, target: Path, file: RemoteFile) ->
             break
         except httpx.HTTPError as error:
             if attempt == ATTEMPTS - 1:
-                message = "fetching {name} failed ({error}); the same command continues where it stopped"
+                message = "download of {name} failed ({error}); run the same command again to continue it"
                 raise CheckpointError(tr(message, name=file.name, error=error)) from error
     if sha256_file(part) != file.sha256:
         part.unlink()
-        message = "{name} arrived with another SHA-256 than ModelScope lists; fetch it again"
+        message = "{name} has another SHA-256 than ModelScope lists; run the same command to download it again"
         raise CheckpointError(tr(message, name=file.name))
     os.replace(part, target)
 
 
 def _continue(client: httpx.Client, url: str, part: Path, file: RemoteFile) -> None:
-    have = part.stat().st_size if part.exists() else 0
-    with client.stream("GET", url, headers={"Range": f"bytes={have}-"} if have else {}) as answer:
+    start = part.stat().st_size if part.exists() else 0
+    with client.stream("GET", url, headers={"Range": f"bytes={start}-"} if start else {}) as answer:
         answer.raise_for_status()
         resumed = answer.status_code == httpx.codes.PARTIAL_CONTENT
         chunks: Iterator[bytes] = answer.iter_bytes(CHUNK_BYTES)
         if console.is_terminal:
-            left = -(-(file.size - (have if resumed else 0)) // CHUNK_BYTES)
-            chunks = progress(chunks, left, tr("{name}, pieces of 64 KiB", name=file.name))
+            left = -(-(file.size - (start if resumed else 0)) // CHUNK_BYTES)
+            chunks = progress(chunks, left, tr("{name}, chunks of 64 KiB", name=file.name))
         with part.open("ab" if resumed else "wb") as out:
             for chunk in chunks:
                 out.write(chunk)

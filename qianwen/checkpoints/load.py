@@ -1,14 +1,14 @@
-"""MODEL → a model that can answer: its network, tokenizer and the settings its author recommends.
+"""MODEL → its network, its tokenizer, and the generation settings that its author recommends.
 
-MODEL is what every command takes:
+All commands accept these forms of MODEL:
 
     models/Qwen-7B-Chat, model.safetensors    a folder of Qwen v1, 1.5, 2, 2.5, 3 or Llama, or a file in it
     qwen2.5-0.5b-q4_k_m.gguf                  a GGUF file, any of its parts, or a folder with them
-    demo, runs/demo                           a run made here
+    demo, runs/demo                           a run of `qianwen`
     Qwen/Qwen2.5-0.5B-Instruct                a name on the Hugging Face hub; `modelscope:` before it for ModelScope
-    runs/service, adapters/mine               an adapter in PEFT's format; its config names the MODEL it goes on
+    runs/service, adapters/mine               an adapter in PEFT's format; its config names its base MODEL
 
-What lies on this disk comes first; the network is asked only for what has the form of a hub name.
+Local files have priority. A hub is contacted only if MODEL is not a local path and has the form of a hub name.
 """
 
 import difflib
@@ -20,7 +20,7 @@ import torch
 
 from qianwen.checkpoints.adapter_folder import base_of, is_adapter, load_adapter
 from qianwen.checkpoints.gguf.network import GgufModel
-from qianwen.checkpoints.gguf.parts import part_paths, whole_name
+from qianwen.checkpoints.gguf.parts import part_paths, stem_of
 from qianwen.checkpoints.gptq_folder import QUANTIZATION, as_floats, as_packed, gptq_model, is_gptq, read_format
 from qianwen.checkpoints.hf_config import config_from_hf
 from qianwen.checkpoints.hf_weights import CONFIG, PICKLES, load_weights, pickle_error, read_json, stored_dtype
@@ -44,14 +44,14 @@ END_OF_TURN = "<|im_end|>"
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model in eval mode with all that is needed to talk to it."""
+    """A model in eval mode, with its tokenizer and settings."""
 
     model: Qwen
     tokenizer: Tokenizer
     config: QwenConfig
     generation: dict[str, Any]  # the contents of generation_config.json; `eos_token_id` is always a list
     name: str
-    chat: bool  # it was taught to end its turns
+    chat: bool  # whether it is a chat model, which ends its turns
 
 
 def load_model(
@@ -61,13 +61,14 @@ def load_model(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> LoadedModel:
-    """Find MODEL and load it on `device` (the best one): as floats to train, or packed to answer fast.
+    """Find MODEL and load it on `device` (default: the best one), as floats for training or packed for generation.
 
-    `bits` None: floats of `dtype` (what the device computes in). 4, 5, 8 or 16: packed linears with that many bits a
-    weight, converted once and kept in the cache; blocks of a GGUF file and codes of a GPTQ folder that has as many
-    stay as they are. "stored": as many as the file has, where the fast kernels run, else floats. "nf4": four bits to
-    train an adapter over, a GPTQ folder's own codes where it is one.
-    Raises CheckpointError for broken files and what no hub has, ConfigError for what is no MODEL or no known network.
+    `bits` None: floats of `dtype` (default: the compute type of the device). 4, 5, 8 or 16: packed linears with this
+    number of bits per weight, converted once and stored in the cache; a GGUF file or GPTQ folder that already has this
+    number keeps its codes. "stored": the number of bits of the file if the fast kernels run, else floats. "nf4": four
+    bits, as the base of an adapter; a GPTQ folder keeps its codes.
+    Raises CheckpointError for damaged files and models that no hub has, ConfigError if MODEL has no valid form or its
+    network is not supported.
     """
     path = find_model(str(model))
     device = torch.device(device) if device else best_device()
@@ -82,9 +83,9 @@ def load_model(
 
 
 class OpenModel(NamedTuple):
-    """A model found and described, its weights still in their files."""
+    """A model whose config and tokenizer are read, but not its weights."""
 
-    path: Path  # what MODEL means; of an adapter its own folder
+    path: Path  # the folder or file of MODEL; for an adapter, the adapter's folder
     source: GgufModel | Path  # where the weights are
     config: QwenConfig
     tokenizer: Tokenizer
@@ -94,12 +95,12 @@ class OpenModel(NamedTuple):
 
     @property
     def bits(self) -> int | None:
-        """Of a weight in a GPTQ folder; None for floats and GGUF files."""
+        """Bits per weight of a GPTQ folder; None for floats and GGUF files."""
         return read_format(self.source).bits if isinstance(self.source, Path) and is_gptq(self.source) else None
 
 
 def open_model(model: str) -> OpenModel:
-    """Find MODEL without loading it. Raises what loading raises before it reads a weight."""
+    """Find MODEL and read its config and tokenizer. Raises the same errors as `load_model`."""
     path = find_model(model)
     source, config = source_and_shape(base_model(path))
     tokenizer, generation = _vocabulary(source, path)
@@ -107,7 +108,7 @@ def open_model(model: str) -> OpenModel:
 
 
 def source_and_shape(base: Path) -> tuple[GgufModel | Path, QwenConfig]:
-    """The weights of a folder or GGUF file, unread, and the shape of their network."""
+    """A folder or an opened GGUF file, and the config of its network; no weights are read."""
     if base.suffix == ".gguf":
         source = GgufModel(base)
         return source, source.config
@@ -120,7 +121,7 @@ def _network(source: GgufModel | Path, bits: Bits, dtype: torch.dtype, device: t
         return _gptq_network(source, num_bits, dtype, device)
     if num_bits == "nf4":
         return nf4_model(source, dtype=dtype, device=device)
-    if num_bits == 16 and device.type != "cpu":  # floats are as good there
+    if num_bits == 16 and device.type != "cpu":  # plain bfloat16 is as fast there
         dtype, num_bits = torch.bfloat16, None
     if num_bits is not None:
         return to_device(packed_model(source, num_bits), device)
@@ -143,7 +144,7 @@ def _gptq_network(folder: Path, bits: int | Literal["nf4"] | None, dtype: torch.
 
 
 def _vocabulary(source: GgufModel | Path, path: Path) -> tuple[Tokenizer, dict[str, Any]]:
-    """The tokenizer and the recommended settings: an adapter's own where it has some, else its base's."""
+    """The tokenizer and the recommended settings: from the adapter if it has them, else from its base."""
     generation: dict[str, Any] = {}
     if isinstance(source, GgufModel):
         tokenizer = Tokenizer(source.vocabulary)
@@ -163,7 +164,7 @@ def _vocabulary(source: GgufModel | Path, path: Path) -> tuple[Tokenizer, dict[s
 
 
 def _stored_bits(source: GgufModel | Path, device: torch.device) -> int | None:
-    """How many bits a packed copy of `source` needs to lose nothing; None where floats are as good."""
+    """Bits per weight that a packed copy of `source` needs to be exact; None if floats are as fast."""
     if device.type != "cpu" or not operators.available():
         return None
     if isinstance(source, GgufModel):
@@ -174,29 +175,30 @@ def _stored_bits(source: GgufModel | Path, device: torch.device) -> int | None:
 
 
 def model_name(model: str) -> str:
-    """A short name for MODEL: of the run, the file or the repository."""
+    """A short name for MODEL: the name of the run, the file or the repository."""
     path = Path(model.rpartition(":")[2].partition("@")[0]) if is_hub_name(model) else Path(model).resolve()
-    return path.parent.name if path.name == "model" else whole_name(path) if path.suffix == ".gguf" else path.name
+    return path.parent.name if path.name == "model" else stem_of(path) if path.suffix == ".gguf" else path.name
 
 
 def base_model(path: Path) -> Path:
-    """What `find_model` found, or the weights that go under it where that is an adapter."""
+    """The path of the weights: `path` itself, or the base model if `path` is an adapter."""
     if not is_adapter(path):
         return path
     base = find_model(base_of(path))
     if is_adapter(base):
-        raise CheckpointError(tr("{path} is an adapter for an adapter; merge {base} first", path=path, base=base))
+        message = "{path}: its base {base} is an adapter too; merge that one first with `qianwen export`"
+        raise CheckpointError(tr(message, path=path, base=base))
     return base
 
 
 def find_model(model: str) -> Path:
-    """The weight folder, adapter folder or GGUF file that MODEL means, fetched if it is on a hub."""
+    """The weight folder, adapter folder or GGUF file of MODEL, downloaded if it is a hub name."""
     for path in (Path(model).expanduser(), runs_dir() / model):
         if path.is_file():
             return _of_file(path)
         if path.is_dir():
             return _of_folder(path)
-    # A first part that exists here begins a path with a slip in it, not a hub name.
+    # If the first part exists locally, MODEL is a mistyped path and not a hub name: do not ask the hub.
     if is_hub_name(model) and not Path(Path(model).parts[0]).exists():
         return fetch_model(model)
     raise _unknown(model)
@@ -216,7 +218,7 @@ def _of_folder(path: Path) -> Path:
     if (path / "run.json").exists():
         if (path / "model" / CONFIG).exists() or is_adapter(path / "model"):
             return path / "model"
-        message = "{path}: this run has not written a model yet; let it finish, or resume it with the same command"
+        message = "{path}: this run has not written a model yet; wait for it, or resume it with the same command"
         raise ConfigError(tr(message, path=path))
     if (path / CONFIG).exists() or is_adapter(path):
         return path
@@ -225,7 +227,7 @@ def _of_folder(path: Path) -> Path:
         return files[0]
     if files:
         names = ", ".join(file.name for file in files)
-        raise ConfigError(tr("{path} holds several GGUF files, name one: {names}", path=path, names=names))
+        raise ConfigError(tr("{path} has several GGUF files, give one of them: {names}", path=path, names=names))
     pickles = [file for file in sorted(path.iterdir()) if file.suffix in PICKLES]
     raise pickle_error(pickles[0]) if pickles else _unknown(str(path))
 
@@ -237,7 +239,7 @@ def _unknown(model: str) -> ConfigError:
     close = difflib.get_close_matches(str(Path(model)), names, n=3)
     hint = tr(" Did you mean {names}?", names=", ".join(close)) if close else ""
     message = (
-        "{model} is no model.{hint} A model is a folder with config.json and safetensors, a .gguf file, a run "
+        "{model} is not a model.{hint} A model is a folder with config.json and safetensors, a .gguf file, a run "
         "({runs}/NAME), or a hub name (Qwen/Qwen2.5-0.5B-Instruct, modelscope:Qwen/Qwen-7B-Chat)."
     )
     return ConfigError(tr(message, model=model, hint=hint, runs=runs_dir()))
@@ -248,6 +250,6 @@ def _as_list(value: Any) -> list[int]:
 
 
 def _is_chat(generation: dict[str, Any], tokenizer: Tokenizer) -> bool:
-    """A chat model ends generation with the token that ends a turn; Qwen v1 says so in `chat_format`."""
+    """Whether the end of a turn ends generation, or `chat_format` (Qwen v1) is "chatml"."""
     ends_turns = tokenizer.special_tokens.get(END_OF_TURN) in generation["eos_token_id"]
     return ends_turns or generation.get("chat_format") == "chatml"

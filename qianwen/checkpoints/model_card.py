@@ -1,6 +1,6 @@
-"""The README.md of an exported model: what it is, what it was made of, what was checked, what to beware of.
+"""The README.md of an exported model: its shape, data, licence, checks and limits.
 
-Hubs read the block between the dashes; people read the rest. A fact that is not known is said to be unknown.
+Hubs read the block between the dashes; people read the rest. The card states which facts are not known.
 """
 
 from dataclasses import dataclass
@@ -39,25 +39,25 @@ as {format}.
 ## Checked
 
 The files in this folder were read back and compared with the source on {num_prompts} short prompts: {parity}.
-{merged}This shows that the conversion is sound. It says nothing about how good the model is.
+{merged}This checks that the conversion is correct. It does not measure the quality of the model.
 
 ## Limits
 
 {limits}
 
-The model can be wrong, biased or offensive, and it may repeat what it read. Whoever deploys it must test it for the
-purpose at hand, and is responsible for what it is used for.
+The model can be wrong, biased or offensive, and it may repeat its training data. If you deploy it, test it for your
+purpose first; you are responsible for its use.
 """
 
 
 MERGED = """\
-An adapter was added to its base, in fp32; the logits moved by {error:.1e} of their size, within what rounding does.
+An adapter was merged into its base model in fp32. This changed the logits by {error:.1e} (relative), as rounding does.
 """
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What the exporter knows of a model's making."""
+    """Facts about the origin of a model for its card."""
 
     source: str
     license: str = ""  # an SPDX name or a text; empty if unknown
@@ -73,9 +73,9 @@ def model_card(
     command: str,
     merge_error: float | None = None,
 ) -> str:
-    """The text of the card; of `model` only the name, config and kind are read.
+    """The text of the card. Only the name, the config and `chat` of `model` are used.
 
-    `merge_error` is how far the logits moved, relative to their size, when an adapter was added to its base.
+    `merge_error` is the relative change of the logits when an adapter was merged; None: there was no adapter.
     """
     config = model.config
     return CARD.format(
@@ -88,8 +88,8 @@ def model_card(
         vocab_size=config.vocab_size,
         source=origin.source,
         format=format,
-        data=origin.data or "Not recorded. The source of the weights is the place to ask.",
-        license=origin.license or "Not recorded. The licence of the source weights applies; look it up before sharing.",
+        data=origin.data or "Not recorded. See the source of the weights.",
+        license=origin.license or "Not recorded. The licence of the source weights applies; check it before sharing.",
         license_tag=origin.license.lower() if origin.license and " " not in origin.license else "other",
         command=command,
         num_prompts=parity.num_prompts,
@@ -103,9 +103,9 @@ def _limits(config: QwenConfig, format: str) -> str:
     limits = [f"Trained on inputs of up to {config.train_len:,} tokens."]
     if config.use_dynamic_ntk or config.use_logn_attn:
         limits.append(
-            "Longer inputs need dynamic NTK and LogN scaling, which Qwen v1 and `qianwen` apply and other programs do "
-            f"not: give them no more than {config.train_len:,} tokens."
+            "Longer inputs need dynamic NTK and LogN scaling, which Qwen v1 and `qianwen` have and other programs do "
+            f"not: use at most {config.train_len:,} tokens there."
         )
     if format.endswith(("Q4_0", "Q8_0", "Int4", "Int8")):
-        limits.append("Its weights are rounded to fewer bits, which costs some quality.")
+        limits.append("Its weights are quantised, which reduces the quality a little.")
     return " ".join(limits)

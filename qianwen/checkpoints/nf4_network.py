@@ -1,7 +1,7 @@
-"""MODEL's files → its network with every linear of the layers in NF4, the base of Q-LoRA (Dettmers et al. 2023).
+"""Model files → a network with all linears of its layers in NF4, the base of Q-LoRA (Dettmers et al. 2023).
 
-Only one matrix of floats is in memory at a time, so a model that fits in four bits can be loaded. Embedding and head
-keep their floats, as in bitsandbytes. The number format is `model/linears/nf4.py`.
+Only one matrix of floats is in memory at a time, so a model can be loaded if it fits in four bits. Embedding and head
+stay floats, as in bitsandbytes. The number format is in `model/linears/nf4.py`.
 """
 
 from collections.abc import Iterator
@@ -21,27 +21,28 @@ from qianwen.runtime.translation import tr
 
 @torch.no_grad()
 def nf4_model(source: GgufModel | Path, *, dtype: torch.dtype, device: torch.device | str = "cpu") -> Qwen:
-    """The network of a GGUF file or weight folder with its layers' linears in NF4, all else in `dtype`.
+    """The network of a GGUF file or weight folder: linears of layers in NF4, all other weights in `dtype`.
 
-    Embedding and head stay, as in bitsandbytes. Raises what loading raises.
+    Raises the same errors as `load_model`.
     """
     model, parameters = (
         source.read(dtype, device) if isinstance(source, GgufModel) else read_weights(source, dtype, device)
     )
     linears = {f"{name}.weight" for name, _ in linear_norms(model) if name != "lm_head"}
-    made: dict[str, Nf4Linear] = {}
+    quantized: dict[str, Nf4Linear] = {}
 
-    def kept() -> Iterator[tuple[str, Tensor]]:
+    def floats() -> Iterator[tuple[str, Tensor]]:
+        """Yields the parameters that stay floats; the others are quantised as they arrive."""
         for name, tensor in parameters:
             if name in linears:
-                made[name.removesuffix(".weight")] = Nf4Linear.from_float(tensor)
+                quantized[name.removesuffix(".weight")] = Nf4Linear.from_float(tensor)
             else:
                 yield name, tensor
 
-    fill(model, kept())
-    for name, linear in made.items():
+    fill(model, floats())
+    for name, linear in quantized.items():
         linear.bias = getattr(model.get_submodule(name), "bias", None)
         replace_module(model, name, linear)
-    saved = sum(linear.num_bytes for linear in made.values())
-    console.print(tr("{count} linears in NF4: {size:.2f} GB", count=len(made), size=saved / 1e9))
+    size = sum(linear.num_bytes for linear in quantized.values())
+    console.print(tr("{count} linears in NF4: {size:.2f} GB", count=len(quantized), size=size / 1e9))
     return model.requires_grad_(False).eval()

@@ -1,14 +1,13 @@
-"""Packed models on disk, so that a model is converted once and starts in a second from then on.
+"""A cache of packed models on disk: a model is converted once and then loads in a second.
 
-    packed_model    MODEL's files → its network, packed: from the cache, from the file's own blocks, or from floats
+    packed_model    model files → the packed network: from the cache, from the blocks of a GGUF file, or from floats
 
-    folder/packed.json            the config, each linear's format and shape, a CRC-32 of every tensor
-    folder/packed.safetensors     `<linear>.packed` as the kernels read it, biases, norms and the embedding
+    folder/packed.json            the config, the format and shape of each linear, a CRC-32 of each tensor
+    folder/packed.safetensors     `<linear>.packed` in the layout of the kernels, biases, norms and the embedding
 
-`converted` keeps such folders in the cache, one for each source and number of bits; a source that changed, and a folder
-in which a byte did, are converted again. SHA-256 would take longer than everything else at start-up; against disks that
-forget, a checksum is enough.
-Not here: which file MODEL means (`load.py`), and formats for other programs (`export.py`).
+`converted` manages such folders in the cache, one for each source and number of bits. The model is converted again if
+the source has changed or a checksum is wrong. CRC-32 is enough to detect disk errors; SHA-256 would take longer than
+all other steps of loading. MODEL is resolved in `load.py`; formats for other programs are in `export.py`.
 """
 
 import dataclasses
@@ -51,14 +50,14 @@ from qianwen.runtime.files import atomic_folder, cache_dir
 from qianwen.runtime.log import console, progress
 from qianwen.runtime.translation import tr
 
-VERSION = 1  # of the layout: raise it when packed bytes change their meaning
+VERSION = 1  # version of the layout; increase it when the meaning of packed bytes changes
 HEADER, TENSORS = "packed.json", "packed.safetensors"
 
 
 def packed_model(source: GgufModel | Path, bits: int) -> Qwen:
-    """The network of a GGUF file or weight folder with every linear packed; from the cache if it was converted before.
+    """The network of a GGUF file or weight folder with all linears packed; from the cache if it was converted before.
 
-    A GGUF file that has `bits` bits keeps its blocks. Raises ConfigError for a number no format has.
+    A GGUF file with this number of bits keeps its blocks. Raises ConfigError for an unsupported number of bits.
     """
     is_file = isinstance(source, GgufModel)
     if bits not in FORMAT_OF_BITS and not (is_file and bits == gguf_bits(source)):
@@ -66,21 +65,21 @@ def packed_model(source: GgufModel | Path, bits: int) -> Qwen:
         raise ConfigError(tr("{bits} bits is not supported; choose one of {known}", bits=bits, known=known))
     path = source.path if is_file else source
 
-    def shown(names: Iterator[str], total: int) -> Iterator[str]:
+    def with_progress(names: Iterator[str], total: int) -> Iterator[str]:
         return progress(names, total, tr("packing {name} to {bits} bits", name=path.name, bits=bits))
 
     def convert() -> Qwen:
         if isinstance(source, GgufModel):
-            return pack_gguf(source, bits, shown)
+            return pack_gguf(source, bits, with_progress)
         model = load_weights(source, dtype=stored_dtype(source))
-        return pack_model(model, bits, head_bits=max(bits, HEAD_BITS), progress=shown)
+        return pack_model(model, bits, head_bits=max(bits, HEAD_BITS), progress=with_progress)
 
-    # Sixteen bits are only laid out anew: as fast as reading a copy.
+    # For 16 bits only the layout changes, which is as fast as reading a cached copy.
     return convert() if bits == 16 else converted(path, bits, convert)
 
 
 def gguf_bits(file: GgufModel) -> int | None:
-    """How many bits most weights of the layers have; None for F16 and F32, which no packed format holds."""
+    """Bits of most weights in the layers; None for F16 and F32, which have no packed format."""
     sizes: Counter[str] = Counter()
     for name, tensor in file.tensors.items():
         if ".layers." in name and len(tensor.shape) == 2:
@@ -90,9 +89,9 @@ def gguf_bits(file: GgufModel) -> int | None:
 
 
 def pack_gguf(file: GgufModel, bits: int | None = None, progress: Progress | None = None) -> Qwen:
-    """A GGUF file's network with its quantised matrices as they are, to the last bit, or quantised anew to `bits`."""
+    """The network of a GGUF file with its quantised matrices, bit for bit, or quantised again to `bits`."""
     model = empty_model(file.config, len(file.tensors))
-    keeps = bits == gguf_bits(file)
+    keeps_blocks = bits == gguf_bits(file)
     linears = [name for name, _ in linear_norms(model)]
     rest = [name for name, _ in model.named_parameters() if name.rpartition(".")[0] not in linears]
     model.load_state_dict({name: file.tensors[name].dequantize() for name in rest}, strict=False, assign=True)
@@ -101,7 +100,7 @@ def pack_gguf(file: GgufModel, bits: int | None = None, progress: Progress | Non
         source = "model.embed_tokens" if f"{name}.weight" not in file.tensors else name  # a tied head
         weight, bias = file.tensors[f"{source}.weight"], file.tensors.get(f"{name}.bias")
         bias = None if bias is None else bias.dequantize()
-        if bits is None or keeps:
+        if bits is None or keeps_blocks:
             packed = linear_from_gguf(weight, bias)
         else:
             format = FORMAT_OF_BITS[max(bits, HEAD_BITS) if name == "lm_head" else bits]
@@ -113,7 +112,7 @@ def pack_gguf(file: GgufModel, bits: int | None = None, progress: Progress | Non
 
 
 def linear_from_gguf(tensor: GgufTensor, bias: Tensor | None = None) -> PackedLinear:
-    """A GGUF matrix to the last bit. A type without a packed layout becomes bf16 if it has floats, else int8."""
+    """A GGUF matrix, bit for bit. If its type has no packed layout, it becomes bf16 (floats) or int8 (other types)."""
     weight = transcode(tensor.type, tensor.raw)
     if weight is None:
         nearest = "bf16" if tensor.type in ("F32", "F16", "BF16") else "int8"
@@ -122,7 +121,7 @@ def linear_from_gguf(tensor: GgufTensor, bias: Tensor | None = None) -> PackedLi
 
 
 def converted(source: Path, bits: int | None, convert: Callable[[], Qwen]) -> Qwen:
-    """The packed model of `source` (a file or folder): from the cache, or made by `convert` and kept there."""
+    """The packed model of `source` (a file or folder) from the cache; else the result of `convert`, which is cached."""
     folder = cache_dir() / "packed" / _key(source, bits)
     if (folder / HEADER).exists():
         try:
@@ -132,19 +131,19 @@ def converted(source: Path, bits: int | None, convert: Callable[[], Qwen]) -> Qw
     model = convert()
     try:
         save_packed(model, folder)
-    except OSError as error:  # a full disk or a cache that is read only: this run works, the next one packs again
-        console.print(tr("not kept for the next start: {error}", error=error), style="yellow")
+    except OSError as error:  # a full disk or a read-only cache: this run works, the next one packs again
+        console.print(tr("the packed model could not be cached: {error}", error=error), style="yellow")
     return model
 
 
 def _key(source: Path, bits: int | None) -> str:
-    """A name that changes with the source's files, the bits and the layout."""
+    """A folder name that depends on the files of the source, the number of bits and the version of the layout."""
     identity = json.dumps([str(source.resolve()), file_stats(source), bits, VERSION])
     return f"{source.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 
 
 def file_stats(source: Path) -> list[tuple[str, int, int]]:
-    """Name, size and time of change of a folder's files, or of all parts of a GGUF file, which tell it from others."""
+    """Name, size and modification time of the files of a folder, or of all parts of a GGUF file, to notice changes."""
     files = sorted(source.iterdir()) if source.is_dir() else part_paths(source)
     return [(file.name, (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files if file.is_file()]
 
@@ -167,13 +166,13 @@ def save_packed(model: Qwen, folder: Path) -> None:
 
 
 def load_packed(folder: Path) -> Qwen:
-    """Read what `save_packed` wrote. Raises CheckpointError for what is damaged."""
+    """Read a folder of `save_packed`. Raises CheckpointError if it is damaged."""
     file = SafetensorsFile(folder / TENSORS)
     try:
         header = json.loads((folder / HEADER).read_text(encoding="utf-8"))
         config, linears, sums = QwenConfig(**header["config"]), header["linears"], header["crc32"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(tr("{path}: not a sound packed model: {error}", path=folder, error=error)) from error
+        raise CheckpointError(tr("{path}: damaged packed model: {error}", path=folder, error=error)) from error
     if sums.keys() != file.entries.keys():
         raise CheckpointError(tr("{path}: tensors are missing", path=folder))
 
@@ -194,7 +193,7 @@ def load_packed(folder: Path) -> Qwen:
 
 
 def _read(file: SafetensorsFile, name: str) -> Tensor:
-    """A tensor in memory of large pages."""
+    """A tensor in memory with huge pages."""
     entry = file.entries[name]
     memory = operators.huge_tensor(entry.end - entry.begin)
     with file.path.open("rb") as raw:

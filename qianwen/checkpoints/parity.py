@@ -1,4 +1,4 @@
-"""Whether two copies of a model say the same: their next-token distributions after 64 short prompts.
+"""Comparison of two copies of a model: their next-token distributions after 64 short prompts.
 
 The prompts are the first quarter, half, three quarters and all of sixteen passages in several languages, code and
 mathematics. Each copy reads them in one forward, packed as documents that do not see each other.
@@ -6,7 +6,7 @@ mathematics. Each copy reads them in one forward, packed as documents that do no
     top-1 agreement    share of prompts with the same most likely next token
     KL divergence      Σ p · (log p − log q) in nats, p of the source and q of the copy
 
-This finds a wrong layout, a lost bias or a swapped gate at once. It does not measure quality: for that, evaluate.
+This finds a wrong layout, a lost bias or a swapped gate. It does not measure quality; `qianwen eval` does.
 """
 
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ CUTS = 4  # prompts in each passage
 
 @dataclass(frozen=True)
 class Parity:
-    """How far a copy is from its source, over `num_prompts` next-token distributions."""
+    """The difference between a copy and its source, over `num_prompts` next-token distributions."""
 
     num_prompts: int
     top1_agreement: float
@@ -49,13 +49,13 @@ class Parity:
     max_kl: float  # nats
 
     def __str__(self) -> str:
-        message = "top-1 agreement {top1:.1%} over {count} prompts, KL divergence {mean:.1e} (at most {max:.1e})"
+        message = "top-1 agreement {top1:.1%} over {count} prompts, mean KL divergence {mean:.1e} (maximum {max:.1e})"
         return tr(message, top1=self.top1_agreement, count=self.num_prompts, mean=self.mean_kl, max=self.max_kl)
 
 
 @torch.inference_mode()
 def next_token_logprobs(model: Qwen, tokenizer: Tokenizer) -> Tensor:
-    """Log-probabilities behind each prompt, fp32 [64, vocab_size] on the CPU."""
+    """Log-probabilities of the next token after each prompt, fp32 [64, vocab_size] on the CPU."""
     ids, positions, ends = prompt_rows(tokenizer)
     device = next(model.parameters()).device
     hidden = model(ids.to(device), positions.to(device))[0, ends]
@@ -63,7 +63,7 @@ def next_token_logprobs(model: Qwen, tokenizer: Tokenizer) -> Tensor:
 
 
 def prompt_rows(tokenizer: Tokenizer) -> tuple[Tensor, Tensor, list[int]]:
-    """The passages as one packed row, ids and positions [1, T], and where each of the 64 prompts ends in it."""
+    """The passages as one packed row, ids and positions [1, T], and the index of the last token of each prompt."""
     encoded = tokenizer.encode_batch(PASSAGES)
     ends, start = [], 0
     for passage in encoded:
@@ -74,7 +74,7 @@ def prompt_rows(tokenizer: Tokenizer) -> tuple[Tensor, Tensor, list[int]]:
 
 
 def probe_ids(tokenizer: Tokenizer) -> Tensor:
-    """A short text of all languages, ids [1, T]: what a merge is checked on."""
+    """A short text in several languages, ids [1, T], to check a merge."""
     return torch.tensor([[token for passage in tokenizer.encode_batch(PASSAGES[::4]) for token in passage]])
 
 

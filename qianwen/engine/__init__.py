@@ -1,20 +1,20 @@
-"""Many requests, one cache: the generator of everything here that generates (nouns after vLLM).
+"""The inference engine: it runs many requests together over one paged cache (names as in vLLM).
 
 Read in this order:
 
-    sampling_params.py  request.py     what may be asked of the sampler; a prompt and what its keys and values depend on
-    sequence.py       one answer under way
-    block_manager.py  who owns which block of the paged cache, and who shares
+    sampling_params.py  request.py     the options of the sampler; a prompt and all that its keys and values depend on
+    sequence.py       one answer that is being generated
+    block_manager.py  which sequences use which blocks of the paged cache
     scheduler.py      which tokens run in the next step
-    kv_cache.py       which pages the engine has, and how many for each kind of layers
-    model_runner.py   the network over them
+    kv_cache.py       the type of the cache, and the number of its blocks for each kind of layer
+    model_runner.py   runs the network on the scheduled tokens
     sampling.py       scores → tokens
     detokenize.py     tokens → text, while it streams
     llm_engine.py     `add_request`, `step`, `abort`
-    chat_run.py       a conversation → a prompt, parameters, and deltas back; of `LLM.chat` and of the server
+    chat_run.py       a conversation → a prompt and parameters; outputs → deltas. For `LLM.chat` and the server
     llm.py            `LLM.generate`, `stream`, `chat`
-    speculate.py  constrain.py  scoring.py     guesses that save steps; grammars; log-likelihoods and embeddings
+    speculate.py  constrain.py  scoring.py     speculative decoding; grammars; log-likelihoods and embeddings
 
-The engine takes a model object, not a path, so reinforcement learning samples from the very weights it trains. It does
-not know HTTP, files or where weights come from.
+The engine takes a model object, not a path, so reinforcement learning samples from the weights that it trains. The
+engine does not handle HTTP or the loading of weights.
 """

@@ -1,19 +1,19 @@
-"""Who owns which block of the paged cache (Kwon et al. 2023, "PagedAttention").
+"""Which sequences use which blocks of the paged cache (Kwon et al. 2023, "PagedAttention").
 
-The cache is cut into blocks of `block_size` tokens; a sequence holds a table of them, so no memory is reserved for text
-that is not written. A full block is known by a hash of its tokens and all before them:
+The cache is divided into blocks of `block_size` tokens. A sequence has a table of its blocks, so no memory is reserved
+for text that does not exist yet. A full block is identified by a hash of its tokens and of all tokens before them:
 
     hash_0 = root        hash_i = blake2b(hash_{i-1}, tokens of block i)
 
-so sequences with a common beginning share its blocks, and a freed block is found again until its space is needed (least
-recently used first). The root is the hash of the request's context (`request.py`): with another salt, adapter or
-features nobody hits, or times, another's prompt. The hash is cryptographic because a collision would show one user the
-keys and values of another's text.
+Sequences with the same prefix therefore share its blocks. A freed block can be reused until its space is needed (least
+recently used first). The root is the hash of the request's context (`request.py`): a request with another salt, adapter
+or features never matches these blocks, so response times reveal nothing about the prompts of others. The hash is
+cryptographic because a collision would give one user the keys and values of another user's text.
 
-Layers with the same window are of one kind, and each kind has a pool of blocks and a table for each sequence. A block
-that is behind the window of its kind is returned while the sequence runs, so a windowed kind holds no more than the
-window and the chunk under way. A prefix of m blocks is found if each kind has the blocks of it that the next token
-sees: all m in a kind with full attention, the last ones in a windowed kind. The longest such prefix is taken.
+Layers with the same window are one kind. Each kind has its own pool of blocks, and each sequence has one table for each
+kind. Blocks behind the window are freed while the sequence runs, so a windowed kind holds no more than the window and
+the current chunk. A prefix of m blocks matches if each kind holds those of its blocks that the next token sees: all m
+with full attention, the last ones with a window. The longest such prefix is used.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ from qianwen.model.caches.paged import ABSENT
 
 
 class BlockPool:
-    """The blocks of one kind of layers: who uses them, and what text those that nobody uses still hold."""
+    """The blocks of one kind of layer: the number of users of each, and the hash of the text it holds.
+
+    A block without users keeps its hash and its content until `take` hands it out for new text.
+    """
 
     def __init__(self, num_blocks: int, window: int = 0) -> None:
         self.num_blocks, self.window = num_blocks, window
@@ -43,24 +46,24 @@ class BlockPool:
         return max(position - self.window + 1, 0) if self.window else 0
 
     def take(self) -> int:
-        """A block for new text."""
+        """Take a free block for new text."""
         block, _ = self.free.popitem(last=False)
-        self.forget(block)
+        self.unregister(block)
         self.users[block] = 1
         return block
 
     def share(self, block_hash: bytes) -> int:
-        """The block that holds a known text, with one user more."""
+        """Add a user to the block with this hash and return the block."""
         block = self.block_of[block_hash]
         self.free.pop(block, None)
         self.users[block] += 1
         return block
 
     def release(self, block: int) -> None:
-        """One user less.
+        """Remove one user of a block.
 
-        Blocks that nobody can find are the next to be handed out: their memory is there, while that of a block never
-        used has yet to be cleared by the system, which slows a prompt by a fifth.
+        A block without a hash goes to the front of the free list, so it is reused before blocks that were never used.
+        Its memory is already mapped; the system must clear that of a new block first, which slows a prompt by a fifth.
         """
         self.users[block] -= 1
         assert self.users[block] >= 0
@@ -69,13 +72,13 @@ class BlockPool:
             self.free.move_to_end(block, last=self.hash_of[block] is not None)
 
     def register(self, block: int, block_hash: bytes) -> None:
-        """Make a block findable, unless it, or another with the same text, is."""
+        """Enter a full block in the prefix cache, unless the block or its text is already there."""
         if self.hash_of[block] is None and block_hash not in self.block_of:
             self.hash_of[block] = block_hash
             self.block_of[block_hash] = block
 
-    def forget(self, block: int) -> None:
-        """Nobody finds it any more."""
+    def unregister(self, block: int) -> None:
+        """Remove a block from the prefix cache."""
         block_hash = self.hash_of[block]
         if block_hash is not None:
             del self.block_of[block_hash]
@@ -83,7 +86,7 @@ class BlockPool:
 
 
 class BlockManager:
-    """Hands out blocks, counts their users, finds shared beginnings, returns what is behind a window."""
+    """Allocates blocks, counts their users, matches prefixes, and frees blocks behind a window."""
 
     def __init__(
         self,
@@ -92,34 +95,34 @@ class BlockManager:
         prefix_caching: bool = True,
         windows: Items[int] = (0,),
     ) -> None:
-        """`windows` of the kinds, as `QwenConfig.distinct_windows`; `num_blocks` of all kinds, or of each."""
+        """`windows`: one for each kind (`QwenConfig.distinct_windows`); `num_blocks`: one for all, or one for each."""
         counts = [num_blocks] * len(windows) if isinstance(num_blocks, int) else num_blocks
         self.pools = [BlockPool(count, window) for count, window in zip(counts, windows, strict=True)]
         self.block_size, self.prefix_caching = block_size, prefix_caching
 
     @property
     def num_blocks(self) -> int:
-        """Of all kinds together."""
+        """Number of blocks of all kinds together."""
         return sum(pool.num_blocks for pool in self.pools)
 
     @property
     def num_free_blocks(self) -> int:
-        """Blocks nobody uses, of all kinds together; some may still hold text worth finding."""
+        """Number of blocks without users, of all kinds together; some may still be in the prefix cache."""
         return sum(len(pool.free) for pool in self.pools)
 
     def num_blocks_for(self, num_tokens: int) -> int:
-        """Blocks that hold `num_tokens`."""
+        """Number of blocks that `num_tokens` need."""
         return -(-num_tokens // self.block_size)
 
     def match_prefix(self, seq: Sequence) -> int:
-        """How many blocks of the beginning of `seq` the cache holds; its last token is always left to compute."""
-        if not self.prefix_caching or seq.request.pooling == "mean":  # which needs the states of all tokens
+        """Number of blocks of the longest cached prefix of `seq`. Its last token is always left to compute."""
+        if not self.prefix_caching or seq.request.pooling == "mean":  # the mean needs the states of all tokens
             return 0
         limit, score_from = seq.num_tokens - 1, seq.request.score_from
-        if score_from is not None:
+        if score_from is not None:  # the state before each scored token must be computed, for its log-probability
             limit = min(limit, max(score_from, 1) - 1)
         self._extend_hashes(seq, seq.num_tokens)
-        longest, runs = 0, [0] * len(self.pools)  # of each kind, how many blocks up to here are held in a row
+        longest, runs = 0, [0] * len(self.pools)  # for each kind, the consecutive cached blocks that end here
         for count, block_hash in enumerate(seq.block_hashes[: limit // self.block_size], start=1):
             runs = [run + 1 if block_hash in pool.block_of else 0 for pool, run in zip(self.pools, runs, strict=True)]
             missing = [
@@ -128,16 +131,17 @@ class BlockManager:
             if not any(missing):
                 longest = count
             elif any(is_missing and not pool.window for pool, is_missing in zip(self.pools, missing, strict=True)):
-                break
+                break  # full attention needs every block, so no longer prefix can match; a windowed kind may recover
         return longest
 
     def can_admit(self, seq: Sequence, num_shared: int, num_tokens: int, spare: int = 0) -> bool:
-        """Whether `seq`, which shares its first `num_shared` blocks, fits beside what is used, and `spare` remain.
+        """Whether `seq`, which shares its first `num_shared` blocks, fits in the free blocks and leaves `spare` free.
 
-        Kinds with full attention must hold all its known tokens, windowed ones the first `num_tokens`, which come to
-        its first chunk: what later chunks need comes back as the window moves on.
+        Kinds with full attention must hold all its known tokens. Windowed kinds must hold the first `num_tokens`, up to
+        the end of its first chunk: later chunks use the blocks that are freed as the window moves.
         """
         for pool in self.pools:
+            # a shared block without users is still on the free list, so sharing it uses up a free block
             hashes = seq.block_hashes[self._first_needed(pool, num_shared) : num_shared]
             revived = sum(pool.users[pool.block_of[block_hash]] == 0 for block_hash in hashes)
             total = self.num_blocks_for(num_tokens if pool.window else seq.num_tokens)
@@ -146,7 +150,7 @@ class BlockManager:
         return True
 
     def share(self, seq: Sequence, num_shared: int) -> None:
-        """Give `seq`, which has none, the first `num_shared` blocks of its text, those that it still sees."""
+        """Give `seq`, which has no blocks yet, those of its first `num_shared` cached blocks that it still sees."""
         assert not seq.block_tables
         for pool in self.pools:
             first = self._first_needed(pool, num_shared)
@@ -154,7 +158,7 @@ class BlockManager:
             seq.block_tables.append([ABSENT] * first + blocks)
 
     def allocate(self, seq: Sequence, num_tokens: int) -> bool:
-        """Grow the tables of `seq` to hold `num_tokens`; False, and nothing changed, if blocks are short."""
+        """Extend the tables of `seq` to hold `num_tokens`. Returns False and changes nothing if blocks are lacking."""
         seq.block_tables = seq.block_tables or [[] for _ in self.pools]
         missing = self.num_blocks_for(num_tokens) - len(seq.block_tables[0])
         if any(missing > len(pool.free) for pool in self.pools):
@@ -164,10 +168,10 @@ class BlockManager:
         return True
 
     def register(self, seq: Sequence, num_tokens: int) -> None:
-        """Make the full blocks of the first `num_tokens` tokens of `seq` findable.
+        """Enter the full blocks of the first `num_tokens` tokens of `seq` in the prefix cache.
 
-        May be called as soon as this step will compute them: within a step every layer stores all keys before any is
-        read, so a sequence admitted to the same step can already share them.
+        This is correct as soon as the tokens are scheduled. In a step, each layer stores the keys of all tokens before
+        it reads any, so a sequence that is admitted to the same step can already share these blocks.
         """
         if not self.prefix_caching:
             return
@@ -179,8 +183,9 @@ class BlockManager:
                     pool.register(block, block_hash)
 
     def free_behind_windows(self, seq: Sequence) -> None:
-        """Return the blocks that no token of `seq` after the computed ones sees."""
+        """Free the blocks that no later token of `seq` sees."""
         for pool, table in zip(self.pools, seq.block_tables, strict=False):
+            # backwards from the edge of the window to the first block that was freed before: each is freed once
             index = min(pool.first_visible(seq.num_computed_tokens) // self.block_size, len(table)) - 1
             while index >= 0 and table[index] != ABSENT:
                 pool.release(table[index])
@@ -188,7 +193,7 @@ class BlockManager:
                 index -= 1
 
     def free(self, seq: Sequence) -> None:
-        """Take the blocks of `seq` back; the end of a text is forgotten before its beginning."""
+        """Free all blocks of `seq`, the last first, so that the beginning of a text stays longest in the cache."""
         for pool, table in zip(self.pools, seq.block_tables, strict=False):
             for block in reversed(table):
                 if block != ABSENT:
@@ -196,13 +201,13 @@ class BlockManager:
         seq.block_tables = []
 
     def reset(self) -> None:
-        """Forget every text, as after a change of the weights."""
+        """Empty the prefix cache, as after a change of the weights."""
         for pool in self.pools:
             for block in range(pool.num_blocks):
-                pool.forget(block)
+                pool.unregister(block)
 
     def _first_needed(self, pool: BlockPool, num_shared: int) -> int:
-        """The first block that the token behind `num_shared` blocks sees."""
+        """Index of the first block that the token after `num_shared` blocks sees."""
         return pool.first_visible(num_shared * self.block_size) // self.block_size
 
     def _extend_hashes(self, seq: Sequence, num_tokens: int) -> None:

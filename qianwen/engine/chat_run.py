@@ -1,10 +1,10 @@
-"""One chat request: a conversation → prompt ids and sampling parameters; the engine's outputs → deltas.
+"""One chat request: conversation → prompt ids and sampling parameters; outputs of the engine → deltas.
 
     messages, functions ── ChatRun ──> prompt_ids, params ── engine ──> Output ── DeltaReader ──> Delta
 
 `LLM.chat` and the server's `/v1/chat/completions` both use it, so the same request has the same prompt, the same
-grammar, the same tool calls and the same finish reason in both. Not here: how an answer is sent (`serve/reply.py`), and
-requests to a model on another machine (`chat/client.py`).
+grammar, the same tool calls and the same finish reason in both. The format of a response is in `serve/reply.py`, and
+requests to a model on another machine are in `chat/client.py`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from qianwen.tokenizer.tokenizer import Tokenizer
 
 
 class ChatRun:
-    """A rendered conversation, and what its answer must look like. Options as for `ChatModel.chat`."""
+    """A rendered conversation and the required format of its answer. The options are those of `ChatModel.chat`."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class ChatRun:
         ).ids
 
     def params(self, sampling: SamplingParams) -> SamplingParams:
-        """`sampling` with the stop strings and the grammar of this request. RequestError if they contradict."""
+        """`sampling` with the stop strings and the grammar of this request. RequestError if there are two grammars."""
         grammar = self._grammar()
         if grammar is not None and sampling.grammar is not None:
             message = "a grammar cannot be combined with response_format or a forced tool call"
@@ -78,28 +78,28 @@ class ChatRun:
     def _grammar(self) -> Grammar | None:
         if self._forced:
             if self._response_format is not None:
-                message = "response_format and a forced tool call exclude each other"
+                message = "response_format cannot be combined with a forced tool call"
                 raise RequestError(tr(message), param="response_format")
             return call_grammar(self._tokenizer, self._forced, self._style)
         if self._response_format is None:
             return None
         if self._functions:
-            message = "response_format needs tool_choice 'none' when there are tools"
+            message = "response_format with tools needs tool_choice 'none'"
             raise RequestError(tr(message), param="response_format")
         schema = None if isinstance(self._response_format, str) else dict(self._response_format)
         return json_grammar(self._tokenizer, schema)
 
 
 class DeltaReader:
-    """Reads the outputs of one answer, with the tool calls in its text. The last delta has finish reason and usage."""
+    """Turns the outputs of one answer into deltas and parses tool calls. The last delta has finish reason and usage."""
 
     def __init__(self, calls: ToolCallReader | ReActCallReader | None) -> None:
-        """`calls` reads tool calls; None if the request has no functions, so that all text is content."""
+        """`calls` parses tool calls. It is None if the request has no functions; then all text is content."""
         self._calls = calls
         self._has_calls = False
 
     def feed(self, output: Output) -> list[Delta]:
-        """The deltas that are certain now."""
+        """The deltas that this output completes; text that may belong to a tool call is held back."""
         if self._calls is None:
             deltas = [Delta(text=output.text)] if output.text else []
         else:

@@ -1,8 +1,8 @@
-"""Output that must follow a grammar: a JSON schema, a regular expression, calls of given functions.
+"""Constrained output: an answer that follows a JSON schema, a regular expression, or the format of function calls.
 
-Before each choice the grammar says which tokens may come next, and all others get a score of minus infinity; what
-remains is the model's own distribution over valid continuations. `llguidance` (the `[fast]` extra) follows the grammar
-over the vocabulary's bytes; without it a request that asks for a grammar is refused.
+Before each token the grammar determines which tokens may come next, and all others get a score of minus infinity. The
+rest is the model's own distribution over valid continuations. `llguidance` (the `[fast]` extra) matches the grammar
+against the bytes of the vocabulary; without it, a request with a grammar is rejected.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _vocabularies: weakref.WeakKeyDictionary[Tokenizer, LLTokenizer] = weakref.WeakK
 
 
 class Matcher:
-    """Where one answer stands in its grammar."""
+    """The state of the grammar after the tokens of one answer so far."""
 
     def __init__(self, vocabulary: LLTokenizer, source: str) -> None:
         from llguidance import LLMatcher
@@ -37,44 +37,44 @@ class Matcher:
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing may follow but the end token."""
+        """Whether only the end token may follow."""
         return self._matcher.is_stopped()
 
     def mask(self, scores: np.ndarray) -> None:
-        """Set the scores [V] of all tokens that may not come next to minus infinity."""
+        """Set the scores [V] of all tokens that cannot come next to minus infinity, in place."""
         bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
         allowed = np.unpackbits(bits, bitorder="little")[: len(scores)]
         scores[allowed == 0] = -np.inf
 
     def accept(self, token: int) -> None:
-        """Advance by a chosen token."""
+        """Advance the grammar by a chosen token."""
         self._matcher.consume_token(token)
 
 
 @dataclass(frozen=True, eq=False)
 class Grammar:
-    """A checked grammar over one vocabulary; each answer follows it with a matcher of its own."""
+    """A validated grammar for one vocabulary. Each answer has its own matcher."""
 
     vocabulary: LLTokenizer
     source: str
 
     def matcher(self) -> Matcher:
-        """A follower at the start of the grammar."""
+        """A new matcher at the start of the grammar."""
         return Matcher(self.vocabulary, self.source)
 
 
 def json_grammar(tokenizer: Tokenizer, schema: dict[str, Any] | None = None) -> Grammar:
-    """JSON that satisfies `schema`; any object without one."""
+    """JSON that satisfies `schema`; without a schema, any JSON object."""
     return _checked(tokenizer, "json", _spaced({"type": "object"} if schema is None else schema))
 
 
 def regex_grammar(tokenizer: Tokenizer, pattern: str) -> Grammar:
-    """Text that `pattern` matches as a whole."""
+    """Text that fully matches `pattern`."""
     return _checked(tokenizer, "regex", pattern)
 
 
 def call_grammar(tokenizer: Tokenizer, functions: Sequence[FunctionSpec], style: FunctionFormat) -> Grammar:
-    """One call of one of the functions, its arguments as its schema asks, in the format the model knows."""
+    """One call of one of the functions, with arguments that satisfy its schema, in the format that the model uses."""
     if style == "react":
         head, tail = r'"Thought: " /[^\n]+/ "\nAction: "', ""
         between = r'"\nAction Input: "'
@@ -91,9 +91,9 @@ def call_grammar(tokenizer: Tokenizer, functions: Sequence[FunctionSpec], style:
 
 
 def _spaced(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema with blanks where `json.dumps` puts them: models were trained on its output."""
-    blanks = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-    return {**schema, "x-guidance": blanks}
+    """The schema with spaces where `json.dumps` writes them, because models were trained on its output."""
+    whitespace = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+    return {**schema, "x-guidance": whitespace}
 
 
 def _checked(tokenizer: Tokenizer, kind: str, text: Any) -> Grammar:
@@ -101,7 +101,7 @@ def _checked(tokenizer: Tokenizer, kind: str, text: Any) -> Grammar:
         from llguidance import LLMatcher
     except ImportError as error:
         raise RequestError(
-            tr("Constrained output needs llguidance: pip install 'qianwen[fast]'"), code="not_installed"
+            tr("constrained output needs llguidance: pip install 'qianwen[fast]'"), code="not_installed"
         ) from error
     if kind == "json":
         source = LLMatcher.grammar_from_json_schema(text)
@@ -110,12 +110,12 @@ def _checked(tokenizer: Tokenizer, kind: str, text: Any) -> Grammar:
     vocabulary = _vocabulary(tokenizer)
     problem = LLMatcher.validate_grammar(source, vocabulary)
     if problem:
-        raise RequestError(tr("The grammar cannot be followed: {problem}", problem=problem), param="response_format")
+        raise RequestError(tr("the grammar is not valid: {problem}", problem=problem), param="response_format")
     return Grammar(vocabulary, source)
 
 
 class _Bytes:
-    """Our tokenizer as llguidance asks for one."""
+    """Our tokenizer with the interface that llguidance expects."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -128,7 +128,7 @@ class _Bytes:
 
 
 def _vocabulary(tokenizer: Tokenizer) -> LLTokenizer:
-    """The vocabulary as a prefix tree, made once for each tokenizer."""
+    """The vocabulary as a prefix tree, built once for each tokenizer."""
     from llguidance import LLTokenizer, TokenizerWrapper
 
     if tokenizer not in _vocabularies:

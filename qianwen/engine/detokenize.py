@@ -1,9 +1,9 @@
-"""Token ids → text while it streams, and the watch for stop strings.
+"""Token ids → text of a stream, and the search for stop strings.
 
-Tokens are bytes, and a character may span several: an incomplete one is held back, never shown as a replacement. Text
-that may turn out to begin a stop string is held back too, so the concatenated pieces are exactly the final text.
-Control tokens (`tokenizer/vocab.py` says which they are) have no text. Tags such as <tool_call>, which some
-vocabularies keep as one id, do.
+Tokens are bytes, and a character may span several tokens. An incomplete character is held back, not sent as U+FFFD.
+Text that may be the start of a stop string is held back too, so the concatenated pieces are exactly the final text.
+Control tokens (defined in `tokenizer/vocab.py`) have no text. Tags such as <tool_call> have text, also where a
+vocabulary has one id for them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from qianwen.tokenizer.tokenizer import Tokenizer
 
 
 class StopStrings:
-    """The stop strings of a request, made ready once: cost per piece of text does not grow with their number."""
+    """The stop strings of a request, prepared once for all its answers."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         self.texts = tuple(texts)
@@ -23,31 +23,31 @@ class StopStrings:
         self._beginnings = {text[:size] for text in texts for size in range(1, len(text))}
 
     def find(self, text: str, start: int) -> int:
-        """Where the first stop string at or behind `start` begins; -1 if none does."""
+        """Position of the first stop string at or after `start`; -1 if there is none."""
         return min((at for stop in self.texts if (at := text.find(stop, start)) >= 0), default=-1)
 
     def held_len(self, text: str) -> int:
-        """Length of the end of `text` that may begin a stop string."""
+        """Length of the longest end of `text` that is also the start of a stop string."""
         longest = min(self.max_len - 1, len(text))
         return next((size for size in range(longest, 0, -1) if text[-size:] in self._beginnings), 0)
 
 
 class Detokenizer:
-    """The text of one sequence, piece by piece."""
+    """Decodes the tokens of one sequence to pieces of text."""
 
     def __init__(self, tokenizer: Tokenizer, stop: StopStrings) -> None:
         self._tokenizer, self._stop = tokenizer, stop
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""
-        self.is_stopped = False  # a stop string appeared; everything from it on is dropped
+        self.is_stopped = False  # the text contains a stop string; it and all text after it are dropped
 
     def add(self, token: int) -> str:
-        """Text that became certain with this token."""
+        """Decode one token; returns the text that cannot change any more."""
         is_control = token in self._tokenizer.control_ids
         return self._release("" if is_control else self._decoder.decode(self._tokenizer.token_bytes(token)))
 
     def finish(self) -> str:
-        """What was held back, now that nothing follows."""
+        """End of the sequence; returns the text that was held back."""
         text = self._release(self._decoder.decode(b"", final=True))
         held, self._held = self._held, ""
         return text if self.is_stopped else text + held

@@ -1,12 +1,12 @@
-"""The cache of one engine: which kind of pages, how many of each, and what attends over them.
+"""The key-value cache of an engine: its data type, its number of blocks, and the attention kernel for it.
 
-A kind of layers with full attention gets as many blocks as the configuration says. One whose layers look back w tokens
-needs, in a step, what its sequences see and what they read:
+Layers with full attention get the number of blocks in the configuration. Layers with a window of w tokens need, in one
+step, the blocks that all sequences see and those that the step fills:
 
     max_num_seqs · (⌈w / block_size⌉ + 2) + ⌈max_num_batched_tokens / block_size⌉
 
-It gets twice that, never more than the others: so windows never make a sequence wait, and the second half holds the
-ends of prompts that were read before.
+They get twice that number, but never more than layers with full attention. So no sequence waits for blocks of a
+windowed kind, and the second half caches the ends of earlier prompts.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from qianwen.model.caches.paged import AttentionKernel, PagedCache
 from qianwen.model.transformer import Qwen, key_biases
 
 CacheDtype = Literal["auto", "bfloat16", "int8"]
-INVARIANT_TILE = 16  # rows of every forward in the batch-invariant mode, where kernels look at their number
+INVARIANT_TILE = 16  # rows of every forward in the batch-invariant mode, if kernels depend on the number of rows
 
 
 def blocks_of_kinds(
     windows: Sequence[int], num_blocks: int, block_size: int, max_num_seqs: int, max_num_batched_tokens: int
 ) -> list[int]:
-    """The size of the pool of each kind of layers, given that of full attention."""
+    """Number of blocks for each kind of layer; `num_blocks` is the number for full attention."""
     counts = []
     for window in windows:
         seen = max_num_seqs * (-(-window // block_size) + 2)
@@ -41,7 +41,7 @@ def blocks_of_kinds(
 def new_cache(
     model: Qwen, num_blocks: Sequence[int], block_size: int, kind: CacheDtype, *, is_fused: bool, is_invariant: bool
 ) -> PagedCache:
-    """Pages for `model` with the fused attention, if wanted, where it runs; `num_blocks` of each kind of layers."""
+    """A paged cache for `model`, `num_blocks` for each kind of layer; `is_fused`: use the fused kernel if it runs."""
     weight = model.model.norm.weight
     device = weight.device
     if kind == "int8":
@@ -53,12 +53,12 @@ def new_cache(
 
 
 def _attention_kernel(weight: Tensor) -> AttentionKernel | None:
-    """The fused attention over pages, if it runs for a model with such weights."""
-    is_fit = weight.device.type == "cpu" and weight.dtype == torch.float32
-    return operators.paged_attention if is_fit and operators.available() else None
+    """The fused attention over blocks; None if it does not support the device or the data type of `weight`."""
+    is_supported = weight.device.type == "cpu" and weight.dtype == torch.float32
+    return operators.paged_attention if is_supported and operators.available() else None
 
 
 def invariant_tile(model: Qwen, has_kernel: bool) -> int:
-    """Rows that every forward must have for bits that depend on a row alone; 0 where all kernels see to that."""
+    """Rows that each forward must have so that a row's bits do not depend on the batch; 0 if all kernels ensure it."""
     is_packed = not any(isinstance(module, nn.Linear) for module in model.modules())
     return 0 if has_kernel and is_packed else INVARIANT_TILE

@@ -1,12 +1,13 @@
-"""`LLM`: a model and a tokenizer that answer, offline or streaming, from any number of threads.
+"""`LLM`: a model and its tokenizer, for batch generation and streaming, from any number of threads.
 
 >>> llm = LLM(model, tokenizer)
 >>> llm.generate(["法国的首都是"], SamplingParams(temperature=0, max_tokens=8))[0].text
 >>> for delta in llm.chat([Message("user", "你好")]):
 ...     print(delta.text, end="")
 
-It implements `ChatModel`. Whoever waits for the next piece of an answer runs the engine's next step, for everyone; the
-others find their pieces in their queues. Leaving a stream early cancels its request.
+It implements `ChatModel`. There is no background thread: a thread that waits for its next output runs one step of the
+engine, which serves all requests, and the outputs of the others go to their queues. Leaving a stream early cancels its
+request.
 """
 
 from __future__ import annotations
@@ -58,11 +59,11 @@ class RequestOutput:
 
     @property
     def text(self) -> str:
-        """The first answer's text."""
+        """Text of the first answer."""
         return self.outputs[0].text
 
     def add(self, output: Output) -> None:
-        """Take in what a step brought."""
+        """Add the output of one step."""
         answer = self.outputs[output.index]
         answer.text += output.text
         answer.token_ids += output.token_ids
@@ -70,14 +71,15 @@ class RequestOutput:
         answer.finish_reason = output.finish_reason
         self.prompt_logprobs += output.prompt_logprobs
         self.embedding = output.embedding if self.embedding is None else self.embedding
-        completion = sum(len(other.token_ids) for other in self.outputs)
+        completion = sum(len(each.token_ids) for each in self.outputs)
         self.usage = Usage(output.usage.prompt_tokens, completion, output.usage.cached_tokens)
 
 
 class LLM:
-    """`generate`, `stream`, `chat`.
+    """A model that answers prompts and chats: `generate`, `stream`, `chat`.
 
-    `defaults` are the sampling parameters of whoever names none; `end_ids` end an answer besides ChatML's own tokens.
+    `defaults` are the sampling parameters of requests that set none. An answer ends at a token of `end_ids` or at a
+    control token of ChatML.
     """
 
     def __init__(
@@ -99,9 +101,9 @@ class LLM:
 
     @classmethod
     def load(cls, name: str, *, bits: Bits = "stored", config: EngineConfig | None = None) -> LLM:
-        """Load a folder, GGUF file, run or hub id, with the sampling its author recommends.
+        """Load a folder, GGUF file, run or hub id, with the sampling parameters that its author recommends.
 
-        `bits` as for `quantize.load.load_model`: by default as many as the weights have on disk.
+        `bits` is the argument of `load_model`; by default the weights have as many bits as on disk.
         """
         loaded = load_model(name, bits=bits)
         return cls(
@@ -114,10 +116,10 @@ class LLM:
         )
 
     def add_adapter(self, name: str, folder: str) -> None:
-        """Let requests name the adapter that `folder` (a folder, a run, a hub id) holds, over this model."""
+        """Load the adapter in `folder` (a folder, a run or a hub id), so that requests can use it under `name`."""
         path = find_model(folder)
         if not is_adapter(path):
-            raise ConfigError(tr("{path} is no adapter: it has no adapter_config.json", path=path))
+            raise ConfigError(tr("{path} is not an adapter folder: it has no adapter_config.json", path=path))
         self.engine.add_adapter(name, path)
 
     def generate(
@@ -127,9 +129,11 @@ class LLM:
         *,
         context: Context = DEFAULT_CONTEXT,
     ) -> list[RequestOutput]:
-        """Answer all prompts together, texts or token ids, in their order; `params` for all or one for each."""
-        each = [params or self.defaults] * len(prompts) if not isinstance(params, Sequence) else params
-        streams = [self.stream(prompt, one, context=context) for prompt, one in zip(prompts, each, strict=True)]
+        """Answer all prompts (texts or token ids) together; returns the results in order. `params`: one, or a list."""
+        params_list = [params or self.defaults] * len(prompts) if not isinstance(params, Sequence) else params
+        streams = [
+            self.stream(prompt, each, context=context) for prompt, each in zip(prompts, params_list, strict=True)
+        ]
         return [stream.result() for stream in streams]
 
     def stream(
@@ -141,7 +145,7 @@ class LLM:
         score_from: int | None = None,
         pooling: Pooling | None = None,
     ) -> Stream:
-        """Start a request at once; iterate over its pieces, or ask for its `result`. The arguments are `Request`'s."""
+        """Queue a request now. Iterate over the stream, or call its `result`. The arguments are those of `Request`."""
         ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
         request = Request(tuple(ids), params or self.defaults, context, score_from, pooling)
         with self._lock:
@@ -165,24 +169,26 @@ class LLM:
         )
         params = run.params(self.params(**sampling))
         if params.n != 1:
-            raise RequestError(tr("chat streams one answer; n = {n} needs `generate`", n=params.n), param="n")
+            message = "n = {n} is not possible: chat streams one answer; use `generate` for several"
+            raise RequestError(tr(message, n=params.n), param="n")
         return run.deltas(self.stream(run.prompt_ids, params))
 
     def params(self, **sampling: Any) -> SamplingParams:
-        """The defaults with some fields replaced; RequestError for a name that does not exist."""
+        """The default parameters with these fields replaced. RequestError for an unknown field."""
         check_sampling_names(sampling, [field.name for field in dataclasses.fields(SamplingParams)])
         return dataclasses.replace(self.defaults, **sampling)
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Drop all cached prompts, as after a change of the weights."""
         with self._lock:
             self.engine.reset()
 
     def _next(self, request_id: str) -> Output:
-        """The next piece of a request, run by this thread unless another has brought it."""
+        """The next output of a request. This thread runs a step of the engine if the queue of the request is empty."""
         queue = self._queues[request_id]
         while not queue:
             with self._lock:
+                # another thread may have filled the queue while this one waited for the lock: then no step is needed
                 for output in [] if queue else self.engine.step():
                     if output.request_id in self._queues:
                         self._queues[output.request_id].append(output)
@@ -195,7 +201,7 @@ class LLM:
 
 
 class Stream:
-    """The pieces of one request as they come. Closing, or losing, it cancels what is left."""
+    """Iterates over the outputs of one request. Closing or deleting the stream cancels the rest of the request."""
 
     def __init__(self, llm: LLM, request_id: str, prompt_ids: list[int], num_answers: int) -> None:
         self._llm, self.request_id, self.prompt_ids = llm, request_id, prompt_ids
@@ -211,7 +217,7 @@ class Stream:
             self.close()
 
     def result(self) -> RequestOutput:
-        """Wait for the end; all that came."""
+        """Wait for the end of the request and return all its outputs together."""
         answers = [CompletionOutput(index) for index in range(self._num_answers)]
         result = RequestOutput(self.prompt_ids, answers, Usage(len(self.prompt_ids), 0))
         for output in self:
@@ -219,7 +225,7 @@ class Stream:
         return result
 
     def close(self) -> None:
-        """Cancel what is left and free its blocks."""
+        """Cancel the rest of the request and free its blocks."""
         self._num_open = 0
         self._llm._close(self.request_id)
 
@@ -228,7 +234,7 @@ class Stream:
 
 
 def _recommended(generation: Mapping[str, Any]) -> SamplingParams:
-    """The sampling of a `generation_config.json`; without any, that of the released chat models."""
+    """Sampling parameters from a `generation_config.json`; if it has none, those of the released chat models."""
     if generation.get("do_sample") is False:
         generation = {**generation, "temperature": 0.0}
     names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")

@@ -1,9 +1,9 @@
-"""The engine: requests come in, each `step` computes some tokens of many of them, pieces of answers come out.
+"""The engine: it queues requests; each `step` computes tokens of many requests and returns the new text of answers.
 
-    step:  schedule chunks → run the network → choose tokens → release text, end what is done → guess ahead
+    step:  schedule chunks → run the network → choose tokens → decode text, finish sequences → propose a draft
 
-It runs in one thread and knows neither prompts as text nor HTTP; `llm.py` and the server stand in front of it. Whatever
-a request needs from step to step is in its sequences, so nothing is left on the model between two of them.
+It runs in one thread and handles neither the text of prompts nor HTTP; `llm.py` and the server do. The state of a
+request is in its sequences only, so the model has no state of requests between two steps.
 """
 
 from __future__ import annotations
@@ -41,23 +41,23 @@ END_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")  # a model that ope
 
 @dataclass(frozen=True, kw_only=True)
 class EngineConfig:
-    """How much runs at once. The defaults suit two CPU cores."""
+    """Sizes and modes of an engine. The defaults suit two CPU cores."""
 
-    max_model_len: int = 0  # tokens of prompt and answer; 0: the model's own limit
-    max_num_seqs: int = 16  # answers that run at once
-    max_num_batched_tokens: int = 512  # tokens of a step: what a long prompt may delay those who are answering
-    block_size: int = 32  # tokens
-    num_blocks: int = 0  # 0: room for max_num_seqs times 2,048 tokens, or for one of full length if that is more
-    kv_cache_dtype: CacheDtype = "auto"  # auto: the weights'; int8: half the memory of bfloat16, and slower here
-    fused_attention: bool = True  # the C++ kernel where it runs
-    prefix_caching: bool = True
-    batch_invariant: bool = False  # the same bits whatever runs beside a request; slower
-    num_speculative_tokens: int = 0  # guesses a step, checked exactly: by prompt lookup, or by a draft model if given
+    max_model_len: int = 0  # Maximum number of tokens of prompt and answer. 0: the limit of the model.
+    max_num_seqs: int = 16  # Maximum number of answers that run at the same time.
+    max_num_batched_tokens: int = 512  # Maximum number of tokens in a step. Limits how long a prompt delays answers.
+    block_size: int = 32  # Tokens in a block of the cache.
+    num_blocks: int = 0  # Blocks of the cache. 0: enough for max_num_seqs · 2,048 tokens, at least one full context.
+    kv_cache_dtype: CacheDtype = "auto"  # auto: the type of the weights. int8: half the memory of bfloat16, but slower.
+    fused_attention: bool = True  # Use the C++ attention kernel if it supports this machine.
+    prefix_caching: bool = True  # Reuse the keys and values of prompts with the same beginning.
+    batch_invariant: bool = False  # The bits of an answer do not depend on other requests; slower.
+    num_speculative_tokens: int = 0  # Draft tokens in a step, from the draft model, else from prompt lookup. 0: none.
 
 
 @dataclass(frozen=True)
 class Output:
-    """What a step added to one answer. The last one of an answer carries `finish_reason`."""
+    """What a step added to one answer. The last output of an answer has a `finish_reason`."""
 
     request_id: str
     index: int
@@ -67,7 +67,7 @@ class Output:
     logprobs: tuple[TokenLogprob, ...] = ()
     finish_reason: FinishReason | None = None
     prompt_logprobs: tuple[TokenLogprob, ...] = ()
-    embedding: np.ndarray | None = None  # [H], of length 1
+    embedding: np.ndarray | None = None  # [H], with norm 1
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:
@@ -75,7 +75,7 @@ def _unit(vector: np.ndarray) -> np.ndarray:
 
 
 class LLMEngine:
-    """`add_request`, `step`, `abort`."""
+    """Runs requests: `add_request`, `step`, `abort`."""
 
     def __init__(
         self,
@@ -87,11 +87,11 @@ class LLMEngine:
     ) -> None:
         self.tokenizer, self.config = tokenizer, config or EngineConfig()
         config, shape = self.config, model.config
-        fused_layers(model, is_invariant=config.batch_invariant)  # made now, not while the first request waits
+        fused_layers(model, is_invariant=config.batch_invariant)  # built now, so that the first request does not wait
         size, windows = config.block_size, shape.distinct_windows
         self.max_model_len = config.max_model_len or shape.max_position_embeddings
-        wanted = max(self.max_model_len, min(self.max_model_len, 2048) * config.max_num_seqs)
-        self.num_blocks = config.num_blocks or -(-wanted // size)
+        num_tokens = max(self.max_model_len, min(self.max_model_len, 2048) * config.max_num_seqs)
+        self.num_blocks = config.num_blocks or -(-num_tokens // size)
         self.max_model_len = min(self.max_model_len, self.num_blocks * size)
         counts = blocks_of_kinds(windows, self.num_blocks, size, config.max_num_seqs, config.max_num_batched_tokens)
         is_fused, is_invariant = config.fused_attention, config.batch_invariant
@@ -104,7 +104,7 @@ class LLMEngine:
         ends = (tokenizer.special_tokens.get(name) for name in END_TOKENS)
         self.end_ids = frozenset((*end_ids, *(end for end in ends if end is not None)))
         self._requests: dict[str, list[Sequence]] = {}
-        self._siblings: dict[str, list[Sequence]] = {}  # answers that wait for the first one to read the prompt
+        self._siblings: dict[str, list[Sequence]] = {}  # answers that wait until the first one has read the prompt
         self._names = itertools.count()
 
     @property
@@ -112,30 +112,33 @@ class LLMEngine:
         return self.scheduler.has_work
 
     def add_adapter(self, name: str, folder: Path) -> None:
-        """Let requests name the adapter in `folder`, in PEFT's format. CheckpointError if it cannot share the model."""
+        """Load an adapter folder in PEFT's format as `name`. CheckpointError if it cannot share the base model."""
         if self.runner.bank is None:
             self.runner.bank = AdapterBank(self.runner.model, is_invariant=self.config.batch_invariant)
             self.runner.tile = INVARIANT_TILE if self.config.batch_invariant else 0
         self.runner.bank.add(name, read_adapter(self.runner.model, folder))
 
     def add_request(self, request: Request, request_id: str | None = None) -> str:
-        """Queue a request and return its id. RequestError if it cannot be served."""
+        """Queue a request and return its id. RequestError if the request is not valid."""
         self.check(request.tokens, request.params)
         check_features(request, self.runner.model.config.hidden_size)
         adapter, params = request.context.adapter, request.params
         if adapter and (self.runner.bank is None or adapter not in self.runner.bank.names):
-            raise RequestError(tr("there is no adapter {name!r} over this model", name=adapter), param="adapter")
+            known = ", ".join(self.runner.bank.names) if self.runner.bank else "-"
+            raise RequestError(
+                tr("there is no adapter {name!r}; loaded: {known}", name=adapter, known=known), param="adapter"
+            )
         request_id = request_id or f"request-{next(self._names)}"
         if request_id in self._requests:
-            raise RequestError(tr("A request {id!r} is running already.", id=request_id))
+            raise RequestError(tr("request {id!r} is already running: choose another id", id=request_id))
         request = request.with_rope(rope_state(self.runner.model.config, len(request.tokens)))
-        silent = replace(request, score_from=None, pooling=None)  # the first answer reports of the prompt
+        unscored = replace(request, score_from=None, pooling=None)  # only the first answer reports scores of the prompt
         stop = StopStrings(params.stop)
         seqs = [
             Sequence(
                 request_id,
                 index,
-                silent if index else request,
+                unscored if index else request,
                 Sampler(params, request.tokens, index),
                 Detokenizer(self.tokenizer, stop),
             )
@@ -146,41 +149,42 @@ class LLMEngine:
         return request_id
 
     def check(self, ids: Ids[int], params: SamplingParams) -> None:
-        """RequestError if such a prompt cannot be served; may be asked from any thread."""
+        """RequestError if a request with this prompt is not valid. Safe to call from any thread."""
         check_tokens(ids, params, self.runner.vocab_size, self.max_model_len)
 
     def abort(self, request_id: str) -> None:
-        """Stop a request, if it is still known, and free all it holds at once."""
+        """Stop a request and free its blocks now. Does nothing if the request has ended."""
         waiting = self._siblings.pop(request_id, [])
         for seq in self._requests.pop(request_id, []):
             if seq not in waiting:
                 self._end(seq, "abort")
 
     def reset(self) -> None:
-        """Forget all cached text: the weights have changed, or a step broke off."""
+        """Empty the cache, after a change of the weights or a step that failed; running requests recompute."""
         self.scheduler.restart()
 
     def step(self) -> list[Output]:
-        """Compute one batch; what it added to each answer."""
+        """Compute one batch and return what it added to each answer."""
         chunks = self.scheduler.schedule()
         if not chunks:
             return []
         try:
             scores = self.runner.run(chunks)
-        except BaseException:  # Ctrl-C too: half the layers may have written
+        except BaseException:  # also Ctrl-C: only some layers may have stored their keys and values
             self.reset()
             raise
         outputs = []
         for chunk, rows in zip(chunks, scores, strict=True):
             if len(rows):
                 outputs.append(self._advance(chunk.seq, rows))
+            # the newest token has no keys yet; rejected draft tokens have, and the next step overwrites them
             self.scheduler.complete(chunk.seq, min(chunk.end, chunk.seq.num_tokens - (len(rows) > 0)))
         if self.speculator:
             self._guess(chunks)
         return outputs
 
     def _advance(self, seq: Sequence, rows: np.ndarray) -> Output:
-        """Choose the next tokens of `seq` from its rows of scores and see whether they end it."""
+        """Choose the next tokens of `seq` from its rows of scores; finish the sequence if they end it."""
         tokens, logprobs, text = [], [], ""
         reason: FinishReason | None = None
         for token, row in self._choose(seq, rows):
@@ -206,7 +210,7 @@ class LLMEngine:
         return Output(seq.request_id, seq.index, text, tuple(tokens), usage, tuple(logprobs), reason, scored, vector)
 
     def _choose(self, seq: Sequence, rows: np.ndarray) -> list[tuple[int, np.ndarray]]:
-        """Each next token with the scores it was chosen from; none for a request that only wants its prompt scored."""
+        """Each next token with the scores it was chosen from; empty if the request generates nothing (max_tokens 0)."""
         if seq.params.max_tokens == 0:
             return []
         return verify(rows, seq) if seq.draft else [(seq.sampler.choose(rows[0]), rows[0])]
@@ -221,7 +225,7 @@ class LLMEngine:
         return DraftModel(draft_model, self.runner.vocab_size, count, **pool, max_len=self.max_model_len)
 
     def _guess(self, chunks: list[Chunk]) -> None:
-        """Guess ahead for those who answer, within what they may still write."""
+        """Propose draft tokens for the sequences that generate, up to their limits of length."""
         seqs = [chunk.seq for chunk in chunks if chunk.seq.status is Status.RUNNING]
         seqs = [seq for seq in seqs if seq.num_new_tokens == 1 and can_guess(seq)]
         rooms = [self._room(seq) - 1 for seq in seqs]
@@ -229,7 +233,7 @@ class LLMEngine:
         self.speculator.propose(seqs, rooms)
 
     def _room(self, seq: Sequence) -> int:
-        """Tokens that `seq` may still write."""
+        """Number of tokens that `seq` may still generate."""
         room = self.max_model_len - seq.num_tokens
         return room if seq.params.max_tokens is None else min(room, seq.params.max_tokens - seq.num_output_tokens)
 
@@ -237,16 +241,16 @@ class LLMEngine:
         return "stop" if seq.sampler.is_finished else "length" if self._room(seq) <= 0 else None
 
     def _release_siblings(self, seq: Sequence) -> None:
-        """The prompt is in the cache now, so the request's other answers can share it."""
+        """Queue the other answers of the request: the prompt is in the cache now, and they can share it."""
         for sibling in self._siblings.pop(seq.request_id, []):
             self.scheduler.add(sibling)
 
     def _finish(self, seq: Sequence, reason: FinishReason) -> None:
         self._end(seq, reason)
-        if all(other.status is Status.FINISHED for other in self._requests[seq.request_id]):
+        if all(each.status is Status.FINISHED for each in self._requests[seq.request_id]):
             del self._requests[seq.request_id]
 
     def _end(self, seq: Sequence, reason: FinishReason) -> None:
         self.scheduler.finish(seq, reason)
         if self.speculator:
-            self.speculator.forget(seq)
+            self.speculator.remove(seq)

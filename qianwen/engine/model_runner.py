@@ -1,11 +1,12 @@
-"""Runs the chunks of one step through the network: the only place of the engine that touches tensors.
+"""Runs the chunks of one step through the network. Only this part of the engine computes with tensors.
 
-All tokens of a step are one row [1, T]: answers and pieces of prompts side by side, told apart by the cache. Only the
-hidden states that yield a token go through the head. Metadata is made once a step in NumPy; scores come back so too.
+All tokens of a step are one row [1, T]: answers and chunks of prompts side by side; the cache separates the sequences.
+Only hidden states that predict a token go through the head. The metadata of a step is computed once, in NumPy, and the
+scores are NumPy arrays.
 
-With `tile` rows, the batch-invariant mode: matrix kernels choose their order of summation by the number of rows, so
-every forward has exactly `tile` of them, padded if need be, and a token's bits depend on its own text alone. Kernels
-that never look at that number need no tiles.
+With `tile` > 0 a forward is batch-invariant. Matrix kernels choose their order of summation by the number of rows. So
+every forward has exactly `tile` rows, with padding if necessary, and the bits of a token depend on its own text alone.
+If all kernels give the same result for any number of rows, `tile` is 0 in this mode too.
 
 Shapes: T tokens, R rows of scores, H hidden_size, V vocabulary without the padding rows of the weights.
 """
@@ -26,19 +27,19 @@ from qianwen.model.fused_layers import fused_layers
 from qianwen.model.linears.adapter_bank import AdapterBank
 from qianwen.model.transformer import Features, Qwen, RunLayer, run_layer
 
-SCORED_ROWS = 64  # rows of prompt scores in memory at a time
+SCORED_ROWS = 64  # rows of prompt scores that are in memory at the same time
 
 
 class ModelRunner:
-    """A model and the cache it fills."""
+    """A model and its cache."""
 
     def __init__(self, model: Qwen, cache: PagedCache, vocab_size: int, tile: int = 0) -> None:
         self.model, self.cache, self.vocab_size, self.tile = model, cache, vocab_size, tile
         self.device = cache.device
-        self.bank: AdapterBank | None = None  # the adapters that requests may name
+        self.bank: AdapterBank | None = None  # the adapters that requests can use
 
     def run(self, chunks: list[Chunk]) -> list[np.ndarray]:
-        """For each chunk its scores [R, V]: one row for its last token and one for each guess behind it, or none."""
+        """Scores [R, V] of each chunk: a row for the last known token and each draft token; none inside a prompt."""
         with torch.inference_mode(), _evaluating(self.model):
             hidden = self._hidden(chunks)
             ends = np.cumsum([chunk.num_tokens for chunk in chunks])
@@ -64,9 +65,10 @@ class ModelRunner:
         return np.concatenate(tiles)
 
     def _score_prompt(self, chunk: Chunk, hidden: Tensor) -> None:
-        """Log-probabilities of the prompt's tokens that the hidden states [T, H] of `chunk` foretell."""
+        """Add the log-probabilities of the prompt tokens that the hidden states [T, H] of `chunk` predict."""
         seq = chunk.seq
-        first = max(seq.request.score_from or 1, 1) + len(seq.prompt_logprobs)  # recomputed tokens are not scored twice
+        # a preempted prompt is computed again, but its tokens are not scored twice
+        first = max(seq.request.score_from or 1, 1) + len(seq.prompt_logprobs)
         targets = range(max(first, chunk.start + 1), min(chunk.end + 1, seq.num_prompt_tokens))
         for begin in range(targets.start, targets.stop, SCORED_ROWS):
             part = range(begin, min(begin + SCORED_ROWS, targets.stop))
@@ -86,7 +88,7 @@ class ModelRunner:
         return torch.cat([self._forward(tile)[: sum(c.num_tokens for c in tile)] for tile in _tiles(chunks, self.tile)])
 
     def _forward(self, chunks: list[Chunk]) -> Tensor:
-        """One call of the network; in tiles padded to `tile` tokens, which live in no sequence."""
+        """One call of the network, padded to `tile` tokens; each token of padding is a sequence without blocks."""
         ids: list[int] = []
         for chunk in chunks:
             ids += chunk.token_ids
@@ -105,7 +107,7 @@ class ModelRunner:
 
     @contextmanager
     def _run_layer(self, chunks: list[Chunk]) -> Iterator[RunLayer]:
-        """How this forward runs the layers: in the kernels, or as modules where adapters change their linears."""
+        """How this forward runs the layers: with the fused kernels, or as modules if adapters change their linears."""
         fused = fused_layers(self.model, is_invariant=self.cache.is_invariant)
         if self.bank is None:
             yield fused
@@ -116,7 +118,7 @@ class ModelRunner:
 
 
 def _features(chunks: list[Chunk]) -> Features:
-    """The features of the chunks' tokens, placed in the row that all chunks form."""
+    """The features of the chunks' tokens, with their positions in the row of all chunks."""
     placed, offset = [], 0
     for chunk in chunks:
         for span in chunk.seq.context.features:
@@ -128,7 +130,7 @@ def _features(chunks: list[Chunk]) -> Features:
 
 
 def _pool(chunk: Chunk, states: np.ndarray) -> None:
-    """Take the states [T, H] of a prompt's tokens into its embedding; a preempted one begins anew."""
+    """Add the states [T, H] of prompt tokens to the embedding; a preempted prompt starts again at its first token."""
     seq = chunk.seq
     if seq.request.pooling == "last":
         seq.pooled = states[-1]
@@ -139,7 +141,7 @@ def _pool(chunk: Chunk, states: np.ndarray) -> None:
 
 @contextmanager
 def _evaluating(model: Qwen) -> Iterator[None]:
-    """Inference mode of the modules (a model in training ignores NTK), put back afterwards."""
+    """Run with the modules in evaluation mode (in training mode NTK is off), then restore their mode."""
     was_training = model.training
     if was_training:
         model.eval()
@@ -155,7 +157,7 @@ def _padded(rows: Tensor, size: int) -> Tensor:
 
 
 def _tiles(chunks: list[Chunk], size: int) -> Iterator[list[Chunk]]:
-    """Cut the chunks into lists of `size` tokens in order, the last one shorter."""
+    """Cut the chunks into lists of `size` tokens, in order; the last list may have fewer."""
     tile: list[Chunk] = []
     room = size
     for chunk in chunks:

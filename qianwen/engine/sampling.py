@@ -1,13 +1,14 @@
-"""From scores to tokens, for a whole batch and without a loop over the vocabulary in Python.
+"""Sampling: scores → tokens, without a loop over the vocabulary in Python.
 
-A row of 150,000 scores is never put in order. Candidates are the scores within a margin of the best one, a few hundred
-as a rule; only they meet the filters, and the mass outside is known exactly from the row's normaliser. Where a filter
-or a draw reaches beyond the margin it is widened: the margin saves time, never a token.
+A row of 150,000 scores is never sorted. The candidates are the tokens whose score is within a margin of the best one,
+usually a few hundred. Only they go through the filters; the mass of all other tokens is known exactly from the row's
+normaliser. If a filter or a draw reaches beyond the margin, the margin is widened. So the margin saves time but never
+changes the result.
 
-    draw:  u ~ U[0, 1) from the request's own generator;  token = first candidate with  Σ p > u · mass of the kept
+    draw:  u ~ U[0, 1) from the request's own generator;  token = first one with  Σ p > u · total mass
 
-One uniform number a token makes a seeded answer independent of its neighbours in the batch. NumPy does the work: its
-argmax and compare over one row are several times faster on a CPU than a tensor library's.
+Each token uses one uniform number of the request's own generator, so a seeded answer does not depend on the rest of the
+batch. NumPy is used because its argmax and compare over one row are several times faster on a CPU than PyTorch's.
 
 Shapes: R rows (one per token to choose), V vocabulary.
 """
@@ -23,12 +24,12 @@ import numpy as np
 
 from qianwen.engine.sampling_params import SamplingParams
 
-# nats below the best score (after temperature) within which candidates are sought; the next one where a filter needs it
+# Margins below the best score, in nats after temperature. The next one is used only if a filter needs more candidates.
 MARGINS = (6.0, 12.0, 24.0, math.inf)
 
 
 class SeenTokens:
-    """Distinct tokens of a sequence and how often each was generated, as arrays that grow."""
+    """Distinct tokens of prompt and answer, and how often each was generated, as arrays that grow."""
 
     def __init__(self, prompt_ids: Rows[int]) -> None:
         self._ids = np.unique(np.asarray(prompt_ids, dtype=np.int64))
@@ -59,7 +60,7 @@ class SeenTokens:
 
 @dataclass(frozen=True)
 class TokenLogprob:
-    """Log-probability of the chosen token, and the best tokens with theirs, under the model's own distribution."""
+    """Log-probability of the chosen token, and the best tokens with theirs, in the distribution before penalties."""
 
     token: int
     logprob: float
@@ -67,7 +68,7 @@ class TokenLogprob:
 
 
 class Sampler:
-    """What one sequence carries from token to token: its parameters, its generator, the tokens it has seen."""
+    """The sampling state of one sequence: its parameters, random generator, seen tokens and grammar state."""
 
     def __init__(self, params: SamplingParams, prompt_ids: Rows[int], index: int = 0) -> None:
         self.params = params
@@ -80,18 +81,18 @@ class Sampler:
 
     @property
     def is_finished(self) -> bool:
-        """Whether a grammar leaves nothing to add."""
+        """Whether the grammar is complete, so that nothing can follow."""
         return self.matcher is not None and self.matcher.is_finished
 
     def accept(self, token: int) -> None:
-        """Take note of a chosen token."""
+        """Update the state with a chosen token."""
         if self.seen is not None:
             self.seen.add(token)
         if self.matcher is not None:
             self.matcher.accept(token)
 
     def adjust(self, scores: np.ndarray) -> np.ndarray:
-        """The row after grammar mask, bias and penalties, as a copy."""
+        """A copy of the row with grammar mask, bias and penalties applied."""
         scores, params = scores.copy(), self.params
         if len(self._bias):
             scores[self._bias_ids] += self._bias
@@ -115,10 +116,11 @@ class Sampler:
 
 
 class Distribution:
-    """What a request draws from: the tokens that top_k, top_p and min_p keep.
+    """The distribution that a token is drawn from: the tokens that pass top_k, top_p and min_p.
 
-    `ids` and `weights` (relative to the best token's) are the candidates in the order of their ids. `total` is the mass
-    of all kept tokens; without any filter it counts those outside the margin, which a draw beyond the candidates finds.
+    `ids` are the candidates in ascending order, and `weights` are their probabilities relative to the best token's.
+    `total` is the mass of all tokens that pass. Without filters it includes the tokens outside the margin; a draw that
+    falls there computes them.
     """
 
     def __init__(self, scores: np.ndarray, params: SamplingParams) -> None:
@@ -128,7 +130,7 @@ class Distribution:
         next(margin for margin in MARGINS if self._keep(margin))
 
     def draw(self, u: float) -> int:
-        """The token at the share `u` of the kept mass: candidates first, then all others."""
+        """The token at the fraction `u` of the total mass: candidates first, then all other tokens."""
         ids, reached, mass = self.ids, self.weights.cumsum(), u * self.total
         if self._is_open and mass >= reached[-1]:
             weights = self._weights_of(self._scores)
@@ -136,7 +138,7 @@ class Distribution:
             ids, mass, reached = np.arange(len(weights)), mass - reached[-1], weights.cumsum()
         if mass < reached[-1]:
             return int(ids[np.searchsorted(reached, mass, side="right")])
-        return int(ids[np.searchsorted(reached, reached[-1])])  # rounding; never a token without mass
+        return int(ids[np.searchsorted(reached, reached[-1])])  # after a rounding error: the last token with mass
 
     def prob(self, token: int) -> float:
         """Probability of drawing `token`."""
@@ -149,7 +151,7 @@ class Distribution:
         return np.exp((scores.astype(np.float64) - self._best) / self._params.temperature)
 
     def _keep(self, margin: float) -> bool:
-        """Cut the tokens within `margin` of the best by the filters; False if one reaches further."""
+        """Apply the filters to the tokens within `margin` of the best; False if a filter needs a wider margin."""
         params, is_all = self._params, margin == math.inf
         ids = np.flatnonzero(self._scores >= self._best - margin * params.temperature)
         weights = self._weights_of(self._scores[ids])
@@ -168,20 +170,20 @@ class Distribution:
         if params.min_p > 0:
             if not is_enough:
                 return False
-            kept = weights >= params.min_p
-            ids, weights = ids[kept], weights[kept]
+            passes = weights >= params.min_p
+            ids, weights = ids[passes], weights[passes]
         self._is_open = is_open and params.top_p == 1 and params.min_p == 0
         self.ids, self.weights, self.total = ids, weights, float(total if self._is_open else weights.sum())
         return True
 
     def _mass(self) -> float:
-        """Mass of the whole row relative to its best token."""
+        """Sum of exp(score) over the row, relative to the best token."""
         scaled = (self._scores - np.float32(self._best)) * np.float32(1 / self._params.temperature)
         return float(np.exp(scaled, out=scaled).sum(dtype=np.float64))
 
 
 def _largest(ids: np.ndarray, weights: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The `size` largest, in their order; among equals the first."""
+    """The `size` largest weights with their ids, in unchanged order; of equal weights the first."""
     if size >= len(ids):
         return ids, weights
     cut = np.partition(weights, -size)[-size]

@@ -1,10 +1,12 @@
 """Which tokens run in the next step (Yu et al. 2022, "Orca"; chunked prefill after Agrawal et al. 2023, "Sarathi").
 
-There are no phases: a sequence has known tokens and a number that the cache holds, and a step computes some of the
-difference. One that answers needs one token a step (and its guesses), one that reads its prompt takes chunks of what is
-left of the step's budget, so a long prompt never stops those who are answering. First come, first served; if blocks
-run out, the newest running sequence gives its blocks back and later recomputes (most of it, often, from shared blocks).
-The oldest always goes on and any one fits alone, so every sequence ends.
+There are no separate phases. A sequence has known tokens, the cache holds some of them, and a step computes some of the
+rest. A sequence that generates needs one token in a step (and its draft tokens). A sequence that reads its prompt takes
+a chunk from the rest of the step's token budget, so a long prompt never stops the sequences that generate.
+
+The order is first come, first served. If blocks run out, the newest running sequence is preempted: its blocks become
+free, and it recomputes later (often mostly from shared blocks). The oldest sequence always continues, and each sequence
+fits alone, so every sequence ends.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ SCORING = 4  # times the tokens of a step, where texts are only scored: nobody w
 
 @dataclass(frozen=True)
 class Chunk:
-    """Tokens of one sequence that run in a step: `num_tokens` from `start` on."""
+    """Tokens of one sequence that run in one step: `num_tokens` from `start` on."""
 
     seq: Sequence
     start: int
@@ -34,14 +36,14 @@ class Chunk:
 
     @property
     def token_ids(self) -> list[int]:
-        """Known tokens, then guesses."""
+        """Known tokens, then draft tokens."""
         seq = self.seq
         known = seq.token_ids[self.start : self.end]
         return known + seq.draft[: self.end - seq.num_tokens] if self.end > seq.num_tokens else known
 
     @property
     def num_rows(self) -> int:
-        """Tokens whose scores are wanted: the last known one and the guesses behind it."""
+        """Number of rows of scores to compute: one for the last known token and one for each draft token."""
         return max(self.end - self.seq.num_tokens + 1, 0)
 
 
@@ -64,12 +66,12 @@ class Scheduler:
         self.waiting.append(seq)
 
     def complete(self, seq: Sequence, num_tokens: int) -> None:
-        """The cache holds `num_tokens` of `seq` now; blocks that none of its later tokens sees are free."""
+        """Record that the cache holds `num_tokens` of `seq`, and free the blocks that no later token sees."""
         seq.num_computed_tokens = num_tokens
         self.blocks.free_behind_windows(seq)
 
     def finish(self, seq: Sequence, reason: FinishReason) -> None:
-        """End a sequence, wherever it stands, and take its blocks back."""
+        """End a waiting or running sequence and free its blocks. Does nothing if it has ended."""
         if seq.status is Status.FINISHED:
             return
         (self.running if seq.status is Status.RUNNING else self.waiting).remove(seq)
@@ -77,28 +79,28 @@ class Scheduler:
         seq.status, seq.finish_reason = Status.FINISHED, reason
 
     def restart(self) -> None:
-        """Forget what a step that failed halfway may have left in the cache; everyone recomputes."""
+        """Preempt all running sequences and empty the prefix cache, because a failed step may have left wrong keys."""
         while self.running:
             self._preempt(self.running[-1])
         self.blocks.reset()
 
     def schedule(self) -> list[Chunk]:
-        """The chunks of the next step, and the blocks to hold them."""
+        """Choose the chunks of the next step and allocate their blocks."""
         chunks: list[Chunk] = []
         budget = self._budget()
         position = 0
         while position < len(self.running) and budget:
             seq = self.running[position]
-            others = len(self.running) - position - 1  # keep a token for each of those behind
-            num_tokens = min(seq.num_new_tokens, max(budget - others, 1))
+            num_behind = len(self.running) - position - 1  # one token of the budget is reserved for each of these
+            num_tokens = min(seq.num_new_tokens, max(budget - num_behind, 1))
             if seq.draft and not self.blocks.allocate(seq, seq.num_computed_tokens + num_tokens):
-                seq.draft = []  # nobody is stopped for a guess
+                seq.draft = []  # drop the draft rather than preempt a sequence for it
                 num_tokens = min(seq.num_new_tokens, num_tokens)
             if not self._make_room(seq, seq.num_computed_tokens + num_tokens):
-                break  # it was the newest and gave up its own blocks
+                break  # `seq` was the newest and is preempted itself
             budget -= self._append(chunks, seq, num_tokens)
             position += 1
-        if position == len(self.running):
+        if position == len(self.running):  # admit new sequences only if every running one has its chunk
             self._admit(chunks, budget)
         return chunks
 
@@ -127,14 +129,15 @@ class Scheduler:
             num_shared = self.blocks.match_prefix(seq)
             num_cached = num_shared * self.blocks.block_size
             num_tokens = min(seq.num_tokens - num_cached, budget)
+            # spare: each running sequence may need a new block in the next step; a new one must not take the last
             if not self.blocks.can_admit(seq, num_shared, num_cached + num_tokens, spare=len(self.running)):
                 return
             self.blocks.share(seq, num_shared)
-            if seq.num_output_tokens == 0:
+            if seq.num_output_tokens == 0:  # not after a preemption, where the cache may hold its own output
                 seq.num_cached_tokens = num_cached
             seq.num_computed_tokens = num_cached
             has_room = self.blocks.allocate(seq, num_cached + num_tokens)
-            assert has_room, "can_admit counted wrong"
+            assert has_room, "can_admit counted too many free blocks"
             self.waiting.popleft()
             seq.status = Status.RUNNING
             self.running.append(seq)

@@ -1,13 +1,13 @@
-"""The likelihood of given text under a model, and embeddings of it. There is no other likelihood in this package.
+"""Scoring of texts: log-likelihoods, which the whole package computes here, and embeddings.
 
     log p(continuation | context) = Σ log p(token | all tokens before it)
     log p(document)               the same for every token but the first, in windows of the model's length
 
-Both run through the engine like any request: contexts that begin alike share their blocks, and only the states that
-predict a scored token go through the head. An embedding is the last token's hidden state or the mean of all, scaled to
-length 1.
+Both are ordinary requests to the engine: contexts with the same prefix share its blocks, and only the states that
+predict a scored token go through the head. An embedding is the hidden state of the last token, or the mean over all
+tokens, with norm 1.
 
-Not here: what the first token and the end of a document cost (`eval/likelihood.py`).
+How the first token and the end of a document are counted is in `eval/likelihood.py`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from qianwen.engine.sampling_params import SamplingParams
 
 @dataclass(frozen=True)
 class Likelihood:
-    """The log-probabilities of the scored tokens, in nats, and whether each of them was the most likely one."""
+    """Log-probabilities of the scored tokens, in nats, and whether each token was the most likely one."""
 
     logprobs: tuple[float, ...]
     is_greedy: bool
@@ -36,9 +36,9 @@ class Likelihood:
 
 
 def loglikelihoods(llm: LLM, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Likelihood]:
-    """The likelihood of the continuation of each (context, continuation) of token ids.
+    """The likelihood of the continuation in each (context, continuation) pair of token ids.
 
-    An empty context counts as the beginning of a document. RequestError for a pair longer than the model's window.
+    An empty context means the beginning of a document. RequestError for a pair longer than the model's context.
     """
     streams = []
     for context, continuation in pairs:
@@ -54,10 +54,10 @@ def loglikelihoods(llm: LLM, pairs: Sequence[tuple[Sequence[int], Sequence[int]]
 
 
 def document_loglikelihoods(llm: LLM, documents: Sequence[Sequence[int]]) -> list[Likelihood]:
-    """The likelihood of each document of token ids, of any length: of all tokens but the first, which has no context.
+    """The likelihood of each document of token ids, without its first token, which has no context.
 
-    A document longer than the model's window is scored window by window. A window begins with the last token of the
-    window before it, so every token is scored once.
+    A document longer than the model's context is scored in windows. Each window begins with the last token of the
+    previous window, so every token is scored once.
     """
     windows = [list(_windows(document, llm.engine.max_model_len)) for document in documents]
     scored = iter(loglikelihoods(llm, [(ids[:1], ids[1:]) for each in windows for ids in each]))
@@ -65,7 +65,7 @@ def document_loglikelihoods(llm: LLM, documents: Sequence[Sequence[int]]) -> lis
 
 
 def _windows(document: Sequence[int], max_len: int) -> Iterator[Sequence[int]]:
-    """Pieces of up to `max_len` tokens; two neighbours share one token."""
+    """Windows of up to `max_len` tokens; two neighbours share one token."""
     for start in range(0, len(document) - 1, max_len - 1):
         yield document[start : start + max_len]
 
@@ -78,7 +78,7 @@ def _joined(parts: Sequence[Likelihood]) -> Likelihood:
 def embed(
     llm: LLM, texts: Sequence[Sequence[int]], pooling: Pooling = "last", *, context: Context = DEFAULT_CONTEXT
 ) -> np.ndarray:
-    """Embeddings [N, H] of texts of token ids, each of length 1."""
+    """Embeddings [N, H] of N texts of token ids, each with norm 1."""
     params = SamplingParams(max_tokens=0)
     streams = [llm.stream(text, params, context=context, pooling=pooling) for text in texts]
-    return np.stack([stream.result().embedding for stream in streams])  # type: ignore[misc]  # pooling was asked for
+    return np.stack([stream.result().embedding for stream in streams])  # type: ignore[misc]  # set, because of `pooling`

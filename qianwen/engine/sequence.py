@@ -1,9 +1,9 @@
-"""One answer under way: its tokens, how many of them the cache holds, where, and how it ends.
+"""One answer that is being generated: its tokens, its blocks in the cache, and how it ended.
 
     token_ids   prompt and answer so far        [0, num_computed_tokens) have keys and values in the cache
-    draft       guesses behind them that the next step checks (see speculate.py)
+    draft       proposed next tokens, which the next step verifies (speculate.py)
 
-A request with n answers is n sequences; they share the prompt's blocks.
+A request for n answers has n sequences, which share the blocks of the prompt.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from qianwen.model.long_context import RopeState
 
 
 class Status(Enum):
-    """Where a sequence stands."""
+    """The state of a sequence in the scheduler."""
 
     WAITING = auto()
     RUNNING = auto()
@@ -31,7 +31,7 @@ class Status(Enum):
 
 @dataclass(eq=False)
 class Sequence:
-    """State of one answer. The scheduler owns `status` and the counts, the block manager owns `block_tables`."""
+    """One answer. Only the scheduler changes `status` and the counts; only the block manager changes `block_tables`."""
 
     request_id: str
     index: int  # which of the request's n answers
@@ -39,15 +39,15 @@ class Sequence:
     sampler: Sampler
     detokenizer: Detokenizer
     num_computed_tokens: int = 0
-    num_cached_tokens: int = 0  # of the prompt, found in the cache when it first ran
-    block_tables: list[list[int]] = field(default_factory=list)  # of each kind of layers; [] while it has no blocks
+    num_cached_tokens: int = 0  # tokens of the prompt that were in the cache when the sequence first ran
+    block_tables: list[list[int]] = field(default_factory=list)  # one for each kind of layer; []: no blocks
     block_hashes: list[bytes] = field(default_factory=list)  # one for each full block of known tokens
     draft: list[int] = field(default_factory=list)
-    draft_dists: list[Distribution] = field(default_factory=list)  # what each guess was drawn from; []: no draw
+    draft_dists: list[Distribution] = field(default_factory=list)  # what each draft token was drawn from; []: no draw
     status: Status = Status.WAITING
     finish_reason: FinishReason | None = None
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
-    pooled: np.ndarray | None = None  # [H], the last state or the sum so far
+    pooled: np.ndarray | None = None  # [H], the last state, or the sum of the states so far
 
     def __post_init__(self) -> None:
         self.token_ids = list(self.request.tokens)
@@ -56,7 +56,7 @@ class Sequence:
 
     @property
     def rope(self) -> RopeState:
-        """How its positions are rotated, fixed by the prompt's length."""
+        """How positions are rotated; it depends on the length of the prompt and stays fixed."""
         return self.context.rope or RopeState()
 
     @property
@@ -69,7 +69,7 @@ class Sequence:
 
     @property
     def num_new_tokens(self) -> int:
-        """Tokens that the cache does not hold yet, guesses included."""
+        """Number of tokens that the cache does not hold yet, draft tokens included."""
         return len(self.token_ids) + len(self.draft) - self.num_computed_tokens
 
     @property

@@ -1,14 +1,15 @@
-"""Speculative decoding: guess several tokens cheaply, check them in one forward (Leviathan et al. 2023).
+"""Speculative decoding: propose several tokens cheaply, verify them in one forward (Leviathan et al. 2023).
 
-One forward over k guesses reads the weights once, as one token does. A guess x drawn from q stands with probability
-min(1, p(x) / q(x)); the first that falls is replaced by a draw from the residual (p - q)⁺. Text so made has exactly
-the distribution p. The residual needs no table: draw x from p, keep it with probability 1 - q(x) / p(x), else again.
+One forward over k draft tokens reads the weights once, as for one token. A draft token x is drawn from q and accepted
+with probability min(1, p(x) / q(x)). The first rejected token is replaced by a draw from the residual (p - q)⁺. The
+text has exactly the distribution p. The residual is sampled without a table over the vocabulary: draw x from p, accept
+it with probability 1 - q(x) / p(x), else draw again.
 
-    PromptLookup   what followed the last time the same few tokens were seen (Saxena 2023); q is certainty
-    DraftModel     a small model of the same vocabulary; q is its distribution under the same filters
+    PromptLookup   copies what followed the last occurrence of the same few tokens (Saxena 2023); q is 1 for its token
+    DraftModel     a small model with the same vocabulary; q is its distribution after the same filters
 
-Requests whose scores depend on earlier tokens (penalties, grammars) are not guessed for. A seed gives the same text
-again only with the same guesses.
+Requests whose scores depend on earlier tokens (penalties, grammars) get no draft. A seed reproduces a text only if the
+drafts are the same.
 """
 
 from __future__ import annotations
@@ -30,21 +31,23 @@ from qianwen.model.transformer import Qwen
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.translation import tr
 
-PREFILL_TOKENS = 512  # of a draft model's forward
+PREFILL_TOKENS = 512  # tokens of a forward of the draft model while it reads a prompt
 
 
 class Speculator(Protocol):
-    """Fills `seq.draft` (and `seq.draft_dists`, if guesses were drawn) with up to `rooms[i]` tokens."""
+    """Proposes draft tokens for sequences."""
 
-    def propose(self, seqs: Rows[Sequence], rooms: Rows[int]) -> None: ...
+    def propose(self, seqs: Rows[Sequence], rooms: Rows[int]) -> None:
+        """Fill each `seq.draft` with up to `rooms[i]` tokens, and `seq.draft_dists` if they were drawn."""
+        ...
 
-    def forget(self, seq: Sequence) -> None:
-        """`seq` has ended."""
+    def remove(self, seq: Sequence) -> None:
+        """Free the state for `seq`, which has ended."""
         ...
 
 
 def can_guess(seq: Sequence) -> bool:
-    """Whether the next scores of `seq` do not depend on which tokens are chosen before them."""
+    """Whether `seq` can have a draft: its scores are not changed by the tokens that were chosen before."""
     params = seq.params
     return (
         params.repetition_penalty == 1
@@ -55,23 +58,23 @@ def can_guess(seq: Sequence) -> bool:
 
 
 def verify(rows: np.ndarray, seq: Sequence) -> list[tuple[int, np.ndarray]]:
-    """The tokens that follow, at least one, each with the row of scores [V] that it was judged by.
+    """The next tokens, at least one, each with the row of scores [V] that decided it.
 
-    `rows` are the scores behind the last known token and behind each guess.
+    `rows` are the scores after the last known token and after each draft token.
     """
     sampler, accepted = seq.sampler, []
     for index, row in enumerate(rows[:-1]):
         guess = seq.draft[index]
         dist = seq.draft_dists[index] if seq.draft_dists else None
-        token = _judge(sampler, row, guess, dist)
+        token = _accept_or_redraw(sampler, row, guess, dist)
         accepted.append((token, row))
         if token != guess:
             return accepted
     return [*accepted, (sampler.choose(rows[-1]), rows[-1])]
 
 
-def _judge(sampler: Sampler, row: np.ndarray, guess: int, q: Distribution | None) -> int:
-    """The guess if it stands, else a draw from the residual."""
+def _accept_or_redraw(sampler: Sampler, row: np.ndarray, guess: int, q: Distribution | None) -> int:
+    """The draft token if it is accepted, else a draw from the residual."""
     if sampler.params.is_greedy:
         return sampler.choose(row)
     p = Distribution(sampler.adjust(row) if sampler.params.changes_scores else row, sampler.params)
@@ -79,6 +82,7 @@ def _judge(sampler: Sampler, row: np.ndarray, guess: int, q: Distribution | None
     def guess_prob(token: int) -> float:
         return q.prob(token) if q else float(token == guess)
 
+    # u < p / q, multiplied by q: no division by zero
     if sampler.random.random() * guess_prob(guess) < p.prob(guess):
         return guess
     while True:
@@ -88,36 +92,36 @@ def _judge(sampler: Sampler, row: np.ndarray, guess: int, q: Distribution | None
 
 
 class PromptLookup:
-    """Guesses by copying. How many it dares grows with success and shrinks with failure, for each sequence."""
+    """Drafts by copying earlier text. The draft length of a sequence grows with success and shrinks with failure."""
 
     def __init__(self, num_tokens: int, sizes: tuple[int, ...] = (4, 3, 2)) -> None:
-        """At most `num_tokens` at a time, after n-grams of `sizes`, the first that was seen before."""
+        """Drafts have at most `num_tokens`. `sizes` are the n-gram sizes to look up; the first that occurs is used."""
         self.num_tokens, self.sizes = num_tokens, sizes
-        self._memories: dict[Sequence, _Memory] = {}
+        self._indexes: dict[Sequence, _NgramIndex] = {}
 
     def propose(self, seqs: Rows[Sequence], rooms: Rows[int]) -> None:
         for seq, room in zip(seqs, rooms, strict=True):
-            memory = self._memories.get(seq)
-            if memory is None:
-                memory = self._memories[seq] = _Memory(self.sizes, self.num_tokens)
-            seq.draft = memory.guess(seq.token_ids)[: max(room, 0)]
-            memory.last_draft = seq.draft
+            index = self._indexes.get(seq)
+            if index is None:
+                index = self._indexes[seq] = _NgramIndex(self.sizes, self.num_tokens)
+            seq.draft = index.draft(seq.token_ids)[: max(room, 0)]
+            index.last_draft = seq.draft
 
-    def forget(self, seq: Sequence) -> None:
-        self._memories.pop(seq, None)
+    def remove(self, seq: Sequence) -> None:
+        self._indexes.pop(seq, None)
 
 
-class _Memory:
-    """Where each n-gram of one sequence was last seen, and how its guesses fared."""
+class _NgramIndex:
+    """The last occurrence of each n-gram of one sequence, and the draft length that its success suggests."""
 
     def __init__(self, sizes: tuple[int, ...], max_tokens: int) -> None:
-        self.sizes, self.max_tokens, self.dare = sizes, max_tokens, min(4, max_tokens)
+        self.sizes, self.max_tokens, self.draft_len = sizes, max_tokens, min(4, max_tokens)
         self.last_draft: list[int] = []
-        self._after: dict[tuple[int, ...], int] = {}  # n-gram → the position behind its last occurrence
+        self._after: dict[tuple[int, ...], int] = {}  # n-gram → the position after its last occurrence
         self._num_read = 0
 
-    def guess(self, tokens: list[int]) -> list[int]:
-        self._learn_from_last(tokens)
+    def draft(self, tokens: list[int]) -> list[int]:
+        self._adapt_length(tokens)
         end = len(tokens)
         for position in range(self._num_read + 1, end):  # the n-grams that end before the last token
             for size in self.sizes:
@@ -125,21 +129,22 @@ class _Memory:
                     self._after[tuple(tokens[position - size : position])] = position
         self._num_read = max(end - 1, 0)
         for size in self.sizes:
-            found = self._after.get(tuple(tokens[-size:])) if size < end else None
-            if found is not None:
-                return tokens[found : found + self.dare]
+            position = self._after.get(tuple(tokens[-size:])) if size < end else None
+            if position is not None:
+                return tokens[position : position + self.draft_len]
         return []
 
-    def _learn_from_last(self, tokens: list[int]) -> None:
+    def _adapt_length(self, tokens: list[int]) -> None:
+        """Double the draft length if all of the last draft was accepted, else set it to the number of new tokens."""
         if not self.last_draft:
             return
-        came = tokens[self._num_read + 1 :][: len(self.last_draft)]
-        is_right = came == self.last_draft
-        self.dare = min(2 * self.dare, self.max_tokens) if is_right else max(len(came), 1)
+        new = tokens[self._num_read + 1 :][: len(self.last_draft)]
+        is_accepted = new == self.last_draft
+        self.draft_len = min(2 * self.draft_len, self.max_tokens) if is_accepted else max(len(new), 1)
 
 
 class DraftModel:
-    """Guesses by a small model, with a paged cache of its own that follows the large one's sequences."""
+    """Drafts by a small model. It has its own paged cache, with a shadow sequence for each sequence of the engine."""
 
     def __init__(
         self, model: Qwen, vocab_size: int, num_tokens: int, *, num_blocks: int, block_size: int, max_len: int
@@ -147,9 +152,9 @@ class DraftModel:
         if model.config.vocab_size < vocab_size:
             raise ConfigError(
                 tr(
-                    "The draft model knows {draft} tokens and the model {own}: they need one vocabulary.",
+                    "the draft model has {draft} tokens, the model {size}: use a draft model with the same vocabulary",
                     draft=model.config.vocab_size,
-                    own=vocab_size,
+                    size=vocab_size,
                 )
             )
         weight = model.model.norm.weight
@@ -161,29 +166,29 @@ class DraftModel:
         self._shadows: dict[Sequence, Sequence] = {}
 
     def propose(self, seqs: Rows[Sequence], rooms: Rows[int]) -> None:
-        wanted: list[tuple[Sequence, Sequence, int]] = []
+        pending: list[tuple[Sequence, Sequence, int]] = []
         for seq, room in zip(seqs, rooms, strict=True):
             shadow = self._shadow(seq)
             count = min(room, self.num_tokens, self.max_len - seq.num_tokens)
             if count > 0 and self.blocks.allocate(shadow, seq.num_tokens + count):
                 self._catch_up(shadow)
-                wanted.append((seq, shadow, count))
+                pending.append((seq, shadow, count))
         for step in range(self.num_tokens):
-            wanted = [item for item in wanted if item[2] > step]
-            if not wanted:
+            pending = [item for item in pending if item[2] > step]
+            if not pending:
                 return
-            chunks = [Chunk(shadow, shadow.num_computed_tokens, shadow.num_new_tokens) for _, shadow, _ in wanted]
-            for (seq, shadow, _), rows in zip(wanted, self.runner.run(chunks), strict=True):
+            chunks = [Chunk(shadow, shadow.num_computed_tokens, shadow.num_new_tokens) for _, shadow, _ in pending]
+            for (seq, shadow, _), rows in zip(pending, self.runner.run(chunks), strict=True):
                 shadow.num_computed_tokens = shadow.num_tokens
                 shadow.token_ids.append(self._draw(seq, rows[0]))
 
-    def forget(self, seq: Sequence) -> None:
+    def remove(self, seq: Sequence) -> None:
         shadow = self._shadows.pop(seq, None)
         if shadow is not None:
             self.blocks.free(shadow)
 
     def _shadow(self, seq: Sequence) -> Sequence:
-        """The draft's view of `seq`: its keys are good up to the last token that both have."""
+        """The sequence of the draft model for `seq`, with the same tokens; keys of rejected tokens are dropped."""
         seq.draft, seq.draft_dists = [], []
         if seq not in self._shadows:
             context = Context(rope=rope_state(self.config, seq.num_prompt_tokens))
@@ -196,7 +201,7 @@ class DraftModel:
         return shadow
 
     def _catch_up(self, shadow: Sequence) -> None:
-        """Read all but the last few tokens, a piece at a time."""
+        """Read all but the last tokens of a long text, in chunks of `PREFILL_TOKENS`."""
         while shadow.num_new_tokens > PREFILL_TOKENS:
             self.runner.run([Chunk(shadow, shadow.num_computed_tokens, PREFILL_TOKENS)])
             shadow.num_computed_tokens += PREFILL_TOKENS

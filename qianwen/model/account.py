@@ -1,38 +1,39 @@
-"""What a shape costs: parameters, floating-point operations and bytes, from the config alone.
+"""The cost of a network: parameters, floating-point operations and bytes, computed from the config.
 
-    forward     2 FLOPs a token for every weight of a matrix it meets, and 4 · h · d for every token it looks at
-    training    3 × forward: the backward pass is two products for each one
-    memory      weights, keys and values per token, and what AdamW keeps beside the weights
+    forward     for each token, 2 FLOPs for each weight of a matrix and 4 · h · d for each token that it attends to
+    training    3 × forward: the backward pass has two products for each product of the forward
+    memory      weights, keys and values of a token, and the moments of AdamW
 
-Norms, activations and softmax are left out: they are below one percent. So is recomputation (activation checkpointing).
+Norms, activations and softmax are not counted: they are less than one percent. Recomputation (activation checkpointing)
+is not counted either.
 """
 
 from qianwen.model.config import QwenConfig
 
 
 def num_parameters(config: QwenConfig) -> int:
-    """All of them; tied embeddings count once."""
+    """Number of all parameters; tied embeddings count once."""
     return num_embedding_parameters(config) + config.num_hidden_layers * _layer_parameters(config) + config.hidden_size
 
 
 def num_embedding_parameters(config: QwenConfig) -> int:
-    """The embedding, and the head unless it is the same matrix."""
+    """Parameters of the embedding, and of the head unless it is tied."""
     return config.vocab_size * config.hidden_size * (1 if config.tie_word_embeddings else 2)
 
 
 def forward_flops(config: QwenConfig, seq_len: int) -> float:
-    """FLOPs a token of reading `seq_len` tokens at once, averaged over them, head included."""
+    """FLOPs per token of one forward over `seq_len` tokens (the mean over them), head included."""
     seen = sum(_mean_context(seq_len, config.window(layer)) for layer in range(config.num_hidden_layers))
     return 2 * _matrix_weights(config) + 4 * _q_size(config) * seen
 
 
 def training_flops(config: QwenConfig, seq_len: int) -> float:
-    """FLOPs a token of forward and backward over sequences of `seq_len`."""
+    """FLOPs per token of forward and backward over sequences of `seq_len` tokens."""
     return 3 * forward_flops(config, seq_len)
 
 
 def decode_flops(config: QwenConfig, context_len: int) -> float:
-    """FLOPs of generating one token that looks at `context_len` tokens, itself included."""
+    """FLOPs to generate one token that attends to `context_len` tokens, itself included."""
     layers = range(config.num_hidden_layers)
     seen = sum(min(context_len, config.window(layer) or context_len) for layer in layers)
     return 2 * _matrix_weights(config) + 4 * _q_size(config) * seen
@@ -44,12 +45,12 @@ def weight_bytes(config: QwenConfig, bits: float = 16) -> int:
 
 
 def kv_bytes_per_token(config: QwenConfig, bits: float = 16) -> int:
-    """Bytes of keys and values that a token leaves in the cache."""
+    """Bytes of the keys and values of one token in the cache."""
     return round(2 * config.num_hidden_layers * _kv_size(config) * bits / 8)
 
 
 def optimizer_bytes(config: QwenConfig) -> int:
-    """AdamW's two moments in fp32. Master weights and gradients in fp32 are 4 bytes a parameter more each."""
+    """Bytes of AdamW's two moments in fp32. Master weights and gradients in fp32 add 4 bytes per parameter each."""
     return 8 * num_parameters(config)
 
 
@@ -60,12 +61,12 @@ def _layer_parameters(config: QwenConfig) -> int:
 
 
 def _layer_weights(config: QwenConfig) -> int:
-    """Weights of the matrices of a layer: q and o, k and v, gate, up and down."""
+    """Number of weights in the matrices of a layer: q and o, k and v, gate, up and down."""
     return config.hidden_size * (2 * _q_size(config) + 2 * _kv_size(config) + 3 * config.intermediate_size)
 
 
 def _matrix_weights(config: QwenConfig) -> int:
-    """Weights that every token is multiplied with: the layers and the head, not the embedding look-up."""
+    """Number of weights that each token is multiplied with: layers and head, but not the embedding."""
     return config.num_hidden_layers * _layer_weights(config) + config.vocab_size * config.hidden_size
 
 

@@ -1,17 +1,17 @@
-"""Causal attention by PyTorch's kernels, in the three shapes a language model needs.
+"""Causal attention with PyTorch's kernels, in the three forms that a language model needs.
 
-    attend              the last T of S tokens look back: a whole text, one new token, or a chunk after a cache
+    attend              queries for the last T of S tokens: a whole text, one new token, or a chunk after a cache
     attend, window      the same, but each token sees only the last `window` tokens
-    DocumentAttention   several documents packed in a row, none of which sees another
+    DocumentAttention   several documents packed in a row; no document sees another
 
-Square causal attention and single tokens run without a mask, so the flash kernels apply. The rest is cut into blocks of
-queries, each with a mask of its own: memory grows with block × keys, never with T × S. Short documents share a block.
-All of it works backward.
+Square causal attention and single tokens need no mask, so the flash kernels can run. Other cases are cut into blocks of
+queries, each with its own mask, so memory grows with block × keys and not with T × S. Short documents share a block.
+Gradients flow through all of it.
 
-A CPU's 16-bit kernels are compiled for each size they meet, which takes several times as long as running them once. So
-what is packed is padded there to a few sizes; padding comes last, where causal attention never looks. Where there are
-kernels of our own (`kernels/dispatch.py`), packed documents go there instead; on a GPU in 16 bits to
-PyTorch's flash kernel for sequences of any length, all in one call.
+On a CPU the 16-bit kernels are compiled for each new size, which takes several times as long as one run. So packed
+documents are padded to a few sizes there. The padding is at the end, where causal attention never looks. If our own
+kernels support the tensors (`kernels/dispatch.py`), packed documents use those; on a GPU in 16 bits they use PyTorch's
+flash kernel for sequences of different lengths, in one call.
 
 Shapes: B rows, T queries, S keys, h query heads, g key/value heads, d head_dim.
 """
@@ -25,13 +25,13 @@ from qianwen.model.config import QwenConfig
 from qianwen.model.long_context import RopeState, TokenRopes, distinct_ropes, rope_state
 
 BLOCK = 256  # queries that share one mask
-GRAIN = 64  # tokens to a multiple of which packed documents are padded on a CPU
+GRAIN = 64  # on a CPU, packed documents are padded to a multiple of this number of tokens
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, window: int = 0) -> Tensor:
-    """Attention of q [B, T, h, d], the last T positions of k and v [B, S, g, d]. Returns [B, T, h, d].
+    """Attention of q [B, T, h, d], at the last T positions of k and v [B, S, g, d]. Returns [B, T, h, d].
 
-    Each token sees itself and everything before it, or the last `window` of that.
+    Each token sees itself and all tokens before it, or only the last `window` of these.
     """
     num_queries, num_keys = q.size(1), k.size(1)
     window = window if 0 < window < num_keys else num_keys
@@ -48,20 +48,20 @@ def _attend_block(q: Tensor, k: Tensor, v: Tensor, start: int, window: int) -> T
     rows = q_block.size(1)
     last = k.size(1) - q.size(1) + start + rows
     first = max(last - rows - window + 1, 0)
-    ahead = last - first - rows  # how far the first query sees
+    ahead = last - first - rows  # index of the last key that the first query sees
     visible = torch.ones(rows, last - first, dtype=torch.bool, device=q.device).tril(ahead).triu(ahead - window + 1)
     return _sdpa(q_block, k[:, first:last], v[:, first:last], visible)
 
 
 def _attend_one(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """One query a row [B, 1, h, d]: the heads that share keys become the queries, so keys are read once."""
+    """One query per row [B, 1, h, d]: heads that share keys become a dimension of queries, so keys are read once."""
     q = q.unflatten(2, (k.size(2), -1)).squeeze(1)  # [B, g, h/g, d]
     out = scaled_dot_product(q, k.transpose(1, 2), v.transpose(1, 2))
     return out.flatten(1, 2).unsqueeze(1)
 
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -> Tensor:
-    """PyTorch's attention with heads third; without a mask causal."""
+    """PyTorch's attention for tensors [B, T, heads, d]; causal if there is no mask."""
     q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
     is_grouped = q.size(1) != k.size(1)
     out = scaled_dot_product(q, k, v, visible, is_causal=visible is None, enable_gqa=is_grouped)
@@ -69,9 +69,9 @@ def _sdpa(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -> Tensor:
 
 
 def scaled_dot_product(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, **options: bool) -> Tensor:
-    """PyTorch's attention of q [B, h, T, d] and k, v [B, g, S, d], on a GPU by any kernels but cuDNN's.
+    """PyTorch's attention of q [B, h, T, d] and k, v [B, g, S, d], without the cuDNN kernels.
 
-    cuDNN makes a plan for every new length, which takes milliseconds, and an answer has a new one at every token.
+    cuDNN builds a plan for each new length, which takes milliseconds, and each generated token is a new length.
     """
     has_cudnn = q.is_cuda and torch.backends.cuda.cudnn_sdp_enabled()
     if has_cudnn:
@@ -84,12 +84,10 @@ def scaled_dot_product(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = No
 
 
 class DocumentAttention:
-    """What stands where a cache would when nothing is kept: each document of each row attends to itself.
+    """A `KVCache` that stores nothing, for training and scoring: each document of each row attends to itself.
 
-    `positions` [B, T] restart at 0 where a document begins; None means that every row is one document. The boundaries
-    are found once here, for all layers. `stretch` lets dynamic NTK and LogN act, by each document's length.
-
-    A `KVCache`.
+    `positions` [B, T] restart at 0 where a document begins; None means that each row is one document. The boundaries
+    are computed once, for all layers. `stretch` enables dynamic NTK and LogN, by the length of each document.
     """
 
     length = 0
@@ -99,15 +97,15 @@ class DocumentAttention:
         self.lengths = [num_tokens] if positions is None else _document_lengths(positions)
         self.rope = self._rope(positions) if stretch else RopeState()
         self._spans = _spans(self.lengths)
-        self._masks: dict[tuple[int, int], Tensor] = {}  # (span, window) → which token sees which, for all layers
-        self._first: dict[int, Tensor] = {}  # window → the first token that each sees
+        self._masks: dict[tuple[int, int], Tensor] = {}  # (span, window) → its attention mask, for all layers
+        self._first: dict[int, Tensor] = {}  # window → the first token that each token sees
         self._ends: Tensor | None = None
 
     def reserve(self, num_tokens: int) -> None:
-        """Nothing is stored."""
+        """Does nothing: no keys are stored."""
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """q [B, T, h, d], k and v [B, T, g, d] → [B, T, h, d]."""
+        """q [B, T, h, d], k and v [B, T, g, d] → attention [B, T, h, d]."""
         window = self.config.window(layer)
         if kernels := training_kernels(q):
             first = self._first_seen(window, q.size(0) * q.size(1))
@@ -122,7 +120,7 @@ class DocumentAttention:
         return torch.cat(seen, dim=1).view_as(q)
 
     def _first_seen(self, window: int, num_tokens: int) -> Tensor:
-        """[num_tokens] int32: the first token that each sees, counted over all rows."""
+        """[num_tokens] int32: index of the first token that each token sees, over all rows."""
         if window not in self._first:
             lengths = torch.tensor(self.lengths * (num_tokens // sum(self.lengths)))
             first = (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
@@ -132,19 +130,19 @@ class DocumentAttention:
         return self._first[window]
 
     def _attend_flash(self, window: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        from torch.nn.attention.varlen import varlen_attn  # imports torch's compiler: a second, for GPUs alone
+        from torch.nn.attention.varlen import varlen_attn  # imports torch's compiler (one second), so only on a GPU
 
         ends, longest = self._ends_on(q.device, q.size(0) * q.size(1)), max(self.lengths)
         if (shared := q.size(2) // k.size(2)) > 1:
             k, v = k.repeat_interleave(shared, 2), v.repeat_interleave(shared, 2)
         q_rows, k_rows, v_rows = (x.flatten(0, 1) for x in (q, k, v))
-        seen = (window - 1 if window else -1, 0)  # so many before a token, and none behind it
+        seen = (window - 1 if window else -1, 0)  # tokens that a token sees before it (-1: all), and after it
         out = varlen_attn(q_rows, k_rows, v_rows, ends, ends, longest, longest, window_size=seen)
         assert isinstance(out, Tensor)
         return out.view_as(q)
 
     def _ends_on(self, device: torch.device, num_tokens: int) -> Tensor:
-        """[n + 1] int32: where each document of all rows begins, and the last one ends."""
+        """[n + 1] int32: the start of each document over all rows, and the end of the last one."""
         if self._ends is None:
             lengths = torch.tensor([0, *self.lengths * (num_tokens // sum(self.lengths))])
             self._ends = lengths.cumsum(0).int().to(device)
@@ -171,13 +169,13 @@ class DocumentAttention:
 
 
 def _has_flash(q: Tensor) -> bool:
-    """Whether PyTorch's flash kernels take such tensors."""
+    """Whether PyTorch's flash kernels support such tensors."""
     is_half = q.dtype in (torch.bfloat16, torch.float16)
     return q.is_cuda and is_half and torch.cuda.get_device_capability(q.device) >= (8, 0)
 
 
 def _spans(lengths: list[int]) -> list[list[int]]:
-    """Neighbouring documents that together fit one block: a kernel call for each of fifty short ones costs more."""
+    """Groups of neighbouring documents that fit one block together: one masked call is faster than many small ones."""
     spans: list[list[int]] = []
     for length in lengths:
         if spans and sum(spans[-1]) + length <= BLOCK:
@@ -188,14 +186,14 @@ def _spans(lengths: list[int]) -> list[list[int]]:
 
 
 def _documents_mask(lengths: list[int], window: int, device: torch.device) -> Tensor:
-    """[n, n], n the sum of `lengths`: each token sees itself and, of its own document, what the window holds."""
+    """[n, n], n the sum of `lengths`: a token sees itself and earlier tokens of its document, within the window."""
     document = torch.arange(len(lengths), device=device).repeat_interleave(torch.tensor(lengths, device=device))
     visible = (document[:, None] == document).tril()
     return visible.triu(1 - window) if window else visible
 
 
 def _document_lengths(positions: Tensor) -> list[int]:
-    """Lengths of the documents in [B, T] positions, row after row; a row always begins one."""
+    """Lengths of the documents in positions [B, T], row after row; each row begins a new document."""
     begins = positions == 0
     begins[:, 0] = True
     starts = begins.flatten().nonzero().flatten()

@@ -1,8 +1,7 @@
 """The shape of a network: one frozen dataclass for Qwen v1, Qwen1.5 / 2 / 2.5, Qwen3 (dense) and Llama.
 
-Field names are Hugging Face's, counts are exact integers, and every value is checked on construction, so a `QwenConfig`
-that exists can be built. `PRESETS` has the published sizes; the keys of `config.json` are in
-`checkpoints/hf_config.py`. Not here: anything about training, tokens or files.
+Field names are those of Hugging Face, and every value is checked on construction, so a network can be built from any
+`QwenConfig`. `PRESETS` has the published sizes. The keys of `config.json` are in `checkpoints/hf_config.py`.
 """
 
 import math
@@ -15,7 +14,7 @@ from qianwen.runtime.translation import tr
 
 @dataclass(frozen=True, kw_only=True)
 class QwenConfig:
-    """The defaults are Qwen v1's; a zero means "derived from the fields above", and is replaced on construction."""
+    """The defaults are those of Qwen v1. Fields marked "0:" are derived from other fields on construction."""
 
     vocab_size: int  # rows of the embedding, padding included
     hidden_size: int
@@ -24,17 +23,17 @@ class QwenConfig:
     num_attention_heads: int
     num_key_value_heads: int = 0  # 0: one per query head
     head_dim: int = 0  # 0: hidden_size / num_attention_heads
-    max_position_embeddings: int = 8192  # tokens, the longest input the model is meant for
+    max_position_embeddings: int = 8192  # tokens, the longest input that the model supports
     rope_theta: float = 10000.0  # base of the rotary frequencies
     rms_norm_eps: float = 1e-6
     initializer_range: float = 0.02  # standard deviation of fresh weights
     tie_word_embeddings: bool = False
     qkv_bias: bool = True  # Qwen up to 2.5
     qk_norm: bool = False  # Qwen3: RMSNorm over head_dim on queries and keys
-    train_len: int = 0  # tokens, the length trained on, from which NTK and LogN stretch; 0: max_position_embeddings
+    train_len: int = 0  # tokens, the trained length, beyond which NTK and LogN act; 0: max_position_embeddings
     use_dynamic_ntk: bool = False
     use_logn_attn: bool = False
-    layer_windows: tuple[int, ...] = ()  # tokens each layer looks back, itself included; 0 is all; (): all of them
+    layer_windows: tuple[int, ...] = ()  # for each layer the tokens that a token sees, itself included; 0 or (): all
 
     def __post_init__(self) -> None:
         self._check_values()
@@ -60,7 +59,7 @@ class QwenConfig:
             else:
                 valid = isinstance(value, (tuple, list)) and all(type(w) is int and w >= 0 for w in value)
             if not valid:
-                raise ConfigError(tr("{field} = {value} is not a usable value", field=field.name, value=repr(value)))
+                raise ConfigError(tr("{field} = {value} is not a valid value", field=field.name, value=repr(value)))
 
     def _check_relations(self) -> None:
         if self.num_attention_heads % self.num_key_value_heads:
@@ -72,11 +71,12 @@ class QwenConfig:
                 )
             )
         if self.head_dim % 2 or not self.head_dim:
-            raise ConfigError(tr("head_dim = {value} must be even: rotation acts on pairs", value=self.head_dim))
+            message = "head_dim = {value} must be even: rotary positions rotate pairs of dimensions"
+            raise ConfigError(tr(message, value=self.head_dim))
         if self.layer_windows and len(self.layer_windows) != self.num_hidden_layers:
             raise ConfigError(
                 tr(
-                    "layer_windows has {count} entries for {layers} layers",
+                    "layer_windows has {count} entries, but there are {layers} layers: give one for each layer",
                     count=len(self.layer_windows),
                     layers=self.num_hidden_layers,
                 )
@@ -84,21 +84,21 @@ class QwenConfig:
 
     @property
     def architecture(self) -> str:
-        """The Hugging Face model type these weights are saved as: `qwen2`, `qwen3` or `llama`."""
+        """The Hugging Face model type that the weights are saved as: `qwen2`, `qwen3` or `llama`."""
         return "qwen3" if self.qk_norm else "qwen2" if self.qkv_bias else "llama"
 
     def window(self, layer: int) -> int:
-        """How many tokens `layer` looks back, itself included; 0 for all."""
+        """Number of tokens that a token sees in `layer`, itself included; 0: all."""
         return self.layer_windows[layer] if self.layer_windows else 0
 
     @property
     def distinct_windows(self) -> tuple[int, ...]:
-        """The windows that occur, in the order of their first layers. Layers of one window see the same tokens."""
+        """The different windows, in the order of their first layers."""
         return tuple(dict.fromkeys(map(self.window, range(self.num_hidden_layers))))
 
 
 def _qwen_v1(layers: int, hidden: int, ffn: int, *, vocab_size: int = 151936, **fields: Any) -> QwenConfig:
-    """Heads of 128 without sharing, in every size (facts: Qwen report, table 1, and the released configs)."""
+    """All sizes have heads of 128 and one key/value head per query head (Qwen report, table 1; released configs)."""
     stretch: dict[str, Any] = {"use_dynamic_ntk": True, "use_logn_attn": True} | fields
     return QwenConfig(
         vocab_size=vocab_size,
@@ -123,9 +123,9 @@ def _qwen25(layers: int, hidden: int, ffn: int, heads: int, kv_heads: int, **fie
 
 
 def _small(layers: int, hidden: int, ffn: int, vocab_size: int, length: int) -> QwenConfig:
-    """Our own sizes for small machines: Qwen v1's block, heads of 64, a small vocabulary tied to the head.
+    """Our sizes for small machines: the block of Qwen v1, heads of 64, a small vocabulary, tied embeddings.
 
-    For another vocabulary write `dataclasses.replace(PRESETS["tiny"], vocab_size=…)`.
+    For another vocabulary use `dataclasses.replace(PRESETS["tiny"], vocab_size=…)`.
     """
     return QwenConfig(
         vocab_size=vocab_size,

@@ -1,15 +1,15 @@
-"""Whole decoder layers in one call each: what makes one token as fast as the memory that holds the weights.
+"""A decoder layer in one kernel call: then the speed of one token is limited only by reading the weights.
 
     hidden = model(ids, positions, cache, run_layer=fused_layers(model))
 
-    run_layer(layer, x, rotate, cache)      →      qw_layer(layer, step), when all of these hold
+    run_layer(layer, x, rotate, cache)      →      qw_layer(layer, step), if all of these are true
 
-    the layer's linears are `PackedLinear`s (bf16 ones too)      x is one row [1, T, H] of fp32 on the CPU
-    the cache is paged and attends with our kernel              nothing records gradients
+    the layer's linears are `PackedLinear`s (bf16 too)          x is one row [1, T, H] of fp32 on the CPU
+    the cache is paged and uses our attention kernel            no gradients are recorded
 
-and the ordinary layer otherwise. Linears that read the same rows and share a format become one: q, k, v; gate and up.
-Nothing on the model says how it runs: whoever runs a step gives `run_layer`. What the kernels take is made once for a
-decoder and is freed with it.
+Otherwise the layer runs as an ordinary module. Linears with the same input and format become one: q, k, v; gate and up.
+The model has no state about this: the caller of a forward gives `run_layer`. The arguments of the kernels are built
+once for a decoder and freed with it.
 
 Shapes: T tokens of a step, H hidden_size, d head_dim.
 """
@@ -38,10 +38,11 @@ _FUSED: WeakKeyDictionary[Decoder, FusedLayers] = WeakKeyDictionary()
 
 
 def fused_layers(model: Qwen, *, is_invariant: bool = False) -> RunLayer:
-    """How to run the layers of `model`: through the kernels wherever they can, else one module after another.
+    """A `run_layer` for `model`: with the kernels if they support the layer, else module by module.
 
-    `is_invariant`: a token's bits do not depend on what runs beside it; this holds for the head's linear too. Cheap
-    but for the first call and a change of `is_invariant`. Linears changed after the first call are not seen.
+    With `is_invariant` the bits of a token do not depend on the rest of the batch; the linear of the head changes too.
+    The first call and a change of `is_invariant` build the arguments of the kernels; other calls are cheap. Linears
+    that are replaced after the first call are not noticed.
     """
     if not (operators.available() and model.model.norm.weight.is_cpu):
         return run_layer
@@ -77,7 +78,7 @@ class _Step(ctypes.Structure):
 
 
 class FusedLayers:
-    """The `run_layer` of one model, with the ways of computing (`limits`) that its linears have now."""
+    """The `run_layer` of one model. Its linears compute with the `limits` that they had on construction."""
 
     def __init__(self, model: Qwen, is_invariant: bool = False) -> None:
         self.config, self.is_invariant = model.config, is_invariant
@@ -85,7 +86,7 @@ class FusedLayers:
         self.layers: dict[nn.Module, _FusedLayer] = {layer: _FusedLayer(layer, model.config) for layer in layers}
         self._rotation: Rotation | None = None
         self._step = _Step()
-        self._kept: tuple[object, ...] = ()  # what the step points at
+        self._referenced: tuple[object, ...] = ()  # keeps the memory alive that the step points to
 
     def __call__(self, layer: nn.Module, x: Tensor, rotate: Rotation, cache: KVCache) -> Tensor:
         fused = self.layers.get(layer)
@@ -95,9 +96,9 @@ class FusedLayers:
         if rotate is not self._rotation:  # the first layer of a step
             x = x.contiguous()
             self._begin(x, rotate, cache)
-        elif x.data_ptr() != self._step.x:  # behind a layer that is not ours
+        elif x.data_ptr() != self._step.x:  # the layer before ran as a module, so x is a new tensor
             x = x.contiguous()
-            self._step.x, self._kept = x.data_ptr(), (x, *self._kept[1:])
+            self._step.x, self._referenced = x.data_ptr(), (x, *self._referenced[1:])
         index = fused.index
         (k_pages, v_pages), placement = cache.pages_of(index), cache.placement(index)
         self._step.cache.k, self._step.cache.v = k_pages.data_ptr(), v_pages.data_ptr()
@@ -108,7 +109,7 @@ class FusedLayers:
 
     def _begin(self, x: Tensor, rotate: Rotation, cache: PagedCache) -> None:
         half = self.config.head_dim // 2
-        # The tables repeat the cosines, and their first half of sines is negated: the kernel wants each once.
+        # The tables have the cosines twice, and the sines twice, first negated; the kernel takes each once.
         tables = [
             part[0, :, 0, which].float().contiguous()
             for cos, sin in (rotate.q, rotate.k)
@@ -117,13 +118,13 @@ class FusedLayers:
         scale = self.config.head_dim**-0.5
         placements = [cache.placement(layer) for layer in range(self.config.num_hidden_layers)]
         pages = describe_cache(*cache.pages_of(0), placements[0].tables, *cache.lengths)
-        where = (table.data_ptr() for table in tables)
-        self._step = _Step(x.data_ptr(), x.size(1), *where, placements[0].slots.data_ptr(), scale, 0, pages)
-        self._rotation, self._kept = rotate, (x, tables, placements, cache.lengths)
+        pointers = (table.data_ptr() for table in tables)
+        self._step = _Step(x.data_ptr(), x.size(1), *pointers, placements[0].slots.data_ptr(), scale, 0, pages)
+        self._rotation, self._referenced = rotate, (x, tables, placements, cache.lengths)
 
 
 class _FusedLayer:
-    """A layer's weights as the kernel takes them; keeps them alive."""
+    """The weights of a layer as the struct that the kernel takes; it keeps their memory alive."""
 
     def __init__(self, layer: Layer, config: QwenConfig) -> None:
         attention, mlp = layer.self_attn, layer.mlp
@@ -137,7 +138,7 @@ class _FusedLayer:
         stacks = [_joined(part) for part in parts]
         norms = (layer.input_layernorm, layer.post_attention_layernorm, attention.q_norm, attention.k_norm)
         weights = [norm.weight.detach().float() if isinstance(norm, RMSNorm) else None for norm in norms]
-        self._kept = stacks, weights
+        self._referenced = stacks, weights
         self.struct = _Layer(
             *(_Stack((c_void_p * 3)(*(linear.address for linear in stack)), len(stack)) for stack in stacks),
             *(None if weight is None else weight.data_ptr() for weight in weights),
@@ -152,7 +153,7 @@ class _FusedLayer:
 
 
 def _joined(modules: Sequence[nn.Module]) -> list[operators.Linear]:
-    """One kernel for linears of one format, whose memory is moved together; else each its own."""
+    """One kernel for linears with the same format, whose weights are copied side by side; else a kernel for each."""
     linears = [module for module in modules if isinstance(module, PackedLinear)]
     biases = [linear.bias for linear in linears if linear.bias is not None]
     is_even = all(linear.out_features % PADDED_OUTPUTS == 0 for linear in linears[:-1])
@@ -169,7 +170,7 @@ def _joined(modules: Sequence[nn.Module]) -> list[operators.Linear]:
 
 
 def _side_by_side(parts: list[Tensor]) -> Tensor:
-    """[sum of rows, bytes] of parts that may share this memory already."""
+    """The parts as one tensor [sum of rows, bytes]; without a copy if they are already side by side in memory."""
     first = parts[0]
     ends = [part.storage_offset() + part.numel() for part in parts[:-1]]
     is_one = {part.untyped_storage().data_ptr() for part in parts} == {first.untyped_storage().data_ptr()}

@@ -1,11 +1,11 @@
-"""The network with another head: a number for each token instead of a next token (report, 3.2: reward model, PPO).
+"""The network with a scalar head: a score for each token instead of a next token (report, 3.2: reward model, PPO).
 
-    score = w · hidden + b        reward model: the score of an answer is that of its last token
-                                  value model: the score of each token is what reward is expected from there on
+    score = w · hidden + b        reward model: the score of an answer is the score of its last token
+                                  value model: the score of a token is the expected reward from there on
 
-`QwenWithHead` serves both. Its backbone is an ordinary `Qwen`, so an adapter, packed or 4-bit linears go under it as
-they go under a language model, and the folder it is saved to is one of a language model with two small files beside
-(`checkpoints/head_file.py`). Not here: losses on scores, and what they are used for (`align/`).
+`QwenWithHead` is used for both. Its backbone is an ordinary `Qwen`, so adapters, packed and 4-bit linears work as in a
+language model. It is saved as the folder of a language model with two small files added (`checkpoints/head_file.py`).
+Losses on scores and their use are in `align/`.
 
 Shapes: B rows, T tokens, H hidden_size.
 """
@@ -21,12 +21,12 @@ from qianwen.model.transformer import Qwen
 
 
 class ScalarHead(nn.Module):
-    """hidden [..., H] → scores [...], in fp32 whatever the backbone computes in: bf16 has three digits for a score."""
+    """hidden [..., H] → scores [...], always in fp32, because bf16 has only three digits for a score."""
 
     kind = "scalar"
 
     def __init__(self, hidden_size: int, *, seed: int = 0) -> None:
-        """Weights are drawn from N(0, 1 / (H + 1)) as in Stiennon et al. 2020, the same on every device."""
+        """Weights are drawn from N(0, 1 / (H + 1)) as in Stiennon et al. 2020; they are the same on every device."""
         super().__init__()
         drawn = torch.randn(1, hidden_size, generator=torch.Generator().manual_seed(seed))
         self.weight = nn.Parameter(drawn / math.sqrt(hidden_size + 1))
@@ -49,7 +49,7 @@ class QwenWithHead(nn.Module):
     """
 
     def __init__(self, backbone: Qwen, head: ScalarHead) -> None:
-        """`backbone` keeps its own head, which is not used here: it is frozen unless it shares the embedding."""
+        """The language model head of `backbone` is not used; it is frozen, unless it is tied to the embedding."""
         super().__init__()
         assert head.hidden_size == backbone.config.hidden_size
         self.backbone, self.head = backbone, head
@@ -61,7 +61,7 @@ class QwenWithHead(nn.Module):
         return self.backbone.config
 
     def forward(self, input_ids: Tensor, positions: Tensor | None = None, *, at: Tensor | None = None) -> Tensor:
-        """input_ids [B, T] → scores [B, T], or [n] of the tokens `at` [n], counted through all rows.
+        """input_ids [B, T] → scores [B, T], or scores [n] of the tokens `at` [n], numbered over all rows.
 
         `positions` [B, T] that restart at 0 mark packed documents, as in `Qwen`.
         """

@@ -1,9 +1,9 @@
-"""Rotary positions: queries and keys are turned by angles that grow with the position (Su et al. 2021; report, 2.3).
+"""Rotary positions: queries and keys are rotated by angles that grow with the position (Su et al. 2021; report, 2.3).
 
     angle of the pair j at position n = n · base'^(−2j / d)        j < d / 2
 
-`base'` is the rotary base. A text longer than the trained length may have other frequencies: its `RopeState` says
-which (`long_context.py`). The two halves of a head are the real and imaginary parts, as in Hugging Face's models.
+`base'` is the rotary base. A text longer than the trained length may have other frequencies, given by its `RopeState`
+(`long_context.py`). The two halves of a head are the real and imaginary parts, as in Hugging Face's models.
 
 Shapes: B rows, T tokens, h query heads, g key/value heads, d head_dim.
 """
@@ -16,10 +16,10 @@ from qianwen.model.long_context import RopeState, TokenRopes
 
 
 class Rotation:
-    """The rotary angles of one forward's tokens, ready for every layer; all [B, T, 1, d] in fp32.
+    """Tables of cosines and sines for the tokens of one forward, used by all layers; all [B, T, 1, d] in fp32.
 
-    The two halves of a head are the real and imaginary parts. `sin` carries the minus of its first half, so that
-    turning is x · cos + (halves swapped) · sin. Queries have tables of their own when something scales them.
+    The first half of `sin` is negated, so the rotation is x · cos + (x with its halves swapped) · sin. Queries have
+    separate tables if they are scaled.
     """
 
     def __init__(self, angles: Tensor, query_scale: Tensor | None) -> None:
@@ -30,20 +30,20 @@ class Rotation:
             self.q = self.k[0] * scale, self.k[1] * scale
 
     def __call__(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-        """Rotate q [B, T, h, d] and k [B, T, g, d] by their tokens' positions."""
-        return turned(q, *self.q), turned(k, *self.k)
+        """Rotate q [B, T, h, d] and k [B, T, g, d] by the positions of their tokens."""
+        return apply_rotation(q, *self.q), apply_rotation(k, *self.k)
 
 
-def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """x [..., d] rotated by a `Rotation`'s tables, in fp32 and back; with −sin it is undone."""
+def apply_rotation(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """x [..., d] rotated by tables of a `Rotation`, computed in fp32; with −sin this is the inverse rotation."""
     wide = x if x.element_size() >= 4 else x.float()
     return torch.addcmul(wide * cos, wide.roll(wide.size(-1) // 2, -1), sin).to(x.dtype)
 
 
 class RotaryEmbedding:
-    """Positions → `Rotation`. Not a module, so its fp32 frequencies stay exact whatever the model is cast to.
+    """Positions → `Rotation`. Not a module, so that its frequencies stay in fp32 when the model is cast.
 
-    Nothing here belongs to a request: its `RopeState` comes from the cache.
+    It has no state of a request: the `RopeState` comes from the cache.
     """
 
     def __init__(self, config: QwenConfig) -> None:
@@ -51,7 +51,7 @@ class RotaryEmbedding:
         self._frequencies: dict[tuple[RopeState, torch.device], Tensor] = {}
 
     def __call__(self, positions: Tensor, rope: RopeState | TokenRopes) -> Rotation:
-        """`positions` [B, T]; `rope` one state for all of them, or the state of each."""
+        """Tables for `positions` [B, T]; `rope` is one state for all tokens, or a state for each."""
         if isinstance(rope, RopeState):
             return Rotation(
                 positions[..., None] * self.frequencies(rope, positions.device), rope.query_scale(positions)
@@ -65,7 +65,7 @@ class RotaryEmbedding:
         return Rotation(positions[..., None] * table[rope.index], scale)
 
     def frequencies(self, rope: RopeState, device: torch.device) -> Tensor:
-        """[d / 2], computed once for each state and device."""
+        """Frequencies [d / 2] of a state, computed once for each state and device."""
         if (rope, device) not in self._frequencies:
             frequencies = rope.frequencies(self.config.rope_theta, self.config.head_dim)
             self._frequencies[rope, device] = frequencies.to(device)

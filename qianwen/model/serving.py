@@ -1,30 +1,30 @@
-"""Weights that are trained and answer in turn: packed for the kernels inside a block, as they were after it.
+"""Fast generation with weights that are being trained: packed linears inside a block, the trained weights after it.
 
     for step in …:
         with serving(policy):
-            answers = llm.generate(prompts)         packed linears, whole layers in one call
-        llm.forget()                                its cached prompts are of weights that change now
-        run(policy, …)                              the parameters the optimizer knows, to the last bit
+            answers = llm.generate(prompts)         packed linears, fused layers
+        llm.clear_cache()                           the weights change now, so its cached prompts become invalid
+        run(policy, …)                              the same parameters as before the block, to the last bit
 
-The trained network is not changed. A second one with packed linears is made, and inside the block its decoder and head
-replace those of the model. What becomes of a linear:
+The trained network does not change. A second network with packed linears is built, and inside the block its decoder and
+head replace those of the model. Each linear is packed as follows:
 
     floats, on a CPU with the kernels     bf16: exact for bf16 weights, else rounded to bf16; or int8 (`bits=8`)
-    NF4 or GPTQ codes, no adapter         `fast()`: GPTQ codes exact where they are symmetric and in order, else int8
-    LoRA over either                      W + scale · B A merged in fp32, then like floats, over fewer bits int8
-    floats on a GPU, and what is packed   the same module
+    NF4 or GPTQ codes, no adapter         `fast()`: exact for GPTQ codes that are symmetric and in order, else int8
+    LoRA over either                      W + scale · B A merged in fp32, then as floats; over fewer bits int8
+    floats on a GPU, packed linears       the same module
 
-Activations are fp32. Merged adapters let whole layers run in one call, which an adapter beside a linear does not: 1.4
-to 1.9 times the tokens a second of adapters kept over packed linears, and packing takes no longer. How far logits of
-the 0.5B are from those of the trained weights computed in fp32, relative to their size:
+Activations are fp32. With a merged adapter the layers run fused, which a separate adapter prevents: 1.4 to 1.9 times
+the tokens per second of separate adapters over packed linears, and packing takes the same time. The table shows the
+difference of the logits from those of the trained weights in fp32, relative to their size (0.5B):
 
-    bf16 weights                    0.0 %       computed in bf16, as training does     1.6 %
+    bf16 weights                    0.0 %       computed in bf16, as in training       1.6 %
     LoRA over bf16, merged          0.4 %       computed in bf16                       1.6 %
     LoRA over bf16, merged, int8    4.0 %
-    LoRA over NF4, merged, int8     3.6 %       int8 with the adapter kept             3.6 %
+    LoRA over NF4, merged, int8     3.6 %       int8 with a separate adapter           3.6 %
 
-Without AMX the bf16 kernels multiply in fp32: from about 32 answers at once PyTorch's own bf16 is faster than they are,
-and int8 more than twice as fast as either.
+Without AMX the bf16 kernels multiply in fp32. From about 32 parallel answers PyTorch's own bf16 is then faster, and
+int8 is more than twice as fast as either.
 """
 
 from collections.abc import Iterator
@@ -43,17 +43,17 @@ from qianwen.runtime.distributed import world_size
 from qianwen.runtime.log import console
 from qianwen.runtime.translation import tr
 
-FREE_SHARE = 0.8  # of the free memory, that the packed weights may take
+FREE_SHARE = 0.8  # maximum fraction of the free memory for the packed weights
 
 
 @contextmanager
 def serving(model: Qwen, *, bits: Literal[8, 16] = 16) -> Iterator[Qwen]:
-    """Inside the block `model` answers fast; after it every module, parameter and mode is the one from before.
+    """Inside the block `model` generates fast; after it every module, parameter and mode is the same as before.
 
-    `bits` are those of a packed weight that is a float now; 8 is for many answers at once, see above.
-    Make the `LLM` inside the first block; it may be used again in later ones, where it takes the weights of then. Its
-    caller must call `LLM.forget()` when the weights have changed: the engine cannot see it. Do not train, load or save
-    inside the block. Where packed weights would not be faster, or do not fit in memory, the block changes nothing.
+    `bits` of a packed weight, for weights that are floats now; 8 is for many parallel answers, see above.
+    Create the `LLM` inside the first block. In later blocks the same `LLM` uses the weights of that time. Call
+    `LLM.clear_cache()` when the weights have changed, because the engine cannot notice it. Do not train, load or save
+    inside the block. If packed weights would not be faster or do not fit in memory, the block changes nothing.
     """
     forms = _forms(model, FORMAT_OF_BITS[bits])
     packed = _packed_twin(model, forms) if _fits(model, forms) else None
@@ -75,11 +75,11 @@ def serving(model: Qwen, *, bits: Literal[8, 16] = 16) -> Iterator[Qwen]:
 
 
 def _forms(model: Qwen, of_floats: str) -> dict[str, str]:
-    """The linears that are packed → "fast" or the format they are packed to."""
-    if world_size() > 1:  # a process has parts of the weights
+    """Name of each linear to pack → its format, or "fast" to call its method `fast`."""
+    if world_size() > 1:  # each process has only a part of the weights
         return {}
-    found = {name: _form(model.get_submodule(name), of_floats) for name, _ in linear_norms(model)}
-    return {name: form for name, form in found.items() if form}
+    forms = {name: _form(model.get_submodule(name), of_floats) for name, _ in linear_norms(model)}
+    return {name: form for name, form in forms.items() if form}
 
 
 def _form(linear: Any, of_floats: str) -> str:
@@ -96,12 +96,12 @@ def _form(linear: Any, of_floats: str) -> str:
 
 
 def _is_merged(linear: nn.Module) -> bool:
-    """Whether it has a change that acts."""
+    """Whether the linear has an active adapter, which is merged."""
     return isinstance(linear, LoraLinear) and linear.rank > 0 and linear.is_active
 
 
 def _fits(model: Qwen, forms: dict[str, str]) -> bool:
-    """Whether there is something to pack and memory for it."""
+    """Whether there are linears to pack and enough memory for them."""
     if not forms:
         return False
     sizes = {name: model.get_submodule(name) for name in forms}
@@ -111,19 +111,19 @@ def _fits(model: Qwen, forms: dict[str, str]) -> bool:
     )
     free = free_memory_bytes(device_of(model.model.norm))
     if need > FREE_SHARE * free:
-        message = "packed weights need {need:.1f} GB and {free:.1f} are free: the model answers unpacked, more slowly"
+        message = "packed weights need {need:.1f} GB, {free:.1f} GB are free: generating with unpacked weights, slower"
         console.print(tr(message, need=need / 1e9, free=free / 1e9), style="yellow")
     return need <= FREE_SHARE * free
 
 
 def _packed_twin(model: Qwen, forms: dict[str, str]) -> Qwen:
-    """A network of packed linears, made one after another; all else of it is the model's own memory."""
+    """A network with packed linears, packed one after another; all other tensors share the memory of the model."""
     twin = empty_network(model.config)
     for name, _ in linear_norms(model):
         linear = model.get_submodule(name)
         replace_module(twin, name, _packed(linear, forms[name]) if name in forms else linear)
     split_outliers(twin)
-    is_fp32 = model.model.norm.weight.is_cpu  # all that is computed, as the kernels of whole layers want it
+    is_fp32 = model.model.norm.weight.is_cpu  # the fused kernels compute all activations in fp32
     for name, module in list(model.named_modules()):
         if isinstance(module, RMSNorm):
             replace_module(twin, name, _fp32_norm(module) if is_fp32 else module)

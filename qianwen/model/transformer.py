@@ -4,12 +4,13 @@
     x = x + MLP(RMSNorm(x))            times num_hidden_layers, then RMSNorm and the head
 
 with rotary positions, a SwiGLU feed-forward, and biases on q, k, v or none (Qwen3, Llama; Qwen3 normalises q and k
-instead). What differs between the families is decided when the modules are built; what differs between training,
-generation and serving is in the cache. Module names are those of Hugging Face's Qwen2, so its weights load as they are.
+instead). Differences between the families are decided when the modules are built. Differences between training,
+generation and serving are in the cache. Module names are those of Hugging Face's Qwen2, so its weights load without
+renaming.
 
-Made to be changed from outside: any linear may be replaced by another (quantised, adapted; `replace_module`). How the
-layers are run is an argument of each forward, `run_layer`, so that no caller depends on what another one did to the
-model.
+The network can be changed from outside: each linear can be replaced (quantised, with an adapter; `replace_module`). How
+layers run is an argument of each forward, `run_layer`, so it is not a state of the model that two callers could set
+differently.
 
 Shapes: B rows, T tokens, H hidden_size, h query heads, g key/value heads, d head_dim.
 """
@@ -34,7 +35,7 @@ RunLayer = Callable[[nn.Module, Tensor, Rotation, KVCache], Tensor]  # (layer, x
 
 
 class RMSNorm(nn.Module):
-    """x / rms(x) · weight over the last dimension: normalised in fp32, cast back, and only then scaled."""
+    """x / rms(x) · weight over the last dimension: normalised in fp32, cast back, then scaled, as in the reference."""
 
     def __init__(self, size: int, eps: float) -> None:
         super().__init__()
@@ -47,7 +48,7 @@ class RMSNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Grouped-query attention over whatever the cache holds."""
+    """Grouped-query attention over the keys and values of the cache."""
 
     def __init__(self, config: QwenConfig, layer: int) -> None:
         super().__init__()
@@ -91,7 +92,7 @@ class MLP(nn.Module):
 
 
 class Layer(nn.Module):
-    """One block: attention, then the feed-forward, each on a normalised copy and added to the stream."""
+    """One block: attention, then the feed-forward, each with a norm before it and a residual connection around it."""
 
     def __init__(self, config: QwenConfig, layer: int) -> None:
         super().__init__()
@@ -106,12 +107,12 @@ class Layer(nn.Module):
 
 
 def run_layer(layer: nn.Module, x: Tensor, rotate: Rotation, cache: KVCache) -> Tensor:
-    """How a forward runs a layer unless its caller gives another way, as the engine does (`fused_layers.py`)."""
+    """The default of `run_layer`: call the module. The engine gives another function (`fused_layers.py`)."""
     return layer(x, rotate, cache)
 
 
 class Decoder(nn.Module):
-    """Everything between token ids and the head."""
+    """The network without the head: token ids → hidden states."""
 
     def __init__(self, config: QwenConfig) -> None:
         super().__init__()
@@ -139,7 +140,7 @@ class Qwen(nn.Module):
     >>> next_id = model.logits(model(ids)[:, -1]).argmax(-1)
     """
 
-    document_attention = DocumentAttention  # where there is no cache; compiled layers have another
+    document_attention = DocumentAttention  # used if there is no cache; compiled layers replace it
 
     def __init__(self, config: QwenConfig) -> None:
         super().__init__()
@@ -158,10 +159,10 @@ class Qwen(nn.Module):
     ) -> Tensor:
         """input_ids [B, T] → hidden [B, T, H].
 
-        Without a cache, `positions` [B, T] that restart at 0 mark packed documents, which never see each other. With
-        one, the tokens follow what it holds. `features` replace the embeddings of spans of this call's tokens;
-        `run_layer` is how each layer is called. As in the reference, a model in training mode uses neither NTK nor
-        LogN, unless there is a cache.
+        Without a cache, `positions` [B, T] that restart at 0 mark packed documents, which do not see each other. With a
+        cache, the tokens come after those in the cache. `features` replace the embeddings of spans of tokens.
+        `run_layer` is the function that runs a layer. As in the reference, NTK and LogN are off in training mode,
+        unless there is a cache.
         """
         if cache is None:
             cache = self.document_attention(self.config, input_ids.size(1), positions, stretch=not self.training)
@@ -172,17 +173,17 @@ class Qwen(nn.Module):
         return self.model(input_ids, positions, cache, features or (), run_layer)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """hidden [..., H] → scores [..., vocab_size] of the token that comes next."""
+        """hidden [..., H] → scores [..., vocab_size] of the next token."""
         return self.lm_head(hidden)
 
     def tie_weights(self) -> None:
-        """Let the head use the embedding, if configured so; again after weights were assigned or left `meta`."""
+        """Share the weight of embedding and head, if configured. Call it again after the weight was replaced."""
         if self.config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
 
     @torch.no_grad()
     def init_weights(self, seed: int) -> "Qwen":
-        """Fresh weights as in the reference: N(0, 0.02²), and 1/√(2L) of that where a block ends. Returns itself.
+        """Initialise as in the reference: N(0, 0.02²), and 1/√(2L) of it for o_proj and down_proj. Returns the model.
 
         The numbers are drawn on the CPU, so they are the same on every device.
         """
@@ -201,26 +202,26 @@ class Qwen(nn.Module):
 
 
 class _NoDraws(TorchFunctionMode):
-    """Skips `init.normal_`, whose first call on the meta device imports torch's compiler: two seconds for no number."""
+    """Skips `init.normal_`. On the meta device it has no effect, but its first call imports torch's compiler (2 s)."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return None if func is init.normal_ else func(*args, **kwargs or {})
 
 
 def empty_network(config: QwenConfig) -> Qwen:
-    """The modules of a network without memory, on the meta device. RuntimeError for sizes whose product overflows."""
+    """A network on the meta device, without memory. RuntimeError if a product of sizes overflows."""
     with torch.device("meta"), _NoDraws():
         return Qwen(config)
 
 
 def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
-    """Put `module` where `name` leads."""
+    """Replace the submodule `name` by `module`."""
     parent, _, last = name.rpartition(".")
     setattr(model.get_submodule(parent), last, module)
 
 
 def key_biases(model: Qwen) -> list[Tensor | None]:
-    """The bias of each layer's key projection, whatever is wrapped around it; None where it has none."""
+    """The bias of the key projection of each layer, also below adapters; None if a projection has no bias."""
     biases: list[Tensor | None] = []
     for layer in model.model.layers:
         attention = layer.self_attn

@@ -21,7 +21,7 @@ from qianwen.checkpoints.load import OpenModel, load_model, open_model
 from qianwen.checkpoints.model_card import Origin
 from qianwen.checkpoints.parity import compare, next_token_logprobs
 from qianwen.model.config import QwenConfig
-from qianwen.model.linears.tuned import fix, to_tune
+from qianwen.model.linears.tuned import freeze_scales, unfreeze_scales
 from qianwen.model.loss import chunked_divergence
 from qianwen.model.transformer import Qwen
 from qianwen.quantize.calibration import packed_rows
@@ -72,9 +72,9 @@ def tune_folder(
     device = best_device()
     dtype = compute_dtype(device)
     teacher = load_model(opened.path, dtype=dtype, device=device)
-    model = to_tune(gptq_model(folder, dtype=dtype, device=device))
+    model = unfreeze_scales(gptq_model(folder, dtype=dtype, device=device))
     tune(model, teacher.model, rows, steps, keep)
-    fix(model.eval())
+    freeze_scales(model.eval())
     parity = compare(*(next_token_logprobs(each, opened.tokenizer) for each in (teacher.model, model)))
     with atomic_folder(target) as inside:
         write_scales(model, folder, inside)
@@ -107,7 +107,7 @@ def needed_bytes(config: QwenConfig, itemsize: int = 2) -> float:
 
 
 def tune(model: Qwen, teacher: Qwen, rows: Sequence[tuple[Tensor, Tensor]], steps: int, keep: Path) -> None:
-    """Train `model`, made by `to_tune`, on rows of ids and positions [1, T] to step `steps`.
+    """Train `model`, made by `unfreeze_scales`, on rows of ids and positions [1, T] to step `steps`.
 
     Continues from the newest checkpoint in `keep`, and saves one every LOG_STEPS steps and when it is interrupted,
     which raises KeyboardInterrupt.

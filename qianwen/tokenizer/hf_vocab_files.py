@@ -89,9 +89,8 @@ def _ranks(path: Path, ids: dict[str, int], merged: list[str], special: Collecti
     try:
         ranks = {text_to_bytes(text): token for text, token in regular.items()}
     except KeyError as error:
-        raise ConfigError(
-            tr("{path}: {char} is not a character of the byte-level alphabet", path=path, char=error)
-        ) from error
+        message = "{path}: the character {char} is not in the alphabet of byte-level BPE; fetch the file again"
+        raise ConfigError(tr(message, path=path, char=error)) from error
     check_ranks(path, ranks)
     return ranks
 

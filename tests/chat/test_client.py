@@ -171,7 +171,7 @@ def test_the_servers_own_message_is_the_error(server, remote):
         ({"temperature": 9.0}, 400, "temperature"),
         ({"messages": [Message("user", "x" * 3000)]}, 400, "context is 2048 tokens"),
         ({"messages": [Message("user", [ImagePart("https://example.org/a.png")])]}, 400, "reads text only"),
-        ({"response_format": SCHEMA, "functions": [ADD]}, 400, "tool_choice 'none' when there are tools"),
+        ({"response_format": SCHEMA, "functions": [ADD]}, 400, "response_format with tools needs tool_choice 'none'"),
     ):
         with pytest.raises(RequestError, match=message) as error:
             list(remote.chat(**{"messages": HELLO, **options}))

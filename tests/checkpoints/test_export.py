@@ -1,4 +1,4 @@
-"""Every export format: what is written, that it reads back the same, and that a wrong copy would be seen."""
+"""Every export format: the files, the comparison with the source, and the detection of wrong copies."""
 
 import json
 from dataclasses import replace
@@ -41,7 +41,7 @@ def tokenizer(*tags: str) -> Tokenizer:
 
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Qwen:
-    """The model in `source/`, which is also the current folder's."""
+    """The model in `source/` of a temporary folder, which is also the current folder."""
     monkeypatch.chdir(tmp_path)
     model = Qwen(CONFIG).init_weights(seed=1).eval()
     for parameter in model.parameters():
@@ -63,7 +63,7 @@ def read(path: str) -> dict:
 # ---- formats ----------------------------------------------------------------------------------------------------
 
 
-def test_hf_is_bit_equal_whole_and_described(source: Qwen) -> None:
+def test_an_hf_export_is_bit_equal_and_complete(source: Qwen) -> None:
     done = export_model("source", "out", origin=Origin("source", license="Apache-2.0", data="Three books."))
     assert done.parity.top1_agreement == 1 and done.parity.max_kl == 0 and done.parity.num_prompts == 64
     loaded = load_model("out", dtype=torch.float32)
@@ -123,7 +123,7 @@ def test_a_gguf_in_parts(source: Qwen) -> None:
     loaded = load_model("out", dtype=torch.float32)
     assert same_weights(loaded.model, source)
     assert load_model(f"out/{names[1]}").name == "source-f32"
-    with pytest.raises(ConfigError, match="only gguf is written in parts, not ollama"):
+    with pytest.raises(ConfigError, match="only format gguf can be split into parts, not ollama"):
         export_model("source", "out", "ollama", max_bytes=20_000)
 
 
@@ -153,7 +153,7 @@ def test_a_failed_export_leaves_nothing(source: Qwen, monkeypatch: pytest.Monkey
     assert Path("out/README.md").read_text() == before and {p.name for p in Path().iterdir()} == {"source", "out"}
 
 
-def test_what_a_format_cannot_hold_is_said(source: Qwen) -> None:
+def test_a_config_that_a_format_cannot_express_is_refused(source: Qwen) -> None:
     shared = Qwen(replace(CONFIG, num_key_value_heads=1)).init_weights(seed=1)
     with atomic_folder("shared") as inside:
         write_folder(shared, tokenizer(), inside, chat=False)
@@ -171,7 +171,7 @@ def test_the_command(source: Qwen, capsys: pytest.CaptureFixture[str]) -> None:
 # ---- parity -----------------------------------------------------------------------------------------------------
 
 
-def test_parity_sees_a_swapped_gate_and_a_lost_bias(source: Qwen) -> None:
+def test_parity_detects_a_swapped_gate_and_a_lost_bias(source: Qwen) -> None:
     expected = next_token_logprobs(source, tokenizer())
     assert expected.shape == (64, 520) and torch.allclose(expected.exp().sum(-1), torch.ones(64))
     assert compare(expected, expected).max_kl == 0
@@ -184,7 +184,7 @@ def test_parity_sees_a_swapped_gate_and_a_lost_bias(source: Qwen) -> None:
     assert compare(expected, next_token_logprobs(norms, tokenizer())).mean_kl > 1e-2
 
 
-def test_each_prompt_is_read_alone(source: Qwen) -> None:
+def test_packed_prompts_do_not_see_each_other(source: Qwen) -> None:
     """Packed passages must give what a passage alone gives."""
     from qianwen.checkpoints.parity import CUTS, PASSAGES
 
@@ -204,7 +204,7 @@ CHATS = [
 
 @pytest.mark.parametrize("chat", CHATS)
 @pytest.mark.parametrize("ask", [True, False])
-def test_the_template_writes_what_render_writes(chat: list[Message], ask: bool) -> None:
+def test_the_template_gives_the_text_of_render(chat: list[Message], ask: bool) -> None:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     template = chat_template(tokenizer())
@@ -215,12 +215,12 @@ def test_the_template_writes_what_render_writes(chat: list[Message], ask: bool) 
     assert text == tokenizer().decode(render(chat, tokenizer(), add_generation_prompt=ask).ids)
 
 
-def test_no_template_without_its_tokens() -> None:
+def test_no_template_without_chatml_tokens() -> None:
     ranks = {bytes([byte]): byte for byte in range(256)}
     assert chat_template(Tokenizer(Vocabulary(ranks, {"<|endoftext|>": 256}))) is None
 
 
-def test_an_adapter_is_merged_on_the_way(source: Qwen) -> None:
+def test_an_adapter_is_merged_before_export(source: Qwen) -> None:
     model = attach(load_model("source", dtype=torch.float32).model, LoraConfig(rank=4))
     for _, lora in adapted(model):
         torch.nn.init.normal_(lora.lora_B, std=0.1)

@@ -1,4 +1,4 @@
-"""Reading GPTQ folders: what others write into them, and what is refused by name."""
+"""Reading GPTQ folders of other programs, and errors for unsupported ones."""
 
 import json
 from collections.abc import Callable
@@ -25,7 +25,7 @@ Change = Callable[[dict], None]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder as the first release has them: fused c_attn, a bias of zeros everywhere, no manifest."""
+    """A folder as in the first release: fused c_attn, zero biases everywhere, no manifest."""
     save_weights(Qwen(CONFIG).init_weights(seed=1), tmp_path / "m", "qwen")
     (tmp_path / "m" / "manifest.json").unlink(missing_ok=True)
     for path in (tmp_path / "m").glob("*.json"):
@@ -53,7 +53,7 @@ def change(folder: Path, edit: Change) -> None:
     save_file(tensors, folder / "model.safetensors")
 
 
-def test_the_layout_of_the_first_release(folder: Path) -> None:
+def test_the_layout_of_the_first_release_is_read(folder: Path) -> None:
     assert is_gptq(folder) and read_format(folder) == (4, 32, 1)
     model = gptq_model(folder, dtype=torch.float32)
     original = Qwen(CONFIG).init_weights(seed=1)
@@ -65,12 +65,12 @@ def test_the_layout_of_the_first_release(folder: Path) -> None:
         torch.testing.assert_close(found, expected, atol=2e-4, rtol=1e-3)
 
 
-def test_a_bias_where_the_network_has_none_is_kept_when_it_says_something(folder: Path) -> None:
+def test_an_extra_bias_is_kept_unless_it_is_zero(folder: Path) -> None:
     change(folder, lambda tensors: tensors["transformer.h.0.mlp.w1.bias"].fill_(0.5))
     assert (gptq_model(folder, dtype=torch.float32).model.layers[0].mlp.up_proj.bias == 0.5).all()
 
 
-def test_zeros_of_the_second_version(folder: Path) -> None:
+def test_zeros_of_version_2(folder: Path) -> None:
     before = gptq_model(folder, dtype=torch.float32).model.layers[0].mlp.up_proj.dequantize()
 
     def add_one(tensors: dict) -> None:
@@ -95,10 +95,10 @@ def drop(name: str) -> Change:
         (lambda t: t.update({"transformer.h.0.mlp.w1.qweight": torch.zeros(3, 3, dtype=torch.int32)}), "has shape"),
         (lambda t: t["transformer.h.0.mlp.w1.g_idx"].fill_(9), "points at a group that is not there"),
         (lambda t: t["transformer.h.0.mlp.w1.g_idx"].fill_(-1), "points at a group that is not there"),
-        (lambda t: t.update({"transformer.h.7.stray": torch.zeros(2)}), "has no place in this network"),
+        (lambda t: t.update({"transformer.h.7.stray": torch.zeros(2)}), "the network has no tensor"),
     ],
 )
-def test_files_that_do_not_fit_are_named(folder: Path, edit: Change, complaint: str) -> None:
+def test_tensors_that_do_not_fit_are_refused_by_name(folder: Path, edit: Change, complaint: str) -> None:
     change(folder, edit)
     with pytest.raises(CheckpointError, match=complaint):
         gptq_model(folder, dtype=torch.float32)
@@ -116,7 +116,7 @@ def test_files_that_do_not_fit_are_named(folder: Path, edit: Change, complaint: 
         "gptq",
     ],
 )
-def test_what_is_not_read_is_refused(folder: Path, quantization: object) -> None:
+def test_unsupported_formats_are_refused(folder: Path, quantization: object) -> None:
     set_config(folder, quantization)
     with pytest.raises(CheckpointError):
         gptq_model(folder, dtype=torch.float32)

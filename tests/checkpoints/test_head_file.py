@@ -1,4 +1,4 @@
-"""Heads on the disk: written and read back alike over any backbone, invisible to others, and every way to be wrong."""
+"""Head files: round trips over any backbone, loading without the head, and damaged files."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ LORA = LoraConfig(rank=4, alpha=8)
 
 
 def written(folder: Path, seed: int = 0) -> QwenWithHead:
-    """A reward model, in `folder` too."""
+    """A reward model, which is also written to `folder`."""
     model = QwenWithHead(Qwen(SHAPE).init_weights(seed), ScalarHead(64, seed=seed + 1)).eval()
     nn.init.normal_(model.head.bias)
     with atomic_folder(folder) as temporary:
@@ -49,7 +49,7 @@ def test_there_and_back(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "m" / CONFIG).read_text()) == {"kind": "scalar", "hidden_size": 64}
 
 
-def test_the_language_model_is_read_as_if_there_were_no_head(tmp_path: Path) -> None:
+def test_the_language_model_loads_without_the_head(tmp_path: Path) -> None:
     model = written(tmp_path / "m")
     loaded = load_model(tmp_path / "m", dtype=torch.float32).model
     assert torch.equal(loaded.logits(loaded(IDS)), model.backbone.logits(model.backbone(IDS)))
@@ -70,7 +70,7 @@ def test_an_adapter_and_a_head_over_a_base(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("bits", "kind"), [("nf4", Nf4Linear), (8, PackedLinear)])
-def test_over_a_base_of_fewer_bits(tmp_path: Path, bits, kind: type, monkeypatch) -> None:
+def test_a_head_over_a_quantised_base(tmp_path: Path, bits, kind: type, monkeypatch) -> None:
     monkeypatch.setenv("QIANWEN_CACHE", str(tmp_path / "cache"))
     model = written(tmp_path / "m")
     again, _ = load_with_head(tmp_path / "m", bits=bits)
@@ -80,25 +80,29 @@ def test_over_a_base_of_fewer_bits(tmp_path: Path, bits, kind: type, monkeypatch
     assert 0 < error < (0.3 if bits == "nf4" else 0.05)
 
 
-def test_a_folder_without_a_head_says_so(tmp_path: Path) -> None:
+def test_a_folder_without_a_head_is_an_error(tmp_path: Path) -> None:
     with atomic_folder(tmp_path / "m") as folder:
         write_folder(Qwen(SHAPE).init_weights(0), byte_tokenizer(), folder, chat=False)
-    with pytest.raises(CheckpointError, match="no head.json, so it is a language model without a head: give the"):
+    with pytest.raises(
+        CheckpointError, match="there is no head.json, so this is not a reward or value model; give the"
+    ):
         load_with_head(tmp_path / "m")
 
 
-def test_every_way_a_head_can_be_wrong(tmp_path: Path) -> None:
+def test_damaged_heads_are_refused(tmp_path: Path) -> None:
     write_head(ScalarHead(64), tmp_path)
     assert torch.equal(read_head(tmp_path, 64).weight, ScalarHead(64).weight)
-    with pytest.raises(CheckpointError, match="for a hidden size of 64, the network has 128: take both from one run"):
+    with pytest.raises(
+        CheckpointError, match="head has hidden size 64, the network has 128: use both from the same run"
+    ):
         read_head(tmp_path, 128)
 
     tensors = load_file(tmp_path / TENSORS)
     save_file(tensors | {"weight": torch.zeros(1, 32)}, tmp_path / TENSORS)
-    with pytest.raises(CheckpointError, match=r"'weight': \(1, 32\).* says .*\(1, 64\).*: write the head again"):
+    with pytest.raises(CheckpointError, match=r"'weight': \(1, 32\).* needs .*\(1, 64\).*: save the head again"):
         read_head(tmp_path, 64)
     save_file({"weight": tensors["weight"]}, tmp_path / TENSORS)
-    with pytest.raises(CheckpointError, match="write the head again"):
+    with pytest.raises(CheckpointError, match="save the head again"):
         read_head(tmp_path, 64)
     (tmp_path / TENSORS).unlink()
     with pytest.raises(CheckpointError, match="head.safetensors is missing; fetch the rest"):

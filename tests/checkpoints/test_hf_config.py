@@ -126,7 +126,7 @@ def test_sliding_layers_become_windows():
         ({"layer_types": ["full_attention"]}, "layer_windows"),
     ],
 )
-def test_what_we_cannot_do_is_refused_by_name(changes, named):
+def test_unsupported_fields_are_refused_by_name(changes, named):
     base = {**QWEN2, "use_sliding_window": True}
     with pytest.raises(ConfigError, match=named):
         config_from_hf({**base, **changes})

@@ -1,4 +1,4 @@
-"""Weight folders: every layout there and back, and every way they can be wrong."""
+"""Weight folders: round trips of every layout, and damaged folders."""
 
 import json
 import subprocess
@@ -31,7 +31,7 @@ IDS = torch.arange(24).reshape(2, 12)
 
 
 def fresh(config: QwenConfig = V1) -> Qwen:
-    """Random weights in which no two tensors are alike, biases and norms included."""
+    """Random weights, also for biases and norms, so that no two tensors are equal."""
     model = Qwen(config).eval()
     generator = torch.Generator().manual_seed(7)
     for parameter in model.parameters():
@@ -62,7 +62,7 @@ def rewrite(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -
 
 
 @pytest.mark.parametrize("family", SHAPES)
-def test_a_folder_returns_the_same_bits(tmp_path: Path, family: str) -> None:
+def test_a_folder_round_trip_is_exact(tmp_path: Path, family: str) -> None:
     model = fresh(SHAPES[family])
     save_weights(model, tmp_path / "m")
     again = load_weights(tmp_path / "m")
@@ -71,14 +71,14 @@ def test_a_folder_returns_the_same_bits(tmp_path: Path, family: str) -> None:
     assert (again.lm_head.weight is again.model.embed_tokens.weight) == model.config.tie_word_embeddings
 
 
-def test_the_saved_class_follows_the_features(tmp_path: Path) -> None:
+def test_the_saved_class_depends_on_the_features(tmp_path: Path) -> None:
     for family, config in SHAPES.items():
         save_weights(fresh(config), tmp_path / family)
     classes = [json.loads((tmp_path / family / "config.json").read_text())["architectures"] for family in SHAPES]
     assert classes == [["Qwen2ForCausalLM"], ["Qwen2ForCausalLM"], ["Qwen3ForCausalLM"], ["LlamaForCausalLM"]]
 
 
-def test_v1_layout_fuses_doubles_and_returns(tmp_path: Path) -> None:
+def test_v1_layout_round_trip(tmp_path: Path) -> None:
     model = fresh()
     save_weights(model, tmp_path / "v1", "qwen")
     tensors = load_file(tmp_path / "v1" / "model.safetensors")
@@ -95,7 +95,7 @@ def test_v1_layout_fuses_doubles_and_returns(tmp_path: Path) -> None:
     assert again.config == model.config and same(again, model)
 
 
-def test_v1_layout_cannot_hold_shared_heads(tmp_path: Path) -> None:
+def test_the_v1_layout_of_shared_heads_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="num_key_value_heads"):
         save_weights(fresh(SHAPES["qwen2"]), tmp_path / "v1", "qwen")
     assert not (tmp_path / "v1").exists()
@@ -113,7 +113,7 @@ def test_shards_and_their_index(tmp_path: Path) -> None:
     assert same(load_weights(tmp_path / "m"), model)
 
 
-def test_types_are_converted_on_the_way(tmp_path: Path) -> None:
+def test_data_types_are_converted(tmp_path: Path) -> None:
     model = fresh()
     save_weights(model, tmp_path / "m", dtype=torch.bfloat16)
     assert json.loads((tmp_path / "m" / "config.json").read_text())["torch_dtype"] == "bfloat16"
@@ -139,7 +139,7 @@ def test_leftovers_and_a_copied_head_are_skipped(folder: Path, tmp_path: Path) -
 
 
 def test_loading_needs_the_weights_once(tmp_path: Path) -> None:
-    """A process of its own loads 140 MB of bfloat16 as float32; beyond 280 MB it may use a few tensors' worth."""
+    """A separate process loads 140 MB of bfloat16 as float32; it may use 280 MB and a few tensors more."""
     config = replace(V1, vocab_size=2000, hidden_size=1024, head_dim=256, intermediate_size=4096, num_hidden_layers=4)
     model = Qwen(config)
     size = 4 * sum(parameter.numel() for parameter in model.parameters())
@@ -181,7 +181,7 @@ def test_a_wrong_shape_is_named(folder: Path) -> None:
     assert "model.norm.weight" in message and "[31]" in message and "[32]" in message
 
 
-def test_a_torn_file_names_the_first_lost_tensor(folder: Path) -> None:
+def test_a_truncated_file_names_the_first_lost_tensor(folder: Path) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
     message = refusal(folder)
@@ -197,7 +197,7 @@ def test_a_changed_byte_is_found_by_the_manifest(tmp_path: Path) -> None:
     assert "model.safetensors" in refusal(tmp_path / "m")
 
 
-def test_pickles_are_refused_with_a_way_out(folder: Path) -> None:
+def test_pickles_are_refused_with_alternatives(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     message = refusal(folder)
     assert "pytorch_model.bin" in message and "pickle" in message and "save_file" in message
@@ -230,13 +230,13 @@ def test_shards_that_do_not_fit_together(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "\x00", "[" * 100_000])
-def test_a_broken_config_is_named(folder: Path, text: str) -> None:
+def test_a_damaged_config_is_named(folder: Path, text: str) -> None:
     (folder / "config.json").write_text(text)
     assert "config.json" in refusal(folder)
 
 
 @pytest.mark.parametrize("field", ["num_hidden_layers", "hidden_size", "intermediate_size", "vocab_size"])
-def test_a_config_that_claims_too_much_costs_an_error_and_nothing_else(folder: Path, field: str) -> None:
+def test_a_config_with_huge_sizes_is_an_error_without_memory(folder: Path, field: str) -> None:
     config = json.loads((folder / "config.json").read_text())
     for number in (10**6, 10**9, 2**62):
         (folder / "config.json").write_text(json.dumps(config | {field: number}))
@@ -252,7 +252,7 @@ def test_other_formats_are_refused_by_name(folder: Path) -> None:
         load_weights(folder)
 
 
-def test_no_folder_no_config_no_weights(tmp_path: Path) -> None:
+def test_missing_folder_config_or_weights_are_errors(tmp_path: Path) -> None:
     assert "config.json" in refusal(tmp_path / "nothing")
     (tmp_path / "m").mkdir()
     assert "config.json" in refusal(tmp_path / "m")

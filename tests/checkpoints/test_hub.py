@@ -1,4 +1,4 @@
-"""Hub names against small servers on this machine that speak the two hubs' protocols."""
+"""Hub names, with small local servers that implement the protocols of the two hubs."""
 
 import hashlib
 import json
@@ -122,7 +122,7 @@ def hub() -> Iterator[tuple[str, type[HubServer]]]:
 
 
 def hugging_face(name: str, endpoint: str, home: object, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Fetch in a process of its own: `huggingface_hub` reads its variables when it is imported."""
+    """Fetch in a separate process, because `huggingface_hub` reads its variables when it is imported."""
     code = f"from qianwen.checkpoints.hub import fetch_model; print(fetch_model({name!r}))"
     clean = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     env = clean | {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), **variables}
@@ -130,7 +130,7 @@ def hugging_face(name: str, endpoint: str, home: object, **variables: str) -> su
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=100)
 
 
-def test_hub_names_are_told_from_paths() -> None:
+def test_hub_names_differ_from_paths() -> None:
     names = ["Qwen/Qwen2.5-0.5B-Instruct", "modelscope:Qwen/Qwen-7B-Chat", "Org/Model@v1.0", "modelscope:a/b@master"]
     assert all(map(is_hub_name, names))
     paths = ["model.gguf", "./runs/x", "/a/b", "a/b/c", "../a", "runs/", "a/../b", "a/.git", ""]
@@ -160,7 +160,7 @@ def test_hugging_face_fetches_weights_config_and_vocabulary_only(hub, tmp_path) 
         ("Org/Model", {"HF_HUB_OFFLINE": "1"}, "is not in the local cache"),
     ],
 )
-def test_hugging_face_says_why_not(hub, tmp_path, name: str, variables: dict[str, str], said: str) -> None:
+def test_hugging_face_errors_name_the_cause(hub, tmp_path, name: str, variables: dict[str, str], said: str) -> None:
     done = hugging_face(name, hub[0], tmp_path, **variables)
     last = done.stderr.strip().splitlines()[-1]
     assert done.returncode == 1
@@ -174,7 +174,7 @@ def modelscope(hub, monkeypatch, tmp_path):
     return hub[1]
 
 
-def test_modelscope_fetches_checks_and_remembers(modelscope, tmp_path) -> None:
+def test_modelscope_downloads_are_checked_and_cached(modelscope, tmp_path) -> None:
     folder = fetch_model("modelscope:Org/Model")
     held = sorted(file.name for file in folder.iterdir() if not file.name.startswith("."))
     assert held == sorted([*WANTED, "listing.json"])
@@ -201,7 +201,7 @@ def test_modelscope_refuses_other_bytes_than_listed(modelscope) -> None:
 
 
 def test_modelscope_without_the_model_or_the_network(modelscope, monkeypatch) -> None:
-    with pytest.raises(CheckpointError, match="no model Org/Nothing"):
+    with pytest.raises(CheckpointError, match="no public model Org/Nothing"):
         fetch_model("modelscope:Org/Nothing")
     folder = fetch_model("modelscope:Org/Model")
     monkeypatch.setenv("MODELSCOPE_DOMAIN", "http://127.0.0.1:1")

@@ -1,4 +1,4 @@
-"""What MODEL may be, and what is said about everything else."""
+"""The forms of MODEL, and the errors for everything else."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def small_tokenizer() -> Tokenizer:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to stand in, with its own runs and cache."""
+    """An empty folder as the current folder, with its own runs and cache."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("QIANWEN_RUNS", raising=False)
     monkeypatch.setenv("QIANWEN_CACHE", str(tmp_path / "cache"))
@@ -63,7 +63,7 @@ def save_gguf(file: Path, end: str = "<|im_end|>") -> None:
 # ---- what is found ----------------------------------------------------------------------------------------------
 
 
-def test_a_folder_a_file_in_it_and_a_run(place: Path) -> None:
+def test_model_can_be_a_folder_a_file_in_it_or_a_run(place: Path) -> None:
     model = save(place / "models" / "my-model")
     RunFolder.create("first", "pretrain", {})
     save(place / "runs" / "first" / "model", chat=False)
@@ -78,7 +78,7 @@ def test_a_folder_a_file_in_it_and_a_run(place: Path) -> None:
         assert load_model(run).name == "first"
 
 
-def test_a_gguf_file_and_a_folder_with_one(place: Path) -> None:
+def test_model_can_be_a_gguf_file_or_a_folder_with_one(place: Path) -> None:
     (place / "g").mkdir()
     save_gguf(place / "g" / "tiny-f16.gguf")
     for name in ("g/tiny-f16.gguf", "g"):
@@ -91,7 +91,7 @@ def test_a_gguf_file_and_a_folder_with_one(place: Path) -> None:
         load_model("g")
 
 
-def test_chat_models_are_told_from_base_models(place: Path) -> None:
+def test_chat_models_differ_from_base_models(place: Path) -> None:
     save(place / "chat")
     save(place / "base", chat=False)
     save_gguf(place / "base.gguf", end="<|endoftext|>")
@@ -112,7 +112,7 @@ def test_dtype_and_device_are_chosen_or_given(place: Path, monkeypatch: pytest.M
     assert next(load_model("m", dtype=torch.float64).model.parameters()).dtype == torch.float64
 
 
-def test_hub_names_are_fetched_only_if_nothing_lies_here(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_names_are_fetched_only_if_no_local_path_exists(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(place / "fetched")
     asked = []
     monkeypatch.setattr(load, "fetch_model", lambda model: asked.append(model) or place / "fetched")
@@ -126,7 +126,7 @@ def test_hub_names_are_fetched_only_if_nothing_lies_here(place: Path, monkeypatc
 # ---- what is not ------------------------------------------------------------------------------------------------
 
 
-def test_the_unknown_lists_forms_and_near_matches(place: Path) -> None:
+def test_an_unknown_model_lists_forms_and_near_matches(place: Path) -> None:
     save(place / "models" / "my-model")
     RunFolder.create("first", "pretrain", {})
     with pytest.raises(ConfigError) as caught:
@@ -137,13 +137,13 @@ def test_the_unknown_lists_forms_and_near_matches(place: Path) -> None:
     with pytest.raises(ConfigError, match=r"Did you mean first\?"):
         load_model("fisrt")
     for nonsense in ("", ".", "a/b/c", "..", "notes.txt", "~/nothing", "\0"):
-        with pytest.raises(ConfigError, match="is no model"):
+        with pytest.raises(ConfigError, match="is not a model"):
             load_model(nonsense)
 
 
-def test_files_of_other_kinds(place: Path) -> None:
+def test_unsupported_files_are_refused(place: Path) -> None:
     (place / "notes.txt").write_text("hello")
-    with pytest.raises(ConfigError, match="is no model"):
+    with pytest.raises(ConfigError, match="is not a model"):
         load_model("notes.txt")
     (place / "weights.pt").write_bytes(b"\x80\x04")
     with pytest.raises(CheckpointError, match="pickle"):
@@ -155,7 +155,7 @@ def test_files_of_other_kinds(place: Path) -> None:
 
 
 def test_no_code_of_a_folder_ever_runs(place: Path) -> None:
-    """Remote code, templates and pickles beside good weights are looked past."""
+    """Remote code, templates and pickles in a folder with good weights are ignored."""
     save(place / "m")
     (place / "m" / "manifest.json").unlink()
     canary = place / "ran"
@@ -169,7 +169,7 @@ def test_no_code_of_a_folder_ever_runs(place: Path) -> None:
     assert load_model("m").chat and not canary.exists()
 
 
-def test_a_run_without_a_model_yet(place: Path) -> None:
+def test_a_run_without_a_model_is_an_error(place: Path) -> None:
     RunFolder.create("young", "pretrain", {})
     with pytest.raises(ConfigError, match="has not written a model yet"):
         load_model("young")
@@ -188,7 +188,7 @@ def logits(model: Qwen) -> torch.Tensor:
 @pytest.mark.parametrize(("bits", "format"), [(4, "int4"), (5, "int5"), (8, "int8"), (16, "bf16")])
 @pytest.mark.parametrize("source", ["folder", "gguf"])
 def test_bits_pack_every_linear(place: Path, bits: Literal[4, 5, 8, 16], format: str, source: str) -> None:
-    """From a folder and from a file of floats alike; the head keeps at least eight bits."""
+    """From a folder and from a GGUF file with floats; the head has at least eight bits."""
     save(place / "m") if source == "folder" else save_gguf(place / "m.gguf")
     name = "m" if source == "folder" else "m.gguf"
     packed = load_model(name, bits=bits).model
@@ -200,13 +200,13 @@ def test_bits_pack_every_linear(place: Path, bits: Literal[4, 5, 8, 16], format:
     assert torch.equal(logits(load_model(name, bits=bits).model), logits(packed))  # now from the cache
 
 
-def test_other_bits_are_refused(place: Path) -> None:
+def test_unsupported_bits_are_refused(place: Path) -> None:
     save(place / "m")
     with pytest.raises(ConfigError, match="3 bits is not supported; choose one of 4, 5, 8, 16"):
         load_model("m", bits=3)  # type: ignore[arg-type]
 
 
-def test_stored_means_as_many_bits_as_the_weights_have(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stored_uses_the_bits_of_the_weights(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = save(place / "float32")
     with atomic_folder(place / "half") as inside:
         write_folder(model.bfloat16(), small_tokenizer(), inside, chat=True)
@@ -236,7 +236,7 @@ def test_a_full_disk_does_not_stop_a_packed_model(place: Path, monkeypatch: pyte
 
 
 def adapter(folder: Path, base: str, target: str = "adapter") -> Path:
-    """A trained adapter for `base` beside it."""
+    """A trained adapter for `base`, in the same folder as `base`."""
     model = attach(load_model(base, dtype=torch.float32).model, LoraConfig(rank=4))
     for _, lora in adapted(model):
         torch.nn.init.normal_(lora.lora_B, std=0.1)
@@ -245,7 +245,7 @@ def adapter(folder: Path, base: str, target: str = "adapter") -> Path:
     return folder / target
 
 
-def test_an_adapter_comes_with_its_base(place: Path) -> None:
+def test_an_adapter_loads_with_its_base(place: Path) -> None:
     base = save(place / "base")
     found = load_model(adapter(place, "base"), dtype=torch.float32)
     change = dict(adapted(found.model))["model.layers.0.self_attn.q_proj"]
@@ -255,7 +255,7 @@ def test_an_adapter_comes_with_its_base(place: Path) -> None:
     assert found.name == "adapter" and found.tokenizer.special_tokens == load_model("base").tokenizer.special_tokens
 
 
-def test_an_adapter_goes_on_packed_weights(place: Path) -> None:
+def test_an_adapter_over_packed_weights(place: Path) -> None:
     save(place / "base")
     adapter(place, "base")
     exact, packed = load_model("adapter", dtype=torch.float32).model, load_model("adapter", bits=8).model
@@ -266,16 +266,16 @@ def test_an_adapter_goes_on_packed_weights(place: Path) -> None:
     assert (got - expected).norm() < 0.05 * expected.norm()
 
 
-def test_an_adapter_without_its_base_says_so(place: Path) -> None:
+def test_an_adapter_without_its_base_is_an_error(place: Path) -> None:
     save(place / "base")
     adapter(place, "base")
-    with pytest.raises(CheckpointError, match="adapter for an adapter"):
+    with pytest.raises(CheckpointError, match="is an adapter too"):
         again = adapter(place, "base", "second")
         settings = json.loads((again / "adapter_config.json").read_text())
         (again / "adapter_config.json").write_text(json.dumps(settings | {"base_model_name_or_path": "adapter"}))
         load_model("second")
     shutil.rmtree(place / "base")
-    with pytest.raises(ConfigError, match="base is no model"):
+    with pytest.raises(ConfigError, match="base is not a model"):
         load_model("adapter")
 
 
@@ -296,7 +296,7 @@ def real() -> LoadedModel:
 @pytest.mark.parametrize(
     ("question", "answer"), [("法国的首都是哪里？", "巴黎"), ("What is the capital of France?", "Paris")]
 )
-def test_real_weights_answer_and_stop(real: LoadedModel, question: str, answer: str) -> None:
+def test_real_weights_answer_and_end(real: LoadedModel, question: str, answer: str) -> None:
     text, start, end = real.tokenizer.encode, real.tokenizer.im_start_id, real.tokenizer.im_end_id
     ids = [start, *text("user\n"), *text(question), end, *text("\n"), start, *text("assistant\n")]
     cache, new, said = ContiguousCache(real.config, max_len=128), torch.tensor([ids]), []

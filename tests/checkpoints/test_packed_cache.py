@@ -1,4 +1,4 @@
-"""Packed models come back from the disk as they were, and damage is found."""
+"""The cache of packed models: exact round trips, and detection of damage."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def logits(model: Qwen) -> torch.Tensor:
         return model.logits(model(IDS))
 
 
-def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
+def test_a_packed_model_round_trip_is_exact(tmp_path: Path) -> None:
     model = small_model()
     save_packed(model, tmp_path / "model")
     again = load_packed(tmp_path / "model")
@@ -45,7 +45,9 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
     assert torch.equal(logits(again), logits(model))
 
 
-def test_a_changed_byte_is_found_and_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_a_changed_byte_is_found_and_the_model_is_packed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
     monkeypatch.setenv("QIANWEN_CACHE", str(tmp_path / "cache"))
     source, calls = tmp_path / "model.gguf", []
     source.write_bytes(b"anything")

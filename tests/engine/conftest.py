@@ -1,4 +1,4 @@
-"""A random network that takes microseconds, over a vocabulary of bytes."""
+"""A tiny random network with a vocabulary of bytes."""
 
 from pathlib import Path
 
@@ -77,7 +77,7 @@ def llm(model, tokenizer) -> LLM:
 
 @pytest.fixture(scope="session")
 def make_llm(model, tokenizer):
-    """An LLM over the shared model with an engine of one's own."""
+    """Creates LLMs with the shared model, each with its own engine."""
     return lambda **config: LLM(model, tokenizer, EngineConfig(**config))
 
 

@@ -29,7 +29,7 @@ def admit(blocks: BlockManager, seq: Sequence) -> bool:
     return True
 
 
-def test_a_common_beginning_is_shared():
+def test_a_common_prefix_is_shared():
     blocks = BlockManager(10, 4)
     a, b = new_sequence(range(10)), new_sequence([*range(8), 99, 98])
     assert admit(blocks, a) and admit(blocks, b)
@@ -47,14 +47,14 @@ def test_the_last_token_is_always_left_to_compute():
     assert blocks.match_prefix(new_sequence(range(12), score_from=0)) == 0
 
 
-def test_another_salt_finds_nothing():
+def test_another_salt_matches_no_blocks():
     blocks = BlockManager(10, 4)
     admit(blocks, new_sequence(range(9), "alice"))
     assert blocks.match_prefix(new_sequence(range(9), "bob")) == 0
     assert blocks.match_prefix(new_sequence(range(9), "alice")) == 2
 
 
-def test_a_block_is_found_after_its_user_is_gone_until_the_space_is_needed():
+def test_a_freed_block_is_matched_until_it_is_reused():
     blocks = BlockManager(4, 4)
     first = new_sequence(range(8))
     admit(blocks, first)
@@ -74,7 +74,7 @@ def test_without_prefix_caching_nothing_is_shared():
     assert not set(a.block_tables[0]) & set(b.block_tables[0])
 
 
-def test_what_is_behind_a_window_goes_back_and_full_attention_keeps_all():
+def test_blocks_behind_a_window_are_freed_but_full_attention_keeps_all():
     blocks = BlockManager([10, 6], 4, windows=(0, 5))
     seq = new_sequence(range(12))
     assert admit(blocks, seq)
@@ -89,7 +89,7 @@ def test_what_is_behind_a_window_goes_back_and_full_attention_keeps_all():
     assert blocks.num_free_blocks == blocks.num_blocks == 16
 
 
-def test_a_prefix_is_found_where_each_kind_has_what_the_next_token_sees():
+def test_a_prefix_matches_if_each_kind_holds_what_the_next_token_sees():
     blocks = BlockManager([10, 5], 4, windows=(0, 5))
     first = new_sequence(range(16))
     assert admit(blocks, first)
@@ -111,7 +111,7 @@ KINDS = [(0,), (3,), (0, 5), (1, 0, 7)]
 
 
 class BlockMachine(RuleBasedStateMachine):
-    """Any order of admits, growth, and frees: no leak, no double use, and what is found is the same text."""
+    """Any order of admissions, growth and frees: no leak, no double use, and matched blocks hold the right text."""
 
     @initialize(
         num_blocks=st.lists(st.integers(1, 12), min_size=3, max_size=3),
@@ -125,12 +125,12 @@ class BlockMachine(RuleBasedStateMachine):
         self.text_of: list[dict[int, tuple]] = [{} for _ in windows]  # what a cache would hold in each block of a kind
 
     def texts(self, seq):
-        """What each full block of `seq` has to hold."""
+        """The text that each full block of `seq` must hold."""
         size = self.blocks.block_size
         return [(seq.context.salt, tuple(seq.token_ids[: end * size])) for end in range(1, seq.num_tokens // size + 1)]
 
     def compute(self, seq):
-        """Fill the blocks, read what the windows show, and go on to the last token."""
+        """Fill the blocks, read those inside the windows, and continue to the last token."""
         for pool, table, text_of in zip(self.blocks.pools, seq.block_tables, self.text_of, strict=True):
             texts, size = self.texts(seq), self.blocks.block_size
             for index in range(seq.num_computed_tokens // size, len(texts)):

@@ -1,4 +1,4 @@
-"""The one path of a chat: prompt, grammar, calls and finish reason, as `LLM.chat` and the server use it."""
+"""`ChatRun`: prompt, grammar, tool calls and finish reason, as `LLM.chat` and the server use it."""
 
 import json
 import sys
@@ -44,7 +44,7 @@ def output(text: str, reason: str | None = None) -> Output:
         (CALL, "abort", "abort"),
     ],
 )
-def test_the_finish_reason_is_openais_for_everyone(tokenizer, text, engine_reason, reason):
+def test_the_finish_reason_is_that_of_openai(tokenizer, text, engine_reason, reason):
     has_call = text == CALL
     *_, last = DeltaReader(ToolCallReader()).feed(output(text, engine_reason))
     assert (last.finish_reason, last.usage) == (reason, Usage(3, 4))
@@ -83,7 +83,7 @@ def test_stop_strings_of_the_request_replace_those_of_the_model(tokenizer):
 
 @pytest.fixture
 def chat_llm(model):
-    """An LLM for prompts with functions; the bias ends the thought of a model that would think for long."""
+    """An LLM for prompts with functions; a logit bias ends the thought of a model that would think for long."""
 
     def make(tags: tuple[str, ...]) -> LLM:
         defaults = SamplingParams(temperature=1.0, max_tokens=900, logit_bias={ord("\n"): 30.0})
@@ -126,9 +126,9 @@ def test_a_response_format_is_followed(llm):
         ({"tool_choice": {"name": "add"}}, "tool_choice must be"),
         ({"response_format": "xml"}, "response_format must be .* got 'xml'"),
         ({"response_format": {"type": "bogus"}, "tool_choice": "none"}, "bogus"),
-        ({"response_format": "json_object"}, "response_format needs tool_choice 'none'"),
-        ({"response_format": SCHEMA, "tool_choice": "add"}, "exclude each other"),
-        ({"n": 2}, "chat streams one answer; n = 2"),
+        ({"response_format": "json_object"}, "response_format with tools needs tool_choice 'none'"),
+        ({"response_format": SCHEMA, "tool_choice": "add"}, "cannot be combined with a forced tool call"),
+        ({"n": 2}, "n = 2 is not possible: chat streams one answer"),
         ({"messages": []}, "no user message"),
     ],
 )
@@ -139,7 +139,7 @@ def test_bad_values_are_refused_before_anything_runs(llm, options, message):
     assert not llm.engine.has_work
 
 
-def test_a_grammar_of_the_caller_is_not_replaced_in_silence(llm, tokenizer):
+def test_a_grammar_with_a_response_format_is_refused(llm, tokenizer):
     pytest.importorskip("llguidance", reason="constrained output needs llguidance")
     from qianwen.engine.constrain import regex_grammar
 

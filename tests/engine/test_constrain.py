@@ -38,7 +38,7 @@ def test_regular_expressions(llm, tokenizer):
 
 @pytest.mark.parametrize("tags", [(), ("<tool_call>", "</tool_call>")])
 @pytest.mark.parametrize("style", ["react", "tool_call"])
-def test_calls_can_be_read_back(model, tags, style):
+def test_constrained_calls_can_be_parsed(model, tags, style):
     from qianwen.chat import collect
     from qianwen.chat.functions import call_reader
 
@@ -55,7 +55,7 @@ def test_calls_can_be_read_back(model, tags, style):
         assert set(json.loads(call.arguments)) == ({"age", "kind"} if call.name == "add" else set())
 
 
-def test_other_requests_are_free(llm, tokenizer, greedy):
+def test_other_requests_are_not_constrained(llm, tokenizer, greedy):
     params = [
         SamplingParams(grammar=json_grammar(tokenizer), max_tokens=8, seed=1),
         SamplingParams(temperature=0, max_tokens=8, ignore_eos=True),
@@ -64,7 +64,7 @@ def test_other_requests_are_free(llm, tokenizer, greedy):
     assert bound.text.startswith("{") and free.outputs[0].token_ids == greedy([98], 8)
 
 
-def test_a_grammar_that_cannot_be_is_refused(tokenizer):
+def test_an_invalid_grammar_is_refused(tokenizer):
     with pytest.raises(RequestError, match="bogus"):
         json_grammar(tokenizer, {"type": "bogus"})
     with pytest.raises(RequestError, match="grammar"):

@@ -25,7 +25,7 @@ def test_control_tokens_have_no_text_but_tags_do(tokenizer):
     assert "".join(run(tokenizer, ids)) == "ab"
 
 
-def test_a_possible_stop_is_held_back_until_it_is_none(tokenizer):
+def test_a_possible_stop_string_is_held_back(tokenizer):
     pieces = run(tokenizer, tokenizer.encode("one ENx END two"), ["END"])
     assert pieces == ["o", "n", "e", " ", "", "", "ENx", " ", "", "", "", ""]
     assert run(tokenizer, tokenizer.encode("an EN"), ["END"])[-1] == "EN"

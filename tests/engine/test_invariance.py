@@ -20,7 +20,7 @@ ASKED = SamplingParams(temperature=0, max_tokens=4, logprobs=3, ignore_eos=True)
 
 
 def answer(engine: LLMEngine, name: str, outputs: tuple = ()) -> list[tuple]:
-    """Everything reported of one request, in the `outputs` so far and to the end."""
+    """All outputs of one request: those in `outputs` and those until the end."""
     outputs = list(outputs)
     while engine.has_work:
         outputs += engine.step()
@@ -29,7 +29,7 @@ def answer(engine: LLMEngine, name: str, outputs: tuple = ()) -> list[tuple]:
 
 
 def trials(model, tokenizer, count: int, seed: int, adapters: dict | None = None, **more) -> None:
-    """Ask one of six prompts among strangers, `count` times, and compare with the prompt asked alone."""
+    """Run one of six prompts with random other requests, `count` times, and compare with the prompt alone."""
     rng = random.Random(seed)
     names = ["", *(adapters or {})]
 
@@ -69,11 +69,11 @@ def trials(model, tokenizer, count: int, seed: int, adapters: dict | None = None
 
 @pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("fields", [{}, {"num_key_value_heads": 4, "qk_norm": True, "head_dim": 24}])
-def test_bits_are_those_of_being_alone(tokenizer, fields, fused):
+def test_bits_do_not_depend_on_the_batch(tokenizer, fields, fused):
     trials(tiny_model(**fields), tokenizer, 8, seed=0, fused_attention=fused)
 
 
-def test_bits_are_those_of_being_alone_over_an_int8_cache(tokenizer):
+def test_bits_do_not_depend_on_the_batch_with_an_int8_cache(tokenizer):
     trials(tiny_model(), tokenizer, 6, seed=2, kv_cache_dtype="int8")
 
 
@@ -82,13 +82,13 @@ def packed_model() -> Qwen:
 
 
 @needs_kernels
-def test_bits_of_packed_weights_are_those_of_being_alone(tokenizer):
+def test_bits_of_packed_weights_do_not_depend_on_the_batch(tokenizer):
     trials(packed_model(), tokenizer, 8, seed=0)
 
 
 @needs_kernels
 def test_another_engine_over_the_same_weights_changes_no_bits(tokenizer):
-    """How a step runs is chosen in each step: two engines of different modes take turns."""
+    """The mode is chosen in each step: two engines with different modes run alternately."""
     model, prompt = packed_model(), list(range(40))
     invariant = EngineConfig(batch_invariant=True, max_num_batched_tokens=7)
     alone = LLMEngine(packed_model(), tokenizer, invariant)
@@ -102,7 +102,7 @@ def test_another_engine_over_the_same_weights_changes_no_bits(tokenizer):
     assert answer(engine, name, tuple(outputs)) == expected
 
 
-def test_adapters_of_another_engine_do_not_act(tokenizer, adapter_folders):
+def test_adapters_of_another_engine_are_not_applied(tokenizer, adapter_folders):
     model, prompt = tiny_model(), list(range(20))
     plain = LLMEngine(model, tokenizer, EngineConfig(prefix_caching=False))
     expected = answer(plain, plain.add_request(Request(prompt, ASKED)))
@@ -112,14 +112,14 @@ def test_adapters_of_another_engine_do_not_act(tokenizer, adapter_folders):
     assert answer(plain, plain.add_request(Request(prompt, ASKED))) == expected
 
 
-def test_bits_beside_other_adapters_are_those_of_being_alone(tokenizer, adapter_folders):
+def test_bits_do_not_depend_on_other_adapters_in_the_batch(tokenizer, adapter_folders):
     trials(tiny_model, tokenizer, 8, seed=0, adapters=adapter_folders)
 
 
 @pytest.mark.nightly
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("kind", ["fused attention", "torch attention", "packed", "adapters"])
-def test_bits_are_those_of_being_alone_500_times(tokenizer, adapter_folders, kind):
+def test_bits_do_not_depend_on_the_batch_500_times(tokenizer, adapter_folders, kind):
     if kind == "packed":
         trials(packed_model(), tokenizer, 500, seed=1)
     elif kind == "adapters":

@@ -1,4 +1,4 @@
-"""Layers that look back a short way hold a short way, and nobody can tell from the answers."""
+"""The cache of models with windows: it holds no more than the windows, and the answers do not change."""
 
 import random
 
@@ -21,12 +21,12 @@ WINDOWS = {"all": (9, 9, 9), "low": (6, 21, 0), "full between": (0, 13, 0)}
 
 
 def held(seq) -> list[int]:
-    """How many blocks a sequence holds in each kind of layers."""
+    """Number of blocks of a sequence in each kind of layer."""
     return [sum(block != ABSENT for block in table) for table in seq.block_tables]
 
 
 def read(engine: LLMEngine, prompts: list[list[int]], num_tokens: int = 30) -> list[list[tuple]]:
-    """Everything reported of greedy answers that run side by side."""
+    """All outputs of greedy answers that run in one batch."""
     params = SamplingParams(temperature=0, max_tokens=num_tokens, logprobs=2, ignore_eos=True)
     names = [engine.add_request(Request(prompt, params)) for prompt in prompts]
     answers = {name: [] for name in names}
@@ -48,7 +48,7 @@ def test_pools_follow_the_windows():
     assert blocks_of_kinds((64,), 7, 32, 16, 512) == [7]
 
 
-def test_the_cache_is_of_the_kind_that_was_asked_for(model):
+def test_new_cache_has_the_configured_type(model):
     def make(kind, is_fused=True):
         return new_cache(model, [4], 8, kind, is_fused=is_fused, is_invariant=False)
 
@@ -58,8 +58,8 @@ def test_the_cache_is_of_the_kind_that_was_asked_for(model):
 
 
 @pytest.mark.parametrize("kind", ["auto", "int8"])
-def test_a_long_text_holds_no_more_than_its_windows(tokenizer, monkeypatch, kind):
-    """4,000 tokens through windows of 64; a chunk under way is held in addition, and only while it is."""
+def test_a_long_text_holds_no_more_blocks_than_its_windows(tokenizer, monkeypatch, kind):
+    """4,000 tokens with windows of 64; the blocks of the current chunk come in addition, only while it runs."""
     model = tiny_model(layer_windows=(64, 64), max_position_embeddings=4096)
     engine = LLMEngine(model, tokenizer, EngineConfig(max_num_seqs=2, block_size=16, kv_cache_dtype=kind))
     [prompt] = texts(3900)
@@ -83,7 +83,7 @@ def test_a_long_text_holds_no_more_than_its_windows(tokenizer, monkeypatch, kind
 @pytest.mark.parametrize("kind", ["auto", "int8", "bfloat16"])
 @pytest.mark.parametrize("kernels", ["fused", "torch", "packed"])
 @pytest.mark.parametrize("windows", WINDOWS.values(), ids=WINDOWS)
-def test_freeing_changes_no_bit(tokenizer, monkeypatch, windows, kernels, kind):
+def test_freeing_blocks_changes_no_bit(tokenizer, monkeypatch, windows, kernels, kind):
     if kernels == "torch":
         monkeypatch.setattr(operators, "available", lambda: False)
     wide = {"hidden_size": 128, "intermediate_size": 192} if kernels == "packed" else {}
@@ -103,8 +103,8 @@ def test_freeing_changes_no_bit(tokenizer, monkeypatch, windows, kernels, kind):
 
 @pytest.mark.parametrize("windows", WINDOWS.values(), ids=WINDOWS)
 @pytest.mark.parametrize("speculates", [False, True])
-def test_few_blocks_shared_prefixes_and_guesses(tokenizer, windows, speculates):
-    """Preempted, cached or guessed for: an answer is that of the request alone, without a cache of prefixes."""
+def test_preemption_shared_prefixes_and_drafts_change_no_answer(tokenizer, windows, speculates):
+    """Preempted, cached or with a draft: the answer is that of the request alone without prefix caching."""
     model = tiny_model(layer_windows=windows, num_hidden_layers=3)
     base, *ends = texts(60, 1, 5, 9, 30, 2)
     prompts = [base[:30], *(base + end for end in ends), *(base[:45] + end for end in ends)]

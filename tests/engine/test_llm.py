@@ -29,7 +29,7 @@ def test_texts_and_ids_are_answered_in_order(llm, greedy, tokenizer):
     assert is_idle(llm)
 
 
-def test_a_stream_is_the_whole_in_pieces(llm):
+def test_the_pieces_of_a_stream_are_the_full_answer(llm):
     """R39."""
     params = SamplingParams(seed=3, max_tokens=60, stop=("e", "好"), logprobs=1)
     for seed in range(5):
@@ -96,7 +96,7 @@ def test_chat_ends_with_reason_and_usage(llm):
 
 
 class Scripted(Sampler):
-    """Writes a given text, whatever the model thinks."""
+    """Makes the model generate a given text."""
 
     script: list[int] = []
 
@@ -111,7 +111,7 @@ class Scripted(Sampler):
         (("<tool_call>", "</tool_call>"), 'add\n<tool_call>\n{"name": "add", "arguments": {"x": 1}}\n</tool_call>'),
     ],
 )
-def test_calls_are_read_from_the_stream(model, monkeypatch, tags, reply):
+def test_tool_calls_are_parsed_from_the_stream(model, monkeypatch, tags, reply):
     tokenizer = byte_tokenizer(*tags)
     llm = LLM(model, tokenizer, EngineConfig(max_model_len=4096, num_blocks=200))
     ids = tokenizer.encode(reply)
@@ -129,14 +129,14 @@ def test_calls_are_read_from_the_stream(model, monkeypatch, tags, reply):
     assert message.content == "add" and deltas[-1].finish_reason == "tool_calls"
 
 
-def test_changed_weights_are_not_answered_from_the_cache(model, tokenizer):
+def test_clear_cache_after_a_change_of_the_weights(model, tokenizer):
     from .conftest import tiny_model
 
     mine = tiny_model(seed=5)
     llm = LLM(mine, tokenizer, EngineConfig(block_size=4))
     before = llm.generate(["hello world"], GREEDY)[0].text
     mine.load_state_dict(model.state_dict())
-    llm.forget()
+    llm.clear_cache()
     after = llm.generate(["hello world"], GREEDY)[0].text
     assert after == LLM(model, tokenizer).generate(["hello world"], GREEDY)[0].text != before
 

@@ -24,7 +24,7 @@ PROMPTS = [list(b"hello world"), list(b"The quick brown fox " * 4), [120], list(
 
 
 def finish(engine: LLMEngine) -> dict[tuple[str, int], list[int]]:
-    """Run until nothing is left; token ids by request and answer."""
+    """Run all requests to the end; returns token ids by request and answer."""
     tokens: dict[tuple[str, int], list[int]] = {}
     while engine.has_work:
         for output in engine.step():
@@ -64,7 +64,7 @@ def test_answers_are_those_of_the_full_forward(model, tokenizer, greedy, config)
     reason="fp32 products of PyTorch depend on the number of rows on processors without AMX",
     strict=False,
 )
-def test_who_gave_way_answers_as_ever(model, tokenizer, greedy):
+def test_preempted_requests_give_the_same_answer(model, tokenizer, greedy):
     engine = LLMEngine(model, tokenizer, EngineConfig(block_size=4, num_blocks=32, max_model_len=128))
     params = SamplingParams(temperature=0, max_tokens=40, ignore_eos=True)
     names = {engine.add_request(Request([value], params)): value for value in range(8)}
@@ -76,7 +76,7 @@ def test_who_gave_way_answers_as_ever(model, tokenizer, greedy):
 
 @settings(max_examples=25)
 @given(st.randoms(use_true_random=False))
-def test_random_admits_and_aborts_change_no_answer(model, tokenizer, greedy, rng: random.Random):
+def test_random_requests_and_aborts_change_no_answer(model, tokenizer, greedy, rng: random.Random):
     blocks = {"block_size": 4, "num_blocks": rng.randint(32, 60), "max_model_len": 128}
     batch = {"max_num_seqs": rng.randint(1, 5), "max_num_batched_tokens": rng.randint(1, 40)}
     engine = LLMEngine(model, tokenizer, EngineConfig(**blocks, **batch))
@@ -100,7 +100,7 @@ def test_random_admits_and_aborts_change_no_answer(model, tokenizer, greedy, rng
         assert len(got) == count or name in aborted
 
 
-def test_a_seed_gives_the_same_text_whatever_runs_beside(model, tokenizer):
+def test_a_seed_gives_the_same_text_in_any_batch(model, tokenizer):
     params = SamplingParams(temperature=1.5, top_p=0.95, seed=7, n=2, max_tokens=10, ignore_eos=True)
     engine = LLMEngine(model, tokenizer)
     name = engine.add_request(Request(PROMPTS[0], params))
@@ -124,8 +124,8 @@ def test_several_answers_share_the_prompt(model, tokenizer):
     assert cached == {0: 0, 1: 72, 2: 72}  # 80 tokens, of which the last block is computed again
 
 
-def test_cancelled_requests_leave_nothing(model, tokenizer, greedy):
-    """R34: 200 cancelled at any moment; the next is answered as ever."""
+def test_cancelled_requests_leave_no_state(model, tokenizer, greedy):
+    """R34: 200 requests are cancelled at random steps; the next one has the right answer."""
     engine = LLMEngine(model, tokenizer, EngineConfig(block_size=4, max_num_seqs=8))
     rng = random.Random(0)
     for _ in range(200):
@@ -146,7 +146,7 @@ def test_cancelled_requests_leave_nothing(model, tokenizer, greedy):
 
 
 def test_only_the_same_salt_shares(model, tokenizer):
-    """S12: neither hits nor times another's prompt."""
+    """S12: requests with another salt share no cached blocks."""
     engine = LLMEngine(model, tokenizer, EngineConfig(block_size=8))
 
     def cached(salt: str) -> int:
@@ -157,7 +157,7 @@ def test_only_the_same_salt_shares(model, tokenizer):
 
 
 def test_a_prompt_that_does_not_fit_is_refused(model, tokenizer):
-    """R37: never cut silently."""
+    """R37: a prompt is never truncated silently."""
     engine = LLMEngine(model, tokenizer)
     for size in (256, 257, 2560):
         with pytest.raises(RequestError, match=f"{size} tokens.*256") as error:
@@ -198,7 +198,7 @@ def test_the_scores_of_a_prompt(model, tokenizer):
             assert [item.top[0][0] for item in got] == [int(scores[target - 1].argmax()) for target in targets]
 
 
-def test_a_step_that_breaks_off_is_computed_again(model, tokenizer, greedy):
+def test_a_step_that_fails_is_computed_again(model, tokenizer, greedy):
     engine = LLMEngine(model, tokenizer, EngineConfig(block_size=4, max_num_batched_tokens=16))
     name = engine.add_request(Request(PROMPTS[1], GREEDY))
     engine.step()
@@ -212,7 +212,7 @@ def test_a_step_that_breaks_off_is_computed_again(model, tokenizer, greedy):
 
 @pytest.mark.parametrize("bits", [None, 8])
 def test_each_request_has_its_own_adapter_over_one_base(tokenizer, adapter_folders, bits):
-    """Base and adapters, in one batch and with prompts that begin alike, answer as each does alone."""
+    """Base model and adapters in one batch, with prompts of the same prefix, give the answers of each alone."""
 
     def network(name: str = ""):
         model = tiny_model() if bits is None else pack_model(tiny_model(), bits)
@@ -241,7 +241,7 @@ def test_each_request_has_its_own_adapter_over_one_base(tokenizer, adapter_folde
         engine.add_request(Request(PROMPTS[0], GREEDY, Context(adapter="c")))
 
 
-def test_an_engine_is_invariant_when_it_asks_to_be_whatever_the_one_before_asked(tokenizer):
+def test_the_batch_invariant_mode_does_not_depend_on_an_earlier_engine(tokenizer):
     model = pack_model(tiny_model(), 8)
     packed = [module for module in model.modules() if isinstance(module, PackedLinear)]
     for is_invariant in (False, True, False):

@@ -1,4 +1,4 @@
-"""What a request is, that its whole context decides what is shared, and features in place of embeddings."""
+"""Requests: the full context decides which blocks are shared; features replace embeddings."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ YARN = RopeState(method="yarn", factor=4, original_len=64)
 
 
 def answer(engine: LLMEngine, *requests: Request) -> list[tuple]:
-    """Of each request its tokens, its log-probabilities and how much of its prompt was cached."""
+    """Tokens, log-probabilities and cached prompt tokens of each request."""
     names = [engine.add_request(request) for request in requests]
     tokens, logprobs, cached = ({name: [] for name in names} for _ in range(3))
     while engine.has_work:
@@ -93,16 +93,16 @@ def test_unusable_features_are_refused(make):
 
 
 @pytest.mark.parametrize("span", [FeatureSpan(8, states(0)), FeatureSpan(0, torch.zeros(2, 32))])
-def test_features_must_fit_the_prompt_and_the_model(model, tokenizer, span):
+def test_features_that_do_not_fit_the_prompt_or_the_model_are_refused(model, tokenizer, span):
     engine = LLMEngine(model, tokenizer)
-    with pytest.raises(RequestError, match="do not fit a prompt of 10 tokens of width 64"):
+    with pytest.raises(RequestError, match="do not fit a prompt of 10 tokens with hidden size 64"):
         engine.add_request(Request(TEXT[:10], GREEDY, Context(features=(span,))))
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 512])
 @pytest.mark.parametrize("is_invariant", [False, True])
 def test_embeddings_given_as_features_are_the_text(model, tokenizer, chunk, is_invariant):
-    """Spans are cut by chunks and by tiles wherever it may be; the ids under them do not matter."""
+    """Chunks and tiles may cut spans anywhere; the ids of the replaced tokens have no effect."""
     config = EngineConfig(block_size=4, max_num_batched_tokens=chunk, batch_invariant=is_invariant)
     spans = (embedded(model, 41, 62), embedded(model, 2, 30))
     ids = [7 if 2 <= at < 30 or 41 <= at < 62 else token for at, token in enumerate(TEXT)]
@@ -135,7 +135,7 @@ def test_features_survive_preemption(model, tokenizer):
 
 @pytest.mark.parametrize("kind", ["auto", "int8"])
 def test_states_of_positions_side_by_side(model, tokenizer, kind):
-    """Each request has its own, whatever runs beside it, and none shares another's blocks."""
+    """Requests with different states in one batch: each has its own result, and they share no blocks."""
     ropes = [
         RopeState(),
         YARN,

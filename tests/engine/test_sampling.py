@@ -8,7 +8,7 @@ from qianwen.engine.sampling_params import SamplingParams
 
 
 def reference(scores: np.ndarray, params: SamplingParams) -> np.ndarray:
-    """The same filters over the whole sorted row, as plainly as they can be written."""
+    """The reference: the same filters over the fully sorted row."""
     weights = np.exp((scores.astype(np.float64) - scores.max()) / params.temperature)
     order = np.argsort(-weights, kind="stable")
     keep = np.zeros(len(scores), bool)
@@ -34,7 +34,7 @@ FILTERS = st.fixed_dictionaries(
 
 @settings(max_examples=120)
 @given(FILTERS, st.integers(0, 2**32 - 1), st.sampled_from([0.5, 3.0, 20.0]))
-def test_the_distribution_is_the_plain_one(filters, seed, spread):
+def test_the_distribution_is_that_of_a_full_sort(filters, seed, spread):
     random = np.random.default_rng(seed)
     scores = (random.standard_normal(300) * spread).astype(np.float32)
     scores[random.integers(0, 300, 20)] = -np.inf

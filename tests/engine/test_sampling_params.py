@@ -22,12 +22,12 @@ from qianwen.runtime.errors import RequestError
         *[("logit_bias", value) for value in ({1: 101}, {1: float("nan")}, {1: "x"}, dict.fromkeys(range(1025), 1))],
     ],
 )
-def test_what_is_out_of_range_is_named(field, value):
+def test_a_value_out_of_range_is_refused_by_name(field, value):
     with pytest.raises(RequestError, match=field):
         SamplingParams(**{field: value})
 
 
-def test_what_is_in_range_is_taken():
+def test_values_in_range_are_accepted():
     params = SamplingParams(temperature=0, top_k=5, stop="END", seed=2**63, logit_bias={3: -100}, max_tokens=None)
     assert params.is_greedy and params.changes_scores and params.stop == ("END",)
     assert not SamplingParams().changes_scores and SamplingParams(top_k=1).is_greedy
@@ -43,6 +43,6 @@ def test_what_is_in_range_is_taken():
         {"n": 128, "logprobs": 20, "seed": 2**64 - 1},
     ],
 )
-def test_the_limits_themselves_are_in_range(fields):
+def test_the_limits_are_in_range(fields):
     params = SamplingParams(**fields)
     assert all(getattr(params, name) == value for name, value in fields.items())

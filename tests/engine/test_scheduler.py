@@ -10,7 +10,7 @@ from .test_block_manager import new_sequence
 
 
 def play(scheduler, chunks):
-    """What the engine does with a step: everything ran, and each sequence that is up to date gets a token."""
+    """Simulates a step of the engine: all chunks run, and each sequence without missing tokens gets a new one."""
     finished = []
     for chunk in chunks:
         seq = chunk.seq
@@ -34,7 +34,7 @@ def make(num_blocks=16, block_size=4, max_num_seqs=4, budget=8):
     return Scheduler(BlockManager(num_blocks, block_size), max_num_seqs, budget)
 
 
-def test_a_long_prompt_does_not_stop_those_who_answer():
+def test_a_long_prompt_does_not_stop_running_answers():
     scheduler = make(num_blocks=64)
     scheduler.add(request(2, 50))
     play(scheduler, scheduler.schedule())
@@ -79,7 +79,7 @@ def test_sequences_of_one_step_share_what_it_computes():
     assert a.block_tables[0][:3] == b.block_tables[0][:3]
 
 
-def test_nobody_is_stopped_for_a_guess():
+def test_no_sequence_is_preempted_for_a_draft():
     scheduler = make(num_blocks=3, block_size=2, budget=16)
     first, second = request(2, 9), request(1, 9, "x")
     scheduler.add(first)
@@ -91,7 +91,7 @@ def test_nobody_is_stopped_for_a_guess():
     assert [chunk.num_tokens for chunk in chunks] == [1, 1] and first.draft == []
 
 
-def test_restart_lets_everyone_recompute():
+def test_restart_makes_all_sequences_recompute():
     scheduler = make()
     seqs = [request(5, 2), request(9, 2, "x"), request(3, 2, "y")]
     for seq in seqs:
@@ -117,7 +117,7 @@ EVENTS = st.lists(
 @settings(max_examples=300)
 @given(EVENTS, st.integers(8, 20), st.integers(1, 4), st.integers(1, 12))
 def test_every_request_ends_and_nothing_leaks(events, num_blocks, max_num_seqs, budget):
-    """The longest request, 24 + 8 tokens and a guess, needs 8 blocks of 4 and fits alone."""
+    """The longest request, 24 + 8 tokens and a draft token, needs 8 blocks of 4 and fits alone."""
     scheduler = make(num_blocks, 4, max_num_seqs, budget)
     seqs = []
     for kind, *args in events:

@@ -50,7 +50,7 @@ def test_questions_with_one_context_compute_it_once(make_llm):
 
 @pytest.mark.parametrize("pooling", ["last", "mean"])
 @pytest.mark.parametrize("config", [{}, {"block_size": 4, "max_num_batched_tokens": 7}])
-def test_embeddings_depend_neither_on_neighbours_nor_on_chunks_nor_on_the_cache(make_llm, model, pooling, config):
+def test_embeddings_do_not_depend_on_batch_chunks_or_cache(make_llm, model, pooling, config):
     llm = make_llm(**config)
     texts = [list(b"hello"), list(b"a longer text than that"), [7], list(b"a longer text than this")]
     for _ in range(2):  # the second time they are in the cache
@@ -62,7 +62,7 @@ def test_embeddings_depend_neither_on_neighbours_nor_on_chunks_nor_on_the_cache(
             np.testing.assert_allclose(vector, (want / want.norm()).numpy(), atol=1e-5)
 
 
-def test_an_embedding_survives_giving_way(make_llm, model):
+def test_an_embedding_survives_preemption(make_llm, model):
     llm = make_llm(block_size=4, num_blocks=40, max_model_len=128, max_num_batched_tokens=8)
     others = [llm.stream([value], SamplingParams(temperature=0, max_tokens=60, ignore_eos=True)) for value in range(4)]
     text = list(b"a text that is read while others write, and stopped")
@@ -75,6 +75,6 @@ def test_an_embedding_survives_giving_way(make_llm, model):
 
 
 @pytest.mark.parametrize("text", [[], [1] * 257, [999]])
-def test_what_cannot_be_embedded(llm, text):
+def test_texts_that_cannot_be_embedded_are_refused(llm, text):
     with pytest.raises(RequestError):
         embed(llm, [text])

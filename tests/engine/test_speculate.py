@@ -7,7 +7,7 @@ from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import EngineConfig
 from qianwen.engine.sampling import Distribution
 from qianwen.engine.sampling_params import SamplingParams
-from qianwen.engine.speculate import DraftModel, _Memory, can_guess, verify
+from qianwen.engine.speculate import DraftModel, _NgramIndex, can_guess, verify
 from qianwen.runtime.errors import ConfigError
 
 from .conftest import tiny_model
@@ -23,7 +23,7 @@ def speculating(model, tokenizer, seed, **config) -> LLM:
 
 
 @pytest.mark.parametrize("seed", DRAFTS.values(), ids=DRAFTS)
-def test_greedy_answers_are_the_same(model, tokenizer, greedy, seed):
+def test_greedy_answers_are_the_same_with_drafts(model, tokenizer, greedy, seed):
     llm = speculating(model, tokenizer, seed)
     params = SamplingParams(temperature=0, max_tokens=40, ignore_eos=True)
     for _ in range(2):
@@ -52,8 +52,8 @@ def test_few_blocks_and_small_budgets(model, tokenizer, greedy):
 
 @pytest.mark.parametrize("filters", [{}, {"top_k": 6}, {"top_p": 0.7, "temperature": 1.5}, {"logit_bias": {3: 2.0}}])
 @pytest.mark.parametrize("kind", ["lookup", "draft"])
-def test_the_distribution_is_unchanged(kind, filters):
-    """Two guesses over ten tokens, 3,000 times: every pair of first tokens as often as without guesses."""
+def test_verify_keeps_the_distribution(kind, filters):
+    """Two draft tokens over a vocabulary of ten, 3,000 times: the first two tokens have the right distribution."""
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((3, 10)).astype(np.float32) * 1.5
     guess_rows = (rows[:2] + rng.standard_normal((2, 10)) * 0.7).astype(np.float32)
@@ -81,7 +81,7 @@ def test_the_distribution_is_unchanged(kind, filters):
 
 
 def test_sampled_text_has_the_same_distribution(tokenizer):
-    """Through the whole engine: the third token after a fixed prompt."""
+    """With the full engine: the third token after a fixed prompt."""
     model = tiny_model(initializer_range=0.15)
     params = SamplingParams(n=128, max_tokens=3, top_k=4, temperature=0.7, ignore_eos=True)
 
@@ -99,19 +99,19 @@ def test_sampled_text_has_the_same_distribution(tokenizer):
         assert abs(plain[token] - guessed[token]) < 4 * spread + 4, (token, plain[token], guessed[token], total)
 
 
-def test_lookup_copies_what_followed_and_learns_to_dare():
-    memory = _Memory((3, 2), max_tokens=8)
+def test_prompt_lookup_copies_and_adapts_the_draft_length():
+    index = _NgramIndex((3, 2), max_tokens=8)
     tokens = [1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2, 3]
-    assert memory.guess(tokens) == [4, 5, 6, 7]
-    memory.last_draft = [4, 5, 6, 7]
+    assert index.draft(tokens) == [4, 5, 6, 7]
+    index.last_draft = [4, 5, 6, 7]
     tokens += [4, 5, 6, 7, 8]
-    assert memory.guess(tokens) == [9, 1, 2, 3, 4, 5, 6, 7] and memory.dare == 8
-    memory.last_draft = [9, 1, 2]
+    assert index.draft(tokens) == [9, 1, 2, 3, 4, 5, 6, 7] and index.draft_len == 8
+    index.last_draft = [9, 1, 2]
     tokens += [9, 0]
-    assert memory.guess(tokens) == [] and memory.dare == 2
+    assert index.draft(tokens) == [] and index.draft_len == 2
 
 
-def test_for_whom_nobody_guesses():
+def test_requests_with_penalties_get_no_draft():
     for params in (SamplingParams(repetition_penalty=1.1), SamplingParams(presence_penalty=1)):
         seq = new_sequence([1])
         seq.params = params

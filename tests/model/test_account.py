@@ -20,7 +20,7 @@ QWEN3 = dataclasses.replace(PRESETS["tiny"], qkv_bias=False, qk_norm=True, num_k
 
 
 @pytest.mark.parametrize("config", [*PRESETS.values(), QWEN3], ids=[*PRESETS, "qwen3"])
-def test_the_count_is_the_models(config):
+def test_num_parameters_equals_the_model(config):
     with torch.device("meta"):
         model = Qwen(config)
     assert num_parameters(config) == sum(parameter.numel() for parameter in model.parameters())
@@ -37,12 +37,12 @@ def test_cache_bytes_are_the_published_ones(name, kib):
     assert kv_bytes_per_token(PRESETS[name]) == kib * 1024
 
 
-def test_weights_of_the_7b_are_the_size_of_its_files():
+def test_weight_bytes_of_the_7b_are_the_size_of_its_files():
     assert weight_bytes(PRESETS["7b"]) == 15_442_649_088 == optimizer_bytes(PRESETS["7b"]) // 4
 
 
-def test_flops_are_those_that_torch_counts():
-    """Torch counts all T × T pairs of attention, we only the T (T + 1) / 2 that are looked at."""
+def test_flops_equal_those_that_torch_counts():
+    """Torch counts all T × T pairs of attention, we count only the T (T + 1) / 2 visible ones."""
     config, seq_len = PRESETS["tiny"], 64
     with torch.device("meta"):
         model = Qwen(config)
@@ -54,7 +54,7 @@ def test_flops_are_those_that_torch_counts():
     assert training_flops(config, seq_len) == 3 * forward_flops(config, seq_len)
 
 
-def test_reading_costs_what_its_tokens_cost_one_by_one():
+def test_flops_of_a_prompt_are_those_of_its_tokens_one_by_one():
     config = dataclasses.replace(PRESETS["tiny"], layer_windows=(0, 8, 8, 100))
     one_by_one = sum(decode_flops(config, n) for n in range(1, 41)) / 40
     assert forward_flops(config, 40) == pytest.approx(one_by_one)

@@ -17,7 +17,7 @@ def tensors(num_queries, num_keys, rows=2, heads=4, kv_heads=2, dim=8):
 
 
 def reference(q, k, v, window):
-    """By the book: every score, one mask."""
+    """The reference: all scores and one mask."""
     k, v = (x.repeat_interleave(q.size(2) // k.size(2), dim=2) for x in (k, v))
     scores = torch.einsum("bthd,bshd->bhts", q, k) / q.size(-1) ** 0.5
     back = torch.arange(q.size(1))[:, None] + k.size(1) - q.size(1) - torch.arange(k.size(1))
@@ -25,7 +25,7 @@ def reference(q, k, v, window):
     return torch.einsum("bhts,bshd->bthd", scores.masked_fill(hidden, -torch.inf).softmax(-1), v)
 
 
-def test_a_process_that_imports_it_keeps_its_settings():
+def test_importing_attention_changes_no_torch_settings():
     assert torch.backends.cuda.cudnn_sdp_enabled()
 
 
@@ -39,7 +39,7 @@ SHAPES = [(1, 1), (20, 20), (1, 20), (5, 20), (19, 20), (33, 40), (8, 8), (9, 9)
 
 @pytest.mark.parametrize("window", [0, 1, 3, 8, 19, 20, 100])
 @pytest.mark.parametrize(("num_queries", "num_keys"), SHAPES)
-def test_every_shape_is_the_dense_reference(small_blocks, num_queries, num_keys, window):
+def test_every_shape_equals_the_dense_reference(small_blocks, num_queries, num_keys, window):
     q, k, v = tensors(num_queries, num_keys)
     out, expected = attend(q, k, v, window), reference(q, k, v, window)
     torch.testing.assert_close(out, expected, rtol=1e-10, atol=1e-10)
@@ -52,7 +52,7 @@ def test_every_shape_is_the_dense_reference(small_blocks, num_queries, num_keys,
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 40), st.integers(0, 40), st.integers(0, 50), st.sampled_from([(1, 1), (4, 1), (6, 3), (4, 4)]))
-def test_any_lengths_window_and_grouping(num_queries, past, window, heads):
+def test_any_lengths_window_and_grouping_equal_the_reference(num_queries, past, window, heads):
     q, k, v = tensors(num_queries, num_queries + past, 1, *heads)
     torch.testing.assert_close(attend(q, k, v, window), reference(q, k, v, window), rtol=1e-10, atol=1e-10)
 
@@ -71,14 +71,14 @@ class LargestTensor(TorchDispatchMode):
 
 
 @pytest.mark.parametrize(("num_queries", "num_keys", "window"), [(2500, 2500, 0), (2500, 2500, 300), (2500, 5000, 0)])
-def test_nothing_square_is_built_above_2048(num_queries, num_keys, window):
+def test_no_square_tensor_is_built_above_2048(num_queries, num_keys, window):
     q, k, v = (torch.randn(1, n, 1, 8, requires_grad=True) for n in (num_queries, num_keys, num_keys))
     with LargestTensor() as largest:
         attend(q, k, v, window).sum().backward()
     assert largest.numel <= attention.BLOCK * num_keys < 2048 * 2048
 
 
-def test_the_past_of_a_window_does_not_matter():
+def test_tokens_before_the_window_have_no_effect():
     q, k, v = tensors(6, 30)
     changed = k.detach().clone()
     changed[:, :20] = 1e3
@@ -100,7 +100,7 @@ class Kernels(TorchDispatchMode):
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(1, 400), min_size=2, max_size=12), st.sampled_from([0, 3, 70]))
-def test_packed_documents_take_few_sizes_and_never_meet(lengths, window):
+def test_packed_documents_have_few_sizes_and_do_not_see_each_other(lengths, window):
     config = QwenConfig(
         vocab_size=8, hidden_size=16, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2,
         layer_windows=(window,),

@@ -25,13 +25,13 @@ def test_published_sizes_have_the_published_parameters(name, count):
     assert sum(parameter.numel() for parameter in model.parameters()) == count
 
 
-def test_small_sizes_are_what_their_names_say():
+def test_small_presets_have_the_size_in_their_name():
     with torch.device("meta"):
         counts = [sum(p.numel() for p in Qwen(PRESETS[name]).parameters()) for name in ("tiny", "20m", "100m")]
     assert counts[0] < 10e6 and abs(counts[1] - 20e6) < 1e6 and abs(counts[2] - 100e6) < 5e6
 
 
-def test_what_is_not_said_is_derived():
+def test_omitted_fields_are_derived():
     config = QwenConfig(**SHAPE, max_position_embeddings=128)
     assert (config.num_key_value_heads, config.head_dim, config.train_len) == (4, 8, 128)
     assert dataclasses.replace(config, vocab_size=99).vocab_size == 99
@@ -59,7 +59,7 @@ def test_what_is_not_said_is_derived():
         ("train_len", 1.5),
     ],
 )
-def test_nonsense_is_refused_by_name(field, value):
+def test_invalid_values_are_refused_by_name(field, value):
     with pytest.raises(ConfigError, match=field):
         QwenConfig(**{**SHAPE, field: value})
 

@@ -1,4 +1,4 @@
-"""Whole layers in one call give what the network's own code gives, for every kind of Qwen."""
+"""Fused layers give the results of the modules, for every family of Qwen."""
 
 import weakref
 
@@ -75,7 +75,7 @@ def texts(count: int) -> list[list[int]]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_fused_layers_are_the_layers(kind: str, dtype: torch.dtype) -> None:
+def test_fused_layers_equal_the_modules(kind: str, dtype: torch.dtype) -> None:
     model, some = make_invariant(build(kind, 16)), texts(2)
     steps = [[30, 1, 1, 8], [20, 19, 1, 0]]
     expected = run(model, some, steps, dtype)
@@ -88,8 +88,8 @@ def test_fused_layers_are_the_layers(kind: str, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("bits", [4, 8, 16])
 @pytest.mark.parametrize("limits", WAYS)
-def test_fused_layers_compute_in_any_way(bits: int, limits: Limits) -> None:
-    """With the last way the middle of the feed-forward is never written as numbers."""
+def test_fused_layers_work_with_all_algorithms(bits: int, limits: Limits) -> None:
+    """The last algorithm never writes the activations inside the feed-forward as floats."""
     model, some = build("joined", bits), texts(2)
     for module in model.modules():
         if isinstance(module, PackedLinear):
@@ -104,7 +104,7 @@ def test_fused_layers_compute_in_any_way(bits: int, limits: Limits) -> None:
 @pytest.mark.parametrize("coded", [("gate_proj", "up_proj"), ("gate_proj", "up_proj", "down_proj")])
 @pytest.mark.parametrize("limits", WAYS)
 def test_tokens_with_an_outlier_keep_their_small_values(coded: tuple[str, ...], limits: Limits) -> None:
-    """Token 0 has one, as the first of a text: at the start, amid a block of rows, and in the block after it."""
+    """Token 0 has an outlier: as first token of a text at the start, inside a block of rows, and in the next block."""
     model = build("joined", 16)
     model.model.layers = model.model.layers[:1]
     model.model.embed_tokens.weight.data[0, 3] = 100.0
@@ -129,7 +129,7 @@ def test_tokens_with_an_outlier_keep_their_small_values(coded: tuple[str, ...], 
     assert (errors[1] < 0.65 * errors[0]).all()
 
 
-def test_a_layer_that_is_not_packed_stands_between_two_that_are() -> None:
+def test_an_unpacked_layer_between_packed_ones() -> None:
     model, some = make_invariant(build("plain", 16)), texts(2)
     model.model.layers[1] = Qwen(model.config).init_weights(1).model.layers[1].requires_grad_(False)
     steps = [[30, 1, 1, 8], [20, 19, 1, 0]]
@@ -155,7 +155,7 @@ def test_bits_do_not_depend_on_batch_or_chunks(bits: int) -> None:
         assert torch.equal(run(model, [text], [[7, 1, 31, 1]], run_layer=fused)[0], together[row])
 
 
-def test_linears_of_one_format_share_their_memory() -> None:
+def test_linears_with_the_same_format_share_memory() -> None:
     model = build("joined", 4)
     FusedLayers(model)
     attention = model.model.layers[0].self_attn
@@ -168,7 +168,7 @@ def test_linears_of_one_format_share_their_memory() -> None:
     assert parts[0].packed.data_ptr() == where, "memory that is shared already is not copied again"
 
 
-def test_made_once_for_a_kind_of_bits_and_freed_with_the_decoder() -> None:
+def test_fused_layers_are_built_once_and_freed_with_the_decoder() -> None:
     model = build("joined", 8)
     fast = fused_layers(model)
     assert fused_layers(model) is fast

@@ -1,4 +1,4 @@
-"""A number for each token: over any backbone, with gradients to all that is trained, and learned in the loop."""
+"""Scalar heads: over any backbone, with gradients to all trainable weights, trained in the loop."""
 
 import pytest
 import torch
@@ -41,7 +41,7 @@ def test_scores_are_the_head_of_the_hidden_states() -> None:
     torch.testing.assert_close(model(IDS, at=torch.tensor([11, 23])), expected[:, -1])
 
 
-def test_packed_documents_are_scored_as_alone() -> None:
+def test_packed_documents_have_the_scores_of_single_ones() -> None:
     model = build().eval()
     positions = torch.cat([torch.arange(5), torch.arange(7)])[None]
     together = model(IDS[:1], positions, at=torch.tensor([4, 11]))
@@ -62,7 +62,7 @@ def test_the_same_seed_draws_the_same_head() -> None:
 
 
 @pytest.mark.parametrize("backbone", ["floats", "lora", "nf4", "packed"])
-def test_a_gradient_reaches_the_head_and_all_of_the_backbone_that_is_trained(backbone: str) -> None:
+def test_gradients_reach_the_head_and_trainable_backbone_weights(backbone: str) -> None:
     model = build(backbone).train()
     for name, weight in model.named_parameters():
         if name.endswith("lora_B"):
@@ -77,7 +77,7 @@ def test_a_gradient_reaches_the_head_and_all_of_the_backbone_that_is_trained(bac
 
 @pytest.mark.parametrize("backbone", ["floats", "nf4"])
 def test_a_reward_model_learns_eight_preferences(backbone: str) -> None:
-    """log σ(reward of the chosen − reward of the rejected) over pairs that differ in their last tokens alone."""
+    """log σ(reward of the chosen − reward of the rejected) over pairs that differ only in their last tokens."""
     model = build(backbone)
     generator = torch.Generator().manual_seed(0)
     pairs = torch.randint(96, (8, 2, 12), generator=generator)

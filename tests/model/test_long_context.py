@@ -45,7 +45,7 @@ def test_alpha_is_the_published_formula(seq_len):
 
 
 @pytest.mark.parametrize(("alpha", "base"), [(1, 10000.0), (3, 30527.7367488), (7, 72195.8600865)])
-def test_stretched_bases(alpha, base):
+def test_ntk_bases(alpha, base):
     assert ntk_base(10000.0, alpha, 128) == pytest.approx(base, rel=1e-11)
 
 
@@ -56,13 +56,13 @@ def test_the_slowest_frequency_is_alpha_times_slower():
 @pytest.mark.parametrize(
     ("length", "train_len", "scale"), [(4096, 2048, 1.090909), (8192, 2048, 1.181818), (32768, 8192, 1.153846)]
 )
-def test_logn_of_the_last_token(length, train_len, scale):
+def test_logn_scale_of_the_last_token(length, train_len, scale):
     scales = logn_scale(torch.arange(length), train_len)
     assert scales[-1].item() == pytest.approx(scale, abs=1e-6)
     assert (scales[:train_len] == 1).all() and (scales[train_len:] > 1).all()
 
 
-def test_only_models_that_use_ntk_stretch():
+def test_rope_state_follows_the_config():
     assert rope_state(PRESETS["7b"], 10000) == RopeState(method="dynamic_ntk", factor=3, logn_len=8192)
     assert rope_state(PRESETS["7b"], 100) == RopeState(logn_len=8192)
     assert rope_state(PRESETS["72b"], 100000) == RopeState()
@@ -101,7 +101,7 @@ def test_queries_are_scaled_by_temperature_and_logn_together():
     assert RopeState().query_scale(positions) is None
 
 
-def test_equal_states_hash_alike():
+def test_equal_states_have_equal_hashes():
     states = [RopeState(method="linear", factor=2), RopeState(), RopeState(method="linear", factor=2.0)]
     assert states[0] == states[2] and repr(states[0]) == repr(states[2])
     distinct, numbers = distinct_ropes(states)

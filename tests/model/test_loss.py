@@ -19,7 +19,7 @@ def naive(hidden, weight, labels):
 
 
 @pytest.mark.parametrize("chunk_size", [1, 4, 17, 1000])
-def test_loss_and_gradients_are_those_of_torch(chunk_size):
+def test_loss_and_gradients_equal_those_of_torch(chunk_size):
     h, w, labels = inputs(dtype=torch.float32)
     loss, num_tokens = chunked_cross_entropy(h, w, labels, chunk_size=chunk_size)
     assert num_tokens == 17
@@ -44,7 +44,7 @@ def test_a_frozen_input_gets_no_gradient(frozen):
     torch.testing.assert_close(ours, torch.autograd.grad(naive(h, w, labels), free))
 
 
-def test_without_gradients_no_graph():
+def test_no_graph_without_gradients():
     h, w, labels = inputs()
     with torch.no_grad():
         loss, _ = chunked_cross_entropy(h, w, labels)
@@ -52,14 +52,14 @@ def test_without_gradients_no_graph():
     torch.testing.assert_close(loss.float(), naive(h, w, labels))
 
 
-def test_no_labels_at_all():
+def test_a_batch_without_labels():
     h, w, labels = inputs(ignored=21)
     loss, num_tokens = chunked_cross_entropy(h, w, labels)
     loss.backward()
     assert loss == 0 == num_tokens and not h.grad.any() and not w.grad.any()
 
 
-def test_bf16_has_fp32_statistics():
+def test_bf16_uses_fp32_statistics():
     """The loss is that of fp32 within the rounding of the scores; summing 4,000 terms in bf16 would be 1 % off."""
     h, w, labels = inputs((4000,), 32, 50, torch.bfloat16)
     loss, _ = chunked_cross_entropy(h, w, labels, chunk_size=512)
@@ -72,7 +72,7 @@ def test_bf16_has_fp32_statistics():
     torch.testing.assert_close(w.grad.float(), w32.grad, rtol=0.02, atol=0.02 * w32.grad.abs().max().item())
 
 
-def test_autocast_multiplies_in_its_dtype():
+def test_products_use_the_autocast_dtype():
     h, w, labels = inputs(dtype=torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
         loss, _ = chunked_cross_entropy(h, w, labels)
@@ -94,7 +94,7 @@ class LargestTensor(TorchDispatchMode):
         return out
 
 
-def test_all_logits_never_exist():
+def test_all_logits_are_never_in_memory():
     h, w, labels = inputs((400,), 16, 500, torch.float32)
     with LargestTensor() as largest:
         loss, _ = chunked_cross_entropy(h, w, labels, chunk_size=20)
@@ -122,7 +122,7 @@ class RowsMultiplied(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_however_many_labels_there_are_products_have_few_sizes():
+def test_products_have_few_sizes_for_any_number_of_labels():
     with RowsMultiplied() as rows:
         for ignored in range(1, 150, 7):
             h, w, labels = inputs((300,), dtype=torch.float32, ignored=ignored)
@@ -138,7 +138,7 @@ def divergence(hidden, wanted, weight):
 
 
 @pytest.mark.parametrize("chunk_size", [1, 4, 17, 0])
-def test_the_divergence_and_its_gradient_are_those_of_torch(chunk_size):
+def test_divergence_and_gradient_equal_those_of_torch(chunk_size):
     h, w, _ = inputs()
     other = torch.randn_like(h)
     ours, theirs = chunked_divergence(h, other, w, chunk_size=chunk_size), divergence(h, other, w)
@@ -146,7 +146,7 @@ def test_the_divergence_and_its_gradient_are_those_of_torch(chunk_size):
     torch.testing.assert_close(torch.autograd.grad(ours / 3, h), torch.autograd.grad(theirs / 3, h))
 
 
-def test_the_divergence_from_itself_is_nothing():
+def test_the_divergence_from_itself_is_zero():
     h, w, _ = inputs()
     loss = chunked_divergence(h, h, w)
     loss.backward()

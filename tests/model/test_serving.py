@@ -1,4 +1,4 @@
-"""Packed inside the block, untouched after it: training goes on to the same bits as if it had never answered."""
+"""`serving`: packed inside the block; after it training continues with the same bits."""
 
 import copy
 import weakref
@@ -45,7 +45,7 @@ def gptq(linear: nn.Linear) -> nn.Module:
 
 
 def build(kind: str) -> Qwen:
-    """`kind` is the type of the floats or the form of the layers' linears, and perhaps "lora"."""
+    """`kind` is the float type or the type of the layers' linears, with or without "lora"."""
     form, _, lora = kind.partition(" ")
     model = Qwen(SHAPE).init_weights(0)
     if form in ("nf4", "gptq"):
@@ -73,7 +73,7 @@ def distance(got: Tensor, expected: Tensor) -> float:
 
 
 def steps(model: Qwen, serve: bool, count: int = 3) -> list[Tensor]:
-    """Losses, gradients and weights of a few steps of SGD, with answers in between or without."""
+    """Losses, gradients and weights of a few steps of SGD, with or without generation in between."""
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer, seen = torch.optim.SGD(trained, lr=0.1), []
     torch.manual_seed(1)
@@ -92,7 +92,7 @@ def steps(model: Qwen, serve: bool, count: int = 3) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_training_goes_on_to_the_same_bits(kind: str) -> None:
+def test_training_continues_with_the_same_bits(kind: str) -> None:
     model = build(kind).train()
     never = steps(copy.deepcopy(model), serve=False)
     served = steps(model, serve=True)
@@ -101,7 +101,7 @@ def test_training_goes_on_to_the_same_bits(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_everything_is_put_back_also_after_an_error(kind: str) -> None:
+def test_everything_is_restored_also_after_an_error(kind: str) -> None:
     model = build(kind).train()
     model.model.layers[1].eval()  # whoever froze a part finds it as it was
     model.model.layers[0].mlp.forward = model.model.layers[0].mlp.forward  # as recomputation wraps it
@@ -124,7 +124,7 @@ def test_everything_is_put_back_also_after_an_error(kind: str) -> None:
 
 @has_kernels
 @pytest.mark.parametrize("kind", KINDS)
-def test_inside_all_linears_are_packed_and_answer_alike(kind: str) -> None:
+def test_inside_the_block_all_linears_are_packed_and_answers_are_close(kind: str) -> None:
     model = build(kind).eval()
     expected = logits(model)
     with serving(model):
@@ -140,7 +140,7 @@ def test_inside_all_linears_are_packed_and_answer_alike(kind: str) -> None:
 
 @has_kernels
 @pytest.mark.parametrize("kind", ["bf16", "bf16 lora"])
-def test_floats_answer_in_eight_bits_too(kind: str) -> None:
+def test_floats_can_be_packed_to_eight_bits(kind: str) -> None:
     model = build(kind).eval()
     expected = logits(model)
     with serving(model, bits=8):
@@ -151,7 +151,7 @@ def test_floats_answer_in_eight_bits_too(kind: str) -> None:
 
 
 @has_kernels
-def test_codes_without_an_adapter_lose_nothing() -> None:
+def test_codes_without_an_adapter_are_exact() -> None:
     model = build("gptq").eval()
     weight = model.model.layers[0].mlp.up_proj.dequantize()
     with serving(model):
@@ -161,7 +161,7 @@ def test_codes_without_an_adapter_lose_nothing() -> None:
 
 
 @has_kernels
-def test_merged_and_packed_it_errs_no_more_than_its_base_packed_alone() -> None:
+def test_a_merged_adapter_has_no_larger_error_than_the_packed_base() -> None:
     model = build("nf4 lora").eval()
     errors = []
     for switched_off in (True, False):
@@ -175,7 +175,7 @@ def test_merged_and_packed_it_errs_no_more_than_its_base_packed_alone() -> None:
 
 
 @has_kernels
-def test_the_reference_answers_fast_too() -> None:
+def test_serving_works_without_the_adapter() -> None:
     model = build("bf16 lora").eval()
     with without_adapter(model):
         reference = logits(model)
@@ -185,7 +185,7 @@ def test_the_reference_answers_fast_too() -> None:
 
 
 @has_kernels
-def test_new_weights_are_packed_anew_and_their_memory_is_freed() -> None:
+def test_new_weights_are_packed_again_and_their_memory_is_freed() -> None:
     model, seen = build("fp32").eval(), []
     for _ in range(2):
         with serving(model):
@@ -199,7 +199,7 @@ def test_new_weights_are_packed_anew_and_their_memory_is_freed() -> None:
 
 
 @has_kernels
-def test_inside_another_block_and_over_packed_weights_nothing_happens() -> None:
+def test_nested_blocks_and_packed_weights_change_nothing() -> None:
     model = build("fp32").eval()
     with serving(model):
         decoder = model.model
@@ -213,7 +213,7 @@ def test_inside_another_block_and_over_packed_weights_nothing_happens() -> None:
 
 
 @pytest.mark.parametrize("missing", ["kernels", "memory"])
-def test_without_kernels_or_memory_the_weights_answer_as_they_are(missing: str, monkeypatch, capsys) -> None:
+def test_without_kernels_or_memory_the_block_changes_nothing(missing: str, monkeypatch, capsys) -> None:
     if missing == "kernels":
         monkeypatch.setattr(operators, "available", lambda: False)
     else:
@@ -232,8 +232,8 @@ def answers(llm: LLM) -> list[list[int]]:
 
 @has_kernels
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_an_engine_made_once_answers_from_the_weights_of_the_moment(dtype: torch.dtype) -> None:
-    """Inside and outside of blocks; the answers are those of weights that bf16 holds, computed in fp32."""
+def test_one_engine_uses_the_current_weights_in_each_block(dtype: torch.dtype) -> None:
+    """Inside and outside of blocks; the answers are those of bf16 weights, computed in fp32."""
     model, tokenizer = tiny_model().bfloat16(), byte_tokenizer()
 
     def expected() -> list[list[int]]:
@@ -249,11 +249,11 @@ def test_an_engine_made_once_answers_from_the_weights_of_the_moment(dtype: torch
     assert first == expected()
     with torch.no_grad():
         model.model.layers[0].mlp.down_proj.weight.mul_(-1)
-    llm.forget()
+    llm.clear_cache()
     with serving(model):
         second = answers(llm)
     assert second != first and second == expected()
-    llm.forget()
+    llm.clear_cache()
     outside = answers(llm)
     assert all(len(answer) == 12 for answer in outside)
     if dtype == torch.float32:  # bf16 rounds at other places

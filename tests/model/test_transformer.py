@@ -50,7 +50,7 @@ class TestPacking:
     @torch.no_grad()
     @settings(max_examples=200, deadline=None)
     @given(st.lists(st.integers(1, 24), min_size=1, max_size=8), st.booleans())
-    def test_a_pack_costs_what_its_documents_cost(self, lengths, is_windowed):
+    def test_the_loss_of_a_pack_is_that_of_its_documents(self, lengths, is_windowed):
         model = self.WINDOWED if is_windowed else self.MODEL
         ids = torch.randint(96, (1, sum(lengths)))
         packed = loss_of(model, ids, pack(lengths)).item()
@@ -71,7 +71,7 @@ class TestPacking:
         assert not gradient[:start].any() and not gradient[end:].any()  # exactly zero
 
     @pytest.mark.parametrize("lengths", [[6, 6, 6, 6], [12, 12], [5, 7, 3, 9], [24]])
-    def test_rows_are_packed_on_their_own(self, lengths):
+    def test_rows_are_packed_independently(self, lengths):
         if sum(lengths[: len(lengths) // 2]) != 12:
             lengths = [12, 12]
         ids = torch.randint(96, (2, 12))
@@ -79,12 +79,12 @@ class TestPacking:
         flat = self.MODEL(ids.view(1, 24), pack(lengths))
         torch.testing.assert_close(hidden.view(1, 24, -1), flat)
 
-    def test_a_row_begins_a_document_even_in_its_middle(self):
+    def test_each_row_begins_a_document(self):
         ids = torch.randint(96, (1, 8))
         positions = torch.tensor([[3, 4, 5, 0, 1, 2, 3, 4]])
         torch.testing.assert_close(self.MODEL(ids, positions)[:, 3:], self.MODEL(ids[:, 3:]))
 
-    def test_documents_are_stretched_by_their_own_length(self):
+    def test_ntk_acts_by_the_length_of_each_document(self):
         config = dataclasses.replace(CONFIG, train_len=8, use_dynamic_ntk=True, use_logn_attn=True)
         model, lengths = build(config).eval(), [6, 30, 12]
         ids = torch.randint(96, (1, 48))
@@ -92,7 +92,7 @@ class TestPacking:
         torch.testing.assert_close(model(ids, pack(lengths)), alone, rtol=1e-5, atol=1e-5)
 
 
-def test_training_neither_stretches_nor_scales():
+def test_ntk_and_logn_are_off_in_training():
     config = dataclasses.replace(CONFIG, train_len=8, use_dynamic_ntk=True, use_logn_attn=True)
     model, plain, ids = build(config), build(CONFIG), torch.randint(96, (1, 30))
     assert torch.equal(model.train()(ids), plain(ids))
@@ -122,7 +122,7 @@ def test_features_replace_spans():
     [{}, {"qk_norm": True, "qkv_bias": False, "head_dim": 16}, {"tie_word_embeddings": True, "layer_windows": (3, 0)}],
     ids=["qwen2", "qwen3", "tied-windowed"],
 )
-def test_gradients_are_those_of_finite_differences(changes):
+def test_gradients_equal_finite_differences(changes):
     model = build(dataclasses.replace(CONFIG, **changes), torch.double)
     ids, positions = torch.randint(96, (1, 12)), pack([5, 7])
     loss_of(model, ids, positions).backward()
@@ -138,7 +138,7 @@ def test_gradients_are_those_of_finite_differences(changes):
         assert (sides[0] - sides[1]) / 2e-5 == pytest.approx(parameter.grad.view(-1)[index].item(), rel=1e-4, abs=1e-7)
 
 
-def test_each_forward_says_how_its_layers_run():
+def test_run_layer_is_an_argument_of_each_forward():
     model, ids, seen, gradients = build(), torch.randint(96, (2, 9)), [], []
 
     def recomputed(layer, *args):
@@ -171,13 +171,13 @@ def test_rotary_angles_stay_exact_in_bf16():
 
 
 @torch.no_grad()
-def test_scores_depend_on_distance_alone():
+def test_scores_depend_only_on_the_distance():
     model, ids = build().double(), torch.randint(96, (1, 10))
     positions = torch.arange(10)[None]
     torch.testing.assert_close(model(ids, positions + 100), model(ids, positions), rtol=1e-5, atol=1e-5)
 
 
-def test_fresh_weights_follow_the_reference():
+def test_initial_weights_follow_the_reference():
     config = dataclasses.replace(CONFIG, hidden_size=256, intermediate_size=512, num_hidden_layers=8)
     model = Qwen(config).init_weights(1)
     layer = model.model.layers[3]
@@ -217,7 +217,7 @@ def test_parameter_names_are_hugging_faces():
     assert names == {f"model.layers.0.{name}" for name in layer} | set(outside)
 
 
-def test_it_learns_a_batch_by_heart():
+def test_it_overfits_one_batch():
     model, ids = build(), torch.randint(96, (2, 16))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     first = loss_of(model, ids).item()
@@ -229,7 +229,7 @@ def test_it_learns_a_batch_by_heart():
     assert loss.item() < 0.05 < first / 30
 
 
-def test_what_inference_mode_remembers_does_not_spoil_training():
+def test_training_works_after_inference_mode():
     model, ids = build(), torch.randint(96, (1, 8))
     with torch.inference_mode():
         model(ids)

@@ -1,1 +1,1 @@
-"""GGUF, the file format of llama.cpp: the container (`file.py`), files in parts, the vocabulary, the network."""
+"""GGUF, the file format of llama.cpp: the container (`file.py`), models in parts, the vocabulary, the network."""

@@ -1,13 +1,13 @@
-"""Models in GGUF files: llama.cpp's tensor names, keys and vocabulary ↔ ours.
+"""Models in GGUF files: tensor names, metadata and vocabulary of llama.cpp ↔ ours.
 
-Four architectures: `qwen` (v1: q, k, v fused, feed-forward width counted twice), `qwen2`, `qwen3` and `llama`, whose
-query and key rows are interleaved there, because llama.cpp rotates neighbours (2j, 2j + 1) for it and halves
+Four architectures: `qwen` (v1: q, k, v fused; the feed-forward width is doubled), `qwen2`, `qwen3` and `llama`. The
+query and key rows of `llama` are interleaved, because llama.cpp rotates neighbours (2j, 2j + 1) for `llama` and halves
 (j, j + d/2) for the others.
 
-`GgufModel.tensors` keeps every parameter packed under our name, so a fast engine can repack the blocks themselves;
-`load` turns them into an ordinary network. Special tokens, merges and token ids come from the file.
-Not here: the container (`file.py`), the number formats (`gguf_blocks.py`), SentencePiece vocabularies, and what a
-GGUF cannot say: dynamic NTK and LogN of Qwen v1 do not survive the way through it.
+`GgufModel.tensors` has all parameters by our names, still packed, so the blocks can be repacked for the fast kernels;
+`load` converts them to an ordinary network. Special tokens, merges and token ids come from the file.
+The container is in `file.py`, the number formats are in `gguf_blocks.py`. GGUF has no fields for dynamic NTK and LogN,
+so an exported Qwen v1 model loses them.
 """
 
 import os
@@ -59,9 +59,9 @@ FUSED = tuple((ours, ".attn_qkv." if theirs in QKV else theirs) for ours, theirs
 
 
 class GgufModel:
-    """A GGUF file, or one in parts, as a model.
+    """A model in a GGUF file or its parts.
 
-    `.config`, `.vocabulary`, packed `.tensors` by our names, and the raw `.metadata`.
+    It has `.config`, `.vocabulary`, the packed `.tensors` by our names, and the raw `.metadata`.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -76,11 +76,11 @@ class GgufModel:
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """The tokens with the file's own ids."""
+        """The tokens with the ids of the file."""
         return read_vocabulary(self.metadata, self.path)
 
     def read(self, dtype: torch.dtype, device: torch.device | str) -> tuple[Qwen, Iterator[tuple[str, Tensor]]]:
-        """The empty network and its parameters, which are decoded one after the other as they are asked for."""
+        """The empty network, and an iterator that decodes its parameters one by one."""
         parameters = ((name, tensor.dequantize(dtype).to(device)) for name, tensor in self.tensors.items())
         return empty_model(self.config, len(self.tensors)), parameters
 
@@ -95,7 +95,7 @@ class GgufModel:
 
 
 def read_gguf(path: str | Path) -> GgufModel:
-    """Open a GGUF file. Raises CheckpointError for an unsound file, ConfigError for a network we do not have."""
+    """Open a GGUF file. CheckpointError if it is damaged, ConfigError if its network is not supported."""
     return GgufModel(path)
 
 
@@ -108,16 +108,16 @@ def _read_config(file: GgufFile) -> QwenConfig:
     def read(key: str, default: float | None = None) -> Any:
         value = file.metadata.get(f"{arch}.{key}", default)
         if not isinstance(value, (int, float)):
-            message = "{path}: metadata {key} is {value!r}, expected a number"
+            message = "{path}: metadata {key} is {value!r}, but must be a number"
             raise CheckpointError(tr(message, path=file.path, key=f"{arch}.{key}", value=value))
-        # A float32 was a short decimal once: 1e-06, not 9.999999974752427e-07.
+        # Restore the decimal number that was rounded to float32: 1e-06, not 9.999999974752427e-07.
         return float(f"{value:.7g}") if isinstance(value, float) else value
 
     if (scaling := str(file.metadata.get(f"{arch}.rope.scaling.type", "none"))) != "none":
         message = "{path}: rope scaling {scaling!r} is not supported"
         raise ConfigError(tr(message, path=file.path, scaling=scaling))
     if "token_embd.weight" not in file.tensors:
-        raise CheckpointError(tr("{path}: tensor token_embd.weight is missing", path=file.path))
+        raise CheckpointError(tr("{path}: tensor token_embd.weight is missing; fetch the file again", path=file.path))
     heads, hidden = read("attention.head_count"), read("embedding_length")
     config = QwenConfig(
         vocab_size=file.tensors["token_embd.weight"].shape[0],
@@ -135,13 +135,13 @@ def _read_config(file: GgufFile) -> QwenConfig:
         qk_norm=arch == "qwen3",
     )
     if (rotated := read("rope.dimension_count", config.head_dim)) != config.head_dim:
-        message = "{path}: {rotated} of {head_dim} dimensions of a head are rotated; only all of them is supported"
+        message = "{path}: {rotated} of {head_dim} dimensions of a head are rotated; partial rotation is not supported"
         raise ConfigError(tr(message, path=file.path, rotated=rotated, head_dim=config.head_dim))
     return config
 
 
 def _parameters(file: GgufFile, expected: Mapping[str, Stack], config: QwenConfig) -> Iterator[tuple[str, GgufTensor]]:
-    """Each of our parameters as packed rows: cut out of fused tensors, and in our order of rows."""
+    """Our parameters as packed rows: cut out of fused tensors, with our order of rows."""
     for file_name, stack in expected.items():
         start = 0
         for name, rows in zip(stack.names, stack.rows, strict=True):
@@ -149,7 +149,7 @@ def _parameters(file: GgufFile, expected: Mapping[str, Stack], config: QwenConfi
             if len(stack.names) > 1:
                 tensor = tensor.take(slice(start, start + rows))
             if file.metadata["general.architecture"] == "llama" and _is_rotated(name):
-                tensor = tensor.take(_halves_of_neighbours(rows, config.head_dim))
+                tensor = tensor.take(_deinterleaving_order(rows, config.head_dim))
             yield name, tensor
             start += rows
 
@@ -158,8 +158,8 @@ def _is_rotated(name: str) -> bool:
     return ".q_proj." in name or ".k_proj." in name
 
 
-def _halves_of_neighbours(rows: int, head_dim: int) -> np.ndarray:
-    """Row order that turns llama.cpp's neighbouring pairs into our two halves of each head."""
+def _deinterleaving_order(rows: int, head_dim: int) -> np.ndarray:
+    """The order of rows that changes neighbouring pairs (llama.cpp) into the two halves of each head (ours)."""
     return np.arange(rows).reshape(-1, head_dim // 2, 2).swapaxes(1, 2).reshape(-1)
 
 
@@ -178,26 +178,26 @@ def write_model(
 ) -> Path:
     """Write a model for llama.cpp in F32, F16, BF16, Q8_0 or Q4_0.
 
-    `arch` is the model's own, or `qwen` for v1's fused form. `extra` is more metadata: name, end token, chat template.
-    With `max_bytes` the weights go into parts no larger than that. Returns the file, or the first of them.
+    `arch`: by default that of the model; `qwen` is the fused layout of v1. `extra`: more metadata, such as name, end
+    token and chat template. `max_bytes`: the maximum size of a part. Returns the file, or the first part.
     """
     arch = arch or model.config.architecture
     if type not in FILE_TYPES:
-        message = "GGUF type {type} cannot be written; choose one of {known}"
+        message = "GGUF type {type} is not supported for export; choose one of {known}"
         raise ConfigError(tr(message, type=type, known=", ".join(FILE_TYPES)))
     metadata = _config_metadata(model.config, arch) | vocabulary_metadata(vocabulary, model.config.vocab_size)
     metadata |= {"general.file_type": FILE_TYPES[type], "general.quantization_version": 2, **extra}
-    wanted = stacks(model, FUSED if arch == "qwen" else NAMES)
-    plans = [TensorPlan(name, _tensor_type(name, stack.shape, type), stack.shape) for name, stack in wanted.items()]
+    file_stacks = stacks(model, FUSED if arch == "qwen" else NAMES)
+    plans = [TensorPlan(name, _tensor_type(name, s.shape, type), s.shape) for name, s in file_stacks.items()]
     parameters = dict(model.named_parameters())
     if arch == "llama":
         parameters = {name: _interleaved(name, value, model.config.head_dim) for name, value in parameters.items()}
-    tensors = stacked(wanted.values(), parameters)
+    tensors = stacked(file_stacks.values(), parameters)
     return write_parts(path, metadata, plans, tensors, sys.maxsize if max_bytes is None else max_bytes)
 
 
 def _tensor_type(name: str, shape: tuple[int, ...], type: str) -> str:
-    """Vectors stay exact; the embedding and the head, which 4 bits hurt most, get 8; odd widths get 16."""
+    """Vectors are F32. With Q4_0 the embedding and the head get 8 bits. Rows that do not fill blocks are F16."""
     if len(shape) == 1:
         return "F32"
     if type == "Q4_0" and name in ("token_embd.weight", "output.weight"):
@@ -212,7 +212,7 @@ def _interleaved(name: str, parameter: Tensor, head_dim: int) -> Tensor:
 
 
 def _config_metadata(config: QwenConfig, arch: str) -> dict[str, Any]:
-    config_to_hf(config, arch)  # refuses what this architecture cannot express
+    config_to_hf(config, arch)  # raises ConfigError if this architecture cannot express the config
     keys: dict[str, Any] = {
         "context_length": config.train_len if config.use_dynamic_ntk else config.max_position_embeddings,
         "embedding_length": config.hidden_size,

@@ -1,7 +1,7 @@
-"""GGUF models in several files, as llama.cpp splits and reads them: NAME-00001-of-00003.gguf and so on.
+"""GGUF models in several files, as llama.cpp splits them: NAME-00001-of-00003.gguf and so on.
 
-Every part is a GGUF file with its number, their count and that of all tensors in its metadata; the first one holds the
-rest of the metadata too. Whichever part is named, all are opened.
+Each part is a GGUF file. Its metadata has its number, the number of parts and the number of all tensors; the first part
+also has the rest of the metadata. The path of any part opens all parts.
 """
 
 import re
@@ -21,10 +21,10 @@ PART = re.compile(r"(?P<name>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 NUMBER, COUNT, TENSORS = "split.no", "split.count", "split.tensors.count"
 
 
-def whole_name(path: Path) -> str:
-    """The name of a GGUF model, without suffix and number of the part.
+def stem_of(path: Path) -> str:
+    """The name of a GGUF model, without suffix and part number.
 
-    >>> whole_name(Path("qwen-00002-of-00003.gguf")), whole_name(Path("qwen.gguf"))
+    >>> stem_of(Path("qwen-00002-of-00003.gguf")), stem_of(Path("qwen.gguf"))
     ('qwen', 'qwen')
     """
     match = PART.fullmatch(path.name)
@@ -32,7 +32,7 @@ def whole_name(path: Path) -> str:
 
 
 def part_paths(path: Path) -> list[Path]:
-    """All files of the model that `path` is or is a part of, in order, whether they exist or not."""
+    """All files of the model of `path` in order, whether they exist or not: `path` alone, or all parts."""
     match = PART.fullmatch(path.name)
     return _numbered(path.with_name(match["name"]), int(match["count"])) if match else [path]
 
@@ -42,25 +42,26 @@ def _numbered(stem: Path, count: int) -> list[Path]:
 
 
 def open_gguf(path: str | Path) -> GgufFile:
-    """The file, or its first part with the tensors of all. CheckpointError names a part that is missing or odd."""
+    """The file, or the first part with the tensors of all parts. CheckpointError for a missing or wrong part."""
     paths = part_paths(Path(path))
     missing = [part.name for part in paths if not part.is_file()] if len(paths) > 1 else []
     if missing:
-        message = "{path} is one of {count} parts, and {missing} are not beside it; fetch them"
+        message = "{path} is one of {count} parts, but its folder does not have {missing}; download the missing parts"
         raise CheckpointError(tr(message, path=path, count=len(paths), missing=", ".join(missing)))
     first, *others = files = list(map(GgufFile, paths))
     for number, file in enumerate(files):
         if (file.metadata.get(NUMBER, 0), max(file.metadata.get(COUNT, 1), 1)) != (number, len(files)):
-            message = "{path} says it is part {part} of {count}, its name says otherwise"
-            told = file.metadata.get(NUMBER, 0) + 1, file.metadata.get(COUNT, 1)
-            raise CheckpointError(tr(message, path=file.path, part=told[0], count=told[1]))
+            message = "{path} is part {part} of {count} by its metadata, but not by its name; restore the original name"
+            part, count = file.metadata.get(NUMBER, 0) + 1, file.metadata.get(COUNT, 1)
+            raise CheckpointError(tr(message, path=file.path, part=part, count=count))
     expected = first.metadata.get(TENSORS, len(first.tensors)) if others else len(first.tensors)
     for file in others:
-        if twice := first.tensors.keys() & file.tensors.keys():
-            raise CheckpointError(tr("{path}: tensor {name} is in another part too", path=file.path, name=min(twice)))
+        if duplicates := first.tensors.keys() & file.tensors.keys():
+            message = "{path}: tensor {name} is also in another part; download the parts again"
+            raise CheckpointError(tr(message, path=file.path, name=min(duplicates)))
         first.tensors |= file.tensors
     if len(first.tensors) != expected:
-        message = "{path}: the parts hold {found} tensors of {expected}; fetch them again"
+        message = "{path}: the parts have {found} of {expected} tensors; download them again"
         raise CheckpointError(tr(message, path=path, found=len(first.tensors), expected=expected))
     return first
 
@@ -68,13 +69,13 @@ def open_gguf(path: str | Path) -> GgufFile:
 def write_parts(
     path: Path, metadata: dict[str, Any], plans: list[TensorPlan], tensors: Iterable[Tensor], max_bytes: int
 ) -> Path:
-    """Write tensors of at most `max_bytes` a part (or one that is larger by itself); returns the first file.
+    """Write parts with at most `max_bytes` of tensors each, and return the first file.
 
-    What fits one file is one file, `path`.
+    A tensor larger than `max_bytes` is a part by itself. If all tensors fit one part, only `path` is written.
     """
     parts: list[list[TensorPlan]] = [[]]
     for plan in plans:
-        if parts[-1] and sum(other.size for other in parts[-1]) + plan.size > max_bytes:
+        if parts[-1] and sum(each.size for each in parts[-1]) + plan.size > max_bytes:
             parts.append([])
         parts[-1].append(plan)
     if len(parts) == 1:

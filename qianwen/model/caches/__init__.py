@@ -1,1 +1,1 @@
-"""Keys and values of tokens already seen: one text, many texts in pages of blocks, and pages in eight bits."""
+"""Key/value caches: contiguous for rows of equal length, paged for many sequences, and paged in eight bits."""

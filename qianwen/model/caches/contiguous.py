@@ -1,15 +1,15 @@
-"""Key/value caches: what a model remembers of the tokens it has read.
+"""The interface `KVCache` of key/value caches, and the contiguous cache, whose rows all have the same length.
 
-`KVCache` is all that the network asks for, so how keys and values are stored (one slab, pages, eight bits) and which of
-them a token may see is the cache's business alone. One forward over T new tokens a row makes these calls:
+The network uses only `KVCache`. So only the cache decides how keys and values are stored (one tensor, blocks, eight
+bits) and which of them a token sees. One forward over T new tokens per row makes these calls:
 
-    cache.length           where the rows stand, for positions that were not given
-    cache.reserve(T)       room for T more; how a text is rotated is chosen here, once, when its prompt is read
-    cache.rope             that choice: one for all tokens, or one for each
+    cache.length           the number of tokens in a row, to compute positions that are not given
+    cache.reserve(T)       make room for T more tokens; the first call also chooses how the text is rotated
+    cache.rope             that choice: one state for all tokens, or one for each
     cache.attend(i, …)     in each layer i: store the rotated keys and values, return the attention of the queries
 
-A cache for sequences of different lengths takes all their tokens as one row (B = 1) with explicit positions and keeps
-the boundaries to itself. Here: the contiguous cache, whose rows advance together. No gradient flows through it.
+A cache for sequences of different lengths gets all their tokens as one row (B = 1) with explicit positions, and it
+knows the boundaries itself. The contiguous cache passes no gradient to earlier tokens.
 """
 
 from typing import Protocol
@@ -25,32 +25,32 @@ from qianwen.runtime.translation import tr
 
 
 class KVCache(Protocol):
-    """The seam between the network and whatever holds its past. h query heads, g key/value heads, d head_dim."""
+    """The interface between the network and its cache. h query heads, g key/value heads, d head_dim."""
 
     @property
     def length(self) -> int:
-        """Tokens that a row holds already."""
+        """Number of tokens that each row already holds."""
         ...
 
     @property
     def rope(self) -> RopeState | TokenRopes:
-        """How the tokens of this forward are rotated."""
+        """How the positions of this forward's tokens are rotated."""
         ...
 
     def reserve(self, num_tokens: int) -> None:
-        """Make room for `num_tokens` more per row; called once a forward, before the first layer."""
+        """Make room for `num_tokens` more per row; called once in a forward, before the first layer."""
         ...
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Store k and v [B, T, g, d] of `layer`; return the attention of q [B, T, h, d] over all it may see."""
+        """Store k and v [B, T, g, d] of `layer`; return the attention of q [B, T, h, d] over all visible tokens."""
         ...
 
 
 class ContiguousCache:
-    """Every row at the same length, in one slab of memory that doubles as it fills, up to `max_len` tokens.
+    """Rows of the same length in one tensor, which doubles when it is full, up to `max_len` tokens.
 
-    `rope` is how its positions are rotated; without it what the configuration asks for a prompt of the length of the
-    first forward, so give it when the prompt comes in chunks.
+    `rope` is the rotation of positions. The default is what the configuration gives for the length of the first
+    forward, so set it if the prompt comes in chunks.
     """
 
     def __init__(
@@ -65,20 +65,20 @@ class ContiguousCache:
     ) -> None:
         self.config = config
         self.max_len = max_len or config.max_position_embeddings
-        self.given_rope = rope
+        self.fixed_rope = rope
         self.rope = rope or RopeState()
         self.length = 0
-        self._start = 0  # where the forward under way began
+        self._start = 0  # length before the current forward
         shape = (config.num_hidden_layers, 2, batch_size, config.num_key_value_heads, 0, config.head_dim)
         self.slab = torch.empty(shape, device=device, dtype=dtype)  # [layers, k and v, B, g, capacity, d]
 
     def reserve(self, num_tokens: int) -> None:
-        """Advance by `num_tokens`; `RequestError` beyond `max_len`, which leaves the cache as it was."""
+        """Advance by `num_tokens`. `RequestError` if that exceeds `max_len`; then the cache does not change."""
         needed, capacity = self.length + num_tokens, self.slab.size(4)
         if needed > self.max_len:
             raise RequestError(
                 tr(
-                    "{needed} tokens do not fit a context of {max_len}; shorten the prompt or ask for fewer new tokens",
+                    "{needed} tokens do not fit the context of {max_len}: shorten the prompt or generate fewer tokens",
                     needed=needed,
                     max_len=self.max_len,
                 ),
@@ -87,12 +87,12 @@ class ContiguousCache:
         if needed > capacity:
             self._grow(min(max(needed, 2 * capacity, 256), self.max_len))
         if self.length == 0:
-            self.rope = self.given_rope or rope_state(self.config, num_tokens)
+            self.rope = self.fixed_rope or rope_state(self.config, num_tokens)
         self._start, self.length = self.length, needed
 
     @torch.no_grad()
     def update(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Store k and v [B, T, g, d] of the tokens just reserved; return all of the layer's, [B, length, g, d]."""
+        """Store k and v [B, T, g, d] of the reserved tokens; return all that the layer holds, [B, length, g, d]."""
         stored = self.slab[layer, :, :, :, : self.length]
         stored[0, :, :, self._start :] = k.transpose(1, 2)
         stored[1, :, :, self._start :] = v.transpose(1, 2)
@@ -103,7 +103,7 @@ class ContiguousCache:
         return attend(q, *self.update(layer, k, v), self.config.window(layer))
 
     def truncate(self, length: int) -> None:
-        """Forget all but the first `length` tokens. Emptied, it chooses its `rope` anew."""
+        """Drop all but the first `length` tokens. If it is 0, the next forward chooses `rope` again."""
         assert 0 <= length <= self.length
         self.length = length
 

@@ -1,15 +1,15 @@
 """The paged key/value cache: many sequences of any length in pools of blocks (Kwon et al. 2023).
 
-All tokens of a step, whoever they belong to, come as one row [1, T]. `begin` takes, once a step, the blocks of each
-sequence and its length; `attend` then stores the new keys and values in their slots and attends, with PyTorch's
-kernels (`parts.py`) or with a fused `kernel`. With `is_invariant` a token's result has the same bits whatever runs
-beside it and however its text was chunked.
+The tokens of all sequences in a step are one row [1, T]. `begin` gets the blocks and the length of each sequence, once
+in a step. `attend` then stores the new keys and values in their slots and computes the attention, with PyTorch's
+kernels (`parts.py`) or with a fused `kernel`. With `is_invariant` the bits of a token's result depend neither on the
+rest of the batch nor on the chunks of its text.
 
-Layers with the same window are of one kind. A kind has a pool and a block table for each sequence of its own, so blocks
-that are behind a window can be returned while the layers with full attention keep theirs: in a table such a block is
-`ABSENT`. A model whose layers all see the same has one kind.
+Layers with the same window are one kind. Each kind has its own pool, and each sequence has a block table for each kind.
+So blocks behind a window can be freed while layers with full attention keep theirs; in a table such a block is
+`ABSENT`. A model whose layers all have the same window has one kind.
 
-Implements `KVCache`. Which block belongs to whom is decided by the caller (`engine/block_manager.py`).
+Implements `KVCache`. The caller decides which sequence uses which block (`engine/block_manager.py`).
 Shapes: T tokens, S sequences, N blocks, b block_size, h query heads, g key/value heads, d head_dim.
 """
 
@@ -29,23 +29,23 @@ from qianwen.model.long_context import RopeState, TokenRopes, distinct_ropes
 # (q [T, h, d], k_pages and v_pages [N, b, g, d], block_tables [S, n] int32, context_lens [S] int32, query_lens [S]
 # int32, scale, window) → [T, h, d]
 AttentionKernel = Callable[..., Tensor]
-Tables = Sequence[Sequence[int]]  # of each sequence, the blocks that hold it in their order
+Tables = Sequence[Sequence[int]]  # for each sequence its blocks, in order
 ABSENT = -1  # in a table: a block that no later token sees
 
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """Where the tokens of a step are in the pool of one kind of layers."""
+    """The places of a step's tokens in the pool of one kind of layer."""
 
     slots: Tensor  # [T] int64, block · b + offset of each new token
     tables: Tensor  # [S, n] int32
-    parts: list[Part]  # empty where a kernel attends
+    parts: list[Part]  # empty if a fused kernel is used
 
 
 class PagedCache:
-    """Keys and values of `num_blocks` blocks of each kind of layers; one more block takes the padding's."""
+    """Keys and values of `num_blocks` blocks for each kind of layer, and one extra block for padding."""
 
-    length = 0  # every forward gives its positions
+    length = 0  # not used, because every forward gives its positions
 
     def __init__(
         self,
@@ -58,31 +58,31 @@ class PagedCache:
         kernel: AttentionKernel | None = None,
         is_invariant: bool = False,
     ) -> None:
-        """`num_blocks`: for all kinds, or for each in the order of `config.distinct_windows`."""
+        """`num_blocks`: one number for all kinds, or one for each in the order of `config.distinct_windows`."""
         self.config, self.block_size = config, block_size
         self.kernel, self.is_invariant = kernel, is_invariant
         self.device = torch.device(device)
         self.rope: RopeState | TokenRopes = RopeState()
         windows = [config.window(layer) for layer in range(config.num_hidden_layers)]
-        self.kind_of = [config.distinct_windows.index(window) for window in windows]  # of each layer
+        self.kind_of = [config.distinct_windows.index(window) for window in windows]  # for each layer
         self.num_kinds = len(config.distinct_windows)
         self.num_blocks = [num_blocks] * self.num_kinds if isinstance(num_blocks, int) else list(num_blocks)
         shape = (block_size, config.num_key_value_heads, config.head_dim)
-        self.pages = [  # of each kind [its layers, k and v, N + 1, b, g, d]
+        self.pages = [  # for each kind [its layers, k and v, N + 1, b, g, d]
             zero_pages((self.kind_of.count(kind), 2, count + 1, *shape), self.device, dtype)
             for kind, count in enumerate(self.num_blocks)
         ]
         self._layers = [(k, v, k.flatten(0, 1), v.flatten(0, 1)) for k, v in self.by_layer(self.pages)]
-        self._placements: list[Placement] = []  # of each kind
+        self._placements: list[Placement] = []  # one for each kind
         self.lengths: tuple[Tensor, Tensor] = (torch.empty(0), torch.empty(0))  # context_lens, query_lens [S] int32
 
     @property
     def num_bytes(self) -> int:
-        """Size of the pools; untouched blocks on a CPU take no memory yet."""
+        """Size of the pools in bytes; on a CPU, blocks that were never used take no memory yet."""
         return sum(pages.numel() * pages.element_size() for pages in self.pages)
 
     def by_layer(self, pools: Sequence[Tensor]) -> list[Tensor]:
-        """Each layer's part [2, N + 1, …] of `pools`, one for each kind."""
+        """The part [2, N + 1, …] of each layer in `pools`, which has one pool for each kind."""
         unread = [iter(pool) for pool in pools]
         return [next(unread[kind]) for kind in self.kind_of]
 
@@ -92,7 +92,7 @@ class PagedCache:
         return k, v
 
     def placement(self, layer: int) -> Placement:
-        """Where the step's tokens are for a layer."""
+        """The places of the step's tokens in the pool of a layer."""
         return self._placements[self.kind_of[layer]]
 
     def begin(
@@ -102,10 +102,11 @@ class PagedCache:
         query_lens: np.ndarray,
         ropes: Sequence[RopeState] = (),
     ) -> np.ndarray:
-        """Describe the next forward: for each kind of layers the blocks of each sequence; then, for each sequence, its
-        length after this step, its tokens in it, and its state of positions (none given: `RopeState()` for all).
+        """Prepare the next forward and return the positions [T] of its tokens.
 
-        Returns the positions [T] of those tokens. An empty table marks padding, whose results nobody reads.
+        `block_tables`: for each kind, the blocks of each sequence; an empty table is padding, whose results are not
+        used. For each sequence, `context_lens` is its length after this step, `query_lens` its number of tokens in this
+        step, and `ropes` its rotation (empty: `RopeState()` for all).
         """
         states, numbers = distinct_ropes(ropes or [RopeState()] * len(query_lens))
         is_one = len(states) == 1
@@ -126,7 +127,8 @@ class PagedCache:
         tables = np.full((len(block_tables), int(num_blocks.max())), padding, dtype=np.int32)
         for row, (table, count) in enumerate(zip(block_tables, num_blocks, strict=True)):
             tables[row, : min(len(table), count)] = table[:count]
-        tables[tables == ABSENT] = padding  # which is finite: kernels read, and weigh with zero, a little more
+        # kernels may read keys before the window and multiply them by 0; those of the padding block are finite
+        tables[tables == ABSENT] = padding
         blocks, offsets = np.divmod(positions, self.block_size)
         slots = step.tensor(tables[sequences, blocks].astype(np.int64) * self.block_size + offsets)
         parts: list[Part] = []
@@ -135,7 +137,7 @@ class PagedCache:
         return Placement(slots, step.tensor(tables), parts)
 
     def reserve(self, num_tokens: int) -> None:
-        """Room was made by whoever called `begin`."""
+        """Does nothing: the caller of `begin` has allocated the blocks."""
         assert num_tokens == len(self._placements[0].slots)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -154,13 +156,13 @@ class PagedCache:
         return out
 
     def store(self, layer: int, k: Tensor, v: Tensor) -> None:
-        """Keep the step's keys and values [T, g, d] in their slots."""
+        """Store the step's keys and values [T, g, d] in their slots."""
         (*_, k_slots, v_slots), slots = self._layers[layer], self.placement(layer).slots
         k_slots.index_copy_(0, slots, k.to(k_slots.dtype))
         v_slots.index_copy_(0, slots, v.to(k_slots.dtype))
 
     def gather(self, layer: int, part: Part, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Keys and values of the blocks of each row of `part`, one after the other, [R, n·b, g, d] in `dtype`."""
+        """Keys and values of each row's blocks in `part`, in order, [R, n·b, g, d] in `dtype`."""
         k, v = (
             pages.index_select(0, part.blocks).flatten(0, 1).to(dtype).unflatten(0, (part.num_rows, -1))
             for pages in self.pages_of(layer)
@@ -169,7 +171,7 @@ class PagedCache:
 
 
 def zero_pages(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Zeros (a masked NaN would still spoil a sum); on a CPU in pages that take no memory until they are written."""
+    """Zeros, because 0 · NaN of uninitialised memory is NaN; on a CPU pages take no memory until they are written."""
     if device.type != "cpu":
         return torch.zeros(shape, device=device, dtype=dtype)
     return torch.from_numpy(np.zeros((*shape[:-1], shape[-1] * dtype.itemsize), dtype=np.uint8)).view(dtype)

@@ -1,11 +1,12 @@
-"""How the tokens of one step are cut into calls of attention over gathered blocks, where no fused kernel runs.
+"""Attention over gathered blocks without a fused kernel: how the tokens of a step are divided into calls.
 
-    answers   (one token a sequence)   together: their blocks gathered into a padded view, masked, in groups of
-                                       similar length, so that padding at most doubles the work
-    prompts   (a chunk a sequence)     one after another, causally, after what the cache holds of each
+    answers   (one token per sequence)   together: their blocks are gathered into a padded tensor with a mask, in groups
+                                         of similar length, so that padding at most doubles the work
+    prompts   (a chunk per sequence)     one after another, with causal attention over the cached tokens and the chunk
 
-`as_answers` treats every token as an answer, padded by its own length alone: then the bits of its result depend neither
-on what runs beside it nor on how its text was chunked. Tables are those of one kind of layer (`paged.py`).
+`as_answers` treats each token as an answer, with padding that depends only on its own length. Then the bits of its
+result depend neither on the rest of the batch nor on the chunks of its text. Block tables are those of one kind of
+layer (`paged.py`).
 
 Shapes: T tokens of a step, S sequences, R rows of a part, n blocks, b block_size, h query heads, g key/value heads, d
 head_dim.
@@ -23,15 +24,15 @@ from qianwen.model.attention import attend, scaled_dot_product
 
 
 class Answers:
-    """Tokens of a step, each the last of its own context; their blocks are padded to one number."""
+    """Tokens of a step, each the last token of its own context; all have the same number of blocks, with padding."""
 
     def __init__(
         self, tokens: slice | Tensor, tables: Tensor, lengths: Tensor, ropes: Tensor | None, is_uniform: bool
     ) -> None:
-        """`tokens` says which of the T; `tables` [R, n]; `lengths` [R]; uniform: all of one length, so none masked."""
+        """`tokens`: indices in the step; `tables` [R, n]; `lengths` [R]; `is_uniform`: equal lengths, so no mask."""
         self.tokens, self.lengths = tokens, lengths
         self.num_rows, self.blocks = len(tables), tables.flatten()
-        self.ropes = ropes  # [R], which of the step's states; None: there is one
+        self.ropes = ropes  # [R], index of the state in the step; None: one state for all
         self.common_len = int(lengths[0]) if is_uniform else 0
         self._masks: dict[tuple[int, int], Tensor] = {}
 
@@ -43,11 +44,11 @@ class Answers:
             k, v = k[:, first : self.common_len], v[:, first : self.common_len]
         else:
             mask = self._mask(k.size(1), window, q.dtype)
-        q = q.unflatten(1, (k.size(2), -1))  # heads that share keys become the queries [R, g, h/g, d]
+        q = q.unflatten(1, (k.size(2), -1))  # heads that share keys become a dimension of queries [R, g, h/g, d]
         return scaled_dot_product(q, k.transpose(1, 2), v.transpose(1, 2), mask).flatten(1, 2)
 
     def _mask(self, num_keys: int, window: int, dtype: torch.dtype) -> Tensor:
-        """Additive mask [R, 1, 1, num_keys], made once a step."""
+        """Additive mask [R, 1, 1, num_keys], computed once in a step."""
         if (num_keys, window) not in self._masks:
             back = self.lengths[:, None] - 1 - torch.arange(num_keys, device=self.lengths.device)
             hidden = (back < 0) | (back >= window) if window else back < 0
@@ -57,7 +58,7 @@ class Answers:
 
 
 class Prompt:
-    """Tokens of a step that are the last of one sequence's `context_len`."""
+    """A chunk of one sequence: the last tokens of its `context_len`."""
 
     num_rows = 1
 
@@ -74,22 +75,22 @@ Part = Answers | Prompt
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """What one step computes, the same for every kind of layer."""
+    """The sequences and tokens of one step, the same for every kind of layer."""
 
-    context_lens: np.ndarray  # [S], of each sequence after this step
-    query_lens: np.ndarray  # [S], its tokens in this step
-    ropes: np.ndarray | None  # [S], which of the step's states; None: there is one
+    context_lens: np.ndarray  # [S], length of each sequence after this step
+    query_lens: np.ndarray  # [S], tokens of each sequence in this step
+    ropes: np.ndarray | None  # [S], index of the state in the step; None: one state for all
     block_size: int
     device: torch.device
 
     @property
     def sequences(self) -> np.ndarray:
-        """[T], the sequence of each token."""
+        """[T], the index of each token's sequence."""
         return np.repeat(np.arange(len(self.query_lens)), self.query_lens)
 
     @property
     def positions(self) -> np.ndarray:
-        """[T], each token's place in its sequence."""
+        """[T], the position of each token in its sequence."""
         ends = np.cumsum(self.query_lens)
         return np.arange(ends[-1]) - np.repeat(ends - self.context_lens, self.query_lens)
 
@@ -97,12 +98,12 @@ class Step:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
     def as_answers(self, tables: np.ndarray, padding: int) -> list[Part]:
-        """Every token by itself, in groups whose padding depends on its own length alone."""
+        """Each token as an answer, in groups whose padding depends only on the token's own length."""
         sequences = self.sequences
         return [*self._group(tables, padding, sequences, self.positions + 1, np.arange(len(sequences)), True)]
 
     def split(self, tables: np.ndarray, padding: int) -> list[Part]:
-        """Single tokens together, each longer chunk for itself. `tables` [S, n]; `padding` is the block beyond them."""
+        """Single tokens in groups, each longer chunk alone. `tables` [S, n]; `padding`: index of the extra block."""
         ends = np.cumsum(self.query_lens)
         is_one = self.query_lens == 1
         parts: list[Part] = []
@@ -125,9 +126,9 @@ class Step:
         tokens: np.ndarray,
         is_invariant: bool,
     ) -> list[Answers]:
-        """One group if padding to the longest at most doubles the work, else one for each power of two of blocks.
+        """One group if padding to the longest at most doubles the work, else a group for each power of two of blocks.
 
-        `sequences` are the rows of `tables` that each of `tokens` belongs to, seeing `lengths` of them.
+        For each of `tokens`, `sequences` is its row in `tables` and `lengths` the number of tokens that it sees.
         """
         tables = tables[sequences]
         num_blocks = -(-lengths // self.block_size)

@@ -1,9 +1,9 @@
-"""Every form a linear of the network can take; each is called like `nn.Linear`.
+"""All types of linears of the network; each is called like `nn.Linear`.
 
 packed.py            few bits, packed for the fast kernels
-nf4.py               four bits to train an adapter over (Q-LoRA)
-gptq_layout.py  gptq_codes.py    the codes of a GPTQ checkpoint, kept as they are
-tuned.py             the same with scales that learn
-frozen.py            the product that all of the above share where a gradient flows through
-low_rank.py  lora.py adapters beside a linear; adapter_bank.py many adapters over one network
+nf4.py               four bits, as the base of an adapter (Q-LoRA)
+gptq_layout.py  gptq_codes.py    the unchanged codes of a GPTQ checkpoint
+tuned.py             the same with trainable scales
+frozen.py            the product with frozen weights that passes a gradient, used by all of the above
+low_rank.py  lora.py adapters of a linear; adapter_bank.py many adapters for one network
 """

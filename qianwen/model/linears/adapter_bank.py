@@ -1,20 +1,20 @@
-"""Many adapters over one network, and for every token the one it asked for (Chen et al. 2023, "Punica").
+"""Many adapters for one network; each token uses the adapter of its request (Chen et al. 2023, "Punica").
 
     y = W x + scale_a · B_a A_a x        a: the adapter of the request that x belongs to, or none
 
-The weights W are there once, in whatever format, and run over all rows of a step together; each adapter then runs over
-its own rows. Which rows those are is said once a step:
+The weights W exist once, in any format, and are multiplied with all rows of a step together. Then each adapter runs on
+its own rows, which `step` sets for one forward:
 
     bank = AdapterBank(model)
     bank.add("service", read_adapter(model, folder))
-    with bank.step(["service", ""], [3, 1]):        three tokens through the adapter, one through the base alone
+    with bank.step(["service", ""], [3, 1]):        three tokens with the adapter, one with the base model only
         hidden = model(ids)
 
-A step without any adapter may run fused layers. One with adapters needs the modules (`needs_modules`). Bits that must
-not depend on the neighbours (`is_invariant`) need one way and one number of rows for all: then layers are never fused,
-and an adapter runs over every row and is added where it belongs.
+A step without adapters can run fused layers; a step with adapters runs modules (`needs_modules`). With `is_invariant`
+the bits of a row must not depend on other rows. So layers are never fused, and an adapter runs on all rows of the step,
+but its result is added only to its own rows.
 
-Only low-rank changes of the layers' linears can share a base; an adapter that changed more is refused.
+Only low-rank changes of the layers' linears can share a base model; an adapter with other changes is rejected.
 """
 
 from __future__ import annotations
@@ -41,19 +41,21 @@ from qianwen.runtime.translation import tr
 
 
 class AdapterBank:
-    """The adapters of one network by name. Wraps linears where adapters touch them; for inference alone."""
+    """The adapters of one network by name, for inference. Linears that an adapter changes are wrapped."""
 
     def __init__(self, model: Qwen, *, is_invariant: bool = False) -> None:
         self.model = model
         self.names: list[str] = []
         self.rows = AdapterRows(is_invariant)
-        self._decoder = weakref.ref(model.model)  # that the adapters are on
+        self._decoder = weakref.ref(model.model)  # the decoder whose linears are wrapped (`serving` swaps it)
 
     def add(self, name: str, adapter: Adapter) -> None:
-        """Let requests name `adapter`, which was read for this network. CheckpointError if it changes too much."""
-        others = [*adapter.whole, *(name for name in adapter.linears if name.rpartition(".")[2] not in LINEARS)]
+        """Add `adapter` as `name`. CheckpointError if it changes more than the linears of layers."""
+        others = [*adapter.full_weights, *(name for name in adapter.linears if name.rpartition(".")[2] not in LINEARS)]
         if others:
-            message = "{path}: this adapter also changes {names}, so it cannot share its base: serve it as a model"
+            message = (
+                "{path}: this adapter also changes {names}, so it cannot share the base model: serve it as a model"
+            )
             raise CheckpointError(tr(message, path=name, names=", ".join(others)))
         for linear_name, change in adapter.linears.items():
             linear = self.model.get_submodule(linear_name)
@@ -68,14 +70,14 @@ class AdapterBank:
 
     @property
     def needs_modules(self) -> bool:
-        """Whether the step must run its linears one by one, so that changes are added to them."""
+        """Whether the current step must run the layers as modules, so that changes can be added."""
         return bool(self.rows.spans) or self.rows.is_invariant
 
     @contextmanager
     def step(self, names: Sequence[str], counts: Sequence[int]) -> Iterator[None]:
-        """A forward whose rows are `counts[i]` tokens of adapter `names[i]`, in this order; "" is the base."""
+        """A block for one forward with `counts[i]` tokens of adapter `names[i]`, in order; "" is the base model."""
         if any(names) and self._decoder() is not self.model.model:
-            message = "adapters {names} were added to weights that were swapped since (`serving`): make a new LLM"
+            message = "the weights were swapped (`serving`) after adapters {names} were added: create a new LLM"
             raise ConfigError(tr(message, names=", ".join(sorted(set(names) - {""}))))
         self.rows.spans = self._spans(names, counts)
         try:
@@ -95,7 +97,7 @@ class AdapterBank:
 
 
 def _rows(ranges: list[range], device: torch.device) -> Rows:
-    """A slice where the ranges lie side by side, else every row by number."""
+    """A slice if the ranges are contiguous (no copy of rows), else the index of each row."""
     first, last = ranges[0].start, ranges[-1].stop
     if sum(map(len, ranges)) == last - first:
         return slice(first, last)

@@ -1,7 +1,7 @@
-"""Products with weights that are not trained and not kept: what lets an adapter learn over a quantised base.
+"""Products with frozen quantised weights that pass a gradient, so that an adapter can be trained over them.
 
-Going backward, the gradient of the input is grad · W. Autograd would keep every unpacked W of the network for that,
-which is all that quantising saved; here W is unpacked again instead, so that only one exists at a time.
+In the backward pass the gradient of the input is grad · W. Autograd would store every unpacked W of the network for it,
+and quantisation would save no memory. Here W is unpacked again instead, so only one unpacked W exists at a time.
 
 Shapes: N outputs, K inputs.
 """
@@ -17,7 +17,7 @@ Unpack = Callable[[torch.dtype], Tensor]  # → the weights [N, K] in that type
 
 
 def frozen_linear(x: Tensor, unpack: Unpack, bias: Tensor | None = None) -> Tensor:
-    """x [..., K] → x · Wᵀ + bias [..., N] in the type of x; a gradient flows to x alone."""
+    """x [..., K] → x · Wᵀ + bias [..., N] in the type of x; only x gets a gradient."""
     if torch.is_grad_enabled() and x.requires_grad:
         out = _Product.apply(x, unpack)
         return out if bias is None else out + bias.to(x.dtype)

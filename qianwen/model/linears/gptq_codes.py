@@ -1,8 +1,8 @@
-"""A linear over the codes of a GPTQ checkpoint: the base that the released Q-LoRA scripts train over.
+"""A linear with the codes of a GPTQ checkpoint: the base model of the released Q-LoRA scripts.
 
-Codes stay at four (or eight) bits and are unpacked at every call, so a gradient flows through and only one matrix of
-floats exists at a time. To answer fast the same codes go on to the packed kernels (`fast`), to the last bit where they
-are symmetric and in order; else rounded again, to eight bits.
+Codes stay at four (or eight) bits and are unpacked at every call, so a gradient can pass and only one matrix of floats
+exists at a time. For fast generation `fast` converts them for the packed kernels: bit for bit if they are symmetric and
+in order, else rounded to eight bits.
 Shapes: N outputs, K inputs, G groups.
 """
 
@@ -18,7 +18,7 @@ CENTRED = tuple(float(code - 8) for code in range(16))
 
 
 class GptqLinear(nn.Module):
-    """y = x · Wᵀ + b with W on grids of groups. Takes and gives any float type; a gradient flows to x."""
+    """y = x · Wᵀ + b with W quantised in groups. The output has the float type of x; only x gets a gradient."""
 
     def __init__(self, weight: Groups, bias: Tensor | None = None) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class GptqLinear(nn.Module):
 
     @property
     def groups(self) -> Groups:
-        """What it was made of."""
+        """The weight as `Groups`, as given to the constructor."""
         codes = self.codes if self.codes.size(1) == self.in_features else parted(self.codes)
         return Groups(self.bits, codes, self.scales, self.zeros, self.group_of)
 
@@ -55,7 +55,7 @@ class GptqLinear(nn.Module):
         return centred if shift is None else centred.sub_(shift[:, index])
 
     def fast(self) -> PackedLinear:
-        """The same weights packed for the kernels."""
+        """A linear with the same weights, packed for the fast kernels."""
         exact = self.groups.quantized()
         if exact is not None:
             return PackedLinear.from_quantized(exact, self.bias)
@@ -63,7 +63,7 @@ class GptqLinear(nn.Module):
 
     @property
     def num_bytes(self) -> int:
-        """Memory that the weights take."""
+        """Memory of the weights in bytes."""
         parts = (self.codes, self.scales, self.zeros, self.group_of)
         return sum(part.numel() * part.element_size() for part in parts)
 

@@ -1,13 +1,13 @@
-"""Weights on grids of groups, and how GPTQ checkpoints lay them out: the format of published Qwen Int4 and Int8 models.
+"""Weights quantised in groups, and their layout in GPTQ checkpoints, such as the published Qwen Int4 and Int8 models.
 
-    w ≈ scale · (code − zero)        one scale and zero for `group_size` inputs of an output, 4 or 8 bits a code
+    w ≈ scale · (code − zero)        one scale and zero for `group_size` inputs of an output; a code has 4 or 8 bits
 
     qweight  int32 [K · bits / 32, N]   codes of neighbouring inputs, the first in the lowest bits
-    qzeros   int32 [G, N · bits / 32]   zeros of neighbouring outputs, each less one in the format's first version
+    qzeros   int32 [G, N · bits / 32]   zeros of neighbouring outputs; version 1 of the format stores zero − 1
     scales   fp16  [G, N]
-    g_idx    int32 [K]                  the group of every input; in order unless it was made in order of activation
+    g_idx    int32 [K]                  the group of each input; not in order if quantised with desc_act
 
-Not here: finding codes (`gptq.py`), a linear over them (`gptq_codes.py`), folders (`gptq_folder.py`).
+The search for codes is in `gptq.py`, a linear over them in `gptq_codes.py`, and folders are in `gptq_folder.py`.
 Shapes: N outputs, K inputs, G groups.
 """
 
@@ -18,13 +18,13 @@ from torch import Tensor
 
 from qianwen.kernels.packing import SPAN, Quantized
 
-BITS = (4, 8)  # of a code
+BITS = (4, 8)  # supported bits of a code
 TENSORS = ("qweight", "qzeros", "scales", "g_idx")
 
 
 @dataclass(frozen=True)
 class Groups:
-    """A weight matrix [N, K] as codes on the grids of its groups."""
+    """A weight matrix [N, K] as codes, with a scale and a zero for each group."""
 
     bits: int
     codes: Tensor  # uint8 [N, K]
@@ -34,12 +34,12 @@ class Groups:
 
     @property
     def is_symmetric(self) -> bool:
-        """Zero is the middle code in every group."""
+        """Whether the zero of every group is the middle code."""
         return bool((self.zeros == 1 << (self.bits - 1)).all())
 
     @property
     def group_size(self) -> int:
-        """Inputs of a group where groups lie in order and are of one size; 0 where they do not."""
+        """Number of inputs in a group, if groups are in order and have the same size; else 0."""
         size = int((self.group_of == self.group_of[0]).sum())
         order = group_order(self.codes.size(1), size, self.group_of.device)
         return size if torch.equal(self.group_of, order) else 0
@@ -50,7 +50,7 @@ class Groups:
         return (self.codes.float() - self.zeros.float()[:, groups]) * self.scales.float()[:, groups]
 
     def quantized(self) -> Quantized | None:
-        """The same weights, to the last bit, in a format of the fast kernels; None where none can hold them."""
+        """The same weights, bit for bit, in a format of the fast kernels; None if no format can represent them."""
         size = self.group_size
         if not self.is_symmetric or not size or size % 32:
             return None
@@ -60,12 +60,12 @@ class Groups:
 
 
 def group_order(inputs: int, group_size: int, device: torch.device | None = None) -> Tensor:
-    """The group of each input where groups lie one after the other, int32 [K]."""
+    """The group of each input if groups are in order, int32 [K]."""
     return (torch.arange(inputs, device=device) // group_size).int()
 
 
 def to_gptq(weight: Groups) -> dict[str, Tensor]:
-    """The four tensors of a checkpoint of the first version, whose zeros are stored less one."""
+    """The four tensors of a version 1 checkpoint, which stores zero − 1."""
     zeros = (weight.zeros.int() - 1) & ((1 << weight.bits) - 1)
     return {
         "qweight": _packed(weight.codes, weight.bits).T.contiguous(),
@@ -76,14 +76,14 @@ def to_gptq(weight: Groups) -> dict[str, Tensor]:
 
 
 def from_gptq(tensors: dict[str, Tensor], bits: int, *, zero_offset: int = 1) -> Groups:
-    """The inverse; `zero_offset` is what the stored zeros lack: 1, or 0 in the format's second version."""
+    """The inverse of `to_gptq`; `zero_offset` is added to the stored zeros: 1, or 0 in version 2 of the format."""
     codes = _unpacked(tensors["qweight"].T.contiguous(), bits)
     zeros = (_unpacked(tensors["qzeros"], bits) + zero_offset) & ((1 << bits) - 1)
     return Groups(bits, codes, tensors["scales"].T.contiguous(), zeros.T.contiguous(), tensors["g_idx"])
 
 
 def shapes(outputs: int, inputs: int, groups: int, bits: int) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
-    """Type and shape of each of the four tensors."""
+    """Data type and shape of each of the four tensors."""
     return {
         "qweight": (torch.int32, (inputs * bits // 32, outputs)),
         "qzeros": (torch.int32, (groups, outputs * bits // 32)),
@@ -101,6 +101,6 @@ def _packed(codes: Tensor, bits: int) -> Tensor:
 
 
 def _unpacked(words: Tensor, bits: int) -> Tensor:
-    """The inverse → uint8 [rows, n]."""
+    """The inverse of `_packed` → uint8 [rows, n]."""
     codes = words.flatten().view(torch.uint8).view(len(words), -1)
     return torch.stack((codes & 15, codes >> 4), dim=-1).flatten(1) if bits == 4 else codes

@@ -1,16 +1,16 @@
-"""LoRA: learn a small change of rank r beside each frozen linear (Hu et al. 2021; Qwen's own finetune.py).
+"""LoRA: train a low-rank change of each frozen linear (Hu et al. 2021; Qwen's finetune.py).
 
-    y = W x + (alpha / r) · B A x        A [r, K] random, B [N, r] zero, so that training starts at the base
+    y = W x + (alpha / r) · B A x        A [r, K] random, B [N, r] zero, so training starts at the base model
 
-`LoraLinear` is this sum, for the one change that is trained and for changes of other adapters by name, each of which
-is added to its own rows (`adapter_bank.py`). `without_adapter` switches the trained one off for a while.
+`LoraLinear` computes this sum for the adapter that is trained, and for other adapters by name, each on its own rows
+(`adapter_bank.py`). `without_adapter` switches the trained adapter off in a block.
 
-Adapters go around any linear: `nn.Linear`, or one of fewer bits that has `in_features`, `out_features` and
-`dequantize()`, which makes it Q-LoRA. Modules that a low rank cannot teach (embedding and head, for new tokens or a
-base that never saw ChatML) may be trained whole beside them: the released script's "LoRA (emb)".
+An adapter can be added to any linear: `nn.Linear`, or a quantised one with `in_features`, `out_features` and
+`dequantize()`, which is Q-LoRA. The embedding and the head can be trained fully (for new tokens, or for a base model
+that never saw ChatML), as in "LoRA (emb)" of the released script.
 
-A merge adds B A to W in fp32 and is refused when the network then says something else.
-Not here: the file format (`adapter_folder.py`), and training (`align/sft.py`).
+`merge` adds B A to W in fp32 and fails if the logits change by more than rounding.
+The file format is in `adapter_folder.py`, training in `align/sft.py`.
 """
 
 import math
@@ -29,15 +29,15 @@ from qianwen.runtime.errors import CheckpointError, ConfigError
 from qianwen.runtime.translation import tr
 
 Target = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-Whole = Literal["embed_tokens", "lm_head"]
+FullModule = Literal["embed_tokens", "lm_head"]
 LINEARS: tuple[Target, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-WHOLE_NAMES: dict[Whole, str] = {"embed_tokens": "model.embed_tokens", "lm_head": "lm_head"}
+FULL_MODULES: dict[FullModule, str] = {"embed_tokens": "model.embed_tokens", "lm_head": "lm_head"}
 
-# How far the logits of a merged network may be from the adapted one's, relative to their size: twice what rounding did
-# to real ones of 135M and 0.5B parameters.
+# Maximum difference of the logits of a merged network and of base and adapter, relative to their size: twice the effect
+# of rounding that was measured on models of 135M and 0.5B parameters.
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 PROBE_LEN = 64
-Rows = slice | Tensor  # of a step: a run of them, or their numbers
+Rows = slice | Tensor  # rows of a step: consecutive, or by index
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +45,15 @@ class LoraConfig:
     """The shape of an adapter; the defaults are those of the released finetune.py."""
 
     rank: int = 64
-    alpha: float = 16.0  # the change is scaled by alpha / rank
-    dropout: float = 0.05  # of the input of A while training
-    target_modules: tuple[Target, ...] = LINEARS  # linears of every layer that get an adapter
-    modules_to_save: tuple[Whole, ...] = ()  # trained whole; tied, either name means both
+    alpha: float = 16.0  # the change is multiplied by alpha / rank
+    dropout: float = 0.05  # dropout rate of the input of A in training
+    target_modules: tuple[Target, ...] = LINEARS  # the linears of each layer that get an adapter
+    modules_to_save: tuple[FullModule, ...] = ()  # modules trained fully; if tied, either name means both
 
 
 @dataclass(frozen=True)
 class LowRank:
-    """What an adapter adds to one linear: scale · B A, with A [r, K] and B [N, r]."""
+    """The change of one linear by an adapter: scale · B A, with A [r, K] and B [N, r]."""
 
     a: Tensor
     b: Tensor
@@ -66,25 +66,25 @@ class LowRank:
 
 @dataclass(frozen=True)
 class Adapter:
-    """The tensors of an adapter that fits a network: by linear, and what was trained whole."""
+    """The tensors of an adapter: the change of each linear by name, and the weights that were trained fully."""
 
     linears: dict[str, LowRank]
-    whole: dict[Whole, Tensor]
+    full_weights: dict[FullModule, Tensor]
 
 
 @dataclass(eq=False)
 class AdapterRows:
-    """Which rows of the forward under way belong to which adapter: one object for all linears of a network."""
+    """The rows of each adapter in the current forward; all linears of a network share one object."""
 
-    is_invariant: bool = False  # a row's bits do not depend on the rows beside it: every change runs over all of them
+    is_invariant: bool = False  # compute every change for all rows, so that the bits of a row depend on no other row
     spans: list[tuple[str, Rows]] = field(default_factory=list)
 
 
 class LoraLinear(nn.Module):
-    """A frozen linear and its low-rank changes. Takes and gives what the linear does.
+    """A frozen linear with low-rank changes. Input and output types are those of the linear.
 
-    lora_A, lora_B    the change that is trained, for every row; with rank 0 there is none
-    changes           changes of adapters by name, for inference: each for the rows of x [1, T, K] that `rows` gives it
+    lora_A, lora_B    the trained change, for all rows; none if the rank is 0
+    changes           changes of adapters by name, for inference; `rows` gives the rows of x [1, T, K] of each
     """
 
     lora_A: nn.Parameter
@@ -95,7 +95,7 @@ class LoraLinear(nn.Module):
         self.base = linear
         self.in_features, self.out_features = int(linear.in_features), int(linear.out_features)  # type: ignore[arg-type]
         self.rank, self.scale, self.dropout = rank, scale, dropout
-        self.is_active = True  # False: as if there were no trained change (`without_adapter`)
+        self.is_active = True  # False: leave the trained change out (`without_adapter`)
         self.changes: dict[str, LowRank] = {}
         self.rows: AdapterRows | None = None
         device = device_of(linear)
@@ -128,7 +128,7 @@ class LoraLinear(nn.Module):
 
     @torch.no_grad()
     def merged(self) -> nn.Linear:
-        """One linear that does the same, in the base's type (that of A and B over a quantised base)."""
+        """One linear for W + scale · B A, in the type of the base (of A and B if the base is quantised)."""
         dtype = self.base.weight.dtype if isinstance(self.base, nn.Linear) else self.lora_A.dtype
         linear = nn.Linear(self.in_features, self.out_features, bias=False, device="meta")
         linear.weight = nn.Parameter(self.merged_weight().to(dtype), requires_grad=False)
@@ -145,9 +145,9 @@ def _zeros(rows: int, columns: int, device: torch.device) -> nn.Parameter:
 
 
 def attach(model: Qwen, config: LoraConfig, *, seed: int = 0) -> Qwen:
-    """Freeze `model` and put a fresh adapter around the linears that `config` names. Returns it.
+    """Freeze `model` and add a new adapter to the linears that `config` names, in place. Returns the model.
 
-    A is drawn as PEFT draws it, uniform within 1/√K, on the CPU: the same numbers on every device. Raises ConfigError.
+    A is uniform within ±1/√K as in PEFT, and drawn on the CPU, so it is the same on every device. Raises ConfigError.
     """
     _check(config)
     generator = torch.Generator().manual_seed(seed)
@@ -155,47 +155,49 @@ def attach(model: Qwen, config: LoraConfig, *, seed: int = 0) -> Qwen:
     for name in [name for name, _ in model.named_modules() if name.rpartition(".")[2] in config.target_modules]:
         linear = model.get_submodule(name)
         if isinstance(linear, LoraLinear):
-            raise ConfigError(tr("the model has an adapter already: merge it first (`qianwen export`)"))
+            raise ConfigError(tr("the model already has an adapter: merge it first with `qianwen export`"))
         lora = LoraLinear(linear, config.rank, config.alpha / config.rank, config.dropout)
         drawn = torch.empty(lora.lora_A.shape).uniform_(-1, 1, generator=generator) / math.sqrt(lora.in_features)
         lora.lora_A.data.copy_(drawn)
         replace_module(model, name, lora)
     for module in config.modules_to_save:
-        model.get_submodule(WHOLE_NAMES[module]).requires_grad_(True)
+        model.get_submodule(FULL_MODULES[module]).requires_grad_(True)
     return model
 
 
 def _check(config: LoraConfig) -> None:
     if config.rank < 1 or not 0 <= config.dropout < 1:
-        message = "rank = {rank} and dropout = {dropout} make no adapter: rank is at least 1, dropout from 0 to below 1"
+        message = "rank = {rank}, dropout = {dropout} is not valid: rank must be at least 1, dropout from 0 to below 1"
         raise ConfigError(tr(message, rank=config.rank, dropout=config.dropout))
-    unknown = ({*config.target_modules} - {*LINEARS}) | ({*config.modules_to_save} - WHOLE_NAMES.keys())
+    unknown = ({*config.target_modules} - {*LINEARS}) | ({*config.modules_to_save} - FULL_MODULES.keys())
     if unknown or not config.target_modules:
-        message = "no adapter for {names}: target_modules are of {linears}, modules_to_save of {whole}"
-        shown = {"linears": ", ".join(LINEARS), "whole": ", ".join(WHOLE_NAMES)}
-        raise ConfigError(tr(message, names=", ".join(sorted(unknown)) or "-", **shown))
+        message = (
+            "{names} is not valid: choose target_modules from {linears} (at least one), modules_to_save from {full}"
+        )
+        choices = {"linears": ", ".join(LINEARS), "full": ", ".join(FULL_MODULES)}
+        raise ConfigError(tr(message, names=", ".join(sorted(unknown)) or "-", **choices))
 
 
 def adapted(model: nn.Module) -> Iterator[tuple[str, LoraLinear]]:
-    """Every linear with a trained change under its name."""
+    """All linears with a trained change, with their names."""
     modules = model.named_modules()
     return ((name, module) for name, module in modules if isinstance(module, LoraLinear) and module.rank)
 
 
 @contextmanager
 def without_adapter(model: nn.Module) -> Iterator[None]:
-    """Inside the block `model` is its base: the same bits as before the adapter. This is PPO's reference policy.
+    """Inside the block `model` is its base model, bit for bit. This is the reference policy of PPO.
 
-    With or without gradients; blocks may be nested. Where layers are recomputed going backward, call `backward` inside
-    the block too. Raises ConfigError where the base is not there: no adapter, or modules that are trained whole.
+    It works with and without gradients, and blocks can be nested. With activation checkpointing, call `backward` inside
+    the block too. Raises ConfigError if there is no adapter, or if modules are trained fully, which changes the base.
     """
     linears = [lora for _, lora in adapted(model)]
     if not linears:
         raise ConfigError(tr("the model has no adapter to switch off: use a second copy of the model as the reference"))
-    tables = tuple(f"{name}.weight" for name in WHOLE_NAMES)
-    if whole := [name for name, weight in model.named_parameters() if weight.requires_grad and name.endswith(tables)]:
-        message = "{names}: trained whole, so the base is gone: use a second copy of the model as the reference"
-        raise ConfigError(tr(message, names=", ".join(whole)))
+    tables = tuple(f"{name}.weight" for name in FULL_MODULES)
+    if full := [name for name, weight in model.named_parameters() if weight.requires_grad and name.endswith(tables)]:
+        message = "{names}: trained fully, so the base has changed: use a second copy of the model as the reference"
+        raise ConfigError(tr(message, names=", ".join(full)))
     before = [lora.is_active for lora in linears]
     try:
         for lora in linears:
@@ -208,10 +210,10 @@ def without_adapter(model: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def merge(model: Qwen, probe: Tensor | None = None) -> float:
-    """Add every adapter to its linear, in fp32; returns how far the logits moved, relative to their size.
+    """Merge the adapter of each linear into its weights, in fp32; returns the relative change of the logits.
 
-    `probe` [1, T] are the token ids they are compared on. Raises CheckpointError when they moved by more than rounding
-    can explain; then the model is half one and half the other, and has to be loaded again.
+    `probe` [1, T] are the token ids of the comparison. Raises CheckpointError if the logits change by more than
+    rounding can explain. Then the model is already merged, so load it again.
     """
     model.eval()
     table = model.model.embed_tokens.weight
@@ -225,22 +227,22 @@ def merge(model: Qwen, probe: Tensor | None = None) -> float:
     error = _distance(before, after)
     tolerance = TOLERANCE[next(model.parameters()).dtype]
     if not error <= tolerance:
-        message = "merging changes the logits by {error:.1e} of their size, more than {tolerance:.0e}: keep the adapter"
+        message = "merging changes the logits by {error:.1e} (relative), more than {tolerance:.0e}: keep the adapter"
         raise CheckpointError(tr(message, error=error, tolerance=tolerance))
     return error
 
 
 def _distance(before: Tensor, after: Tensor) -> float:
-    """|after − before| / |before|, logits centred; NaN when anything is not finite."""
+    """|after − before| / |before| of centred logits; NaN if a value is not finite."""
     before, after = (scores - scores.mean(-1, keepdim=True) for scores in (before, after))
     return ((after - before).norm() / before.norm()).item()
 
 
 def device_of(linear: nn.Module) -> torch.device:
-    """Where the weights of a linear are, of whatever form."""
+    """The device of the weights of a linear of any type."""
     return next((tensor.device for tensor in (*linear.parameters(), *linear.buffers())), torch.device("cpu"))
 
 
 def adapter_dtype(linear: nn.Module) -> torch.dtype:
-    """What an adapter computes in: its linear's type, or fp32 beside one of fewer bits."""
+    """The data type of an adapter: that of its linear, or fp32 if the linear is quantised."""
     return linear.weight.dtype if isinstance(linear, nn.Linear) else torch.float32

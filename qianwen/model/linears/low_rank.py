@@ -1,10 +1,12 @@
-"""The low-rank product beside a linear, forward and backward by hand: out + s · B A drop(x).
+"""The low-rank product of an adapter, with a custom backward pass: out + s · B A drop(x).
 
-Autograd would keep a dropped copy of x for every linear that reads it, and PyTorch's dropout draws a number of 32 bits
-for each value: on a CPU that takes longer than the linear itself. Here a value is dropped when its random byte is below
-a threshold, eight of them to a draw, and only which ones is kept, a byte each. Linears that read the same x share it.
+Autograd would store a copy of x after dropout for each linear that reads it, and PyTorch's dropout draws 32 random bits
+for each value, which on a CPU takes longer than the linear itself. Here a value is dropped if its random byte is below
+a threshold; one draw gives eight bytes. Only the mask is stored, one byte per value, and linears that read the same x
+share x.
 
-The chance is rounded to a multiple of 1/256, and what stays is scaled by the rounded one, so the mean is exact.
+The dropout rate is rounded to a multiple of 1/256, and the other values are scaled by the rounded rate, so the mean is
+exact.
 Shapes: T rows, K inputs, N outputs, r the rank.
 """
 
@@ -13,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-LEVELS = 256  # of a random byte
+LEVELS = 256  # values of a random byte
 
 
 def low_rank(out: Tensor, x: Tensor, pair: tuple[Tensor, Tensor], scale: float, dropout: float) -> Tensor:
@@ -26,9 +28,9 @@ class _LowRank(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, out: Tensor, x: Tensor, a: Tensor, b: Tensor, scale: float, dropout: float) -> Tensor:
         rows = x.reshape(-1, x.size(-1)).to(a.dtype)
-        dropped, chance = which_dropped(rows, dropout)
+        dropped, rate = dropout_mask(rows, dropout)
         low = _without(rows, dropped) @ a.T
-        ctx.scale = scale / (1 - chance)
+        ctx.scale = scale / (1 - rate)
         ctx.save_for_backward(rows, dropped, low, a, b)
         ctx.mark_dirty(out)
         flat = out.view(-1, out.size(-1))
@@ -53,8 +55,8 @@ class _LowRank(torch.autograd.Function):
         return grads[0], grad_x, grad_a, grad_b, None, None
 
 
-def which_dropped(rows: Tensor, dropout: float) -> tuple[Tensor | None, float]:
-    """Which values of [T, K] are dropped, and how likely that was."""
+def dropout_mask(rows: Tensor, dropout: float) -> tuple[Tensor | None, float]:
+    """A mask [T, K] of the values to drop, and the rounded rate; None and 0 without dropout."""
     threshold = max(round(dropout * LEVELS), 1) if dropout else 0
     if not threshold:
         return None, 0.0

@@ -1,14 +1,13 @@
-"""NF4 with double quantisation: four bits for weights that are trained over, not on (Dettmers et al. 2023, QLoRA).
+"""NF4 with double quantisation: four bits for the frozen base of an adapter (Dettmers et al. 2023, QLoRA).
 
-    w ≈ code[c] · s            c of 4 bits; s one scale for 64 weights, the largest of their sizes
-    s ≈ map[b] · t + m         b of 8 bits; t one for 256 scales, m the mean of all: 4.13 bits a weight in the end
+    w ≈ code[c] · s            c has 4 bits; one scale s for 64 weights, their largest absolute value
+    s ≈ map[b] · t + m         b has 8 bits; one t for 256 scales, m the mean of all scales: 4.13 bits per weight in all
 
-The 16 codes are quantiles of a normal distribution, which is how weights lie; the 256 of the scales have few digits
-over many magnitudes. Both, the order of nibbles and the arithmetic are those of bitsandbytes. Plain PyTorch, so it runs
-wherever torch does. In 16-bit types code and scale are rounded before they are multiplied.
+The 16 values are quantiles of a normal distribution, because weights are nearly normal. The 256 values for the scales
+have few digits over many magnitudes. The values, the order of nibbles and the arithmetic are those of bitsandbytes. The
+code is plain PyTorch and runs on every device. In 16-bit types code and scale are rounded before they are multiplied.
 
-Not here: whole networks (`checkpoints/nf4_network.py`); fast answers, for which the linears become int8
-(`model/serving.py`).
+Networks of such linears are in `checkpoints/nf4_network.py`; fast generation turns them into int8 (`model/serving.py`).
 Shapes: N outputs, K inputs, G = N · K / 64 blocks.
 """
 
@@ -23,8 +22,8 @@ from qianwen.model.linears.frozen import frozen_linear
 from qianwen.model.linears.packed import PackedLinear
 
 BLOCK, SCALES = 64, 256
-CHUNK_BLOCKS = 1 << 15  # blocks encoded at a time
-# Quantiles of N(0, 1), eight above zero and seven below, zero itself and both ends at ±1 (the paper's appendix E).
+CHUNK_BLOCKS = 1 << 15  # number of blocks that are encoded at a time
+# Quantiles of N(0, 1): eight above zero, seven below and zero itself, scaled to -1 … 1 (appendix E of the paper).
 CODE = (
     -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
     -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
@@ -33,7 +32,7 @@ CODE = (
 
 
 class Nf4Linear(nn.Module):
-    """y = x · Wᵀ + b with W in NF4. Takes and gives any float type; a gradient flows to x."""
+    """y = x · Wᵀ + b with W in NF4. The output has the float type of x; only x gets a gradient."""
 
     def __init__(self, codes: Tensor, scales: Tensor, tops: Tensor, mean: Tensor, shape: tuple[int, int]) -> None:
         super().__init__()
@@ -54,7 +53,7 @@ class Nf4Linear(nn.Module):
         middles = (code[1:] + code[:-1]) / 2
         parts = []
         for part, size in zip(blocks.split(CHUNK_BLOCKS), sizes.split(CHUNK_BLOCKS), strict=True):
-            # Its inverse is multiplied, not divided by: so does bitsandbytes.
+            # Multiply by the inverse instead of dividing, as bitsandbytes does, for the same rounding.
             scaled = part.float() * torch.where(size > 0, 1 / size, 0)[:, None]
             nearest = torch.bucketize(scaled, middles).to(torch.uint8)
             parts.append(joined(nearest))
@@ -72,12 +71,12 @@ class Nf4Linear(nn.Module):
         return weights.view(-1)[:count].view(self.out_features, self.in_features)
 
     def fast(self) -> PackedLinear:
-        """An int8 linear that answers without unpacking; the rounding to eight bits is far below that of NF4."""
+        """An int8 linear that computes without unpacking; its rounding error is far below that of NF4."""
         return PackedLinear.from_float(self.dequantize(), self.bias, format="int8")
 
     @property
     def num_bytes(self) -> int:
-        """Memory that the weights take."""
+        """Memory of the weights in bytes."""
         return sum(part.numel() * part.element_size() for part in (self.codes, self.scales, self.tops, self.mean))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -88,7 +87,7 @@ class Nf4Linear(nn.Module):
 
 
 def _quantize_scales(sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """fp32 [G] → uint8 [G], fp32 [G / 256], fp32 []."""
+    """Scales fp32 [G] → their codes uint8 [G], scales of scales fp32 [G / 256], mean fp32 []."""
     mean = sizes.mean()
     blocks = F.pad(sizes - mean, (0, -len(sizes) % SCALES)).view(-1, SCALES)
     tops = blocks.abs().amax(1)
@@ -100,7 +99,7 @@ def _quantize_scales(sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 @functools.cache
 def scale_map(device: torch.device) -> Tensor:
-    """The 256 numbers of bitsandbytes' dynamic map: seven magnitudes, each with twice the steps of the one below."""
+    """The 256 values of bitsandbytes' dynamic map: seven magnitudes, each with twice as many steps as the one below."""
     positive = []
     for exponent in range(7):
         edges = torch.linspace(0.1, 1, 2**exponent + 1)

@@ -1,17 +1,17 @@
-"""Linears over packed weights: the drop-in for `nn.Linear` that makes a model small and fast.
+"""Linears with packed weights: a replacement for `nn.Linear` that makes a model small and fast.
 
     model = pack_model(model, bits=4)       every linear of the network becomes a `PackedLinear`, one after another
 
-The network never learns of it: a `PackedLinear` is called like the linear it replaces. Activations are quantised too,
-on the fly, 128 of a row to a scale, so that products are sums of bytes; a row with an outlier takes two. bf16 weights
-are multiplied in fp32. With AMX a great many rows meet the weights in bytes with wider scales, bf16 ones in bfloat16.
-Few and many rows are computed in different ways (`kernels/linears.h`), and the switch between them is measured on the
-machine. On an NVIDIA GPU (`kernels/cuda.py`) activations stay as they are: few rows read the packed weights, many
-meet them unpacked, a part at a time.
+A `PackedLinear` is called like the linear it replaces, so the network does not change. Activations are quantised at run
+time, with one scale for 128 values of a row, so products are sums of bytes. A row with an outlier takes two such sums.
+bf16 weights are multiplied in fp32. With AMX, many rows use bytes with coarser scales, or bfloat16 for bf16 weights.
+Few and many rows use different algorithms (`kernels/linears.h`); the switch between them is measured on the machine. On
+an NVIDIA GPU (`kernels/cuda.py`) activations are not quantised: few rows read the packed weights, and for many rows the
+weights are unpacked, one part at a time.
 
-Without the kernels (no compiler, another processor), and to train what lies beside them, the weights are unpacked at
-every call: right, but slow.
-Not here: the grids (`rounding.py`, `gptq.py`), the layout (`packing.py`), whole layers in one call (`fused_layers.py`).
+The weights are unpacked at every call, which is correct but slow, if the kernels cannot run (no compiler, another
+processor) and if a gradient is needed. Quantisation is in `rounding.py` and `gptq.py`, the layout of packed weights in
+`packing.py`, and layers in one call are in `fused_layers.py`.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,28 +32,28 @@ from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.translation import tr
 
 FORMAT_OF_BITS = {4: "int4", 5: "int5", 8: "int8", 16: "bf16"}
-Progress = Callable[[Iterator[str], int], Iterator[str]]  # names and their number → the names, shown as they pass
-HEAD_BITS = 8  # at least, of the head: few bits do most harm there
-UNPACKED_WEIGHTS = 1 << 26  # at most, that are floats at once on a GPU
+Progress = Callable[[Iterator[str], int], Iterator[str]]  # (names, their number) → the names, with a progress bar
+HEAD_BITS = 8  # bits of the head, where few bits do the most harm
+UNPACKED_WEIGHTS = 1 << 26  # maximum number of weights that are unpacked at the same time on a GPU
 
 
 class PackedLinear(nn.Module):
-    """y = x · Wᵀ + b with W in one of `packing.FORMATS`. Takes and gives any float type; a gradient flows to x."""
+    """y = x · Wᵀ + b with W in one of `packing.FORMATS`. The output has the float type of x; only x gets a gradient."""
 
     def __init__(self, format: str, packed: Tensor, outputs: int, inputs: int, bias: Tensor | None = None) -> None:
         super().__init__()
         self.format, self.out_features, self.in_features = format, outputs, inputs
         self.register_buffer("packed", packed)
         self.register_buffer("bias", None if bias is None else bias.detach().float())
-        self.limits: operators.Limits | None = None  # which way for how many rows; None: as measured
-        self.splits_outliers = False  # twice the bits for rows with one
+        self.limits: operators.Limits | None = None  # numbers of rows for each algorithm; None: as measured
+        self.splits_outliers = False  # use twice the bits for rows with an outlier
         self._kernel: operators.Linear | None = None
 
     @classmethod
     def from_float(
         cls, weight: Tensor, bias: Tensor | None = None, *, format: str = "int4", importance: Tensor | None = None
     ) -> "PackedLinear":
-        """Quantise `weight` [N, K] without data; `importance` [K] is what `quantize_affine` takes."""
+        """Quantise `weight` [N, K] without data; `importance` [K] weighs the inputs (`quantize_affine`)."""
         if format == "bf16":
             return cls(format, owned(pack_dense(weight.detach())), weight.size(0), weight.size(1), bias)
         if format == "int8":
@@ -65,12 +65,12 @@ class PackedLinear(nn.Module):
 
     @classmethod
     def from_quantized(cls, weight: Quantized, bias: Tensor | None = None) -> "PackedLinear":
-        """Pack integers and scales as they are."""
+        """Pack codes and scales without a change."""
         return cls(weight.format, owned(pack(weight)), weight.codes.size(0), weight.codes.size(1), bias)
 
     @property
     def packed_bytes(self) -> int:
-        """Bytes read from memory to use the weights once."""
+        """Number of bytes that one use of the weights reads."""
         return self.packed.numel()
 
     def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -83,9 +83,9 @@ class PackedLinear(nn.Module):
         return unpack(self.packed, self.format, *shape).dequantize().to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        learns = torch.is_grad_enabled() and x.requires_grad
+        needs_grad = torch.is_grad_enabled() and x.requires_grad
         gpu = on_gpu(self.packed)
-        if learns or self.format == "bf16" and gpu or not (gpu or self.packed.is_cpu and operators.available()):
+        if needs_grad or self.format == "bf16" and gpu or not (gpu or self.packed.is_cpu and operators.available()):
             return frozen_linear(x, self.dequantize, self.bias)
         rows = x.reshape(-1, self.in_features)
         if gpu is None:
@@ -94,12 +94,12 @@ class PackedLinear(nn.Module):
             out = gpu.few_rows(rows.contiguous(), self.packed, self.format, self.out_features, self.bias)
         else:
             step = max(UNPACKED_WEIGHTS // self.in_features // PANEL, 1) * PANEL
-            parts = [self._some_outputs(gpu, rows, start, step) for start in range(0, self.out_features, step)]
+            parts = [self._unpacked_outputs(gpu, rows, start, step) for start in range(0, self.out_features, step)]
             out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         return out.view(*x.shape[:-1], self.out_features).to(x.dtype)
 
-    def _some_outputs(self, gpu: ModuleType, rows: Tensor, start: int, count: int) -> Tensor:
-        """Those from `start` on, whose weights are unpacked meanwhile."""
+    def _unpacked_outputs(self, gpu: ModuleType, rows: Tensor, start: int, count: int) -> Tensor:
+        """The outputs [start, start + count), computed with unpacked weights."""
         end = min(start + count, self.out_features)
         panels = self.packed[start // PANEL : -(-end // PANEL)]
         weight = gpu.unpack(panels, self.format, end - start, self.in_features, rows.dtype)
@@ -107,12 +107,12 @@ class PackedLinear(nn.Module):
 
     @property
     def kernel(self) -> operators.Linear:
-        """What the C functions take; made anew after something changed."""
+        """The argument of the C functions; built again after `packed`, `limits` or `splits_outliers` changed."""
         limits = self.limits or operators.limits(self.format)
-        wanted, kernel = (limits, self.splits_outliers), self._kernel
-        if kernel is None or kernel.tensors[0] is not self.packed or (kernel.limits, kernel.splits_outliers) != wanted:
+        options, kernel = (limits, self.splits_outliers), self._kernel
+        if kernel is None or kernel.tensors[0] is not self.packed or (kernel.limits, kernel.splits_outliers) != options:
             shape = self.out_features, self.in_features
-            kernel = operators.Linear(self.packed, self.bias, shape, FORMATS[self.format].index, *wanted)
+            kernel = operators.Linear(self.packed, self.bias, shape, FORMATS[self.format].index, *options)
             self._kernel = kernel
         return kernel
 
@@ -124,14 +124,14 @@ class PackedLinear(nn.Module):
 
 
 def owned(packed: Tensor) -> Tensor:
-    """The same bytes in memory of large pages, or of their own on a GPU."""
+    """A copy of the bytes in its own memory, with huge pages on a CPU."""
     if not packed.is_cpu:
         return packed.clone()
     return operators.huge_tensor(packed.numel()).view(packed.shape).copy_(packed)
 
 
 class Bf16Embedding(nn.Embedding):
-    """A table of bfloat16 whose rows come out in fp32, as the fp32 stream of a quantised model wants them."""
+    """An embedding in bfloat16 that returns fp32, the type of activations in a quantised model."""
 
     def forward(self, input: Tensor) -> Tensor:
         return super().forward(input).float()
@@ -145,14 +145,14 @@ def pack_model(
     head_bits: int = HEAD_BITS,
     progress: Callable[[Iterator, int], Iterator] | None = None,
 ) -> Qwen:
-    """Swap every linear of the network in place, one after another, so that only one exists twice at a time.
+    """Replace all linears of the network in place, one after another, so that only one is in memory twice.
 
-    The head has `head_bits`. A tied embedding stays, in bf16.
+    The head gets `head_bits`. The embedding becomes bf16, also if it was tied to the head.
     """
-    for wanted in (bits, head_bits):
-        if wanted not in FORMAT_OF_BITS:
+    for number in (bits, head_bits):
+        if number not in FORMAT_OF_BITS:
             known = ", ".join(map(str, FORMAT_OF_BITS))
-            raise ConfigError(tr("{bits} bits is not supported; choose one of {known}", bits=wanted, known=known))
+            raise ConfigError(tr("{bits} bits is not supported; choose one of {known}", bits=number, known=known))
     norms = dict(linear_norms(model))
     for name in progress(iter(norms), len(norms)) if progress else norms:
         linear = model.get_submodule(name)
@@ -164,10 +164,10 @@ def pack_model(
 
 
 def finish(model: Qwen) -> Qwen:
-    """What is left once all linears are packed: the embedding becomes bf16, the norms fp32, outliers are split."""
+    """The last step of packing: the embedding becomes bf16, the norms become fp32, and outliers are split."""
     split_outliers(model)
     table = model.model.embed_tokens.weight.detach()
-    # Given its weight, torch draws none: on the meta device that would import torch's compiler, three seconds.
+    # With `_weight` torch does not draw one; on the meta device that would import torch's compiler (3 s).
     model.model.embed_tokens = Bf16Embedding(table.size(0), table.size(1), _weight=table.bfloat16(), _freeze=True)
     for name, parameter in model.named_parameters():
         if name.endswith("norm.weight"):
@@ -176,10 +176,10 @@ def finish(model: Qwen) -> Qwen:
 
 
 def split_outliers(model: Qwen) -> None:
-    """Let the feed-forwards' first linears spend twice the bits on rows with an outlier (`kernels/outliers.h`).
+    """Use twice the bits for rows with an outlier in gate_proj and up_proj (`kernels/outliers.h`).
 
-    The first token of a text has one, which a late layer takes away again. Gate and up are multiplied, and so is what
-    rounding took from both.
+    The first token of a text has an outlier, which a late layer removes again. Gate and up are multiplied with each
+    other, so their rounding errors multiply too.
     """
     for name, module in model.named_modules():
         if isinstance(module, PackedLinear) and set(name.split(".")) & {"gate_proj", "up_proj"}:
@@ -187,7 +187,7 @@ def split_outliers(model: Qwen) -> None:
 
 
 def to_device(model: Qwen, device: torch.device) -> Qwen:
-    """Move a packed network. On a GPU all that is not packed computes in the GPU's own type, as its kernels do."""
+    """Move a packed network to a device. On a GPU the other modules get the GPU's compute type, as its kernels have."""
     if device.type == "cpu":
         return model
     dtype, table = compute_dtype(device), model.model.embed_tokens.weight.detach()
@@ -200,12 +200,12 @@ def to_device(model: Qwen, device: torch.device) -> Qwen:
 
 
 def importance(norm: Tensor | None) -> Tensor | None:
-    """How much each input matters to a linear that reads a norm's output: its mean square, known without data."""
+    """Mean square of each input of a linear that reads the output of a norm, estimated without data: weight²."""
     return None if norm is None else norm.detach().float().square()
 
 
 def linear_norms(model: Qwen) -> Iterator[tuple[str, Tensor | None]]:
-    """The name of every linear, with the weight of the norm whose output it reads, if there is one."""
+    """The name of each linear, with the weight of the norm whose output it reads, or None."""
     for name, module in model.named_modules():
         if isinstance(module, Layer):
             for part in ("q_proj", "k_proj", "v_proj"):
@@ -218,9 +218,9 @@ def linear_norms(model: Qwen) -> Iterator[tuple[str, Tensor | None]]:
 
 
 def make_invariant(model: Qwen, is_invariant: bool = True) -> Qwen:
-    """Compute any number of rows in one way, so that a row's bits depend on that row alone.
+    """Use the same algorithm for any number of rows, so that the bits of a row depend on this row alone.
 
-    False takes that back: each number of rows is computed in the way measured to be fastest.
+    False uses the algorithm that was measured to be fastest for each number of rows.
     """
     for module in model.modules():
         if isinstance(module, PackedLinear):

@@ -1,11 +1,11 @@
-"""A linear over the codes of a GPTQ checkpoint whose scales are trained, each by a factor that begins at one.
+"""A linear with the codes of a GPTQ checkpoint and trainable scales (second step of EfficientQAT, Chen et al. 2024).
 
-Codes stay as they are; what is learned is how far apart the points of a group's grid lie (the second step of
-EfficientQAT, Chen et al. 2024). A factor and not the scale itself, so that one learning rate fits all groups.
+Codes do not change. Each scale is multiplied by a trainable factor that starts at one. A factor is trained instead of
+the scale itself so that one learning rate fits all groups.
 
-    W = c · s · f        dL/df = Σ over the group's inputs of dL/dW · c · s        c: codes less their zero
+    W = c · s · f        dL/df = Σ over the group's inputs of dL/dW · c · s        c: code − zero
 
-As over frozen weights (`frozen.py`) no unpacked matrix outlives its product: going backward W is unpacked again.
+As in `frozen.py`, no unpacked matrix is stored: the backward pass unpacks W again.
 Shapes: N outputs, K inputs, G groups.
 """
 
@@ -21,7 +21,7 @@ from qianwen.model.transformer import Qwen, replace_module
 
 
 class TunedLinear(nn.Module):
-    """`coded` with its scales times `factors` fp32 [N, G], the one thing that is trained."""
+    """`coded` with its scales multiplied by `factors` fp32 [N, G], the only parameter that is trained."""
 
     def __init__(self, coded: GptqLinear) -> None:
         super().__init__()
@@ -33,8 +33,8 @@ class TunedLinear(nn.Module):
         return out if self.coded.bias is None else out + self.coded.bias.to(x.dtype)
 
     @torch.no_grad()
-    def fixed(self) -> GptqLinear:
-        """The codes with the scales they have now, as fp16 holds them."""
+    def frozen(self) -> GptqLinear:
+        """A linear with the same codes, its trained scales rounded to fp16."""
         groups = self.coded.groups
         return GptqLinear(dataclasses.replace(groups, scales=(groups.scales * self.factors).half()), self.coded.bias)
 
@@ -62,7 +62,7 @@ def _weights(coded: GptqLinear, factors: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _sums(values: Tensor, coded: GptqLinear) -> Tensor:
-    """Over the inputs of each group: [N, K] → fp32 [N, G]."""
+    """Sums over the inputs of each group: [N, K] → fp32 [N, G]."""
     if _is_even(coded):
         return values.unflatten(1, (-1, coded.group_size)).sum(-1, dtype=torch.float32)
     sums = values.new_zeros(coded.scales.shape, dtype=torch.float32)
@@ -70,19 +70,19 @@ def _sums(values: Tensor, coded: GptqLinear) -> Tensor:
 
 
 def _is_even(coded: GptqLinear) -> bool:
-    """Whether groups lie in order and are all of one size."""
+    """Whether groups are in order and all have the same size."""
     return bool(coded.group_size) and coded.in_features % coded.group_size == 0
 
 
-def to_tune(model: Qwen) -> Qwen:
-    """Make the scales of every linear over codes, and nothing else, what is trained; in place."""
+def unfreeze_scales(model: Qwen) -> Qwen:
+    """Make the scales of all `GptqLinear`s trainable and freeze everything else, in place."""
     model.requires_grad_(False)
     return _replaced(model, GptqLinear, TunedLinear)
 
 
-def fix(model: Qwen) -> Qwen:
-    """Back to linears over codes, whose scales are those that were learned; in place."""
-    return _replaced(model, TunedLinear, TunedLinear.fixed)
+def freeze_scales(model: Qwen) -> Qwen:
+    """Replace all `TunedLinear`s by `GptqLinear`s with the trained scales, in place."""
+    return _replaced(model, TunedLinear, TunedLinear.frozen)
 
 
 def _replaced(model: Qwen, kind: Any, make: Any) -> Qwen:

@@ -1,4 +1,4 @@
-"""The GGUF container: there and back, the reference reader, and headers made to hurt."""
+"""The GGUF container: round trips, the reference reader, and malicious headers."""
 
 import struct
 import time
@@ -67,7 +67,7 @@ def test_the_reference_reader_agrees(path: Path) -> None:
         assert tensor.data.tobytes() == held.raw.tobytes()
 
 
-def test_rows_are_taken_while_packed(path: Path) -> None:
+def test_packed_rows_can_be_taken(path: Path) -> None:
     file = GgufFile(path)
     eight, norm = file.tensors["eight"], file.tensors["norm"]
     order = np.array([3, 1])
@@ -157,7 +157,7 @@ def test_malformed_files_cost_an_error_and_nothing_else(tmp_path: Path, case: st
     assert memory_in_use_bytes() - memory < 100 << 20
 
 
-def test_the_sound_form_of_those_files_is_read(tmp_path: Path) -> None:
+def test_the_valid_form_of_those_files_is_read(tmp_path: Path) -> None:
     (tmp_path / "good.gguf").write_bytes(whole(info("a", (64,)), info("b", (32, 2), type=8, offset=256)))
     assert set(GgufFile(tmp_path / "good.gguf").tensors) == {"a", "b"}
 

@@ -1,4 +1,4 @@
-"""Models in GGUF: every architecture there and back, the vocabulary with its ids, and real files."""
+"""Models in GGUF: round trips of every architecture, the vocabulary with its ids, and real files."""
 
 import os
 import time
@@ -53,7 +53,7 @@ def vocabulary() -> Vocabulary:
 
 
 @pytest.mark.parametrize("arch", SHAPES)
-def test_float32_returns_the_same_bits(tmp_path: Path, vocabulary: Vocabulary, arch: str) -> None:
+def test_float32_round_trip_is_exact(tmp_path: Path, vocabulary: Vocabulary, arch: str) -> None:
     model = fresh(SHAPES[arch])
     write_model(model, vocabulary, tmp_path / "m.gguf", type="F32", arch=arch, extra={"general.name": "m"})
     file = read_gguf(tmp_path / "m.gguf")
@@ -66,7 +66,9 @@ def test_float32_returns_the_same_bits(tmp_path: Path, vocabulary: Vocabulary, a
 
 
 @pytest.mark.parametrize(("type", "tolerance"), [("F16", 2e-4), ("BF16", 2e-3), ("Q8_0", 4e-3), ("Q4_0", 0.08)])
-def test_fewer_bits_stay_close(tmp_path: Path, vocabulary: Vocabulary, type: str, tolerance: float) -> None:
+def test_a_round_trip_with_fewer_bits_is_close(
+    tmp_path: Path, vocabulary: Vocabulary, type: str, tolerance: float
+) -> None:
     model = fresh(SHAPES["qwen2"])
     write_model(model, vocabulary, tmp_path / "m.gguf", type=type, extra={})
     again = GgufModel(tmp_path / "m.gguf").load()
@@ -85,7 +87,7 @@ def test_the_embedding_and_odd_widths_keep_more_bits(tmp_path: Path, vocabulary:
 
 
 @pytest.mark.parametrize("arch", ["qwen", "llama"])
-def test_packed_rows_arrive_under_our_names_and_in_our_order(tmp_path: Path, vocabulary: Vocabulary, arch: str) -> None:
+def test_packed_rows_have_our_names_and_our_order(tmp_path: Path, vocabulary: Vocabulary, arch: str) -> None:
     model = fresh(SHAPES[arch])
     write_model(model, vocabulary, tmp_path / "m.gguf", type="Q8_0", arch=arch, extra={})
     file = GgufModel(tmp_path / "m.gguf")
@@ -99,13 +101,13 @@ def test_packed_rows_arrive_under_our_names_and_in_our_order(tmp_path: Path, voc
         torch.testing.assert_close(held.dequantize(), weight.detach(), rtol=0, atol=0.01)
 
 
-def test_dynamic_ntk_leaves_only_the_trained_length(tmp_path: Path, vocabulary: Vocabulary) -> None:
+def test_dynamic_ntk_is_written_as_the_trained_length(tmp_path: Path, vocabulary: Vocabulary) -> None:
     config = replace(SHAPE, train_len=128, use_dynamic_ntk=True, use_logn_attn=True)
     write_model(fresh(config), vocabulary, tmp_path / "m.gguf", extra={})
     assert GgufModel(tmp_path / "m.gguf").config.max_position_embeddings == 128
 
 
-def test_v1s_form_cannot_hold_shared_heads(tmp_path: Path, vocabulary: Vocabulary) -> None:
+def test_the_v1_layout_with_shared_heads_is_refused(tmp_path: Path, vocabulary: Vocabulary) -> None:
     with pytest.raises(ConfigError, match="num_key_value_heads"):
         write_model(fresh(SHAPES["qwen2"]), vocabulary, tmp_path / "m.gguf", arch="qwen", extra={})
     with pytest.raises(ConfigError, match="Q4_K"):
@@ -116,7 +118,7 @@ def test_v1s_form_cannot_hold_shared_heads(tmp_path: Path, vocabulary: Vocabular
 # ---- vocabulary -------------------------------------------------------------------------------------------------
 
 
-def test_tokens_keep_ids_kinds_and_merges(vocabulary: Vocabulary) -> None:
+def test_tokens_keep_ids_types_and_merges(vocabulary: Vocabulary) -> None:
     metadata = vocabulary_metadata(vocabulary, 600)
     texts, kinds = metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.token_type"]
     assert texts[258] == "Ġthe" and texts[262] == "<|endoftext|>" and texts[599] == "[PAD599]"
@@ -132,7 +134,7 @@ def test_patterns_keep_their_names(vocabulary: Vocabulary, pre: str) -> None:
     assert vocabulary_metadata(other, 600)["tokenizer.ggml.pre"] == pre
     text = "It's 1234  5 days,\n\n  naïve 你好!"
     assert Tokenizer(other).decode(Tokenizer(other).encode(text)) == text
-    with pytest.raises(ConfigError, match="no name"):
+    with pytest.raises(ConfigError, match="does not support the pattern"):
         vocabulary_metadata(replace(vocabulary, pattern=r"\S+|\s+"), 600)
 
 
@@ -142,13 +144,13 @@ def test_patterns_keep_their_names(vocabulary: Vocabulary, pre: str) -> None:
         ({"tokenizer.ggml.model": "llama"}, ConfigError, "llama"),
         ({"tokenizer.ggml.pre": "unheard-of"}, ConfigError, "unheard-of"),
         ({"tokenizer.ggml.pre": ["qwen2"]}, ConfigError, "not supported"),
-        ({"tokenizer.ggml.tokens": ["a"]}, CheckpointError, "fit together"),
+        ({"tokenizer.ggml.tokens": ["a"]}, CheckpointError, "differ in number"),
         ({"tokenizer.ggml.merges": ["t h", "t h"]}, CheckpointError, "order"),
         ({"tokenizer.ggml.merges": ["never made"]}, CheckpointError, "order"),
         ({"tokenizer.ggml.tokens": ["é €"] * 600}, CheckpointError, "byte-level"),
     ],
 )
-def test_other_or_broken_vocabularies_are_refused(
+def test_unsupported_and_damaged_vocabularies_are_refused(
     vocabulary: Vocabulary, change: dict[str, Any], kind: type[Exception], said: str
 ) -> None:
     with pytest.raises(kind, match=said):
@@ -179,7 +181,7 @@ def test_other_or_broken_vocabularies_are_refused(
         ({"qwen2.rope.scaling.type": "yarn"}, ConfigError, "yarn"),
     ],
 )
-def test_a_wrong_header_is_named(
+def test_a_wrong_header_is_refused_by_name(
     tmp_path: Path, vocabulary: Vocabulary, change: dict[str, Any], kind: type[Exception], said: str
 ) -> None:
     write_model(fresh(SHAPES["qwen2"]), vocabulary, tmp_path / "m.gguf", type="F32", extra={})
@@ -204,7 +206,7 @@ def real(pattern: str) -> Path:
     return files[0]
 
 
-def test_real_qwen_has_qwens_tokens() -> None:
+def test_a_real_qwen_file_has_the_tokens_of_qwen() -> None:
     file = GgufModel(real("qwen2.5-coder-0.5b*.gguf"))
     tokenizer = Tokenizer(file.vocabulary)
     assert tokenizer.encode("你好") == [108386] and tokenizer.encode("3.14") == [18, 13, 16, 19]

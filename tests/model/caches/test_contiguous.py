@@ -42,7 +42,7 @@ def cached(model, ids, chunks, cache):
     ids=["gqa", "mha", "qwen3", "windows", "logn"],
 )
 @torch.no_grad()
-def test_cached_is_the_full_forward(config, chunks):
+def test_cached_equals_the_full_forward(config, chunks):
     model, ids = build(config), torch.randint(96, (2, 60))
     full = model(ids)
     hidden = cached(model, ids, chunks, ContiguousCache(config, batch_size=2))
@@ -51,7 +51,7 @@ def test_cached_is_the_full_forward(config, chunks):
 
 
 @torch.no_grad()
-def test_a_truncated_cache_continues_another_way():
+def test_a_truncated_cache_can_continue_with_other_tokens():
     model, ids, other = build(), torch.randint(96, (1, 40)), torch.randint(96, (1, 15))
     cache = ContiguousCache(CONFIG)
     model(ids, cache=cache)
@@ -74,8 +74,8 @@ def test_greedy_tokens_are_the_same_with_and_without_a_cache():
 
 
 @torch.no_grad()
-def test_the_stretch_of_the_prompt_is_kept_across_the_boundary():
-    """A prompt of 2,045 tokens grows past 2,048: its base stays, so it is the full forward under that base."""
+def test_the_rope_of_the_prompt_is_kept_across_a_boundary():
+    """A prompt of 2,045 tokens grows past 2,048: its rotary base stays, as in a full forward with this base."""
     model, ids = build(LONG), torch.randint(96, (1, 2053))
     cache = ContiguousCache(LONG)
     hidden = cached(model, ids, [2045], cache)
@@ -87,7 +87,7 @@ def test_the_stretch_of_the_prompt_is_kept_across_the_boundary():
 
 
 @torch.no_grad()
-def test_a_prompt_beyond_the_boundary_is_stretched_however_it_is_cut():
+def test_a_long_prompt_has_the_same_rope_in_any_chunks():
     model, ids = build(LONG), torch.randint(96, (1, 2055))
     full = model(ids)
     cache = ContiguousCache(LONG)
@@ -100,7 +100,7 @@ def test_a_prompt_beyond_the_boundary_is_stretched_however_it_is_cut():
 
 @torch.no_grad()
 def test_requests_do_not_disturb_each_other():
-    """Two generations with different stretches take turns on one model."""
+    """Two generations with different rotary states run alternately on one model."""
     config = dataclasses.replace(LONG, train_len=16)
     model, short, long = build(config), torch.randint(96, (1, 20)), torch.randint(96, (1, 45))
     ropes = rope_state(config, 10), rope_state(config, 40)
@@ -118,8 +118,8 @@ def test_requests_do_not_disturb_each_other():
 
 
 @torch.no_grad()
-def test_one_row_of_tokens_may_have_several_stretches():
-    """What a paged cache asks for: some states, and which of them each token has."""
+def test_one_row_of_tokens_can_have_several_ropes():
+    """As in a paged cache: several states, and the index of the state of each token."""
     model = build(LONG)
     positions = torch.tensor([[3000, 5, 100]])
     states = tuple(RopeState(method="dynamic_ntk", factor=alpha, logn_len=2048) for alpha in (1, 3, 7))
@@ -140,7 +140,7 @@ def test_growth_doubles_up_to_the_limit():
     assert sizes == [256, 512, 512, 700]
 
 
-def test_beyond_the_context_is_a_request_error_and_loses_nothing():
+def test_exceeding_the_context_is_an_error_and_keeps_the_cache():
     model, cache = build(), ContiguousCache(CONFIG, max_len=10)
     with torch.no_grad():
         model(torch.zeros(1, 8, dtype=torch.long), cache=cache)
@@ -151,7 +151,7 @@ def test_beyond_the_context_is_a_request_error_and_loses_nothing():
     assert cache.length == 10
 
 
-def test_nothing_is_kept_for_a_gradient():
+def test_the_cache_records_no_gradients():
     model, cache = build(), ContiguousCache(CONFIG)
     model(torch.zeros(1, 4, dtype=torch.long), cache=cache)
     assert not cache.slab.requires_grad

@@ -1,4 +1,4 @@
-"""The int8 cache: what rounding costs, that nothing else changes, and why keys are stored bare."""
+"""The int8 cache: the error of rounding, and why keys are stored without bias and rotation."""
 
 from dataclasses import replace
 from typing import Any
@@ -63,7 +63,7 @@ def apart(found: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
 @pytest.mark.parametrize("chunk", [1, 7, 200])
 @pytest.mark.parametrize("bare_keys", [True, False])
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_answers_as_the_cache_in_floats(kind: str, bare_keys: bool, chunk: int) -> None:
+def test_hidden_states_are_close_to_those_of_the_float_cache(kind: str, bare_keys: bool, chunk: int) -> None:
     model, lengths = build(kind, bias=0.5), [60, 3, 41, 41]
     ropes = [RopeState()] * 4
     if kind == "NTK and LogN":
@@ -76,7 +76,7 @@ def test_it_answers_as_the_cache_in_floats(kind: str, bare_keys: bool, chunk: in
 
 
 @torch.inference_mode()
-def test_large_biases_hurt_keys_that_are_stored_with_them() -> None:
+def test_large_biases_hurt_keys_stored_with_bias() -> None:
     model = build(bias=30.0)
     expected = read(model, PagedCache(model.config, 20, 16), [200], 50, [RopeState()])
     errors = {}
@@ -92,7 +92,7 @@ def test_half_the_memory_of_bfloat16() -> None:
     assert Int8PagedCache(config, 10, 32).num_bytes < 0.52 * whole.num_bytes
 
 
-def test_values_come_back_within_half_a_step() -> None:
+def test_values_are_restored_within_half_a_step() -> None:
     x = torch.randn(5, 3, 64) * torch.logspace(-3, 4, 5)[:, None, None]
     found = decode(*encode(x))
     step = (x.amax(-1) - x.amin(-1)) / 255
@@ -100,7 +100,7 @@ def test_values_come_back_within_half_a_step() -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, 1.5, -240.0, 1e-9, 6e4])
-def test_equal_values_come_back_as_they_were(value: float) -> None:
+def test_equal_values_are_restored_exactly(value: float) -> None:
     x = torch.full((4, 64), value)
     torch.testing.assert_close(decode(*encode(x)), x, atol=1e-7, rtol=1e-3)
 

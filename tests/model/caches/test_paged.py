@@ -1,4 +1,4 @@
-"""R24: the paged cache gives what a full forward gives, however the tokens arrive."""
+"""R24: the paged cache gives the result of a full forward for any chunks of tokens."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def build(kind: str) -> Qwen:
 
 
 def tables(lengths: list[int], block_size: int, rng: np.random.Generator) -> list[list[int]]:
-    """Blocks in no order at all."""
+    """Blocks in random order."""
     blocks = iter(rng.permutation(sum(-(-length // block_size) for length in lengths)).tolist())
     return [[next(blocks) for _ in range(-(-length // block_size))] for length in lengths]
 
@@ -42,7 +42,7 @@ def tables(lengths: list[int], block_size: int, rng: np.random.Generator) -> lis
 @pytest.mark.parametrize("is_invariant", [False, True])
 @pytest.mark.parametrize("block_size", [4, 16])
 @pytest.mark.parametrize("kind", KINDS)
-def test_any_mixture_of_chunks_is_the_full_forward(kind, block_size, is_invariant):
+def test_any_mixture_of_chunks_equals_the_full_forward(kind, block_size, is_invariant):
     rng = np.random.default_rng(0)
     model, lengths = build(kind), [90, 3, 41, 1, 60]
     texts = [torch.from_numpy(rng.integers(0, 64, length)) for length in lengths]
@@ -72,8 +72,8 @@ def test_any_mixture_of_chunks_is_the_full_forward(kind, block_size, is_invarian
 
 
 @torch.inference_mode()
-def test_a_generation_that_crosses_a_doubling_keeps_its_stretch():
-    """Keys are stored rotated, so the stretch of the prompt stays, as in the contiguous cache."""
+def test_a_generation_across_a_doubling_keeps_its_rope():
+    """Keys are stored with rotation, so the state of the prompt stays, as in the contiguous cache."""
     model = build("NTK and LogN")
     text = torch.arange(90) % 64
     contiguous = ContiguousCache(model.config)
@@ -90,7 +90,7 @@ def test_a_generation_that_crosses_a_doubling_keeps_its_stretch():
 
 
 @torch.inference_mode()
-def test_padding_touches_nobody():
+def test_padding_changes_no_block():
     model = build("plain")
     text = torch.arange(9)[None]
     cache = PagedCache(model.config, 4, 4)
@@ -106,7 +106,7 @@ def test_padding_touches_nobody():
 
 
 @torch.inference_mode()
-def test_the_kernel_is_handed_what_it_needs():
+def test_the_kernel_gets_its_arguments():
     config = QwenConfig(**(SHAPE | {"layer_windows": (5, 0, 0)}))
     seen = []
 
@@ -124,7 +124,7 @@ def test_the_kernel_is_handed_what_it_needs():
 
 
 @torch.inference_mode()
-def test_eight_bits_of_mantissa_are_enough():
+def test_a_bf16_cache_is_precise_enough():
     model, text = build("plain"), (torch.arange(60) * 7 % 64)[None]
     cache = PagedCache(model.config, 4, 16, dtype=torch.bfloat16)
     positions = cache.begin([[[0, 1, 2, 3]]], np.array([60]), np.array([60]))

@@ -1,4 +1,4 @@
-"""Adapters side by side: every token gets its own, and the base is left as it was."""
+"""Several adapters in one forward: each token uses its own, and the base model does not change."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -44,8 +44,8 @@ def folders(tmp_path_factory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("is_invariant", [False, True])
-def test_every_token_goes_through_its_own_adapter(folders, is_invariant):
-    """Four documents in one row, which never see each other: a, b, none, a again."""
+def test_every_token_uses_its_own_adapter(folders, is_invariant):
+    """Four documents in one row, which do not see each other, with adapters a, b, none, a."""
     model = fresh()
     bank = AdapterBank(model, is_invariant=is_invariant)
     for name, folder in folders.items():
@@ -60,7 +60,7 @@ def test_every_token_goes_through_its_own_adapter(folders, is_invariant):
     assert bank.names == ["a", "b"]
 
 
-def test_without_a_name_nothing_is_changed_and_only_touched_linears_are_wrapped(folders):
+def test_tokens_without_adapter_do_not_change_and_only_changed_linears_are_wrapped(folders):
     model = fresh()
     bank = AdapterBank(model)
     bank.add("b", read_adapter(model, folders["b"]))
@@ -72,8 +72,8 @@ def test_without_a_name_nothing_is_changed_and_only_touched_linears_are_wrapped(
         assert not bank.needs_modules and torch.equal(model(IDS), fresh()(IDS))
 
 
-def test_two_banks_over_one_network_do_not_meet(folders):
-    """As of two engines, each with an adapter that it calls "x"; what is not in a step of theirs has neither."""
+def test_two_banks_of_one_network_are_independent(folders):
+    """As in two engines, each with its own adapter "x"; a forward outside their steps has neither."""
     model = fresh()
     banks = {name: AdapterBank(model) for name in folders}
     for name, bank in banks.items():
@@ -85,7 +85,7 @@ def test_two_banks_over_one_network_do_not_meet(folders):
     assert torch.equal(model(IDS), fresh()(IDS))
 
 
-def test_an_adapter_on_top_of_the_one_a_model_has(folders):
+def test_an_adapter_beside_a_trained_one(folders):
     model = load_adapter(fresh(), folders["a"])
     own = model(IDS)
     bank = AdapterBank(model)
@@ -96,18 +96,18 @@ def test_an_adapter_on_top_of_the_one_a_model_has(folders):
     assert torch.equal(model(IDS), own)
 
 
-def test_weights_that_were_swapped_have_no_adapters(folders):
+def test_adapters_of_swapped_weights_are_refused(folders):
     model = fresh()
     bank = AdapterBank(model)
     bank.add("b", read_adapter(model, folders["b"]))
     model.model = fresh().model
-    with pytest.raises(ConfigError, match="adapters b were added to weights that were swapped"), bank.step(["b"], [12]):
+    with pytest.raises(ConfigError, match="the weights were swapped .* after adapters b"), bank.step(["b"], [12]):
         pass
     with bank.step([""], [12]):
         assert torch.equal(model(IDS), fresh()(IDS))
 
 
-def test_an_adapter_that_changed_more_than_linears_is_refused_and_leaves_no_trace(tmp_path):
+def test_an_adapter_with_other_changes_is_refused_and_changes_nothing(tmp_path):
     model = fresh()
     bank = AdapterBank(model)
     with pytest.raises(CheckpointError, match="embed_tokens"):
@@ -117,5 +117,5 @@ def test_an_adapter_that_changed_more_than_linears_is_refused_and_leaves_no_trac
 
 def test_an_adapter_of_another_network_is_refused(folders):
     model = Qwen(replace(SHAPE, intermediate_size=64))
-    with pytest.raises(CheckpointError, match="other shapes"):
+    with pytest.raises(CheckpointError, match="does not fit this network"):
         read_adapter(model, folders["a"])

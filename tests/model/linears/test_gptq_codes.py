@@ -1,4 +1,4 @@
-"""A linear over GPTQ's codes: the weights they stand for, gradients, and the same answers from the fast form."""
+"""A linear with GPTQ codes: its weights, its gradients, and the outputs of its fast form."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def linear(bits: int = 4, sym: bool = True, group_size: int = 64, inputs: int = 
 @pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("sym", [True, False])
 @pytest.mark.parametrize("inputs", [256, 160, 96])
-def test_it_stands_for_its_weights(bits: int, sym: bool, inputs: int) -> None:
+def test_a_gptq_linear_equals_its_weights(bits: int, sym: bool, inputs: int) -> None:
     found, weight = linear(bits, sym, inputs=inputs)
     torch.testing.assert_close(found.dequantize(), weight.dequantize(), atol=1e-6, rtol=1e-6)
     for dtype in (torch.bfloat16, torch.float16):
@@ -34,7 +34,7 @@ def test_groups_in_order_of_activation() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_gradient_flows_to_the_input_alone(dtype: torch.dtype) -> None:
+def test_only_the_input_gets_a_gradient(dtype: torch.dtype) -> None:
     found, weight = linear()
     x = torch.randn(3, 5, 256, dtype=dtype, requires_grad=True)
     out = found(x)
@@ -50,7 +50,7 @@ def test_a_gradient_flows_to_the_input_alone(dtype: torch.dtype) -> None:
 
 @pytest.mark.skipif(family() is None, reason="no compiled kernels for this processor")
 @pytest.mark.parametrize(("bits", "sym", "format"), [(4, True, "q4_0"), (8, True, "q8_0"), (4, False, "int8")])
-def test_the_fast_form_answers_alike(bits: int, sym: bool, format: str) -> None:
+def test_the_fast_linear_gives_the_same_outputs(bits: int, sym: bool, format: str) -> None:
     found, weight = linear(bits, sym)
     fast = found.fast()
     assert fast.format == format

@@ -1,4 +1,4 @@
-"""Grids of groups and their layout in checkpoints, read back by a few lines of NumPy that share nothing with ours."""
+"""The layout of GPTQ checkpoints, read back by an independent reader in NumPy."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def random_groups(bits: int, outputs: int = 16, inputs: int = 256, size: int = 1
 
 
 def read_as_others_do(tensors: dict[str, torch.Tensor], bits: int) -> np.ndarray:
-    """The weights [N, K] of a checkpoint of the first version, by the words of the format."""
+    """The weights [N, K] of a version 1 checkpoint, by the description of the format."""
     qweight, qzeros = tensors["qweight"].numpy().view(np.uint32), tensors["qzeros"].numpy().view(np.uint32)
     scales, g_idx = tensors["scales"].numpy().astype(np.float32), tensors["g_idx"].numpy()
     per_word, mask = 32 // bits, (1 << bits) - 1
@@ -34,7 +34,7 @@ def read_as_others_do(tensors: dict[str, torch.Tensor], bits: int) -> np.ndarray
 
 @pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("sym", [True, False])
-def test_others_read_the_same_weights(bits: int, sym: bool) -> None:
+def test_the_format_is_that_of_the_specification(bits: int, sym: bool) -> None:
     weight = random_groups(bits, sym=sym)
     tensors = to_gptq(weight)
     planned = shapes(16, 256, 2, bits)
@@ -45,14 +45,14 @@ def test_others_read_the_same_weights(bits: int, sym: bool) -> None:
     assert torch.equal(again.scales, weight.scales) and torch.equal(again.group_of, weight.group_of)
 
 
-def test_a_symmetric_zero_is_stored_less_one() -> None:
+def test_a_symmetric_zero_is_stored_minus_one() -> None:
     tensors = to_gptq(random_groups(4))
     assert (tensors["qzeros"].view(torch.uint8) == 0x77).all()
     later = from_gptq(tensors | {"qzeros": torch.full((2, 2), -0x77777778, dtype=torch.int32)}, 4, zero_offset=0)
     assert (later.zeros == 8).all()
 
 
-def test_groups_in_another_order() -> None:
+def test_groups_that_are_not_in_order() -> None:
     weight = random_groups(4)
     turned = Groups(4, weight.codes, weight.scales, weight.zeros, weight.group_of[torch.randperm(256)])
     assert weight.group_size == 128 and turned.group_size == 0
@@ -70,7 +70,7 @@ def test_the_kernels_have_a_format_for_it(bits: int, size: int, inputs: int, for
     assert torch.equal(found.dequantize(), weight.dequantize())
 
 
-def test_what_no_kernel_holds() -> None:
+def test_formats_without_a_kernel() -> None:
     weight = random_groups(4)
     assert random_groups(4, sym=False).quantized() is None
     assert Groups(4, weight.codes, weight.scales, weight.zeros, weight.group_of.flip(0)).quantized() is None

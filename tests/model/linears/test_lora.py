@@ -1,4 +1,4 @@
-"""Adapters: they start as nothing, learn beside frozen weights, and merge to the same network or not at all."""
+"""LoRA adapters: they start without effect, train over frozen weights, and merge only if the logits stay the same."""
 
 from dataclasses import replace
 
@@ -17,13 +17,13 @@ IDS = torch.arange(24).reshape(2, 12)
 
 
 def learned(model: Qwen) -> Qwen:
-    """As if its adapters had been trained."""
+    """Give the adapters random weights, as after training."""
     for _, lora in adapted(model):
         nn.init.normal_(lora.lora_B, std=0.1)
     return model
 
 
-def test_a_fresh_adapter_changes_nothing_and_only_it_is_trained() -> None:
+def test_a_new_adapter_changes_nothing_and_only_it_is_trainable() -> None:
     model = Qwen(CONFIG).init_weights(0).eval()
     before = model(IDS)
     attach(model, LORA)
@@ -40,7 +40,7 @@ def test_the_same_seed_gives_the_same_adapter() -> None:
     assert a.abs().max() <= 1 / 32**0.5
 
 
-def test_forward_is_the_formula() -> None:
+def test_forward_equals_the_formula() -> None:
     linear = nn.Linear(6, 5)
     lora = LoraLinear(linear, 2, scale=1.5)
     nn.init.normal_(lora.lora_A)
@@ -60,13 +60,13 @@ def test_dropout_acts_in_training_only() -> None:
     assert torch.equal(lora(x), lora(x))
 
 
-def test_modules_trained_whole() -> None:
+def test_fully_trained_modules() -> None:
     model = attach(Qwen(CONFIG), replace(LORA, modules_to_save=("embed_tokens",)))
     assert model.model.embed_tokens.weight.requires_grad and not model.lm_head.weight.requires_grad
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_merged_it_says_the_same(dtype: torch.dtype) -> None:
+def test_a_merge_keeps_the_logits(dtype: torch.dtype) -> None:
     model = learned(attach(Qwen(CONFIG).init_weights(0), LORA)).to(dtype).eval()
     expected = model.logits(model(IDS)).float()
     assert merge(model) <= (1e-5 if dtype == torch.float32 else 2e-2)
@@ -76,7 +76,7 @@ def test_merged_it_says_the_same(dtype: torch.dtype) -> None:
 
 
 class Approximate(nn.Module):
-    """A linear that computes with something else than what it unpacks."""
+    """A linear whose output differs from that of its unpacked weights."""
 
     in_features, out_features, bias = 32, 48, None
 
@@ -91,7 +91,7 @@ class Approximate(nn.Module):
         return x @ self.weight.T
 
 
-def test_a_merge_that_changes_what_it_says_is_refused() -> None:
+def test_a_merge_that_changes_the_logits_is_refused() -> None:
     model = Qwen(CONFIG).init_weights(0)
     model.model.layers[0].mlp.gate_proj = Approximate()
     with pytest.raises(CheckpointError, match="merging changes the logits by .* keep the adapter"):
@@ -118,18 +118,18 @@ def test_a_merge_to_infinity_is_refused() -> None:
         ({"modules_to_save": ("norm",)}, "no adapter for norm"),
     ],
 )
-def test_what_makes_no_adapter_is_refused(change: dict, complaint: str) -> None:
+def test_invalid_adapter_configs_are_refused(change: dict, complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
         attach(Qwen(CONFIG), replace(LORA, **change))
 
 
-def test_one_adapter_at_a_time() -> None:
+def test_a_second_adapter_is_refused() -> None:
     with pytest.raises(ConfigError, match="has an adapter already"):
         attach(attach(Qwen(CONFIG), LORA), LORA)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_without_its_adapter_a_model_is_its_base(dtype: torch.dtype) -> None:
+def test_without_adapter_gives_the_base_model(dtype: torch.dtype) -> None:
     base = Qwen(CONFIG).init_weights(0).to(dtype)
     expected = base.logits(base(IDS)).detach()
     model = learned(attach(base, LORA)).to(dtype).train()
@@ -155,7 +155,7 @@ def test_a_gradient_passes_a_linear_whose_adapter_is_off() -> None:
     assert lora.lora_A.grad is None
 
 
-def test_there_is_no_base_where_no_adapter_is_or_modules_were_trained_whole() -> None:
+def test_without_adapter_needs_an_adapter_and_an_unchanged_base() -> None:
     with pytest.raises(ConfigError, match="no adapter to switch off"), without_adapter(Qwen(CONFIG)):
         pass
     whole = attach(Qwen(CONFIG), replace(LORA, modules_to_save=("embed_tokens",)))

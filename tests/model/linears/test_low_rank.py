@@ -1,10 +1,10 @@
-"""The product by hand gives what autograd gives of the formula, and drops as often as it says."""
+"""The custom backward pass equals autograd of the formula, and the dropout rate is right."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from qianwen.model.linears.low_rank import low_rank, which_dropped
+from qianwen.model.linears.low_rank import dropout_mask, low_rank
 
 
 def inputs(dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, ...]:
@@ -16,16 +16,16 @@ def formula(out: torch.Tensor, x: torch.Tensor, a: torch.Tensor, b: torch.Tensor
     return out + 0.5 * F.linear(F.linear(x, a), b)
 
 
-def test_forward_and_backward_are_those_of_the_formula() -> None:
+def test_forward_and_backward_equal_the_formula() -> None:
     assert torch.autograd.gradcheck(lambda out, x, a, b: low_rank(out * 1, x, (a, b), 0.5, 0.0), inputs())
     out, x, a, b = inputs()
     torch.testing.assert_close(low_rank(out * 1, x, (a, b), 0.5, 0.0), formula(out, x, a, b))
 
 
-def test_with_dropout_it_is_the_formula_of_what_is_left() -> None:
+def test_dropout_equals_the_formula_with_its_mask() -> None:
     out, x, a, b = inputs()
     torch.manual_seed(3)
-    dropped, chance = which_dropped(x.reshape(-1, 12), 0.3)
+    dropped, chance = dropout_mask(x.reshape(-1, 12), 0.3)
     assert dropped is not None and 0 < dropped.sum() < dropped.numel()
     left = x.masked_fill(dropped.view_as(x), 0) / (1 - chance)
     upstream = torch.randn(2, 5, 7, dtype=torch.float64)
@@ -37,20 +37,20 @@ def test_with_dropout_it_is_the_formula_of_what_is_left() -> None:
 
 
 @pytest.mark.parametrize("dropout", [0.002, 0.05, 0.5])
-def test_it_drops_as_often_as_it_says(dropout: float) -> None:
-    dropped, chance = which_dropped(torch.ones(500, 1001), dropout)
+def test_the_dropout_rate_is_right(dropout: float) -> None:
+    dropped, chance = dropout_mask(torch.ones(500, 1001), dropout)
     assert dropped is not None and abs(chance - dropout) < 1 / 256
     assert dropped.float().mean().item() == pytest.approx(chance, rel=0.05)
     assert dropped.float().mean(0).std() < 3 * (chance / 500) ** 0.5
 
 
-def test_nothing_is_drawn_without_dropout() -> None:
+def test_no_random_numbers_are_drawn_without_dropout() -> None:
     before = torch.get_rng_state()
-    assert which_dropped(torch.ones(4, 4), 0.0) == (None, 0.0)
+    assert dropout_mask(torch.ones(4, 4), 0.0) == (None, 0.0)
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_linears_that_read_the_same_input_keep_it_once() -> None:
+def test_linears_with_the_same_input_store_it_once() -> None:
     x = torch.randn(64, 32, requires_grad=True)
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: (kept.append(t), t)[1], lambda t: t):
@@ -61,7 +61,7 @@ def test_linears_that_read_the_same_input_keep_it_once() -> None:
 
 
 @pytest.mark.parametrize("out_dtype", [torch.bfloat16, torch.float32])
-def test_types_may_differ(out_dtype: torch.dtype) -> None:
+def test_data_types_may_differ(out_dtype: torch.dtype) -> None:
     out, x, a, b = inputs(torch.float32)
     x = x.detach().to(out_dtype).requires_grad_()
     found = low_rank((out * 1).to(out_dtype), x, (a, b), 0.5, 0.0)

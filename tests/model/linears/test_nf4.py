@@ -1,4 +1,4 @@
-"""NF4: the code book, both levels of rounding, gradients without kept weights, and loading one matrix at a time."""
+"""NF4: the code, both levels of rounding, gradients without stored weights, and loading one matrix at a time."""
 
 import gc
 import weakref
@@ -18,7 +18,7 @@ from qianwen.model.transformer import Qwen
 CONFIG = QwenConfig(vocab_size=96, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4)
 
 
-def test_the_code_book_is_made_of_quantiles_of_a_normal_distribution() -> None:
+def test_the_code_has_quantiles_of_a_normal_distribution() -> None:
     """Appendix E: quantiles evenly spaced from the offset to a half, on both sides, and zero."""
     normal = torch.distributions.Normal(0.0, 1.0)
     offset = 0.9677083
@@ -28,7 +28,7 @@ def test_the_code_book_is_made_of_quantiles_of_a_normal_distribution() -> None:
     torch.testing.assert_close(torch.tensor(CODE), code / code.max(), atol=1e-6, rtol=1e-5)
 
 
-def test_the_map_of_scales() -> None:
+def test_the_scale_map_is_that_of_bitsandbytes() -> None:
     values = scale_map(torch.device("cpu"))
     assert len(values) == 256 and values[127] == 0 and values[255] == 1 and (values.diff() > 0).all()
 
@@ -58,12 +58,12 @@ def test_zeros_stay_zero() -> None:
     assert not Nf4Linear.from_float(torch.zeros(4, 64)).dequantize().any()
 
 
-def test_bits_a_weight() -> None:
+def test_bits_per_weight() -> None:
     linear = Nf4Linear.from_float(torch.randn(512, 512))
     assert 8 * linear.num_bytes / 512**2 == pytest.approx(4.127, abs=0.001)
 
 
-def test_gradients_are_those_of_the_unpacked_weights() -> None:
+def test_gradients_equal_those_of_the_unpacked_weights() -> None:
     linear = Nf4Linear.from_float(torch.randn(5, 128), torch.randn(5))
     x, y = (torch.randn(2, 3, 128).requires_grad_() for _ in range(2))
     y.data.copy_(x.data)
@@ -72,7 +72,7 @@ def test_gradients_are_those_of_the_unpacked_weights() -> None:
     assert torch.equal(x.grad, y.grad)
 
 
-def test_no_unpacked_weight_outlives_the_forward() -> None:
+def test_no_unpacked_weight_is_stored_for_backward() -> None:
     linear, seen = Nf4Linear.from_float(torch.randn(8, 64)), []
     unpack = linear.dequantize
 
@@ -89,7 +89,7 @@ def test_no_unpacked_weight_outlives_the_forward() -> None:
     assert len(seen) == 2
 
 
-def test_a_folder_loads_as_nf4_with_embedding_and_head_as_they_are(tmp_path: Path) -> None:
+def test_a_folder_loads_as_nf4_with_float_embedding_and_head(tmp_path: Path) -> None:
     save_weights(Qwen(CONFIG).init_weights(0), tmp_path / "m")
     floats, model = load_weights(tmp_path / "m"), nf4_model(tmp_path / "m", dtype=torch.float32)
     linears = {name: module for name, module in model.named_modules() if isinstance(module, Nf4Linear)}
@@ -101,7 +101,7 @@ def test_a_folder_loads_as_nf4_with_embedding_and_head_as_they_are(tmp_path: Pat
     assert not any(weight.requires_grad for weight in model.parameters())
 
 
-def test_an_adapter_over_it_learns_and_merges(tmp_path: Path) -> None:
+def test_an_adapter_over_nf4_trains_and_merges(tmp_path: Path) -> None:
     save_weights(Qwen(CONFIG).init_weights(0), tmp_path / "m")
     model = attach(nf4_model(tmp_path / "m", dtype=torch.float32), LoraConfig(rank=4, alpha=8, dropout=0.0)).train()
     ids = torch.arange(12).reshape(1, 12)

@@ -1,4 +1,4 @@
-"""`PackedLinear`: exact sums of bytes for any size and number of rows, and models made of it."""
+"""`PackedLinear`: exact sums of bytes for any size and number of rows, and packed models."""
 
 import copy
 from collections.abc import Callable
@@ -36,7 +36,7 @@ CONFIG = QwenConfig(
 
 
 def as_bytes(x: Tensor, size: int = 128) -> Tensor:
-    """Activations as the kernels see them: `size` of a row share a scale."""
+    """Activations as in the kernels: `size` values of a row share a scale."""
     spans = F.pad(x, (0, -x.size(1) % size)).unflatten(1, (-1, size))
     peak = spans.abs().amax(-1, keepdim=True)
     codes = (spans * (127 / peak)).round()
@@ -46,7 +46,9 @@ def as_bytes(x: Tensor, size: int = 128) -> Tensor:
 @needs_kernels
 @pytest.mark.parametrize("format", INTEGERS)
 @pytest.mark.parametrize("size", SIZES)
-def test_few_rows_are_exact_and_many_rows_near(random_weight: RandomWeight, format: str, size: tuple[int, int]) -> None:
+def test_few_rows_are_exact_and_many_rows_are_close(
+    random_weight: RandomWeight, format: str, size: tuple[int, int]
+) -> None:
     weight, bias = random_weight(format, *size), torch.randn(size[0])
     linear = PackedLinear.from_quantized(weight, bias)
     few, some, many = WAYS
@@ -63,8 +65,8 @@ def test_few_rows_are_exact_and_many_rows_near(random_weight: RandomWeight, form
 
 @needs_kernels
 @pytest.mark.parametrize("format", INTEGERS)
-def test_a_great_many_rows_of_many_inputs(random_weight: RandomWeight, format: str) -> None:
-    """More inputs than a chunk, more rows than a block, the last ones no whole tiles; one row dwarfs the others."""
+def test_many_rows_of_many_inputs(random_weight: RandomWeight, format: str) -> None:
+    """More inputs than a chunk, more rows than a block, partial tiles at the end; one row is much larger."""
     if not may_use_amx():
         pytest.skip("this processor has no AMX")
     weight = random_weight(format, 70, 4_864)
@@ -77,7 +79,7 @@ def test_a_great_many_rows_of_many_inputs(random_weight: RandomWeight, format: s
 
 
 @needs_kernels
-def test_bytes_on_amx_give_the_bits_of_vectors() -> None:
+def test_amx_gives_the_same_bits_as_vector_kernels() -> None:
     linear, x = PackedLinear.from_float(torch.randn(130, 896), torch.randn(130), format="int8"), torch.randn(50, 896)
     few, some, _ = WAYS
     linear.limits = few
@@ -103,7 +105,7 @@ def test_dense_weights(size: tuple[int, int]) -> None:
 @needs_kernels
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("limits", WAYS)
-def test_a_row_does_not_depend_on_its_company(random_weight: RandomWeight, format: str, limits: Limits) -> None:
+def test_a_row_does_not_depend_on_other_rows(random_weight: RandomWeight, format: str, limits: Limits) -> None:
     """R24: the same bits alone, anywhere in a batch, and on any number of threads."""
     inputs = 1792  # more than a chunk
     if format == "bf16":
@@ -125,7 +127,7 @@ def test_a_row_does_not_depend_on_its_company(random_weight: RandomWeight, forma
 @needs_kernels
 @pytest.mark.parametrize("format", INTEGERS)
 @pytest.mark.parametrize("limits", WAYS)
-def test_rows_with_an_outlier_keep_what_is_small(random_weight: RandomWeight, format: str, limits: Limits) -> None:
+def test_rows_with_an_outlier_keep_their_small_values(random_weight: RandomWeight, format: str, limits: Limits) -> None:
     linear, x = PackedLinear.from_quantized(random_weight(format, 70, 896), torch.randn(70)), torch.randn(600, 896)
     rows, others = [0, 6, 511, 599], [1, 5, 512, 598]
     linear.limits = limits
@@ -149,7 +151,7 @@ def test_more_rows_than_a_block_of_tiles() -> None:
     assert (together - x @ linear.dequantize().T).norm() < 0.004 * together.norm()
 
 
-def test_without_kernels_the_result_is_the_weights_own(
+def test_without_kernels_the_result_is_that_of_the_unpacked_weights(
     random_weight: RandomWeight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(operators, "available", lambda: False)
@@ -176,7 +178,7 @@ def test_copies_and_pickles(random_weight: RandomWeight) -> None:
     assert torch.equal(twin(x), expected)
 
 
-def test_quantised_model_keeps_its_answers() -> None:
+def test_a_quantised_model_keeps_its_answers() -> None:
     model = Qwen(CONFIG).init_weights(0).eval()
     ids = torch.randint(0, 96, (2, 20))
     expected = model.logits(model(ids)).detach()
