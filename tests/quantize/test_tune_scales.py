@@ -127,6 +127,6 @@ def test_what_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="codes was not made from other"):
         tune_folder(open_model("other"), Path("codes"), Path("out"), TEXTS, 2, keep=Path("kept"))
     monkeypatch.setattr(scales, "free_memory_bytes", lambda device: needed_bytes(CONFIG) - 1)
-    with pytest.raises(ConfigError, match="leave out --tune"):
+    with pytest.raises(ConfigError, match="run without --tune"):
         tune_folder(opened, Path("codes"), Path("out"), TEXTS, 2, keep=Path("kept"))
     assert not Path("out").exists()
