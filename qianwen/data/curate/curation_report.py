@@ -55,19 +55,25 @@ def write_report(output: Path) -> Path:
 
 def _funnel(page: Page, counts: dict[str, Any]) -> None:
     page.section(tr("Funnel"))
-    left = counts["read"]
-    rows, bars = [], [(tr("read"), left)]
-    for stage, reasons in counts["dropped"].items():
-        left -= sum(reasons.values())
-        bars.append((stage, left))
-        share = 100 / max(counts["read"], 1)
-        rows += [(stage, reason_text(reason), count, share * count) for reason, count in reasons.items()]
+    share = 100 / max(counts["read"], 1)
+    rows = [
+        (stage, reason_text(reason), count, share * count)
+        for stage, reasons in counts["dropped"].items()
+        for reason, count in reasons.items()
+    ]
     figure, (axes,) = new_axes(height=2.6)
-    names = [f"{tr('after')} {name}" if number else name for number, (name, _) in enumerate(bars)]
-    axes.barh(names[::-1], [count for _, count in bars][::-1])
+    left = documents_left(counts)
+    names = [tr("read"), *(f"{tr('after')} {stage}" for stage in counts["dropped"])]
+    axes.barh(names[::-1], left[::-1])
     axes.set_xlabel(tr("documents"))
     page.figure(figure, tr("Documents left after each stage"))
     page.table([tr("stage"), tr("reason"), tr("dropped"), tr("% of all read")], rows)
+
+
+def documents_left(counts: dict[str, Any]) -> list[int]:
+    """How many documents were read, and how many are left after each stage."""
+    dropped = [sum(reasons.values()) for reasons in counts["dropped"].values()]
+    return [counts["read"] - sum(dropped[:number]) for number in range(len(dropped) + 1)]
 
 
 def _tables(page: Page, counts: dict[str, Any]) -> None:

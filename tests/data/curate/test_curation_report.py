@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qianwen.data.curate.curation_report import CLUSTERS, SAMPLES, write_report
+from qianwen.data.curate.curation_report import CLUSTERS, SAMPLES, documents_left, write_report
 from qianwen.data.curate.quality_scorer import BINS
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.files import write_jsonl
@@ -101,6 +101,7 @@ def test_the_funnel_has_a_row_for_every_reason_and_a_figure(output: Path) -> Non
         ["benchmarks", "contains a benchmark text", "2", "1"],
     ]
     assert funnel.count("<figure>") == 1
+    assert documents_left(COUNTS) == [200, 183, 162, 129, 117, 112, COUNTS["kept"]["documents"]]
 
 
 @pytest.mark.parametrize(
