@@ -19,7 +19,7 @@ from qianwen.chat.model import FinishReason
 from qianwen.engine.block_manager import BlockManager
 from qianwen.engine.sequence import Sequence, Status
 
-SCORING = 4  # times the tokens of a step, where texts are only scored: nobody waits for a token, and it is faster
+SCORING = 4  # factor of the token budget if all requests are only scored: larger steps are faster, and no answer waits
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ class Sequence:
 
     @property
     def is_only_scored(self) -> bool:
-        """Whether it writes nothing and the likelihood of its text is all that is wanted."""
+        """Whether the request generates nothing and only needs the log-probabilities of its prompt."""
         return self.request.score_from is not None and self.params.max_tokens == 0
 
     @property

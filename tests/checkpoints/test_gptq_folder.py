@@ -93,8 +93,8 @@ def drop(name: str) -> Change:
         (drop("transformer.h.0.mlp.w1.scales"), "w1.scales of shape .* is missing"),
         (drop("transformer.h.0.attn.c_attn.g_idx"), "c_attn.g_idx of shape .* is missing"),
         (lambda t: t.update({"transformer.h.0.mlp.w1.qweight": torch.zeros(3, 3, dtype=torch.int32)}), "has shape"),
-        (lambda t: t["transformer.h.0.mlp.w1.g_idx"].fill_(9), "points at a group that is not there"),
-        (lambda t: t["transformer.h.0.mlp.w1.g_idx"].fill_(-1), "points at a group that is not there"),
+        (lambda t: t["transformer.h.0.mlp.w1.g_idx"].fill_(9), "has the index of a group that does not exist"),
+        (lambda t: t["transformer.h.0.mlp.w1.g_idx"].fill_(-1), "has the index of a group that does not exist"),
         (lambda t: t.update({"transformer.h.7.stray": torch.zeros(2)}), "the network has no tensor"),
     ],
 )

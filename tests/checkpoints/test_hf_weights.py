@@ -223,7 +223,7 @@ def test_shards_that_do_not_fit_together(tmp_path: Path) -> None:
     second.write_bytes(kept)
     for listed in ("../model.safetensors", "/etc/passwd", "sub/x.safetensors"):
         index.write_text(json.dumps({"weight_map": {"a": listed}}))
-        assert "plain file name" in refusal(folder)
+        assert "is not a file name in this folder" in refusal(folder)
     for text in ("", "[]", '{"weight_map": 3}', '{"weight_map": {"a": 1}}', "[" * 100_000):
         index.write_text(text)
         assert "index.json" in refusal(folder)

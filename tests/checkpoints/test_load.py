@@ -229,7 +229,7 @@ def test_a_full_disk_does_not_stop_a_packed_model(place: Path, monkeypatch: pyte
     save(place / "m")
     monkeypatch.setattr(store, "save_packed", full)
     assert formats(load_model("m", bits=8).model)
-    assert "not kept for the next start" in capsys.readouterr().out
+    assert "could not be cached" in capsys.readouterr().out
 
 
 # ---- adapters ---------------------------------------------------------------------------------------------------

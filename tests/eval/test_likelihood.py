@@ -72,5 +72,5 @@ def test_probabilities_of_all_one_token_continuations_sum_to_one(llm: LLM) -> No
 
 
 def test_more_than_the_model_reads_is_refused(llm: LLM) -> None:
-    with pytest.raises(RequestError, match="has 70 tokens, and the context 64"):
+    with pytest.raises(RequestError, match="has 70 tokens, but the context is 64"):
         ask(llm, Loglikelihood(context="a" * 40, continuation="b" * 30))

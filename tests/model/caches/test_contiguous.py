@@ -144,7 +144,7 @@ def test_exceeding_the_context_is_an_error_and_keeps_the_cache():
     model, cache = build(), ContiguousCache(CONFIG, max_len=10)
     with torch.no_grad():
         model(torch.zeros(1, 8, dtype=torch.long), cache=cache)
-        with pytest.raises(RequestError, match="11 tokens do not fit a context of 10") as caught:
+        with pytest.raises(RequestError, match="11 tokens do not fit the context of 10") as caught:
             model(torch.zeros(1, 3, dtype=torch.long), cache=cache)
         assert caught.value.code == "context_length_exceeded"
         model(torch.zeros(1, 2, dtype=torch.long), cache=cache)
