@@ -96,7 +96,7 @@ def test_layers_made_otherwise_are_not_mixed_in(made: list[int]) -> None:
         reduce("out", texts=TEXTS[:-1])
     weights = Path("source/model.safetensors")
     weights.touch()
-    with pytest.raises(ConfigError, match=r"another model\.model\.safetensors"):
+    with pytest.raises(ConfigError, match=r"another value of model\.model\.safetensors"):
         reduce("out")
     assert made == [0, 1]
     made_of = Path("out.unfinished/made.json")
