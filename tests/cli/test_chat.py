@@ -43,7 +43,7 @@ def test_every_command_answers(tmp_path):
     assert all(usage in session.says("/help") for usage, _, _ in COMMANDS.values())
     assert session.says("/retry") != first and len(session.messages) == 2
     session.says("/reset")
-    assert session.messages == [] and "nothing" in session.says("/retry")
+    assert session.messages == [] and "no question" in session.says("/retry")
     session.says("/system Be kind.")
     assert session.messages == [Message("system", "Be kind.")] and "Be kind." in session.says("/system")
     assert "/help" in session.says("/bogus")
@@ -76,7 +76,7 @@ def test_old_turns_are_left_out_with_a_note():
     session = Session()
     for _ in range(4):
         session.says("x" * 120)
-    assert "no longer fit" in session.says("x" * 120)
+    assert "do not fit" in session.says("x" * 120)
     assert len(session.messages) == 10  # nothing is forgotten here, only not sent
 
 
