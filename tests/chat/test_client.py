@@ -169,7 +169,7 @@ def test_closing_the_iterator_cancels_the_request(server, remote):
 def test_the_servers_own_message_is_the_error(server, remote):
     for options, status, message in (
         ({"temperature": 9.0}, 400, "temperature"),
-        ({"messages": [Message("user", "x" * 3000)]}, 400, "context is 2048 tokens"),
+        ({"messages": [Message("user", "x" * 3000)]}, 400, "context length is 2048 tokens"),
         ({"messages": [Message("user", [ImagePart("https://example.org/a.png")])]}, 400, "reads text only"),
         ({"response_format": SCHEMA, "functions": [ADD]}, 400, "response_format with tools needs tool_choice 'none'"),
     ):

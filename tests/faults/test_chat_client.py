@@ -1,4 +1,4 @@
-"""`ChatClient` against a server with faults: busy, slow, broken off, malformed, or sending the client elsewhere."""
+"""`ChatClient` against a server that is busy, slow, disconnects, sends malformed data, or redirects."""
 
 import contextlib
 import email.utils
@@ -24,7 +24,7 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 
 
 class FaultyServer(ThreadingHTTPServer):
-    """Answers each request with the next of `answers`, and remembers what it received and when."""
+    """Answers each request with the next of `answers`, and records what it received and when."""
 
     daemon_threads = True
 
@@ -39,7 +39,7 @@ class FaultyServer(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}/v1"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A broken connection is what these tests are about."""
+        """Broken connections are expected in these tests."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -75,7 +75,7 @@ def content(text: str, reason: str | None = None) -> bytes:
 
 
 def stream(*events: bytes, delay: float = 0.0, end: str = "close", content_type: str = "text/event-stream") -> Answer:
-    """A stream of events; `end` is how it ends: `close`, `reset`, or `hold` until the client is gone."""
+    """A stream of events; `end` is how it ends: `close`, `reset`, or `hold` until the client disconnects."""
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
         time.sleep(delay)
@@ -117,7 +117,7 @@ def faulty(*answers: Answer) -> Iterator[FaultyServer]:
 
 @pytest.fixture
 def no_pause(monkeypatch):
-    """Short waits; what a server asks for is still waited."""
+    """Short pauses between retries; a Retry-After of the server still applies."""
     monkeypatch.setattr(client_module, "FIRST_WAIT", 0.02)
 
 
@@ -127,7 +127,7 @@ def ask(server: FaultyServer, **options: Any) -> list:
 
 
 @pytest.mark.parametrize("code", [429, 500, 502, 503, 504])
-def test_a_busy_server_is_asked_again(no_pause, code):
+def test_a_request_to_a_busy_server_is_retried(no_pause, code):
     with faulty(status(code), status(code), GOOD) as server:
         deltas = ask(server)
     assert collect(deltas).text == "hello" and deltas[-1].finish_reason == "stop" and deltas[-1].usage is None
@@ -138,7 +138,7 @@ def test_a_busy_server_is_asked_again(no_pause, code):
     }  # fmt: skip
 
 
-def test_waits_grow_and_vary():
+def test_pauses_grow_and_vary():
     request = httpx.Request("POST", "http://host")
     error = httpx.HTTPStatusError("", request=request, response=httpx.Response(503, request=request))
     for attempt, longest in enumerate((0.5, 1.0, 2.0, 4.0, 8.0, 8.0)):
@@ -147,14 +147,14 @@ def test_waits_grow_and_vary():
 
 
 @pytest.mark.parametrize("form", ["seconds", "date"])
-def test_retry_after_is_honoured(no_pause, form):
+def test_retry_after_is_respected(no_pause, form):
     value = "1" if form == "seconds" else email.utils.formatdate(time.time() + 3, usegmt=True)
     with faulty(status(429, Retry_After=value), GOOD) as server:
         assert collect(ask(server)).text == "hello"
     assert server.received[1][0] - server.received[0][0] >= 1.0
 
 
-def test_a_long_retry_after_is_an_error_that_tells_it(no_pause):
+def test_a_long_retry_after_is_an_error_with_its_value(no_pause):
     answer = status(429, {"error": {"message": "quota used", "code": "insufficient_quota"}}, Retry_After="3600")
     with faulty(answer) as server, pytest.raises(RequestError, match="^quota used$") as error:
         ask(server)
@@ -162,20 +162,20 @@ def test_a_long_retry_after_is_an_error_that_tells_it(no_pause):
     assert len(server.received) == 1
 
 
-def test_retries_end(no_pause):
+def test_the_number_of_retries_is_limited(no_pause):
     with faulty(*[status(503)] * 3) as server, pytest.raises(RequestError, match="^status 503$") as error:
         ask(server, retries=2)
     assert len(server.received) == 3 and error.value.status == 503
 
 
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 413, 422])
-def test_a_refused_request_is_not_repeated(no_pause, code):
+def test_a_refused_request_is_not_retried(no_pause, code):
     with faulty(status(code)) as server, pytest.raises(RequestError, match=f"^status {code}$") as error:
         ask(server)
     assert len(server.received) == 1 and error.value.status == code
 
 
-def test_a_connection_lost_before_the_first_delta_is_tried_again(no_pause):
+def test_a_connection_lost_before_the_first_delta_is_retried(no_pause):
     opening = b'data: {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}\n\n'
     for end in ("reset", "close"):
         with faulty(stream(end=end), stream(opening, end=end), GOOD) as server:
@@ -202,8 +202,8 @@ def test_a_closed_port_is_an_error_after_all_attempts(no_pause):
 
 
 @pytest.mark.parametrize("events", [(), (content("hel"),)], ids=["first byte", "second delta"])
-def test_a_silent_server_is_left_after_the_time_out(no_pause, events):
-    """Not tried again: it may be computing still."""
+def test_a_server_without_data_is_an_error_after_the_timeout(no_pause, events):
+    """No retry, because the server may still be computing."""
     with faulty(stream(*events, delay=0.0 if events else 1.0, end="hold"), GOOD) as server:
         began = time.monotonic()
         with pytest.raises(RequestError, match=r"sent no data for 0\.3 s") as error:
@@ -212,7 +212,7 @@ def test_a_silent_server_is_left_after_the_time_out(no_pause, events):
     assert len(server.received) == 1
 
 
-def test_a_slow_first_byte_within_the_time_out_is_an_answer():
+def test_a_slow_first_byte_within_the_timeout_is_accepted():
     with faulty(stream(content("hello", "stop"), delay=0.4)) as server:
         assert collect(ask(server, timeout=2.0, connect_timeout=0.2)).text == "hello"
 
@@ -228,7 +228,7 @@ def test_malformed_events_are_an_error(no_pause, bad, start_events):
     assert len(server.received) == 1
 
 
-def test_an_answer_that_is_no_stream_is_an_error(no_pause):
+def test_an_answer_that_is_not_a_stream_is_an_error(no_pause):
     with (
         faulty(stream(b"{}", content_type="application/json"), GOOD) as server,
         pytest.raises(RequestError, match="must answer with an event stream .* got content type 'application/json'"),
@@ -253,7 +253,7 @@ def test_the_connection_is_closed_when_the_iterator_is(no_pause):
 # ---- the key --------------------------------------------------------------------------------------------------------
 
 
-def test_the_key_goes_to_its_url_and_nowhere_else(no_pause, monkeypatch):
+def test_the_key_is_sent_to_its_url_only(no_pause, monkeypatch):
     with faulty(GOOD) as other:
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{other.server_port}")
@@ -278,7 +278,7 @@ def test_without_a_key_there_is_no_header():
 
 
 @pytest.mark.parametrize("key", ["sk-secret\n", "sk-sécret", "sk-\x00"])
-def test_a_key_that_no_header_can_carry_is_refused_without_showing_it(key):
+def test_an_invalid_key_is_refused_and_not_shown(key):
     with pytest.raises(ConfigError, match="API key contains characters") as error:
         ChatClient("http://host/v1", "m", key)
     assert "sk-" not in str(error.value) and "sk-" not in repr(ChatClient("http://host/v1", "m", "sk-secret"))

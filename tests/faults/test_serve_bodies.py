@@ -1,4 +1,4 @@
-"""Bodies that are wrong, huge or cunning: each is refused by name, none costs anything (R31, R32, R36, R37)."""
+"""Bodies that are invalid, huge or malicious are refused cheaply, with the field's name (R31, R32, R36, R37)."""
 
 import copy
 import json
@@ -64,7 +64,7 @@ def post_routes(document: dict) -> list[str]:
 
 
 class Wrong:
-    """Every way, by the server's own description, in which a valid body can be made invalid at one place."""
+    """All changes of one value that make a valid body invalid, according to the server's own description."""
 
     def __init__(self, document: dict) -> None:
         self.document = document
@@ -102,7 +102,7 @@ class Wrong:
 
     @staticmethod
     def _values(branches: list[dict]) -> Iterator[object]:
-        """Other types, and for each type just outside of its range."""
+        """Values of other types, and values just outside the allowed range."""
         types = {branch.get("type") for branch in branches}
         if None in types:  # anything at all
             return
@@ -127,7 +127,7 @@ BEYOND: dict[str, Callable] = {
 }
 
 
-def test_every_wrong_type_and_range_is_refused_and_the_field_named(server, document, report):
+def test_every_wrong_type_and_range_is_refused_with_the_field(server, document, report):
     """R32: for each field of each route, at any depth."""
     wrong, count = Wrong(document), 0
     with server.client() as client:
@@ -145,8 +145,8 @@ def test_every_wrong_type_and_range_is_refused_and_the_field_named(server, docum
     report(R32_invalid_requests=count)
 
 
-def test_null_is_the_default_where_openai_says_so(server):
-    """What clients send that fill in every field."""
+def test_null_means_the_default_as_in_openais_api(server):
+    """Some clients send every field, most of them as null."""
     nullable = [
         "n", "temperature", "top_p", "stop", "seed", "presence_penalty", "frequency_penalty", "logit_bias", "stream",
         "stream_options", "logprobs", "top_logprobs", "max_completion_tokens", "tools", "tool_choice",
@@ -179,7 +179,7 @@ def deep(levels: int) -> bytes:
 
 
 def expensive() -> Iterator[tuple[str, bytes]]:
-    """Requests that would cost the world."""
+    """Requests that would be very expensive."""
     chat = {"model": "tiny", "messages": [{"role": "user", "content": "x"}]}
     tool = {"type": "function", "function": FUNCTION}
     fields = {
@@ -209,7 +209,7 @@ def expensive() -> Iterator[tuple[str, bytes]]:
     yield "keys", b"{" + b",".join(b'"%d":1' % i for i in range(10**5)) + b"}"
 
 
-def test_requests_that_would_cost_the_world_are_refused_at_once(server, report):
+def test_very_expensive_requests_are_refused_at_once(server, report):
     """R36."""
     slowest = {}
     with server.client() as client:
@@ -223,7 +223,7 @@ def test_requests_that_would_cost_the_world_are_refused_at_once(server, report):
 
 
 @pytest.mark.parametrize("size", [-1, 0, 1, 10, 1000])
-def test_a_prompt_is_answered_whole_or_refused(server, size):
+def test_a_prompt_is_used_in_full_or_refused(server, size):
     """R37: one token below the context, at it, beyond it, and ten and a thousand times as long."""
     context = server.engine.max_model_len
     length = context + size if abs(size) <= 1 else context * size
@@ -243,7 +243,7 @@ def test_a_prompt_is_answered_whole_or_refused(server, size):
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("mode", ["positive", "negative"])
 def test_schemathesis_finds_no_server_error(server, mode, tmp_path, report):
-    """R32 by a stranger that reads only our description of the API (QIANWEN_SCHEMATHESIS, or on the path)."""
+    """R32 by an independent tool that reads only the description of the API (QIANWEN_SCHEMATHESIS, or on the path)."""
     program = os.environ.get("QIANWEN_SCHEMATHESIS") or shutil.which("schemathesis")
     if program is None:
         pytest.skip("schemathesis is not installed: pip install schemathesis, in any environment")

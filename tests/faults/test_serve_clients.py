@@ -1,4 +1,4 @@
-"""Many clients at once, and many that leave: nobody gets another's text or starves, nothing leaks (R33, R34, R39)."""
+"""Many clients at once, and many that disconnect: no mixed-up answers, no starvation, no leaks (R33, R34, R39)."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ def streamed(client: httpx.Client, path: str, body: dict) -> list[dict]:
 
 
 class Crowd:
-    """Clients that each ask one thing after another, streamed or whole, with a nonce that must come back."""
+    """Clients that send requests one after another, streamed or not, with a nonce that must be in the answer."""
 
     def __init__(self, server, num_clients: int, num_requests: int) -> None:
         self.server, self.num_requests = server, num_requests
@@ -77,7 +77,7 @@ class Crowd:
 
 
 @pytest.mark.parametrize("num_clients", [16, full(64)])
-def test_a_crowd_is_served_fairly_and_everyone_gets_their_own(server, model, tokenizer, num_clients, report):
+def test_many_clients_are_served_fairly_and_get_their_own_answers(server, model, tokenizer, num_clients, report):
     """R33: every reply carries its nonce and goes on as the same prompt does alone; no client waits for the others."""
     num_requests = 20 if num_clients == 64 else 10
     single = Crowd(server, 1, 20)
@@ -117,7 +117,7 @@ def wait_until_idle(server, seconds: float) -> float:
 
 
 async def leave(client: httpx.AsyncClient, number: int, timeout: float) -> None:
-    """Ask for all that the context holds, and hang up; a 429 is an answer too."""
+    """Request an answer as long as the context, and disconnect; a 429 is also accepted."""
     body = {"model": "tiny", "prompt": "x" * (number % 40 + 1), "max_tokens": 1900, "ignore_eos": True}
     body |= {"n": number % 3 + 1, "stream": number % 2 == 0}
     try:
@@ -135,7 +135,7 @@ async def leave_all(url: str, count: int, timeout: float) -> None:
 
 
 @pytest.mark.parametrize(("count", "repeats"), [(40, 1), pytest.param(200, 100, marks=[*full(0).marks])])
-def test_those_who_hang_up_leave_nothing_behind(server, count, repeats, report):
+def test_clients_that_disconnect_leave_nothing_behind(server, count, repeats, report):
     """R34: cancelled by timeout while they wait and while they are answered; then once more, many times."""
     waits, answers = [], []
     for repeat in range(repeats):
@@ -153,7 +153,7 @@ def test_those_who_hang_up_leave_nothing_behind(server, count, repeats, report):
 
 
 def folded(pieces: list[dict], index: int) -> dict:
-    """The chat choice that a client puts together from a stream."""
+    """The chat choice that a client builds from a stream."""
     content, calls, reason, legacy = "", {}, None, None
     for piece in (choice for chunk in pieces for choice in chunk["choices"] if choice["index"] == index):
         delta = piece["delta"]
@@ -184,7 +184,7 @@ def chats(count: int) -> list[dict]:
 
 
 @pytest.mark.parametrize("count", [16, full(200)])
-def test_a_stream_spells_what_the_whole_answer_says(server, count, report):
+def test_a_stream_equals_the_unstreamed_answer(server, count, report):
     """R39: text, calls, reasons, usage, in whatever way the request was made."""
     pytest.importorskip("llguidance", reason="constrained output needs llguidance")
     with server.client() as client:

@@ -1,4 +1,4 @@
-"""Connections that are slow, idle, half closed, endless or noise: the others do not notice (R35)."""
+"""Slow, idle, half-closed, endless or invalid connections do not disturb other clients (R35)."""
 
 import asyncio
 import random
@@ -33,7 +33,7 @@ def connect(server) -> socket.socket:
 
 
 def received(connection: socket.socket) -> bytes:
-    """All that the server says until it hangs up; a reset ends it too."""
+    """All data from the server until it closes or resets the connection."""
     data = b""
     try:
         while piece := connection.recv(65536):
@@ -117,7 +117,7 @@ def half_closed(server, count: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("is_full", [False, full(True)])
-def test_others_are_answered_while_some_misbehave(server, is_full, report):
+def test_other_clients_are_answered_while_some_misbehave(server, is_full, report):
     """R35: idle, dripping heads, dripping bodies, half closed, never reading."""
     crowd = 1000 if is_full else 50
     few = 100 if is_full else 5
@@ -144,8 +144,8 @@ def test_others_are_answered_while_some_misbehave(server, is_full, report):
     report(**seen, rss_growth_mb=growth >> 20)
 
 
-def test_a_head_that_does_not_come_is_not_waited_for(start, monkeypatch):
-    """Not the first of a connection, and not a later one."""
+def test_a_connection_without_complete_headers_is_closed(start, monkeypatch):
+    """Both for the first request of a connection and for a later one."""
     monkeypatch.setattr(app, "HEADER_SECONDS", 0.5)
     with start() as server, connect(server) as first, connect(server) as second:
         first.sendall(b"GET /health HT")
@@ -158,8 +158,8 @@ def test_a_head_that_does_not_come_is_not_waited_for(start, monkeypatch):
             assert received(connection) == b""
 
 
-def test_a_reader_that_takes_nothing_is_left(monkeypatch):
-    """What it holds is given back, though its connection still stands."""
+def test_a_client_that_does_not_read_is_disconnected(monkeypatch):
+    """Its resources are released, although its connection is still open."""
     monkeypatch.setattr(exchange, "SEND_SECONDS", 0.2)
     given_back = threading.Event()
 
@@ -177,8 +177,8 @@ def test_a_reader_that_takes_nothing_is_left(monkeypatch):
 
 
 @pytest.mark.parametrize("size", [5 * 2**20, 100 * 2**20])
-def test_a_body_too_large_is_refused_without_being_kept(server, size):
-    """R35: announced, and in chunks without end."""
+def test_a_body_too_large_is_refused_and_not_stored(server, size):
+    """R35: with Content-Length, and in endless chunks."""
     memory = psutil.Process().memory_info().rss
     with server.client() as client:
         assert client.post("/tokenize", content=b" " * size).status_code == 413

@@ -1,4 +1,4 @@
-"""What must not get in or out: keys, foreign pages, control tokens, and a log that tells nothing (S1, S2, S3, S13)."""
+"""Keys, requests from other sites, control tokens, and a log without secrets (S1, S2, S3, S13)."""
 
 import base64
 import io
@@ -34,7 +34,7 @@ PLAIN = "x"
 
 
 def slots(text: str) -> dict:
-    """A request with `text` in every place that takes words of others."""
+    """A request with `text` in every field that accepts free text."""
     call = {"id": text[:128], "type": "function", "function": {"name": "f", "arguments": json.dumps({text: text})}}
     schema = {"type": "object", "description": text, "properties": {text: {"type": "string", "enum": [text]}}}
     messages = [
@@ -133,7 +133,7 @@ def wrong_credentials(secret: str) -> list[list[tuple[str, str]]]:
     ]  # fmt: skip
 
 
-def test_every_route_turns_away_who_has_no_key(locked, report):
+def test_every_route_refuses_requests_without_a_key(locked, report):
     """S2: all but /health."""
     server, secret = locked
     count = 0
@@ -151,7 +151,7 @@ def test_every_route_turns_away_who_has_no_key(locked, report):
 
 
 @pytest.mark.parametrize("count", [full(20_000)])
-def test_the_time_to_refuse_a_key_says_nothing_about_it(count, report):
+def test_the_time_to_refuse_a_key_is_independent_of_the_key(count, report):
     """S2: t of the difference between keys that are wrong from the first and from the last character on.
 
     Over many secrets: where the strings of one attempt lie in memory makes some nanoseconds, always the same way.
@@ -175,8 +175,8 @@ def test_the_time_to_refuse_a_key_says_nothing_about_it(count, report):
     report(S2_t=round(mean / error, 2), nanoseconds_apart=round(1e9 * mean, 1), secrets=len(apart), trials=count)
 
 
-def test_every_route_turns_away_other_sites(locked, report):
-    """S3: whoever comes with the name or from the page of another site, key or not."""
+def test_every_route_refuses_other_sites(locked, report):
+    """S3: a request with the Host or Origin of another site is refused, with or without a key."""
     server, secret = locked
     foreign = [
         {"host": "evil.example"}, {"host": "localhost.evil.example"}, {"host": "evil.example:8000"},
@@ -201,7 +201,7 @@ NASTY = f"{CANARY}\r\nforged: line\x1b[31m\x00"
 
 
 class Everything(logging.Handler):
-    """All that any logger says, but those of the test's own client, as the default handlers would print it."""
+    """The output of all loggers, except those of the test's own client, as the default handlers would print it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -236,8 +236,8 @@ def misuse(server) -> None:
         assert CANARY not in client.get("/metrics").text
 
 
-def test_the_log_never_says_what_clients_say(start, capfd, monkeypatch, report):
-    """S13: not in lines of requests, not in errors we did not foresee, not when the engine or a guard breaks."""
+def test_the_log_never_contains_text_of_clients(start, capfd, monkeypatch, report):
+    """S13: not in lines of requests, not in unexpected errors, not when the engine or a guard breaks."""
     seen = Everything()
     loggers = [logging.getLogger(name) for name in ("", "uvicorn", "uvicorn.error", "asyncio", "qianwen.serve")]
     for logger in loggers:

@@ -1,4 +1,4 @@
-"""Ends of a server, wanted and not: asked to stop under load, killed, its engine broken; then it starts again (R38)."""
+"""A server that is stopped under load, killed, or whose engine fails; then it is restarted (R38)."""
 
 import json
 import os
@@ -46,7 +46,7 @@ print("stopped", flush=True)
 
 
 class Process:
-    """A server in a process of its own, and clients that keep it busy."""
+    """A server in its own process, and clients that keep it busy."""
 
     def __init__(self, folder: Path, port: int) -> None:
         tests = str(Path(__file__).resolve().parents[1] / "serve")
@@ -72,7 +72,7 @@ class Process:
             return False
 
     def listen_to_the_end(self, max_tokens: int, began: threading.Barrier) -> None:
-        """Stream an answer; note how it ended: a finish reason, an error's code, or a connection that broke."""
+        """Stream an answer; note how it ended: a finish reason, an error's code, or a broken connection."""
         body = {"model": "tiny", "prompt": "x", "max_tokens": max_tokens, "ignore_eos": True, "stream": True}
         end = "broken"
         try:
@@ -89,7 +89,7 @@ class Process:
 
     @contextmanager
     def load(self, lengths: list[int]) -> Iterator[None]:
-        """Clients that are all being answered while the block runs, and are waited for after it."""
+        """Clients that all receive answers while the block runs; waits for them at the end."""
         began = threading.Barrier(len(lengths) + 1)
         threads = [threading.Thread(target=self.listen_to_the_end, args=(n, began)) for n in lengths]
         for thread in threads:
@@ -109,7 +109,7 @@ class Process:
 
 
 def lasting_port() -> int:
-    """A free port below those that systems hand out by themselves: nobody takes it between two servers."""
+    """A free port below the ephemeral range, so that no other process takes it between two servers."""
     for port in random.sample(range(20_000, 32_768), 100):
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
@@ -118,7 +118,7 @@ def lasting_port() -> int:
 
 
 def stop(process: Process) -> float:
-    """SIGTERM: what can end in time does, the rest is cut off, and nobody new comes in."""
+    """SIGTERM: answers that can finish in time do, the rest is aborted, and new requests are refused."""
     children = psutil.Process(process.popen.pid).children(recursive=True)
     with process.load([200, 200, 2000, 2000, 2000, 2000, 2000, 2000]):
         started = time.monotonic()
@@ -144,7 +144,7 @@ def kill(process: Process) -> float:
 
 
 def break_engine(process: Process) -> float:
-    """An exception in a step: everyone is told, health turns red, and it still stops when asked."""
+    """An exception in a step: all clients get an error, /health returns 503, and SIGTERM still stops it."""
     with process.load([2000] * 4):
         started = time.monotonic()
         process.popen.send_signal(signal.SIGUSR1)
@@ -160,7 +160,7 @@ def break_engine(process: Process) -> float:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rounds", [3, full(21)])
-def test_it_ends_as_it_should_and_starts_again(tmp_path, rounds, report):
+def test_the_server_stops_correctly_and_restarts(tmp_path, rounds, report):
     """R38: on the same port, with the same store."""
     took: dict[str, list[float]] = {"stop": [], "kill": [], "break_engine": []}
     port = lasting_port()

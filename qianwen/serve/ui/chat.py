@@ -126,7 +126,7 @@ class ChatPage:
         # Gradio's queue has one event stream for each page. Only answers use it; short handlers run outside the queue.
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         silent: dict[str, Any] = quiet | {"queue": False}
-        growing: dict[str, Any] = quiet | {"concurrency_limit": None}
+        streaming: dict[str, Any] = quiet | {"concurrency_limit": None}
         answering = [
             self.chat,
             self.meter,
@@ -152,10 +152,10 @@ class ChatPage:
         )
         answers = [
             # A question sent during an answer waits for its end. Dropping it would also drop one sent just at the end.
-            self.question.submit(self.ask, [self.question, *state], answering, trigger_mode="always_last", **growing),
-            self.chat.retry(self.regenerate, state, answering, **growing),
-            self.chat.edit(self.edit, state, answering, **growing),
-            self.chat.example_select(self.example, state, answering, **growing),
+            self.question.submit(self.ask, [self.question, *state], answering, trigger_mode="always_last", **streaming),
+            self.chat.retry(self.regenerate, state, answering, **streaming),
+            self.chat.edit(self.edit, state, answering, **streaming),
+            self.chat.example_select(self.example, state, answering, **streaming),
         ]
         self.question.stop(self.stop, None, None, **silent)
         for event in (self.new.click, self.conversations.input, self.confirm_delete.click):
@@ -184,20 +184,20 @@ class ChatPage:
         return {"choices": [(title, id) for id, title in rows], "info": "" if rows else nothing}
 
     def _list_update(self, key: Key, search: str, open_id: str | None) -> Any:
-        found = self._search_result(key, search)
-        is_listed = any(id == open_id for _, id in found["choices"])
-        return gr.update(**found, value=open_id if is_listed else None)
+        result = self._search_result(key, search)
+        is_listed = any(id == open_id for _, id in result["choices"])
+        return gr.update(**result, value=open_id if is_listed else None)
 
     def _chat_update(self, conversation: Conversation, used: int, speed: float = 0.0, ended: str = "") -> Update:
         context = self.service.model(conversation.settings["model"]).context
         return {self.chat: chatbot_messages(conversation), self.meter: meter(used, context, speed, ended)}
 
     def _page_update(self, conversation: Conversation, used: int) -> Update:
-        is_kept = bool(conversation.messages)
+        is_saved = bool(conversation.messages)
         return self._chat_update(conversation, used) | {
-            self.open_id: conversation.id if is_kept else None,
-            self.title: gr.update(value=conversation.title, visible=is_kept),
-            self.delete: gr.update(visible=is_kept),
+            self.open_id: conversation.id if is_saved else None,
+            self.title: gr.update(value=conversation.title, visible=is_saved),
+            self.delete: gr.update(visible=is_saved),
             self.confirm_delete: gr.update(visible=False),
         }
 

@@ -14,7 +14,7 @@ document.addEventListener("keydown", (event) => {
 });
 
 // Keep a question that was typed but not sent when the page is reloaded; Gradio reloads it after a lost connection.
-const draftOf = `draft of ${words.visitor}`;
+const draftOf = `draft of ${words.owner}`;
 const question = () => document.querySelector("#question textarea");
 addEventListener("pagehide", () => {
   if (question()?.value) sessionStorage.setItem(draftOf, question().value);

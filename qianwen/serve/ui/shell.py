@@ -65,9 +65,8 @@ def mount_pages(app: FastAPI, service: Service, access: AccessRules, *, with_run
         app.include_router(run_routes())
     for name, media_type in OWN_FILES.items():
         app.add_api_route(f"/pages/{name}", _file_route(name, media_type), include_in_schema=False)
-    asyncio.run(
-        _mount(app, backend, access, with_runs=with_runs)
-    )  # without a running loop Gradio creates one and never closes it
+    # without a running event loop Gradio creates one and never closes it
+    asyncio.run(_mount(app, backend, access, with_runs=with_runs))
     mount = app.router.routes[-1]
     mount.app = Shell(mount.app, service, backend, DOCUMENTS if with_runs else DOCUMENTS[:1])  # type: ignore[attr-defined]
 
@@ -234,7 +233,7 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return replayed
 
 
-def _rewrite(document: str, visitor: str) -> Response:
+def _rewrite(document: str, owner: str) -> Response:
     """The document without addresses of other hosts, with our language and style, and with its security policy."""
     labels = {
         "Copy message": tr("Copy message"), "bot's message: ": tr("bot's message: "), "Close": tr("Close"),
@@ -248,7 +247,7 @@ def _rewrite(document: str, visitor: str) -> Response:
     }  # fmt: skip
     words = {
         "conversations": tr("Conversations"), "settings": tr("Settings"), "send": tr("Send"), "stop": tr("Stop"),
-        "labels": labels, "notices": notices, "visitor": visitor,
+        "labels": labels, "notices": notices, "owner": owner,
     }  # fmt: skip
     attributes = f'lang="{"zh-Hans" if language() == "zh" else "en"}" data-words="{html.escape(json.dumps(words))}"'
     document = re.sub(r'<meta\s+(?:property|name)="(?:og|twitter):[^>]*>|<link rel="manifest"[^>]*>', "", document)

@@ -51,7 +51,7 @@ class Site:
         self.start()
 
     def start(self) -> None:
-        """Start it, again at the same address; returns when it answers."""
+        """Start it, or restart it at the same address; returns when it answers."""
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "QIANWEN_LANG": self.language}
         environment["QIANWEN_RUNS"] = str(self.runs)
         command = [sys.executable, str(Path(__file__).with_name("server.py")), str(self.folder), *self.options]
@@ -79,7 +79,7 @@ class Site:
         raise AssertionError((self.folder / "log").read_text())
 
     def wait_until_idle(self) -> None:
-        """Until no answer is being computed."""
+        """Wait until no answer is being generated."""
         deadline = time.monotonic() + SECONDS
         while time.monotonic() < deadline:
             with urllib.request.urlopen(f"{self.url}/metrics") as reply:
@@ -89,7 +89,7 @@ class Site:
         raise AssertionError("an answer goes on")
 
     def kill(self) -> None:
-        """As a crash would end it."""
+        """End it as a crash would."""
         self.process.kill()
         self._wait()
 
@@ -104,7 +104,7 @@ class Site:
 
 
 class Visitor:
-    """One browser window at the chat page, and what can be done in it."""
+    """One browser window with the chat page, and the actions of a user."""
 
     def __init__(self, page) -> None:
         self.page = page
@@ -118,7 +118,7 @@ class Visitor:
         self.greeting = page.get_by_text("What would you like to know?")
 
     def settings(self, **values: str) -> None:
-        """Open the panel and set fields; a slider has a number beside it."""
+        """Open the panel and set fields; sliders also have a number field."""
         if "open" not in (self.page.locator("#right").get_attribute("class") or "").split():
             self.page.locator("#right .toggle-button").click()
         for name, value in values.items():
@@ -132,7 +132,7 @@ class Visitor:
         expect(self.box).to_have_value("")
 
     def answer(self, index: int = -1) -> str:
-        """The text of an answer once none is growing any more."""
+        """The text of an answer, after generation has ended."""
         expect(self.page.locator("#question .submit-button")).to_be_visible(timeout=3e3 * SECONDS)
         return self.answers.nth(index).inner_text().strip()
 
@@ -142,7 +142,7 @@ class Visitor:
         return self.answer()
 
     def findings(self) -> list[str]:
-        """What axe finds that is serious or critical."""
+        """The serious and critical problems that axe finds."""
         if not AXE.is_file():
             pytest.skip("axe-core is not here: npm install --no-save axe-core")
         self.page.evaluate(AXE.read_text(encoding="utf-8"))
@@ -152,7 +152,7 @@ class Visitor:
 
 @pytest.fixture(scope="session")
 def open_site(tmp_path_factory) -> Iterator[Callable[..., Site]]:
-    """`open_site("en", …)`: a server in that language; all end with the session."""
+    """`open_site("en", …)`: a server in this language; all servers end with the session."""
     opened: list[Site] = []
 
     def start(language: str, *options: str) -> Site:
@@ -167,7 +167,7 @@ def open_site(tmp_path_factory) -> Iterator[Callable[..., Site]]:
 
 @pytest.fixture(scope="session")
 def site(open_site) -> Site:
-    """An English one, open to everybody on this machine."""
+    """A server in English that needs no key."""
     return open_site("en")
 
 
@@ -178,13 +178,13 @@ def chinese_site(open_site) -> Site:
 
 @pytest.fixture(scope="session")
 def weak_site(open_site) -> Site:
-    """One that answers one question at a time, and that a test may end if it starts it again."""
+    """A server that answers one question at a time. A test may stop it if it restarts it."""
     return open_site("en", "--max-requests", "1")
 
 
 @pytest.fixture(scope="session")
 def locked_site(open_site) -> Site:
-    """One that asks for a key; there are two."""
+    """A server that needs a key; it has two keys."""
     return open_site("en", "--locked")
 
 
@@ -200,7 +200,7 @@ def browser():
 
 @pytest.fixture
 def visit(browser) -> Iterator[Callable[..., Visitor]]:
-    """`visit(url)`: somebody new at a page. At the end nothing foreign was asked for and no script of others ran."""
+    """`visit(url)`: a new user. At the end, checks that no other host was contacted and no injected script ran."""
     contexts, foreign, hits = [], [], []
 
     def open_page(url: str, selector: str = "#meter label", **options) -> Visitor:

@@ -41,7 +41,7 @@ ATTACKS = [frame.replace("{}", vector) for frame in FRAMES for vector in VECTORS
 
 
 def model_of(tokens: range) -> Qwen:
-    """Random weights that can say `tokens` alone."""
+    """Random weights that can only generate `tokens`."""
     size = max(tokens.stop, 272)
     shape = QwenConfig(
         vocab_size=size, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
@@ -70,7 +70,7 @@ def served(name: str, more: dict[bytes, int]) -> Served:
 
 
 def fill(store: Store) -> None:
-    """One conversation that says every attack, and one called after each."""
+    """One conversation that contains every attack, and one conversation with each attack as its title."""
     said = [{"role": role, "content": text} for text in ATTACKS for role in ("user", "assistant")]
     store.save_conversation("local", Conversation("attacks", "Attacks", 3.0, said, {}))
     for number, vector in enumerate(VECTORS):

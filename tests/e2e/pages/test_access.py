@@ -1,4 +1,4 @@
-"""Everybody can use the pages: by keyboard, by ear, in the dark, on a phone; in English and Chinese."""
+"""The pages are accessible: keyboard, screen reader, dark mode, phone; in English and Chinese."""
 
 import json
 import re
@@ -16,7 +16,7 @@ def any_site(request, site, chinese_site):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("options", [{}, PHONE], ids=["desk", "phone"])
-def test_nothing_keeps_anybody_out(any_site, visit, scheme, options):
+def test_the_chat_page_is_accessible(any_site, visit, scheme, options):
     visitor = visit(any_site.url, color_scheme=scheme, **options)
     page = visitor.page
     assert not visitor.findings()
@@ -32,7 +32,7 @@ def test_nothing_keeps_anybody_out(any_site, visit, scheme, options):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_keeps_anybody_from_the_runs(any_site, visit, scheme):
+def test_the_runs_page_is_accessible(any_site, visit, scheme):
     folder = any_site.runs / f"seen in the {scheme}"
     folder.mkdir(parents=True)
     record = {"stage": "pretrain", "state": "finished", "created": f"2029{scheme}", "config": {"lr": 0.1}}
@@ -48,7 +48,7 @@ def test_nothing_keeps_anybody_from_the_runs(any_site, visit, scheme):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_keeps_anybody_from_the_login(locked_site, visit, scheme):
+def test_the_login_page_is_accessible(locked_site, visit, scheme):
     visitor = visit(locked_site.url, "#key", color_scheme=scheme)
     assert not visitor.findings()
     visitor.page.locator("#key").fill("wrong")
@@ -57,7 +57,7 @@ def test_nothing_keeps_anybody_from_the_login(locked_site, visit, scheme):
     assert not visitor.findings()
 
 
-def test_by_keyboard_alone(site, visit):
+def test_by_keyboard_only(site, visit):
     visitor = visit(site.url)
     page = visitor.page
     visitor.settings(max_tokens="12")

@@ -1,4 +1,4 @@
-"""The twelve journeys: what people come to the pages for, each as somebody new would do it."""
+"""The twelve things that users do on the pages, each by a new user."""
 
 import json
 import os
@@ -71,7 +71,7 @@ def test_give_a_system_prompt(site, visit):
     expect(visitor.page.locator("#system textarea")).to_have_value("You are a pirate.")
 
 
-def test_set_how_answers_are_drawn(site, visit):
+def test_set_sampling_parameters(site, visit):
     answers = []
     for temperature, seed in (("0", ""), ("0", ""), ("2", "1"), ("2", "1"), ("2", "2")):
         visitor = visit(site.url)
@@ -154,10 +154,10 @@ def test_watch_a_loss_curve_grow_while_a_run_trains(site, visit):
     visitor.page.locator("#to-runs").click()
     visitor.history.filter(has_text="live").click()
     curve = visitor.page.locator("#run-view figure img")
-    expect(curve).to_have_attribute("alt", "loss over steps, now 3.8")
+    expect(curve).to_have_attribute("alt", "loss over steps; last value 3.8")
     before = curve.get_attribute("src")
     log(30, 40, 50)
-    expect(curve).to_have_attribute("alt", "loss over steps, now 3.5")
+    expect(curve).to_have_attribute("alt", "loss over steps; last value 3.5")
     assert curve.get_attribute("src") != before and curve.evaluate("i => i.complete && i.naturalWidth > 0")
     expect(visitor.page.locator("#run-view pre").first).to_have_text("At step 50")
     expect(visitor.history.filter(has_text="live")).to_contain_text("running")
@@ -170,7 +170,9 @@ def test_read_everything_in_chinese(chinese_site, visit):
     visitor.ask("你好")
     expect(page.locator("#new")).to_have_text("新对话")
     expect(page.locator("#chat button[aria-label=编辑]").first).to_be_attached()
-    page.locator(".message-content").evaluate_all("all => all.forEach(one => one.remove())")  # the model's, not ours
+    page.locator(".message-content").evaluate_all(
+        "all => all.forEach(element => element.remove())"
+    )  # text of the model is not translated
     said = page.evaluate(
         """[...document.querySelectorAll('button, label, [placeholder], [aria-label], [title], h1, h2, p')].flatMap(
              e => [e.placeholder, e.title, e.getAttribute('aria-label'), e.children.length ? '' : e.innerText])"""
@@ -180,7 +182,7 @@ def test_read_everything_in_chinese(chinese_site, visit):
     assert {words for words in english if not re.search("[\u4e00-\u9fff]", words)} <= names
 
 
-def test_enter_with_a_key(locked_site, visit):
+def test_log_in_with_a_key(locked_site, visit):
     visitor = visit(locked_site.url, "#key")
     page = visitor.page
     assert page.url.endswith("/login")

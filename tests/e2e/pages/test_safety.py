@@ -1,4 +1,4 @@
-"""Nothing that a model, a visitor or a run wrote acts on a page (S11), and nobody reads what is another's (S12).
+"""No text of a model, a user or a run runs as code on a page (S11), and users see only their own data (S12).
 
 `visit` counts: at the end of every test no script of others ran, and nothing was asked of another server.
 """
@@ -19,7 +19,7 @@ ACTIVE = (
 
 @pytest.fixture(scope="module")
 def attacked_site(open_site):
-    """A server whose model, conversations and runs are full of attacks."""
+    """A server with attacks in its model's answers, its conversations and its runs."""
     site = open_site("en", "--attacks")
     for number, attack in enumerate(ATTACKS):
         name = f"{number} {attack}".replace("/", "\u2215")
@@ -35,12 +35,12 @@ def attacked_site(open_site):
 
 @pytest.fixture(params=["policy", "escaping alone"])
 def bypass_csp(request) -> bool:
-    """Whether the browser ignores our policy: then the escaping must hold by itself."""
+    """Whether the browser ignores the security policy; then the escaping alone must be enough."""
     return request.param == "escaping alone"
 
 
 def acting(place) -> list[str]:
-    """What could act among the elements in `place`."""
+    """The elements in `place` that could run code or load something."""
     return place.locator(ACTIVE).evaluate_all("all => all.map(one => one.outerHTML)")
 
 
@@ -92,7 +92,7 @@ def test_no_script_in_a_run_or_its_file_names_runs(attacked_site, visit, bypass_
     assert acting(view) == [] and view.locator("img:not([src^='data:image/svg+xml;base64,'])").count() == 0
 
 
-def test_two_visitors_see_their_own(locked_site, visit):
+def test_two_users_see_only_their_own_conversations(locked_site, visit):
     visitors = []
     for key in locked_site.keys:
         visitor = visit(locked_site.url, "#key")

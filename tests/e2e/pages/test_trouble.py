@@ -1,11 +1,11 @@
-"""When something goes wrong the page says so, loses nothing, and goes on when it can."""
+"""After an error the page shows a message, loses nothing, and continues when it can."""
 
 import re
 
 from playwright.sync_api import expect
 
 
-def test_the_server_is_lost_in_the_middle_and_comes_back(weak_site, visit):
+def test_the_server_stops_during_an_answer_and_comes_back(weak_site, visit):
     visitor = visit(weak_site.url)
     visitor.ask("before")
     visitor.settings(max_tokens="900")
@@ -23,7 +23,7 @@ def test_the_server_is_lost_in_the_middle_and_comes_back(weak_site, visit):
     assert visitor.ask("after")
 
 
-def test_the_server_is_lost_before_a_question(weak_site, visit):
+def test_the_server_stops_before_a_question(weak_site, visit):
     visitor = visit(weak_site.url)
     weak_site.kill()
     visitor.box.fill("is anybody there")
@@ -55,7 +55,7 @@ def test_the_queue_is_full(weak_site, visit):
     assert second.answer()
 
 
-def test_two_windows_of_one_visitor_agree(site, visit):
+def test_two_windows_of_one_user_agree(site, visit):
     first = visit(site.url)
     first.ask("told in one window")
     second = first.page.context.new_page()
@@ -68,7 +68,7 @@ def test_two_windows_of_one_visitor_agree(site, visit):
     expect(first.questions).to_have_count(1)
 
 
-def test_leaving_a_growing_answer_ends_and_keeps_it(site, visit):
+def test_leaving_an_unfinished_answer_stops_and_saves_it(site, visit):
     visitor = visit(site.url)
     visitor.settings(max_tokens="900")
     visitor.send("left alone")
@@ -83,7 +83,7 @@ def test_leaving_a_growing_answer_ends_and_keeps_it(site, visit):
     assert 5 <= len(visitor.answer()) < 900
 
 
-def test_a_question_sent_while_an_answer_grows_is_asked_behind_it(site, visit):
+def test_a_question_sent_during_an_answer_is_answered_after_it(site, visit):
     visitor = visit(site.url)
     visitor.settings(max_tokens="80")
     visitor.send("the first")
@@ -93,17 +93,17 @@ def test_a_question_sent_while_an_answer_grows_is_asked_behind_it(site, visit):
     expect(visitor.answers).to_have_count(2)
     visitor.answer()
     assert [text.strip() for text in visitor.questions.all_inner_texts()] == ["the first", "the second"]
-    visitor.box.press("Enter")  # nothing is asked
+    visitor.box.press("Enter")  # an empty question is not sent
     assert visitor.ask("the third") and visitor.questions.count() == 3
 
 
-def test_a_question_is_answered_however_soon_it_is_sent(site, visit):
-    """Typing weighs the draft; the end of that must not be taken for the end of the answer."""
+def test_a_question_sent_at_any_moment_is_answered(site, visit):
+    """Typing updates the meter; the end of that request must not be taken for the end of the answer."""
     visitor = visit(site.url)
     visitor.settings(max_tokens="2")
     for number in range(15):
         visitor.box.fill(f"question {number}")
-        visitor.page.wait_for_timeout(7 * number)  # the moment is what is tried
+        visitor.page.wait_for_timeout(7 * number)  # each round sends at another moment
         visitor.box.press("Enter")
         expect(visitor.answers).to_have_count(number + 1)
         visitor.answer()
