@@ -5,6 +5,7 @@ import functools
 import re
 import string
 import subprocess
+import tomllib
 from datetime import date
 from pathlib import Path
 
@@ -150,14 +151,10 @@ def test_both_readmes_show_the_same_commands_and_code():
 
 def test_every_path_in_the_documents_exists():
     missing = []
-    for document in (
-        ROOT / "README.md",
-        ROOT / "README.zh.md",
-        ROOT / "docs" / "paper_map.md",
-        ROOT / "docs" / "architecture.md",
-    ):
+    names = ("README.md", "README.zh.md", "CONTRIBUTING.md", "SECURITY.md", "docs/paper_map.md", "docs/architecture.md")
+    for document in [*(ROOT / name for name in names), *sorted((ROOT / "docs/guides").glob("*.md"))]:
         text = document.read_text(encoding="utf-8")
-        paths = set(re.findall(r"`((?:[\w.-]+/)*[\w.-]+\.py)(?::\w+)?`", text)) | set(
+        paths = set(re.findall(r"`((?:[\w.-]+/)*[\w.-]+\.(?:py|h|cpp|toml))(?::\w+)?`", text)) | set(
             re.findall(r"\]\(([\w./-]+)\)", text)
         )
         for path in paths:
@@ -165,6 +162,24 @@ def test_every_path_in_the_documents_exists():
             if not any((home / path).exists() for home in homes):
                 missing.append(f"{document.name}: {path}")
     assert not missing
+
+
+def layers_in(document: Path) -> list[str]:
+    """The layers a document names, from the top: a line each in a picture, or in backticks in CONTRIBUTING.md."""
+    text = document.read_text(encoding="utf-8").replace("│", "|")
+    if document.name == "CONTRIBUTING.md":
+        sentence = re.search(r"^\* \*\*Imports only go down.*?:(.*?`runtime`)", text, re.S | re.M)
+        return re.findall(r"`([^`]+)`", sentence[1]) if sentence else []
+    picture = re.search(r"^```\n((?:[\d ]*) cli  .*?)^```", text, re.S | re.M)
+    lines = picture[1].splitlines() if picture else []
+    return [re.split(r"  +", re.sub(r"^[\d ]+", "", line), maxsplit=1)[0] for line in lines]
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh.md", "CONTRIBUTING.md", "docs/architecture.md"])
+def test_the_layers_in_the_documents_are_those_of_the_contract(name):
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    (layers,) = [contract["layers"] for contract in contracts["contracts"] if contract["type"] == "layers"]
+    assert layers_in(ROOT / name) == layers
 
 
 def anchor(heading: str) -> str:
