@@ -4,7 +4,7 @@
     top_k, top_p, min_p   draw from the k best; from the fewest whose mass reaches p; from those ≥ min_p · best
     repetition_penalty    divides positive and multiplies negative scores of seen tokens (Keskar et al. 2019)
     presence_, frequency_penalty   subtracted once, or once per occurrence, for tokens of the output (OpenAI)
-    seed              the same seed gives the same text, whatever else is in the batch; None: a random seed
+    seed              the same seed gives the same text, with `batch_invariant` in every batch; None: a random seed
     logprobs          report the log-probability of the chosen token and of this many best tokens, before penalties
 
 The order of application is: bias, penalties, grammar mask, temperature, top_k, top_p, min_p.
