@@ -80,7 +80,7 @@ def test_an_hf_export_is_bit_equal_and_complete(source: Qwen) -> None:
         "100.0% over 64 prompts",
         done.command,
         "256 tokens",
-        "must test",
+        "test it for your",
     ):
         assert part in card
     assert read("out/generation_config.json") == {"top_p": 0.5, "eos_token_id": [260, 258], "pad_token_id": 258}
@@ -228,7 +228,7 @@ def test_an_adapter_is_merged_before_export(source: Qwen) -> None:
     write_adapter(model, Path("adapter"), LoraConfig(rank=4), "source")
     done = export_model("adapter", "merged")
     assert done.parity.top1_agreement == 1 and done.parity.max_kl < 1e-5
-    assert "An adapter was added to its base" in Path("merged/README.md").read_text()
+    assert "An adapter was merged into its base model" in Path("merged/README.md").read_text()
     merged = load_model("merged", dtype=torch.float32)
     assert not any(adapted(merged.model)) and merged.chat
     expected, got = (next_token_logprobs(one.eval(), tokenizer()) for one in (model, merged.model))

@@ -28,7 +28,7 @@ def test_fetch_writes_what_is_here_and_says_what_is_not(
 
 def test_a_licence_that_is_not_there_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "fetch", "quickstart", "--allow-licence", "MIT", "--out", str(tmp_path / "x")]) == 1
-    assert "nothing in quickstart is under MIT" in capsys.readouterr().err
+    assert "quickstart has no source with the licence MIT" in capsys.readouterr().err
 
 
 def test_build_holds_out_and_sets_aside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,5 +26,5 @@ def test_a_folder_of_no_published_size(tmp_path, capsys: pytest.CaptureFixture[s
 
 
 def test_slips_get_one_clear_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan", "nothing"]) == 1 and "nothing is no model" in capsys.readouterr().err
+    assert main(["plan", "nothing"]) == 1 and "nothing is not a model" in capsys.readouterr().err
     assert main(["plan", "7b", "--seq-len", "0"]) == 1 and "at least 1" in capsys.readouterr().err

@@ -57,7 +57,7 @@ def test_to_nearest_and_on_its_own_texts(capsys: pytest.CaptureFixture[str]) -> 
     [
         (["base", "--to", "out", "--data", "absent.jsonl"], "absent.jsonl: no such file"),
         (["base", "--to", "out", "--group-size", "50"], "group_size = 50"),
-        (["nothing", "--to", "out"], "nothing is no model"),
+        (["nothing", "--to", "out"], "nothing is not a model"),
     ],
 )
 def test_slips_get_one_clear_line(capsys: pytest.CaptureFixture[str], argv: list[str], complaint: str) -> None:
@@ -111,7 +111,7 @@ def test_a_tuning_that_was_stopped_goes_on(capsys: pytest.CaptureFixture[str], m
         (["--codes", "near"], "add --tune STEPS"),
         (["--codes", "near", "--tune", "2", "--bits", "8"], "--bits applies to new codes"),
         (["--codes", "base", "--tune", "2"], "base is not a GPTQ folder"),
-        (["--codes", "nothing", "--tune", "2"], "nothing is no model"),
+        (["--codes", "nothing", "--tune", "2"], "nothing is not a model"),
         (["--tune", "-1"], "tune = -1"),
     ],
 )

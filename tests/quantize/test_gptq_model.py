@@ -67,7 +67,7 @@ def test_the_folder_says_what_it_holds() -> None:
     assert stem + "bias" not in tensors and "model.layers.1.self_attn.q_proj.bias" in tensors
     assert tensors["lm_head.weight"].dtype == torch.float16
     card = Path("out/README.md").read_text()
-    assert "GPTQ Int4" in card and "fewer bits" in card
+    assert "GPTQ Int4" in card and "weights are quantised" in card
 
 
 @pytest.mark.parametrize("layout", ["qwen2", "qwen"])

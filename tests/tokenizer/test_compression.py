@@ -103,5 +103,5 @@ def test_openais_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ConnectionError(name)
 
     monkeypatch.setattr(compression.tiktoken, "get_encoding", offline)
-    with pytest.raises(DataError, match="cl100k could not be fetched.*cl100k=PATH"):
+    with pytest.raises(DataError, match="cl100k could not be downloaded.*cl100k=PATH"):
         open_vocabulary("cl100k")

@@ -55,15 +55,15 @@ def test_the_card_of_a_curation_says_what_was_done(tmp_path: Path) -> None:
     head, *sections = (tmp_path / "README.md").read_text().split("\n## ")
     assert 'license: ["CC0-1.0"]\nlanguage: ["fr"]\nsize_categories: ["1K<n<10K"]\n' in head
     body = {title: text.strip() for title, _, text in (section.partition("\n") for section in sections)}
-    assert body["What it is"] == "1,500 documents, 123,456 bytes of text, of 2,000 that were read."
+    assert body["Description"] == "1,500 documents, 123,456 bytes of text, of 2,000 that were read."
     assert body["Sources"].splitlines()[2:] == ["| letters | 12 | 3,456 |"]
     assert body["Licences"].splitlines()[2:] == ["| CC0-1.0 | 13 | 4,567 |"]
     assert body["Languages"].splitlines()[2:] == ["| fr | 14 | 5,678 |"]
-    assert body["Filters"] == "Every document passed: gopher, duplicates 0.8."
+    assert body["Filters"] == "Filters that every document passed: gopher, duplicates 0.8."
     rows = ["| read | not UTF-8 | 3 |", "| rules | gopher_symbols | 4,000 |"]
     assert body["What was dropped"].splitlines()[2:] == rows
     assert "4,100 × EMAIL, 2 × PHONE" in body["Personal data"]
-    assert "1,319" in body["Benchmarks"] and "17 too short" in body["Benchmarks"]
+    assert "1,319" in body["Benchmarks"] and "17 were too short" in body["Benchmarks"]
     assert "noai" in body["Opting out"] and "blocklist" in body["Opting out"]
 
 

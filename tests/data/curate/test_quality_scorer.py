@@ -32,7 +32,7 @@ def test_languages_and_code_decide_what_is_judged() -> None:
 
 @pytest.mark.parametrize("answer", [[0.5], [0.5, 1.5], [0.5, float("nan")], [-0.1, 0.5]])
 def test_what_is_no_score_of_each_text_is_refused(answer: list[float]) -> None:
-    with pytest.raises(DataError, match="odd gave"):
+    with pytest.raises(DataError, match="odd returned"):
         scores(Scorer(name="odd", function="m:f"), lambda _: answer, ["a", "b"], np.ones(2, dtype=bool))
 
 
