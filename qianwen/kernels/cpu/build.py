@@ -20,7 +20,7 @@ from qianwen.runtime.processor import cpu_features
 from qianwen.runtime.translation import tr
 
 # Sums are written in the order that keeps them in registers; GCC would reorder those of integers.
-FLAGS = ("-fopenmp", "-fno-tree-reassoc")
+FLAGS = ("-fno-tree-reassoc",)
 IN_TEST = "QIANWEN_KERNELS_IN_TEST"  # set in the process that tests a library, which must use it untested
 ARCH_PRCTL, REQUEST_PERMISSION, TILE_DATA = 158, 0x1023, 18  # of Linux on x86-64: tiles are saved only on request
 

@@ -82,7 +82,7 @@ def functions() -> ctypes.CDLL:
     """The C functions of kernels.cpp."""
     path = library().path
     assert path is not None, "call available() first"
-    functions = ctypes.CDLL(str(path))  # OpenMP is already in the process, torch's own: the loader finds it by name
+    functions = ctypes.CDLL(str(path))  # its OpenMP is torch's, already in the process (team.h)
     prototypes = {
         "qw_linear": (c_void_p, c_void_p, c_int64, c_void_p),
         "qw_layer": (c_void_p, c_void_p),

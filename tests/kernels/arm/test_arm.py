@@ -47,7 +47,7 @@ class Kernels:
     def __init__(self, family: Family, folder: Path) -> None:
         self.folder, self.program = folder, folder / "run_kernels"
         sources = [Path(__file__).with_name("run_kernels.cpp"), Path(operators.__file__).with_name("few_rows.cpp")]
-        command = [str(COMPILER), "-std=c++17", "-O2", "-static", *FLAGS, *family.flags, *map(str, sources)]
+        command = [str(COMPILER), "-std=c++17", "-O2", "-static", "-fopenmp", *FLAGS, *family.flags, *map(str, sources)]
         subprocess.run([*command, "-o", str(self.program)], check=True)
 
     def __call__(self, numbers: list[int], *buffers: Tensor | None) -> list[bytes]:
