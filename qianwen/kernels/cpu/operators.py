@@ -13,7 +13,7 @@ The functions below take and return fp32 tensors on the CPU and share PyTorch's 
 holds for them too. A row's results have the same bits whatever rows stand beside it: always in `rms_norm`, `rope_`,
 `silu_mul` and `paged_attention`, and in a `Linear` that knows one way only (`row_limits.ONE_WAY`).
 
-They need AVX-512 with VNNI and a compiler, and use AMX where it is; ask `available()` first. Not here: AVX2, Arm.
+They need a processor of one of `build.FAMILIES`; ask `available()` first.
 Shapes: T tokens of all sequences, S sequences, N pages, b page size, h query heads, g key/value heads, d head_dim.
 """
 
@@ -139,9 +139,9 @@ class Linear:
 @functools.cache
 def limits(format: str) -> Limits:
     """Up to how many rows each way of computing a linear in this format is the fastest one here."""
-    path = library().path
-    assert path is not None
-    return row_limits.limits(path.parent, FORMATS, _try).get(format, ONE_WAY)
+    records = library().records
+    assert records is not None
+    return row_limits.limits(records, FORMATS, _try).get(format, ONE_WAY)
 
 
 def _try(format: str, rows: int, limits: Limits) -> None:

@@ -23,7 +23,7 @@ from qianwen.kernels.packing import FORMATS, pack, pack_dense
 
 from ..conftest import make as random_weight
 
-ARM = [family for family in FAMILIES if family.name.startswith("neon")]
+ARM = [family for family in FAMILIES if family.is_arm]
 IS_ARM = platform.machine().lower() in ("aarch64", "arm64")
 COMPILER = shutil.which("g++" if IS_ARM else "aarch64-linux-gnu-g++")
 EMULATOR = [] if IS_ARM else [shutil.which("qemu-aarch64") or "", "-cpu", "max"]

@@ -26,7 +26,7 @@ X86, ARM = ("x86_64", "amd64"), ("aarch64", "arm64")
 @pytest.mark.parametrize("each", FAMILIES, ids=[each.name for each in FAMILIES])
 def test_compile_every_family(each: Family) -> None:
     """Of this machine's architecture with its own compiler; of the other with a cross compiler, where there is one."""
-    is_arm = each.name.startswith("neon")
+    is_arm = each.is_arm
     is_native = platform.machine().lower() in (ARM if is_arm else X86)
     compiler = shutil.which("g++") if is_native else shutil.which(f"{'aarch64' if is_arm else 'x86_64'}-linux-gnu-g++")
     if compiler is None:
