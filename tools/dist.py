@@ -67,7 +67,12 @@ def wheel(copy: Path, temporary: Path, folder: Path) -> Path:
     """The wheel of the copy, tagged for the platforms it runs on, moved into `folder`."""
     tag = sysconfig.get_platform().replace("-", "_").replace(".", "_")
     made, repaired = temporary / "made", temporary / "repaired"
-    options = ["--quiet", "--disable-pip-version-check", "--no-deps", f"--config-settings=--build-option=--plat-name={tag}"]
+    options = [
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-deps",
+        f"--config-settings=--build-option=--plat-name={tag}",
+    ]
     if importlib.util.find_spec("setuptools"):
         options.append("--no-build-isolation")
     subprocess.run([sys.executable, "-m", "pip", "wheel", *options, "-w", made, copy], check=True)
