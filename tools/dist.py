@@ -4,9 +4,8 @@
 
 It brings the kernels of every family of this architecture, the learner of vocabularies and the shingler, so that
 `pip install` of it needs no compiler. The work is done on a copy: a checkout never has prebuilt libraries.
-OpenMP's runtime is not in it: it is PyTorch's. With `auditwheel` installed the wheel is tagged for every Linux whose C
-library is new enough, else for Linux as it is here. CXX='python -m ziglang c++ -target x86_64-linux-gnu.2.17' builds for
-older ones.
+OpenMP's runtime is not in it: it is PyTorch's. With `auditwheel` installed the wheel is tagged for every Linux with a
+new enough C library, else for this Linux.
 """
 
 import importlib.util

@@ -46,7 +46,7 @@ class NativeLibrary(NamedTuple):
 
 
 def native_library(name: str, sources: Path, flags: Sequence[str] = (), variant: str = "") -> NativeLibrary:
-    """The shared library of all `*.cpp` in the folder `sources`: prebuilt, from the cache, or compiled. Prints no warning.
+    """The library of all `*.cpp` in the folder `sources`: prebuilt, from the cache, or compiled. Prints no warning.
 
     `name`: of its folder in the cache. `flags`: for the compiler, beside `FLAGS`. `variant`: name of the prebuilt one.
     """
