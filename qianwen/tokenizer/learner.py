@@ -23,6 +23,7 @@ from qianwen.runtime.compiler import NativeLibrary, is_usable, native_library
 from qianwen.runtime.errors import DataError
 from qianwen.runtime.translation import tr
 
+SOURCES = Path(__file__).parent / "native"
 AT_ONCE = 256  # merges per call into C++, so that Ctrl-C works between calls
 OTHER, LETTER, NUMBER, BLANK, LINE_END = range(5)  # as in pieces.h
 
@@ -36,7 +37,7 @@ def available() -> bool:
 @functools.cache
 def library() -> NativeLibrary:
     """The compiled learner, or the reason why there is none."""
-    return native_library("learner", Path(__file__).parent / "native")
+    return native_library("learner", SOURCES)
 
 
 @functools.cache

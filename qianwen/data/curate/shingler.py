@@ -11,6 +11,8 @@ from qianwen.data.text_arrays import Texts, tables
 from qianwen.runtime.compiler import NativeLibrary, is_usable, native_library
 from qianwen.runtime.translation import tr
 
+SOURCES = Path(__file__).parent / "native"
+
 
 @functools.cache
 def available() -> bool:
@@ -21,7 +23,7 @@ def available() -> bool:
 @functools.cache
 def library() -> NativeLibrary:
     """The compiled shingler, or why there is none."""
-    return native_library("shingler", Path(__file__).parent / "native")
+    return native_library("shingler", SOURCES)
 
 
 class _Texts(ctypes.Structure):

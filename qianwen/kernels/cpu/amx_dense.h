@@ -28,13 +28,12 @@ struct DenseColumn {
     // The rows as tiles. For all threads of a team.
     static void take_rows(const Job& job, char* memory) {
         const int64_t steps = job.linear.inputs / STEP;
-#pragma omp for schedule(static)
-        for (int64_t row = 0; row < job.rows; row++) {
+        share(job.rows, [&](int64_t row) LAMBDA {
             const float* x = job.dense + row * job.linear.inputs;
             char* to = memory + (row / TILE * steps * TILE + row % TILE) * 64;
             for (int64_t step = 0; step < steps; step++, x += STEP, to += TILE_BYTES)
                 _mm512_store_si512(to, (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(x + LANES), _mm512_loadu_ps(x)));
-        }
+        });
     }
 
     // Calls `take(row)` for every row once its sums over inputs from `first` on are there: `result(row, panel)`.

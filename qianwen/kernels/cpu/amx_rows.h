@@ -25,8 +25,6 @@ static inline int64_t block_rows(int64_t rows) {
     return ceil_div(ceil_div(rows, ceil_div(rows, AMX_ROWS)), TILE) * TILE;
 }
 
-static inline int64_t share(int64_t count) { return std::max<int64_t>(1, count / (8 * omp_get_num_threads())); }
-
 // `memory` holds the rows as the column takes them. For all threads of a team.
 template <class F> void by_amx_tiles(const Job& job, char* memory, Scratch& scratch) {
     const TileRegisters registers;
@@ -35,8 +33,7 @@ template <class F> void by_amx_tiles(const Job& job, char* memory, Scratch& scra
     for (int64_t first_row = 0; first_row < job.rows; first_row += most) {
         const int64_t rows = std::min(most, job.rows - first_row);
         for (int64_t first = 0; first < job.linear.inputs; first += Column<F>::CHUNK) {
-#pragma omp for schedule(dynamic, share(columns))
-            for (int64_t i = 0; i < columns; i++) {
+            share_dynamically(columns, eighths(columns), [&](int64_t i) LAMBDA {
                 Column<F> column(job, memory, first_row, rows, scratch);
                 for (int p = 0; p < 4; p++) column.panels[p] = std::min<int64_t>(4 * i + p, last / LANES);
                 if constexpr (!std::is_same_v<F, Dense>) column.stride = 4;
@@ -44,7 +41,7 @@ template <class F> void by_amx_tiles(const Job& job, char* memory, Scratch& scra
                     for (int p = 0; p < 4; p++)
                         job.take_part(first_row + row, (4 * i + p) * LANES, column.result(row, p), first == 0);
                 });
-            }
+            });
         }
     }
 }
@@ -58,8 +55,7 @@ template <class F> void gate_by_amx_tiles(const Job& job, char* memory, bool as_
     const int64_t most = block_rows(job.rows);
     for (int64_t first_row = 0; first_row < job.rows; first_row += most) {
         const int64_t rows = std::min(most, job.rows - first_row);
-#pragma omp for schedule(dynamic, share(columns))
-        for (int64_t i = 0; i < columns; i++) {
+        share_dynamically(columns, eighths(columns), [&](int64_t i) LAMBDA {
             Column<F> column(job, memory, first_row, rows, scratch);
             for (int p = 0; p < 4; p++) column.panels[p] = 2 * i + p % 2 + p / 2 * 2 * columns;
             if constexpr (!std::is_same_v<F, Dense>) column.stride = 2;
@@ -78,16 +74,16 @@ template <class F> void gate_by_amx_tiles(const Job& job, char* memory, bool as_
                 const int64_t place = as_tiles ? (at / TILE * columns + i) * TILE + at % TILE : at * columns + i;
                 _mm512_store_si512(gated + place * 64, (__m512i)_mm512_cvtne2ps_pbh(high, low));
             });
-        }
+        });
     }
 }
 
 // For all threads of a team.
 static inline void take_gated(const Job& job, const uint8_t* gated, char* memory) {
     const WideRows rows(job, memory);
-#pragma omp for schedule(static)
-    for (int64_t row = 0; row < job.rows; row++)
+    share(job.rows, [&](int64_t row) LAMBDA {
         rows.take((const uint16_t*)gated + row * job.linear.inputs, job.linear.inputs, row);
+    });
 }
 
 #endif

@@ -73,8 +73,7 @@ template <class F> struct WideColumn {
     // The rows as bytes. For all threads of a team.
     static void take_rows(const Job& job, char* memory) {
         const WideRows x(job, memory);
-#pragma omp for schedule(static)
-        for (int64_t row = 0; row < job.rows; row++) x.take(job.row(row), job.linear.inputs, row);
+        share(job.rows, [&](int64_t row) LAMBDA { x.take(job.row(row), job.linear.inputs, row); });
     }
 
     // Calls `take(row)` for every row once its sums over inputs from `first` on are there: `result(row, panel)`.

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from qianwen.runtime.processor import cpu_features
 from qianwen.runtime.translation import tr
 
 # Sums are written in the order that keeps them in registers; GCC would reorder those of integers.
-FLAGS = ("-fopenmp", "-fno-tree-reassoc")
+FLAGS = ("-fno-tree-reassoc",)
+SOURCES = Path(__file__).parents[1]
 IN_TEST = "QIANWEN_KERNELS_IN_TEST"  # set in the process that tests a library, which must use it untested
 ARCH_PRCTL, REQUEST_PERMISSION, TILE_DATA = 158, 0x1023, 18  # of Linux on x86-64: tiles are saved only on request
 
@@ -31,7 +33,11 @@ class Family:
 
     name: str
     features: frozenset[str]  # as `cpu_features` spells them
-    flags: tuple[str, ...]  # for the compiler
+    flags: tuple[str, ...]  # for the compiler, beside `FLAGS`
+
+    @property
+    def is_arm(self) -> bool:
+        return self.name.startswith("neon")
 
 
 def _x86(name: str, features: str, *flags: str) -> Family:
@@ -88,18 +94,18 @@ def library() -> NativeLibrary:
         switched_off = os.environ.get(SWITCH) == "0"
         reason = tr("switched off by {switch}=0", switch=SWITCH) if switched_off else tr("not for this processor")
         return NativeLibrary(None, reason)
-    built = native_library("kernels", Path(__file__).parents[1], [*FLAGS, *chosen.flags])
-    if built.path is None or os.environ.get(IN_TEST):
+    built = native_library("kernels", SOURCES, [*FLAGS, *chosen.flags], chosen.name)
+    if built.records is None or os.environ.get(IN_TEST):
         return built
-    if failures := _test_results(built.path):
+    if failures := _test_results(built.records):
         reason = tr("the self-test failed: {failures}", failures="; ".join(failures))
         return NativeLibrary(None, reason, is_failure=True)
     return built
 
 
-def _test_results(path: Path) -> list[str]:
-    """What `self_test.py` found wrong with a library, kept beside it: it is tested once."""
-    kept = path.with_name("self_test.json")
+def _test_results(records: Path) -> list[str]:
+    """What `self_test.py` found wrong with a library, kept in `records`: it is tested once."""
+    kept = records / "self_test.json"
     if kept.exists():
         return json.loads(kept.read_text(encoding="utf-8"))
     command = [sys.executable, "-m", "qianwen.kernels.self_test"]
@@ -109,7 +115,7 @@ def _test_results(path: Path) -> list[str]:
         failures = [tr("it ended with status {status} {error}", status=run.returncode, error=last[0])]
     else:
         failures = json.loads(run.stdout.strip().splitlines()[-1])
-    with atomic_file(kept, "w") as file:
+    with suppress(OSError), atomic_file(kept, "w") as file:  # a cache that cannot be written: tested at every start
         json.dump(failures, file)
     return failures
 

@@ -81,9 +81,7 @@ INLINE void multiply_codes(const CodeTile<F>& w, int first, const Activations& x
 template <class F> void by_code_tiles(const Job& job, Scratch& scratch) {
     const int64_t columns = ceil_div(job.linear.outputs, CODE_OUTPUTS);
     CodeTile<F>* tiles = scratch.get<CodeTile<F>>(job.spans);
-    const int64_t chunk = std::max<int64_t>(1, columns / (8 * omp_get_num_threads()));
-#pragma omp for schedule(dynamic, chunk)
-    for (int64_t column = 0; column < columns; column++) {
+    share_dynamically(columns, eighths(columns), [&](int64_t column) LAMBDA {
         for (int64_t span = 0; span < job.spans; span++) tiles[span].fill(job, column, span);
         for (int64_t first = 0; first < job.rows; first += CODE_BLOCK) {
             const int64_t rows = std::min<int64_t>(CODE_BLOCK, job.rows - first);
@@ -98,7 +96,7 @@ template <class F> void by_code_tiles(const Job& job, Scratch& scratch) {
                 for (int v = 0; v < CODE_OUTPUTS / LANES; v++)
                     job.take(first + row, column * CODE_OUTPUTS + v * LANES, load(result + row * CODE_OUTPUTS + v * LANES));
         }
-    }
+    });
 }
 
 #endif

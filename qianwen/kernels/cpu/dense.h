@@ -48,13 +48,12 @@ template <int R, int V> void dense_tile(const Job& job, int64_t panel, int first
 
 static inline void by_dense_tiles(const Job& job) {
     const int64_t tiles = ceil_div(job.linear.outputs, DENSE_PANELS * PANEL);
-    const int64_t chunk = std::max<int64_t>(1, tiles / (8 * omp_get_num_threads()));
-#pragma omp for schedule(dynamic, chunk)
-    for (int64_t tile = 0; tile < tiles; tile++)
+    share_dynamically(tiles, eighths(tiles), [&](int64_t tile) LAMBDA {
         for (int first = 0; first < DENSE_VECTORS; first += TILE_VECTORS)
             in_tiles<TILE_ROWS>(job.rows, [&](int64_t row, auto size) {
                 dense_tile<size(), TILE_VECTORS>(job, tile * DENSE_PANELS, first, row);
             });
+    });
 }
 
 #if HAS_BFLOAT16_PRODUCTS
@@ -62,13 +61,12 @@ static inline void by_dense_tiles(const Job& job) {
 // The rows as pairs of bfloat16, rounded to nearest even: [row][pair]. For all threads of a team.
 static inline void take_pairs(const Job& job, uint32_t* to) {
     const int64_t inputs = job.linear.inputs, pairs = ceil_div(inputs, 2);
-#pragma omp for schedule(static)
-    for (int64_t row = 0; row < job.rows; row++) {
+    share(job.rows, [&](int64_t row) LAMBDA {
         const float* x = job.dense + row * inputs;
         uint16_t* at = (uint16_t*)(to + row * pairs);
         by_lanes(inputs, [&](int64_t i, auto lanes) LAMBDA { store_bfloat16(at + i, load(x + i, lanes), lanes); });
         if (inputs % 2) at[inputs] = 0;
-    }
+    });
 }
 
 // R rows × V vectors of outputs from the `first` of the tile's on, over the pairs [begin, end).
@@ -96,14 +94,13 @@ static inline void by_pair_tiles(const Job& job, uint32_t* x) {
     constexpr int64_t PAIR_CHUNK = 768;
     take_pairs(job, x);
     const int64_t tiles = ceil_div(job.linear.outputs, DENSE_PANELS * PANEL), pairs = ceil_div(job.linear.inputs, 2);
-    const int64_t chunk = std::max<int64_t>(1, tiles / (8 * omp_get_num_threads()));
-#pragma omp for schedule(dynamic, chunk)
-    for (int64_t tile = 0; tile < tiles; tile++)
+    share_dynamically(tiles, eighths(tiles), [&](int64_t tile) LAMBDA {
         for (int64_t begin = 0; begin < pairs; begin += PAIR_CHUNK)
             for (int first = 0; first < DENSE_VECTORS; first += TILE_VECTORS)
                 in_tiles<TILE_ROWS>(job.rows, [&](int64_t row, auto size) {
                     pair_tile<size(), TILE_VECTORS>(job, x, tile * DENSE_PANELS, first, row, begin, std::min(begin + PAIR_CHUNK, pairs));
                 });
+    });
 }
 
 #endif

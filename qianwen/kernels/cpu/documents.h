@@ -42,10 +42,11 @@ static inline void operand_of_columns(const uint16_t* rows, int64_t stride, int6
 
 // Rows [tokens][kv_heads][dim] on their side: [kv_heads][dim][tokens]. For all threads of a team.
 static inline void turn_all(const Documents& x, const uint16_t* from, int64_t stride, uint16_t* to) {
-#pragma omp for schedule(static) collapse(2)
-    for (int64_t token = 0; token < x.tokens; token += LANES)
-        for (int64_t pair = 0; pair < x.kv_heads * x.dim; pair += 2 * LANES)
-            turn(from + token * stride + pair, stride, to + pair * x.tokens + token, x.tokens);
+    const int64_t pairs = x.kv_heads * x.dim / (2 * LANES);
+    share(x.tokens / LANES * pairs, [&](int64_t i) LAMBDA {
+        const int64_t token = i / pairs * LANES, pair = i % pairs * 2 * LANES;
+        turn(from + token * stride + pair, stride, to + pair * x.tokens + token, x.tokens);
+    });
 }
 
 // What 64 queries and their keys need of a thread's memory; `dim` is a head's.
@@ -111,9 +112,9 @@ static inline void attend_documents(const Documents& x, uint16_t* values, Scratc
     turn_all(x, x.v, x.v_stride, values);
     [[maybe_unused]] const TileRegisters registers;
     BlockMemory memory(scratch.get<uint8_t>(BlockMemory::bytes(x.dim)), x.dim);
-#pragma omp for schedule(dynamic) collapse(2)
-    for (int64_t query = 0; query < x.tokens; query += SIDE)
-        for (int64_t head = 0; head < x.heads; head++) attend_block(x, values, head, query, memory);
+    share_dynamically(x.tokens / SIDE * x.heads, 1, [&](int64_t i) LAMBDA {
+        attend_block(x, values, i % x.heads, i / x.heads * SIDE, memory);
+    });
 }
 
 // ---- backward -------------------------------------------------------------------------------------------------------
@@ -205,18 +206,17 @@ static inline void differentiate_documents(const Documents& x, const DocumentGra
     turn_all(x, x.k, x.k_stride, keys);
     [[maybe_unused]] const TileRegisters registers;
     const int64_t group = x.heads / x.kv_heads, stride = x.kv_heads * x.dim;
-#pragma omp for schedule(dynamic) collapse(2)
-    for (size_t run = 0; run < starts.size() - 1; run++)
-        for (int64_t kv_head = 0; kv_head < x.kv_heads; kv_head++) {
-            const int64_t start = starts[run], rows = starts[run + 1] - start, size = rows * x.dim;
-            uint8_t* memory = scratch.get<uint8_t>(BlockMemory::bytes(x.dim) + 2 * size * sizeof(float));
-            BlockMemory blocks(memory, x.dim);
-            float *dk = (float*)(memory + BlockMemory::bytes(x.dim)), *dv = dk + size;
-            std::fill(dk, dv + size, 0.0f);
-            for (int64_t head = kv_head * group; head < (kv_head + 1) * group; head++)
-                for (int64_t query = start; query < start + rows; query += SIDE)
-                    differentiate_block(x, g, keys, head, query, start, dk, dv, blocks);
-            round_sums(dk, rows, x.dim, x.scale, g.dk + start * stride + kv_head * x.dim, stride);
-            round_sums(dv, rows, x.dim, 1.0f, g.dv + start * stride + kv_head * x.dim, stride);
-        }
+    share_dynamically((starts.size() - 1) * x.kv_heads, 1, [&](int64_t i) LAMBDA {
+        const int64_t run = i / x.kv_heads, kv_head = i % x.kv_heads;
+        const int64_t start = starts[run], rows = starts[run + 1] - start, size = rows * x.dim;
+        uint8_t* memory = scratch.get<uint8_t>(BlockMemory::bytes(x.dim) + 2 * size * sizeof(float));
+        BlockMemory blocks(memory, x.dim);
+        float *dk = (float*)(memory + BlockMemory::bytes(x.dim)), *dv = dk + size;
+        std::fill(dk, dv + size, 0.0f);
+        for (int64_t head = kv_head * group; head < (kv_head + 1) * group; head++)
+            for (int64_t query = start; query < start + rows; query += SIDE)
+                differentiate_block(x, g, keys, head, query, start, dk, dv, blocks);
+        round_sums(dk, rows, x.dim, x.scale, g.dk + start * stride + kv_head * x.dim, stride);
+        round_sums(dv, rows, x.dim, 1.0f, g.dv + start * stride + kv_head * x.dim, stride);
+    });
 }

@@ -17,8 +17,7 @@ static inline void rms_norm_row(const float* x, const float* weight, float eps, 
 // out = norm(x), or norm(residual += x).
 static inline void rms_norm(const float* x, const float* weight, float eps, int64_t rows, int64_t size, float* residual,
                             float* out) {
-#pragma omp for schedule(static)
-    for (int64_t row = 0; row < rows; row++) {
+    share(rows, [&](int64_t row) LAMBDA {
         const float* from = x + row * size;
         if (residual) {
             float* sum = residual + row * size;
@@ -26,7 +25,7 @@ static inline void rms_norm(const float* x, const float* weight, float eps, int6
             from = sum;
         }
         rms_norm_row(from, weight, eps, size, out + row * size);
-    }
+    });
 }
 
 // Turns `heads` neighbouring heads of a token, in place: the halves of a head are real and imaginary parts.
@@ -46,12 +45,11 @@ INLINE Floats gate(Floats x, Floats up) {  // silu(x) · up
 
 // out [rows][size] = silu(gate) · up, where gate_up is [rows][2 · size]. May write over the gates of one row.
 static inline void silu_mul(const float* gate_up, int64_t rows, int64_t size, float* out) {
-#pragma omp for schedule(static)
-    for (int64_t part = 0; part < rows * 8; part++) {  // eighths of rows: one row alone also keeps several threads busy
+    share(rows * 8, [&](int64_t part) LAMBDA {  // eighths of rows: one row alone also keeps several threads busy
         const int64_t row = part / 8, step = ceil_div(size, 8 * LANES) * LANES, start = part % 8 * step;
         const float *gates = gate_up + row * 2 * size + start, *ups = gates + size;
         by_lanes(std::clamp<int64_t>(size - start, 0, step), [&](int64_t i, auto lanes) LAMBDA {
             store(out + row * size + start + i, gate(load(gates + i, lanes), load(ups + i, lanes)), lanes);
         });
-    }
+    });
 }

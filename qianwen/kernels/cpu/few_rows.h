@@ -54,11 +54,10 @@ template <class F, int R> void few_rows(const Job& job, const uint8_t* panel, in
 
 template <class F> void by_panels(const Job& job) {
     const int64_t panels = ceil_div(job.linear.outputs, PANEL), stride = F::panel_bytes(job.spans * SPAN);
-    const int64_t chunk = std::max<int64_t>(1, panels / (8 * omp_get_num_threads()));
-#pragma omp for schedule(dynamic, chunk)
-    for (int64_t panel = 0; panel < panels; panel++)
+    share_dynamically(panels, eighths(panels), [&](int64_t panel) LAMBDA {
         in_tiles<FEW_ROWS>(job.rows, [&](int64_t row, auto size) {
             for (int part = 0; part < PARTS_OF_PANEL; part++)
                 few_rows<F, size()>(job, job.linear.packed + panel * stride, part, panel * PANEL + part * LANES, row);
         });
+    });
 }

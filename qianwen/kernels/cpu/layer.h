@@ -72,8 +72,7 @@ static inline void store_row(const Cache& cache, const float* from, const void* 
 static inline void place_tokens(const Layer& layer, const Step& step, float* qkv) {
     const Cache& cache = step.cache;
     const int64_t dim = cache.dim, width = (layer.heads + 2 * cache.kv_heads) * dim;
-#pragma omp for schedule(static)
-    for (int64_t t = 0; t < step.tokens; t++) {
+    share(step.tokens, [&](int64_t t) LAMBDA {
         float *q = qkv + t * width, *k = q + layer.heads * dim, *v = k + cache.kv_heads * dim;
         if (layer.q_norm)
             for (float* head = q; head < v; head += dim)
@@ -82,7 +81,7 @@ static inline void place_tokens(const Layer& layer, const Step& step, float* qkv
         rotate(k, cache.kv_heads, dim, step.k_cos + t * dim / 2, step.k_sin + t * dim / 2);
         store_row(cache, k, cache.k, step.slots[t]);
         store_row(cache, v, cache.v, step.slots[t]);
-    }
+    });
 }
 
 #if HAS_AMX

@@ -32,9 +32,9 @@ template <class F> void by_bytes(const Job& job, Scratch& own) {
     constexpr bool BY_CODES = SUMS_BY_SHORTS && F::BITS < 8;
     const bool is_few = job.own <= job.linear.few, by_panel = is_few && !IS_INT8, by_group = by_panel || BY_CODES;
     const int inputs = by_group ? F::Scales::INPUTS : SPAN, middle = by_group ? F::MIDDLE : 128;
-#pragma omp for schedule(static)
-    for (int64_t i = 0; i < job.rows * job.spans; i++)
+    share(job.rows * job.spans, [&](int64_t i) LAMBDA {
         quantize_span(job.row(i / job.spans), job.linear.inputs, inputs, middle, job.x, i % job.spans, i / job.spans);
+    });
     if (by_panel) return by_panels(job);
 #if SUMS_BY_SHORTS
     if constexpr (BY_CODES) return by_code_tiles<F>(job, own);

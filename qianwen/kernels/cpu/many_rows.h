@@ -231,12 +231,10 @@ template <class F, bool ON_AMX> void by_byte_tiles(const Job& job, Scratch& scra
     const int64_t columns = ceil_div(job.linear.outputs, OUTPUTS);
     Tiles* tiles = scratch.get<Tiles>(job.spans + ceil_div(job.spans * WIDE * CODE_BYTES * BYTE_TILE, sizeof(Tiles)) + 1);
     uint8_t* memory = (uint8_t*)(((uintptr_t)(tiles + job.spans) + 63) / 64 * 64);
-    const int64_t chunk = std::max<int64_t>(1, columns / (8 * omp_get_num_threads()));
-#pragma omp for schedule(dynamic, chunk)
-    for (int64_t column = 0; column < columns; column++) {
+    share_dynamically(columns, eighths(columns), [&](int64_t column) LAMBDA {
         for (int64_t span = 0; span < job.spans; span++)
             make_tiles<F>(job, column, span, tiles[span], memory + span * WIDE * CODE_BYTES * BYTE_TILE);
         for (int64_t row = 0; row < job.rows; row += ROWS)
             row_block<ON_AMX>(job, tiles, column * OUTPUTS, row, std::min(row + ROWS, job.rows));
-    }
+    });
 }

@@ -13,7 +13,7 @@ The functions below take and return fp32 tensors on the CPU and share PyTorch's 
 holds for them too. A row's results have the same bits whatever rows stand beside it: always in `rms_norm`, `rope_`,
 `silu_mul` and `paged_attention`, and in a `Linear` that knows one way only (`row_limits.ONE_WAY`).
 
-They need AVX-512 with VNNI and a compiler, and use AMX where it is; ask `available()` first. Not here: AVX2, Arm.
+They need a processor of one of `build.FAMILIES`; ask `available()` first.
 Shapes: T tokens of all sequences, S sequences, N pages, b page size, h query heads, g key/value heads, d head_dim.
 """
 
@@ -82,7 +82,7 @@ def functions() -> ctypes.CDLL:
     """The C functions of kernels.cpp."""
     path = library().path
     assert path is not None, "call available() first"
-    functions = ctypes.CDLL(str(path))  # OpenMP is already in the process, torch's own: the loader finds it by name
+    functions = ctypes.CDLL(str(path))  # its OpenMP is torch's, already in the process (team.h)
     prototypes = {
         "qw_linear": (c_void_p, c_void_p, c_int64, c_void_p),
         "qw_layer": (c_void_p, c_void_p),
@@ -139,9 +139,9 @@ class Linear:
 @functools.cache
 def limits(format: str) -> Limits:
     """Up to how many rows each way of computing a linear in this format is the fastest one here."""
-    path = library().path
-    assert path is not None
-    return row_limits.limits(path.parent, FORMATS, _try).get(format, ONE_WAY)
+    records = library().records
+    assert records is not None
+    return row_limits.limits(records, FORMATS, _try).get(format, ONE_WAY)
 
 
 def _try(format: str, rows: int, limits: Limits) -> None:

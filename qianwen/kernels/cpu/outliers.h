@@ -29,21 +29,16 @@ struct Outliers {
     void find(const float* x, int64_t rows, int64_t inputs, int64_t size) const {
         const auto look = [&](int64_t row) { second[row] = has_one(x + row * inputs, inputs) ? 0 : -1; };
         const bool is_short = rows <= SHORT;
-        if (!is_short) {
-#pragma omp for schedule(static)
-            for (int64_t row = 0; row < rows; row++) look(row);
-        }
-#pragma omp single
-        {
+        if (!is_short) share(rows, look);
+        single([&] {
             *count = 0;
             for (int64_t row = 0; row < rows; row++) {
                 if (is_short) look(row);
                 if (second[row] == 0) owners[second[row] = (*count)++] = row;
             }
-        }
+        });
         if (*count == 0) return;
-#pragma omp for schedule(static)
-        for (int64_t i = 0; i < *count; i++) take_rest(x + owners[i] * inputs, inputs, size, rest + i * inputs);
+        share(*count, [&](int64_t i) { take_rest(x + owners[i] * inputs, inputs, size, rest + i * inputs); });
     }
 
   private:

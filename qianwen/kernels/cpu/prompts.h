@@ -134,9 +134,8 @@ constexpr bool HAS_PROMPT_WAY = HAS_AMX || HAS_BFLOAT16_PRODUCTS;
 static inline void attention(const Cache& cache, const Queries& queries, const std::vector<Piece>& work, bool as_prompts, Scratch& scratch) {
     [[maybe_unused]] std::optional<TileRegisters> registers;
     if (as_prompts) registers.emplace();
-#pragma omp for schedule(dynamic)
-    for (size_t i = 0; i < work.size(); i++) {
+    share_dynamically(work.size(), 1, [&](int64_t i) LAMBDA {
         if (as_prompts && work[i].tokens * queries.heads / cache.kv_heads >= FEWEST_ROWS) attend_prompt(cache, queries, work[i], scratch);
         else attend(cache, queries, work[i], scratch);
-    }
+    });
 }

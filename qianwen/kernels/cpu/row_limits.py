@@ -11,6 +11,7 @@ it is trying the second.
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,7 +39,7 @@ def limits(folder: Path, formats: list[str], run: Callable[[str, int, Limits], N
     if path.exists():
         return {format: Limits(*pair) for format, pair in json.loads(path.read_text(encoding="utf-8")).items()}
     found = {format: _limits(lambda rows, way, f=format: run(f, rows, way)) for format in formats}
-    with atomic_file(path, "w") as file:
+    with suppress(OSError), atomic_file(path, "w") as file:  # a cache that cannot be written: measured at every start
         json.dump(found, file)
     return found
 

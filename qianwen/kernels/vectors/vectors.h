@@ -8,11 +8,9 @@
 //     avx2.h      AVX2 with FMA; with AVX-VNNI where allowed
 //     neon.h      64-bit Arm with dot products; with i8mm where allowed
 //
-// Threads are those of the OpenMP runtime that PyTorch brought into the process: a second pool would spin on the same
-// cores.
+//     team.h      threads: those of the OpenMP runtime that PyTorch brought into the process
 #pragma once
 
-#include <omp.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -28,6 +26,8 @@
 #define INLINE [[gnu::always_inline]] static inline
 #define MEMBER [[gnu::always_inline]] inline
 #define LAMBDA __attribute__((always_inline))
+
+#include "team.h"
 
 // Calls `f` with each of 0 … N − 1 as a compile-time number. Accumulators indexed so stay in registers; those of a loop
 // that the compiler unrolls later do not.

@@ -23,7 +23,7 @@ from qianwen.kernels.packing import FORMATS, pack, pack_dense
 
 from ..conftest import make as random_weight
 
-ARM = [family for family in FAMILIES if family.name.startswith("neon")]
+ARM = [family for family in FAMILIES if family.is_arm]
 IS_ARM = platform.machine().lower() in ("aarch64", "arm64")
 COMPILER = shutil.which("g++" if IS_ARM else "aarch64-linux-gnu-g++")
 EMULATOR = [] if IS_ARM else [shutil.which("qemu-aarch64") or "", "-cpu", "max"]
@@ -47,7 +47,7 @@ class Kernels:
     def __init__(self, family: Family, folder: Path) -> None:
         self.folder, self.program = folder, folder / "run_kernels"
         sources = [Path(__file__).with_name("run_kernels.cpp"), Path(operators.__file__).with_name("few_rows.cpp")]
-        command = [str(COMPILER), "-std=c++17", "-O2", "-static", *FLAGS, *family.flags, *map(str, sources)]
+        command = [str(COMPILER), "-std=c++17", "-O2", "-static", "-fopenmp", *FLAGS, *family.flags, *map(str, sources)]
         subprocess.run([*command, "-o", str(self.program)], check=True)
 
     def __call__(self, numbers: list[int], *buffers: Tensor | None) -> list[bytes]:
