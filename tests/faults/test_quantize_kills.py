@@ -104,4 +104,4 @@ def test_a_disk_that_fills_costs_one_layer(run, straight, tmp_path):
         assert outcome(to) == straight[1]
     assert 1 in statuses and set(statuses) <= {0, 1}
     said = "".join(file.read_text() for file in tmp_path.glob("*.txt"))
-    assert "File too large: " in said and "are kept in" in said and "Traceback" not in said
+    assert "File too large: " in said and "are saved in" in said and "Traceback" not in said
