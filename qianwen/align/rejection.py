@@ -36,7 +36,7 @@ INSTRUCTION = (
     "Solve the problem in a few short steps, without code or unknowns. Write out each calculation, as in 3 + 4 = 7. "
     "End with: The answer is N."
 )
-STOP = ("```",)  # a program is no reasoning path
+STOP = ("```",)  # an answer in code is not a reasoning path
 END = re.compile(r"answer is\b[^\n]*", re.I)  # what comes after it is checking, or talk
 SAMPLES, PATHS, YIELD = "samples.jsonl", "paths.jsonl", "yield.json"
 AHEAD = 4  # samples asked for per place in the engine

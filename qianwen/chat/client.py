@@ -20,7 +20,7 @@ import json
 import random
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from email.utils import parsedate_to_datetime
 from typing import Any, Self
 
@@ -223,11 +223,8 @@ def _wait(error: httpx.HTTPError, attempt: int) -> float | None:
 def _retry_after(response: httpx.Response) -> float | None:
     """The header Retry-After in seconds; its value is a number of seconds or a date."""
     value = response.headers.get("retry-after", "")
-    try:
+    with suppress(ValueError):
         return max(float(value), 0.0)
-    except ValueError:
-        pass
-    try:
+    with suppress(TypeError, ValueError):
         return max(parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
-    except (TypeError, ValueError):
-        return None
+    return None

@@ -83,7 +83,7 @@ def _default(model: str, fields: list[str]) -> "SFTConfig":
         console.print(preview(rendered[0], opened.tokenizer, colour=console.is_terminal and not console.no_color))
     message = (
         "chosen: --method {method} --loop.lr {lr:g} --seq-len {seq_len} --loop.sequences-per-step {batch}, "
-        "about {need:.1f} GB; say otherwise with the same options"
+        "about {need:.1f} GB; pass the same options to change them"
     )
     settings = {"method": chosen.method, "lr": chosen.lr, "seq_len": chosen.seq_len, "batch": chosen.sequences_per_step}
     console.print(tr(message, **settings, need=chosen.bytes_needed / 1e9))

@@ -187,7 +187,11 @@ def test_a_shard_that_changed_is_never_read(run, straight, tmp_path):
     """A byte of each kind of shard in turn: the stage that made it runs again, and the result is the same."""
     output = tmp_path / "out"
     assert run(output) == 0
-    for name in ("screened/00001/documents.parquet", "duplicates/representatives.npy", "finished/00000/dropped.jsonl.zst"):
+    for name in (
+        "screened/00001/documents.parquet",
+        "duplicates/representatives.npy",
+        "finished/00000/dropped.jsonl.zst",
+    ):
         file = output / "work" / name
         data = bytearray(file.read_bytes())
         data[len(data) // 2] ^= 1
