@@ -4,13 +4,12 @@
 
 Both train an adapter of rank 64 around every linear of the layers, in bfloat16 where this machine multiplies it, one
 sequence a step, with a fused AdamW. Q-LoRA recomputes layers on both sides, as the released script does; its peer has
-its base in bitsandbytes' NF4, and is left out where bitsandbytes cannot be imported. Each side is a process of its own,
-so that its peak of resident memory is its own; they take steps in turn.
+its base in bitsandbytes' NF4. Each side is a process of its own, so that its peak of resident memory is its own; they
+take steps in turn.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from llama_peer import installed
 from pairs import Pairs, Report, alternate, arguments, console
 
 from qianwen.model.transformer import Qwen
@@ -124,7 +124,8 @@ class Side:
     """A child process that takes steps when told to."""
 
     def __init__(self, side: str, method: str, folder: Path, data: Path) -> None:
-        command = [sys.executable, __file__, "--child", side, method, str(folder), str(data)]
+        python = sys.executable if side == "ours" else installed("peft")
+        command = [python, __file__, "--child", side, method, str(folder), str(data)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.peak = 0.0
 
@@ -150,7 +151,7 @@ def prepare(options: Any, folder: Path) -> tuple[Path, Path]:
     from qianwen.align.dialogues import PackedDialogues, read_dialogues, rendered
     from qianwen.checkpoints.hf_folder import write_folder
     from qianwen.checkpoints.load import load_model
-    from qianwen.cli.quantize import documentation
+    from qianwen.cli.calibration_data import documentation
     from qianwen.runtime.files import atomic_folder
 
     loaded = load_model(options.model, dtype=compute_dtype(torch.device("cpu")))
@@ -189,9 +190,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         where = prepare(options, Path(folder))
         for method in options.methods.split(","):
-            if method == "qlora" and importlib.util.find_spec("bitsandbytes") is None:
-                report.note("qlora", "not compared: the peer has no bitsandbytes")
-                continue
             speeds, peaks = measured(method, options, where)
             console.print(f"{method}: {speeds.ratio:.2f} × the speed, {peaks.ratio:.2f} × the memory", highlight=False)
             report.add(f"{method}, tokens/s", speeds)

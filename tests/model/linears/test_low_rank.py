@@ -25,9 +25,9 @@ def test_forward_and_backward_equal_the_formula() -> None:
 def test_dropout_equals_the_formula_with_its_mask() -> None:
     out, x, a, b = inputs()
     torch.manual_seed(3)
-    dropped, chance = dropout_mask(x.reshape(-1, 12), 0.3)
-    assert dropped is not None and 0 < dropped.sum() < dropped.numel()
-    left = x.masked_fill(dropped.view_as(x), 0) / (1 - chance)
+    keep, chance = dropout_mask(x.reshape(-1, 12), 0.3)
+    assert keep is not None and 0 < keep.sum() < keep.numel()
+    left = x * keep.view_as(x) / (1 - chance)
     upstream = torch.randn(2, 5, 7, dtype=torch.float64)
     wanted = torch.autograd.grad(formula(out, left, a, b), (out, x, a, b), upstream)
     torch.manual_seed(3)
@@ -38,8 +38,9 @@ def test_dropout_equals_the_formula_with_its_mask() -> None:
 
 @pytest.mark.parametrize("dropout", [0.002, 0.05, 0.5])
 def test_the_dropout_rate_is_right(dropout: float) -> None:
-    dropped, chance = dropout_mask(torch.ones(500, 1001), dropout)
-    assert dropped is not None and abs(chance - dropout) < 1 / 256
+    keep, chance = dropout_mask(torch.ones(500, 1001), dropout)
+    assert keep is not None and abs(chance - dropout) < 1 / 256
+    dropped = 1 - keep
     assert dropped.float().mean().item() == pytest.approx(chance, rel=0.05)
     assert dropped.float().mean(0).std() < 3 * (chance / 500) ** 0.5
 
