@@ -109,7 +109,10 @@ def measured_on(results: Results, files: list[str], layout: dict[str, Any]) -> l
 
 
 def files_of(layout: dict[str, Any]) -> list[str]:
-    """The JSON files of a table: its own, and those that rows name before a bar."""
+    """The JSON files of a table: its own, those that rows name before a bar, and those of its columns."""
+    columns = layout.get("columns", [])
+    if columns and all("file" in column for column in columns):
+        return [column["file"] for column in columns]
     named = [key.rpartition("|")[0] or layout["file"] for key in layout["rows"]]
     return list(dict.fromkeys(named))
 
@@ -131,7 +134,9 @@ def table(results: Results, layout: dict[str, Any], shared: dict[str, list]) -> 
     lines += ["|---|" + "---:|" * len(columns)]
     for key, name in layout["rows"].items():
         file, _, row = key.rpartition("|")
-        cells = [column_cell(results, file or layout["file"], row, column) for column in columns]
+        cells = [
+            column_cell(results, column.get("file") or file or layout["file"], row, column) for column in columns
+        ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     files = files_of(layout)
     script = f"{files[0].partition('.')[0]}.py"
