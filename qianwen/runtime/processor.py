@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+LINUX_NAMES = {"advsimd": "asimd", "neon": "asimd", "dotprod": "asimddp"}  # by the names of macOS, in small letters
+
 
 @functools.cache
 def cpu_features() -> frozenset[str]:
@@ -19,11 +21,17 @@ def cpu_features() -> frozenset[str]:
         return frozenset()
     if sys.platform == "darwin":
         listing = subprocess.run(["sysctl", "hw.optional"], capture_output=True, text=True, check=False).stdout
-        on = [line.split(":")[0] for line in listing.splitlines() if line.endswith(": 1")]
-        return frozenset(name.removeprefix("hw.optional.").removeprefix("arm.FEAT_").lower() for name in on)
+        return macos_features(listing)
     import torch
 
     return frozenset(torch.backends.cpu.get_cpu_capability().lower().split())
+
+
+def macos_features(listing: str) -> frozenset[str]:
+    """The features that `sysctl hw.optional` lists as present, as the Linux kernel spells them."""
+    present = [line.split(":")[0] for line in listing.splitlines() if line.endswith(": 1")]
+    names = [name.rpartition(".")[2].removeprefix("FEAT_").lower() for name in present]
+    return frozenset(LINUX_NAMES.get(name, name) for name in names)
 
 
 def cpu_name() -> str:
