@@ -1,6 +1,5 @@
 """The wheel alone, outside the tree: it holds everything the demo needs."""
 
-import shutil
 import subprocess
 import sys
 import venv
@@ -9,31 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from qianwen.kernels.cpu.build import available_families
+
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    """Built from a copy, so the tree stays as it was."""
-    copy = tmp_path_factory.mktemp("source")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, copy)
-    shutil.copytree(ROOT / "qianwen", copy / "qianwen", ignore=shutil.ignore_patterns("__pycache__"))
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "-q",
-        "--no-deps",
-        "--no-build-isolation",
-        "-w",
-        copy / "dist",
-        copy,
-    ]
-    subprocess.run(command, check=True)
-    (built,) = (copy / "dist").glob("*.whl")
+    """Built as `make dist` builds it, with the compiled parts."""
+    folder = tmp_path_factory.mktemp("dist")
+    subprocess.run([sys.executable, ROOT / "tools" / "dist.py", folder], check=True, cwd=ROOT)
+    (built,) = folder.glob("*.whl")
     return built
 
 
@@ -57,6 +43,36 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path):
         path.relative_to(ROOT).as_posix() for path in (ROOT / "qianwen").rglob("*.*") if "__pycache__" not in path.parts
     }
     assert data - set(names) == set()
+
+
+WITHOUT_A_COMPILER = """
+from qianwen.data.curate import shingler
+from qianwen.kernels.cpu import build, operators
+from qianwen.runtime.compiler import cpp_compiler
+from qianwen.tokenizer import learner
+
+assert cpp_compiler() is None, cpp_compiler()
+assert operators.available()
+for library in (build.library(), learner.library(), shingler.library()):
+    print(library.path)
+"""
+
+
+def test_without_a_compiler_the_compiled_parts_come_from_the_wheel(installed: Path, tmp_path: Path):
+    python = installed / "bin" / "python"
+    if not available_families():
+        pytest.skip("this processor has no family of kernels")
+    for family in (each.name for each in available_families()):
+        bare = {"PATH": str(python.parent), "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+        command = [python, "-c", WITHOUT_A_COMPILER]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=bare | {"QIANWEN_KERNELS": family}, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        libraries = [Path(line) for line in done.stdout.splitlines()]
+        assert [path.parent.name for path in libraries] == ["prebuilt"] * 3
+        assert all(path.is_relative_to(installed) for path in libraries)
+        assert libraries[0].name.startswith(f"{family}-")
 
 
 def test_the_wheel_alone_runs_the_demo(shell, installed: Path, tmp_path: Path):
