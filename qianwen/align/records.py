@@ -91,7 +91,9 @@ def _messages(row: Mapping[str, Any]) -> list[Message]:
     if pair is not None:
         return _pair(row, *pair)
     if "text" in row:
-        raise RecordError(tr("it is plain text (`text`), not a conversation; `qianwen pretrain` learns from plain text"))
+        raise RecordError(
+            tr("it is plain text (`text`), not a conversation; `qianwen pretrain` learns from plain text")
+        )
     raise RecordError(
         tr("it has neither `messages`, nor `conversations`, nor a pair such as `instruction` and `output`")
     )
@@ -111,15 +113,15 @@ def _turns(value: Any, field: str) -> list[Message]:
 def _pair(row: Mapping[str, Any], question: str, answer: str) -> list[Message]:
     """A record of one question and one answer, and perhaps of the turns before them."""
     messages = _history(row.get("history"))
-    for field, role in ((question, "user"), (answer, "assistant")):
-        if isinstance(row[field], list):  # TRL's form: each of the two is a list of messages
-            messages += _turns(row[field], field)
+    for name, role in ((question, "user"), (answer, "assistant")):
+        if isinstance(row[name], list) and any(isinstance(turn, Mapping) for turn in row[name]):  # TRL: messages
+            messages += _turns(row[name], name)
             continue
-        text = _text(row[field], field)
-        if field == "instruction":
-            more = next(((name, row[name]) for name in CONTEXTS if row.get(name)), None)
-            text = "\n".join(part for part in (text, more and _text(more[1], more[0])) if part)
-        messages.append(read_turn({"role": role, "content": text}, field))
+        text = _text(row[name], name)
+        context = next((each for each in CONTEXTS if row.get(each)), None)
+        if name == "instruction" and context is not None:
+            text = "\n".join(part for part in (text, _text(row[context], context)) if part)
+        messages.append(read_turn({"role": role, "content": text}, name))
     return messages
 
 
@@ -135,7 +137,9 @@ def _history(value: Any) -> list[Message]:
         if isinstance(entry, Mapping):
             messages.append(read_turn(entry, field))
         elif isinstance(entry, list) and len(entry) == 2:
-            turns = ({"from": who, "value": _text(text, field)} for who, text in zip(("user", "gpt"), entry, strict=True))
+            turns = (
+                {"from": who, "value": _text(text, field)} for who, text in zip(("user", "gpt"), entry, strict=True)
+            )
             messages += [read_turn(turn, field) for turn in turns]
         else:
             raise wrong(field, tr("must be a pair of a question and an answer"), entry)

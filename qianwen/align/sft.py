@@ -102,9 +102,7 @@ def sft(
         return job.path / "model"
 
 
-def _tune(
-    config: SFTConfig, model: Qwen, tokenizer: Tokenizer, job: Job, evaluate: Measure | None
-) -> list[Dialogue]:
+def _tune(config: SFTConfig, model: Qwen, tokenizer: Tokenizer, job: Job, evaluate: Measure | None) -> list[Dialogue]:
     """Train `model`; returns the dialogues of the data."""
     seed_everything(config.seed)
     dialogues = list(read_dialogues(config.data))
@@ -165,7 +163,9 @@ def _check_ends(model: Qwen, tokenizer: Tokenizer, dialogues: list[Dialogue], jo
         job.record(answers_that_end=str(error))
         return
     if ended.num_too_long:
-        message = "{count:,} questions are longer than the context of {size:,} tokens with their answer: not asked"
+        message = (
+            "questions left out of the check: {count:,} (longer than the context of {size:,} tokens with their answer)"
+        )
         console.print(tr(message, count=ended.num_too_long, size=model.config.max_position_embeddings), style="yellow")
     message = "{stopped} of {asked} answers ended with the end token (the others reached the length limit)"
     style = None if ended.num_ended == ended.num_answers else "yellow"
@@ -188,7 +188,7 @@ def _packed(
         for message in dialogue.messages
     )
     if num_excluded:
-        message = "{count:,} answers have no label: empty, or excluded by `weight`, `train` or `loss`"
+        message = "answers without a label: {count:,} (empty, or excluded by `weight`, `train` or `loss`)"
         console.print(tr(message, count=num_excluded), style="yellow")
     learned = rendered(dialogues, tokenizer, config.mask, config.seq_len)
     batches = PackedDialogues(learned, config.seq_len, tokenizer.eod_id, seed=config.seed)

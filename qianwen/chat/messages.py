@@ -198,7 +198,9 @@ def from_openai(message: Mapping[str, Any]) -> Message:
     if message.get("function_call"):
         calls = [{"function": message["function_call"]}]
     if not isinstance(calls, (list, tuple)):
-        raise RequestError(tr("A message's {name} must be a list; got {value}.", name="tool_calls", value=excerpt(calls)))
+        raise RequestError(
+            tr("A message's {name} must be a list; got {value}.", name="tool_calls", value=excerpt(calls))
+        )
     return Message(
         role=role,  # type: ignore[arg-type]  # __post_init__ refuses an unknown role
         content=_content(message.get("content")),
@@ -231,7 +233,9 @@ def arguments_text(value: Any) -> str:
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
     except ValueError as error:
-        raise RequestError(tr("The arguments {value} are not valid JSON: {error}.", value=excerpt(value), error=error)) from error
+        raise RequestError(
+            tr("The arguments {value} are not valid JSON: {error}.", value=excerpt(value), error=error)
+        ) from error
 
 
 def _json_or_none(text: str) -> Any:

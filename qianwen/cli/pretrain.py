@@ -46,7 +46,9 @@ def pretrain(argv: list[str]) -> int:
         from qianwen.checkpoints.load import load_model
 
         if chooses_vocabulary:
-            message = "--vocabulary {path} has no effect with --from: {model} has its own vocabulary; leave one of them out"
+            message = (
+                "--vocabulary {path} has no effect with --from: {model} has its own vocabulary; leave one of them out"
+            )
             raise ConfigError(tr(message, path=config.vocabulary, model=config.start_from))
         loaded = load_model(config.start_from)
         model, tokenizer = loaded.model, loaded.tokenizer

@@ -28,7 +28,10 @@ def load_recipe(spec: str, kind: type[T], command: str) -> T:
     Raises ConfigError for an unknown recipe, and for an option in the place of the recipe.
     """
     if spec.startswith("-"):
-        message = "the recipe is missing: {command} needs it before {option}, as in `qianwen {command} tiny {option} …`; known: {all}"
+        message = (
+            "the recipe is missing: {command} needs it before {option}, as in `qianwen {command} tiny {option} …`; "
+            "known: {all}"
+        )
         raise ConfigError(tr(message, command=command, option=spec.partition("=")[0], all=", ".join(_own())))
     name, _, function = spec.partition(":")
     recipes = {

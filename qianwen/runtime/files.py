@@ -63,7 +63,9 @@ def _row(path: str | Path, number: int, line: bytes) -> dict[str, Any] | DataErr
     except UnicodeDecodeError as error:
         reason = tr("not UTF-8 (byte {byte} of the line)", byte=error.start + 1)
     except json.JSONDecodeError as error:
-        reason = tr("not valid JSON at character {column} of the line ({reason})", column=error.pos + 1, reason=error.msg)
+        reason = tr(
+            "not valid JSON at character {column} of the line ({reason})", column=error.pos + 1, reason=error.msg
+        )
     except (ValueError, RecursionError) as error:  # an integer of thousands of digits, or thousands of brackets
         reason = tr("not valid JSON ({reason})", reason=error)
     return DataError(tr("{path}, line {number}: {error}", path=path, number=number, error=reason))
@@ -258,8 +260,7 @@ class RunFolder:
             if difference := saved._difference(run):
                 if not saved.is_empty():
                     message = (
-                        "{path} was made with {key} = {old}, not {new}: choose another name or "
-                        "`qianwen runs delete` it"
+                        "{path} was made with {key} = {old}, not {new}: choose another name or `qianwen runs delete` it"
                     )
                     raise ConfigError(tr(message, path=path, **difference))
                 saved._clear()

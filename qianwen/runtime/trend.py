@@ -53,7 +53,7 @@ def _change(label: str, points: Sequence[Point]) -> str:
         return tr("{name} unchanged since step {step:,}", name=label, step=since)
     sentence = tr("{name} {change} since step {step:,}", name=label, change=signed(change), step=since)
     best_step, best = min(points, key=lambda point: point[1])
-    if change > 0 and best_step != last:
+    if change > 0 and best_step not in (since, last):
         sentence += tr(" (lowest {value:.4g} at step {step:,})", value=best, step=best_step)
     return sentence
 

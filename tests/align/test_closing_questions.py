@@ -19,7 +19,7 @@ def test_a_model_that_never_stops_is_noticed(model: Qwen, tokenizer: Tokenizer) 
     assert ended_answers(model, tokenizer, few * 10).num_answers == NUM_QUESTIONS
 
 
-@pytest.mark.parametrize("size", [190, 1000, 100_000])
+@pytest.mark.parametrize("size", [230, 1000, 100_000])
 def test_questions_that_do_not_fit_are_left_out(model: Qwen, tokenizer: Tokenizer, size: int) -> None:
     """With a context of 256 tokens, of which a system message and the tags take about 70."""
     long, answer_too_long = dialogue("q" * size, "a"), dialogue("q", "a" * 200)
@@ -36,7 +36,6 @@ def test_the_first_answer_that_is_learned_counts(model: Qwen, tokenizer: Tokeniz
 
 def test_calls_and_what_has_no_form_in_the_format(model: Qwen, tokenizer: Tokenizer) -> None:
     call = Message("assistant", "", tool_calls=(ToolCall("f", "{}"),))
-    model.config.max_position_embeddings
     with_call = Dialogue([Message("user", "q"), call])
     without_question = Dialogue([call], [FunctionSpec("f")])
     assert ended_answers(model.eval(), tokenizer, [with_call, without_question]) == Ended(0, 1, 0)

@@ -54,13 +54,13 @@ def test_calls_and_results_of_sharegpt() -> None:
 @pytest.mark.parametrize(
     ("row", "complaint"),
     [
-        ({"text": "a"}, "neither `messages`, nor"),
+        ({"text": "a"}, "it is plain text"),
         ({"instruction": "a"}, "neither `messages`, nor"),
         ({"instruction": 3, "output": "a"}, "`instruction` must be text; got 3"),
         ({"messages": 7}, "`messages` must be a list of turns; got 7"),
         ({"messages": ["hello"]}, 'must be an object with `role` and `content`, .*got "hello"'),
         ({"conversations": [{"from": "human", "value": "?"}]}, "it has no assistant message"),
-        ({"conversations": [{"from": "gpt", "value": 7}]}, "must be text; got 7"),
+        ({"conversations": [{"from": "gpt", "value": 7}]}, "must be text or a list of parts; got 7"),
         ({"conversations": [{"from": "gpt"}]}, r"^`conversations\[0\].value` is missing"),
         ({"conversations": ["hello"]}, r"`conversations\[0\]` must be an object"),
         ({"conversations": [{"from": "alien", "value": "a"}]}, "alien"),

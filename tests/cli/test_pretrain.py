@@ -61,7 +61,7 @@ def test_without_a_recipe_it_explains_itself(capsys):
     assert "--from MODEL" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("size", [300, 480, 700])
+@pytest.mark.parametrize("size", [470, 520, 700])
 def test_the_vocabulary_sets_the_size_of_the_model(here, capsys, size):
     """Smaller or larger than the recipe's 600 tokens."""
     text = " ".join(f"word{i} {i * i}" for i in range(500))

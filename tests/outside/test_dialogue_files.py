@@ -50,8 +50,13 @@ def test_equal_reasons_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_many_reasons_are_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     roles = [f"alien {chr(97 + i)}" for i in range(3)]
-    rows = [{"messages": [{"role": "user", "content": "q"}] * i + [{"role": role, "content": 1}]} for i, role in enumerate(roles)]
-    fields = [{"instruction": "q", "output": "a", name: 5} for name in ("system", "input", "history", "tools", "functions")]
+    rows = [
+        {"messages": [{"role": "user", "content": "q"}] * i + [{"role": role, "content": 1}]}
+        for i, role in enumerate(roles)
+    ]
+    fields = [
+        {"instruction": "q", "output": "a", name: 5} for name in ("system", "input", "history", "tools", "functions")
+    ]
     more = [{"text": "x"}, {"images": ["a"]}, {"videos": ["a"]}, {"audios": ["a"]}, {}, {"messages": 5}]
     path = tmp_path / "data.jsonl"
     path.write_text("\n".join(json.dumps(row) for row in [GOOD, *rows, *fields, *more]))
@@ -67,7 +72,11 @@ def test_many_reasons_are_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         ("blank.jsonl", "\n\n \n", "contains no dialogue"),
         ("list.json", "[]", "contains no dialogue"),
         ("torn.json", "[1, 2", "torn.json: "),
-        ("answers.jsonl", '{"instruction": "q", "output": ""}\n' * 4, "none of 4 records.*\n.*4 like record 1: every answer is"),
+        (
+            "answers.jsonl",
+            '{"instruction": "q", "output": ""}\n' * 4,
+            "none of 4 records.*\n.*4 like record 1: every answer is",
+        ),
         ("numbers.json", "[1, 2]", "none of 2 records"),
         ("object.json", '{"data": [1]}', "none of 1 records"),
         ("text.txt", "hello\nworld\n", "none of 2 records"),

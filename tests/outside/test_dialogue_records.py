@@ -112,7 +112,9 @@ def test_excluded_calls_have_no_labels(tokenizer: Tokenizer) -> None:
     bad = call({"x": 1}) | {"weight": 0}
     row = openai(bad, {"role": "tool", "content": "r"}, answer("GOOD"), tools=[TOOL])
     assert learned(row, tokenizer) == "GOOD<|im_end|>"
-    plain = Tokenizer(Vocabulary({bytes([v]): v for v in range(256)}, {n: 256 + i for i, n in enumerate(SPECIALS[:3])}, QWEN_PATTERN))
+    plain = Tokenizer(
+        Vocabulary({bytes([v]): v for v in range(256)}, {n: 256 + i for i, n in enumerate(SPECIALS[:3])}, QWEN_PATTERN)
+    )
     text = learned(row, plain)  # in ReAct both are one turn
     assert "Action Input" not in text and "Final Answer: GOOD<|im_end|>" in text
 
@@ -192,7 +194,10 @@ def test_functions_in_every_encoding(tools: Any, field: str) -> None:
     [
         (openai(answer(5)), r"`messages\[1\].content` must be text or a list of parts; got 5"),
         (openai(answer({"text": "a"})), r"`messages\[1\].content` must be text"),
-        ({"messages": [{"role": "user", "content": None}, answer()]}, r"`messages\[0\].content` must be text .*got null"),
+        (
+            {"messages": [{"role": "user", "content": None}, answer()]},
+            r"`messages\[0\].content` must be text .*got null",
+        ),
         (openai(answer(["a"])), r"`messages\[1\].content` must be text"),
         (openai(answer("a", weight=0.5)), r"`messages\[1\].weight` must be 0, 1, true or false; got 0.5"),
         (openai(answer("a", weight="0")), r"`messages\[1\].weight` must be 0, 1"),
@@ -227,7 +232,7 @@ def test_functions_in_every_encoding(tools: Any, field: str) -> None:
         (openai(answer(), tools=[7]), "`tools`: A function must be a JSON object"),
         (openai(answer(), functions=[{"parameters": {}}]), "`functions`: A function needs a name"),
         ({"instruction": "q", "output": 2}, "`output` must be text; got 2"),
-        ({"instruction": "q", "output": ["a"]}, "`output`"),
+        ({"instruction": "q", "output": ["a"]}, r'`output` must be text; got \["a"\]'),
         ({"instruction": "q", "output": None}, "`output` must be text; got null"),
         ({"instruction": "q", "input": 3, "output": "a"}, "`input` must be text; got 3"),
         ({"instruction": "q", "output": "a", "history": [["h", None]]}, r"`history\[0\]` must be text; got null"),

@@ -65,7 +65,9 @@ def test_a_line_between_two_lines_starts_a_new_mean(tmp_path: Path) -> None:
     assert rows[1]["mean_loss"] == pytest.approx(mean(2, 3)) and rows[2]["mean_loss"] == pytest.approx(mean(4, 4))
 
 
-def test_everything_displays_the_mean_and_older_files_display_their_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_everything_displays_the_mean_and_older_files_display_their_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("QIANWEN_RUNS", str(tmp_path))
     run = RunFolder.create("new", "sft", {})
     run.metrics_path.write_text('{"step": 1, "loss": 9.0, "mean_loss": 2.5, "time": 1}\n')
@@ -124,7 +126,10 @@ def test_numbers_at_the_axis_are_whole_and_differ(low: float, high: float) -> No
     labels = axis_labels(low, high)
     assert labels[0] != labels[1]
     svg = curve_svg([(1, low), (2, high)])
-    ends = [(float(x), text) for x, text in re.findall(r'<text x="([\d.]+)" y="[\d.]+" text-anchor="end">([^<]*)</text>', svg)]
+    ends = [
+        (float(x), text)
+        for x, text in re.findall(r'<text x="([\d.]+)" y="[\d.]+" text-anchor="end">([^<]*)</text>', svg)
+    ]
     for x, text in ends[:2]:
         assert x - 7.2 * len(text) >= 0, f"{text} is clipped"
     left = ends[0][0] + GAP

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,26 +31,23 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "mine"
 
 
-def start() -> subprocess.Popen:
-    process = subprocess.Popen([sys.executable, "-c", HOLD], stdout=subprocess.PIPE, text=True)
-    assert process.stdout and process.stdout.readline() == "locked\n"
-    return process
-
-
-def test_a_live_run_runs_and_cannot_be_deleted(folder: Path) -> None:
-    process = start()
-    try:
-        run = RunFolder.open("mine")
-        assert runs.state(run) == "running" and is_locked(folder)
-        with pytest.raises(ConfigError, match=f"running as process {process.pid}"):
-            runs.delete(run)
-    finally:
+@pytest.fixture
+def process(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that holds the run."""
+    with subprocess.Popen([sys.executable, "-c", HOLD], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stdout.readline() == "locked\n"
+        yield process
         process.kill()
-        process.wait()
 
 
-def test_a_zombie_has_stopped_and_can_be_deleted(folder: Path) -> None:
-    process = start()
+def test_a_live_run_runs_and_cannot_be_deleted(folder: Path, process: subprocess.Popen[str]) -> None:
+    run = RunFolder.open("mine")
+    assert runs.state(run) == "running" and is_locked(folder)
+    with pytest.raises(ConfigError, match=f"running as process {process.pid}"):
+        runs.delete(run)
+
+
+def test_a_zombie_has_stopped_and_can_be_deleted(folder: Path, process: subprocess.Popen[str]) -> None:
     process.kill()  # not waited for: the number stays taken
     deadline = time.monotonic() + 10
     while is_locked(folder) and time.monotonic() < deadline:
@@ -58,7 +56,6 @@ def test_a_zombie_has_stopped_and_can_be_deleted(folder: Path) -> None:
     run = RunFolder.open("mine")
     assert run.record["state"] == "running" and runs.state(run) == "stopped"
     runs.delete(run)
-    process.wait()
     assert not folder.exists()
 
 
@@ -115,7 +112,9 @@ def test_every_failure_has_a_reason(folder: Path, error: Exception, reason: str)
     assert json.loads((folder / "run.json").read_text())["error"] == reason
 
 
-@pytest.mark.parametrize("made", ["metrics.jsonl", "checkpoints/step-000001/x", "model/config.json", "sft/run.json", "mine.txt"])
+@pytest.mark.parametrize(
+    "made", ["metrics.jsonl", "checkpoints/step-000001/x", "model/config.json", "sft/run.json", "mine.txt"]
+)
 def test_a_run_that_made_something_keeps_its_name(folder: Path, made: str) -> None:
     with pytest.raises(OSError), Job.start("mine", "pretrain", {"lr": 1}) as job:
         (job.path / made).parent.mkdir(parents=True, exist_ok=True)

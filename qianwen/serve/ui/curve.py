@@ -70,7 +70,9 @@ def number(value: float, digits: int = 4) -> str:
     """`0.0003`, `2.315`, `12,346`: plain digits, with an exponent only for numbers that are very large or small."""
     if value == 0 or not 1e-4 <= abs(value) < 1e9:
         return f"{value:.{digits}g}"
-    return f"{value:,.0f}" if abs(value) >= 10 ** (digits - 1) else f"{float(f'{value:.{digits}g}'):,}".removesuffix(".0")
+    return (
+        f"{value:,.0f}" if abs(value) >= 10 ** (digits - 1) else f"{float(f'{value:.{digits}g}'):,}".removesuffix(".0")
+    )
 
 
 def thin(points: Points) -> list[tuple[float, float]]:
