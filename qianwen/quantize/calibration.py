@@ -45,7 +45,7 @@ class Row:
 
 
 def packed_rows(texts: Sequence[Sequence[int]], seq_len: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pack texts, truncated to `seq_len`, into rows of at most `seq_len` tokens: ids and positions [1, T] of each row."""
+    """Pack texts, truncated to `seq_len`, into rows of `seq_len` tokens or fewer: ids and positions [1, T] of each."""
     ids: list[int] = []
     positions: list[int] = []
     for text in texts:
