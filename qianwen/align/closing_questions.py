@@ -76,7 +76,8 @@ def _question(first: Dialogue, tokenizer: Tokenizer, context: int) -> _Question 
 
 
 def _first_answer(dialogue: Dialogue) -> int:
-    return next(i for i, message in enumerate(dialogue.messages) if message.role == "assistant" and message.is_learned)
+    answers = (index for index, message in enumerate(dialogue.messages) if message.role == "assistant")
+    return next(index for index in answers if index not in dialogue.excluded)
 
 
 def _answer_size(first: Dialogue) -> int:

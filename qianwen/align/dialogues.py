@@ -9,6 +9,8 @@ token has a label only where the mask says that the model writes it. Shapes: B s
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +51,7 @@ def read_dialogues(path: str | Path, *, quiet: bool = False) -> Iterator[Dialogu
             if left_out.count == num_records == MAX_UNUSABLE:
                 break
         else:
-            yield dialogue.at(place)
+            yield replace(dialogue, place=place)
     if not num_records:
         raise DataError(tr("{path} contains no dialogue", path=path))
     counts = {"path": path, "count": left_out.count, "all": num_records}
@@ -130,13 +132,29 @@ def all_rendered(
     left_out, out = LeftOut(), []
     for dialogue in dialogues:
         try:
-            out.append(render(dialogue.messages, tokenizer, functions=dialogue.functions, mask=mask))
+            out.append(_rendered(dialogue, tokenizer, mask))
         except RequestError as error:
             left_out.add(dialogue.place, error)
     counts = {"count": left_out.count, "all": len(dialogues)}
     if left_out.count and not quiet:
         message = tr("{count:,} of {all:,} dialogues have no form in this model's format and are left out:", **counts)
         console.print(f"{message}\n{left_out.report()}", style="yellow", markup=False)
+    return out
+
+
+def _rendered(dialogue: Dialogue, tokenizer: Tokenizer, mask: Mask) -> Rendered:
+    out = render(dialogue.messages, tokenizer, functions=dialogue.functions, mask=mask)
+    if not dialogue.excluded:
+        return out
+    # With the mask `clean` each answer is one run of labels, from its text to its end token.
+    clean = render(dialogue.messages, tokenizer, functions=dialogue.functions, mask="clean")
+    runs = [list(group) for learned, group in groupby(range(len(out.ids)), clean.loss_mask.__getitem__) if learned]
+    answers = [index for index, message in enumerate(dialogue.messages) if message.role == "assistant"]
+    if len(runs) != len(answers):
+        raise RequestError(tr("this model's format joins several answers, so that none of them can be excluded"))
+    for index, run in zip(answers, runs, strict=True):
+        for place in run if index in dialogue.excluded else ():
+            out.loss_mask[place] = False
     return out
 
 

@@ -14,10 +14,10 @@ answer, pictures) is refused by name. Not here: one turn (`turns.py`), files (`d
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from qianwen.align.turns import RecordError, read_functions, read_turn, wrong
+from qianwen.align.turns import RecordError, TrainingTurn, read_functions, read_turn, wrong
 from qianwen.chat.messages import FunctionSpec, Message
 from qianwen.runtime.errors import DataError, excerpt
 from qianwen.runtime.translation import tr
@@ -38,15 +38,15 @@ MEDIA = ("images", "image", "videos", "video", "audios", "audio")
 
 @dataclass(frozen=True)
 class Dialogue:
-    """A conversation to learn from, with the functions it may call and its place in its file."""
+    """A conversation to learn from, with the functions it may call.
+
+    `excluded` are the indices of answers that are not learned; `place` is its place in the file, such as "record 3".
+    """
 
     messages: list[Message]
     functions: list[FunctionSpec] = field(default_factory=list)
+    excluded: frozenset[int] = frozenset()
     place: str = field(default="", compare=False)
-
-    def at(self, place: str) -> "Dialogue":
-        """The same dialogue at a place, such as "line 3"."""
-        return replace(self, place=place)
 
 
 def read_record(row: Any) -> Dialogue:
@@ -57,18 +57,19 @@ def read_record(row: Any) -> Dialogue:
         message = tr("expected a JSON object; got {value}", value=excerpt(row))
         raise RecordError(message, tr("expected a JSON object"))
     _require_sft(row)
-    messages = _messages(row)
-    if messages and messages[0].role != "system" and (system := row.get("system")):
-        messages.insert(0, Message("system", _text(system, "system")))
-    answers = [message for message in messages if message.role == "assistant"]
+    turns = _turns_of(row)
+    if turns and turns[0].message.role != "system" and (system := row.get("system")):
+        turns.insert(0, TrainingTurn(Message("system", _text(system, "system")), is_learned=False))
+    answers = [turn.message for turn in turns if turn.message.role == "assistant"]
     if not answers:
         raise RecordError(tr("it has no assistant message"))
     if not any(message.text.strip() or message.tool_calls for message in answers):
         raise RecordError(tr("every answer is empty"))
-    if not any(message.is_learned for message in answers):
+    if not any(turn.is_learned for turn in turns):
         raise RecordError(tr("every answer is excluded from training by `weight`, `train` or `loss`"))
+    excluded = (i for i, turn in enumerate(turns) if turn.message.role == "assistant" and not turn.is_learned)
     name = "tools" if row.get("tools") else "functions"
-    return Dialogue(messages, read_functions(row.get(name), name))
+    return Dialogue([turn.message for turn in turns], read_functions(row.get(name), name), frozenset(excluded))
 
 
 def _require_sft(row: Mapping[str, Any]) -> None:
@@ -82,7 +83,7 @@ def _require_sft(row: Mapping[str, Any]) -> None:
             raise RecordError(tr("it has `{field}`, but this model reads text only", field=name))
 
 
-def _messages(row: Mapping[str, Any]) -> list[Message]:
+def _turns_of(row: Mapping[str, Any]) -> list[TrainingTurn]:
     present = [name for name in TURNS if name in row]
     name = next((name for name in present if row[name]), present[0] if present else None)
     if name is not None:
@@ -99,7 +100,7 @@ def _messages(row: Mapping[str, Any]) -> list[Message]:
     )
 
 
-def _turns(value: Any, field: str) -> list[Message]:
+def _turns(value: Any, field: str) -> list[TrainingTurn]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -110,40 +111,38 @@ def _turns(value: Any, field: str) -> list[Message]:
     return [read_turn(turn, f"{field}[{index}]") for index, turn in enumerate(value)]
 
 
-def _pair(row: Mapping[str, Any], question: str, answer: str) -> list[Message]:
+def _pair(row: Mapping[str, Any], question: str, answer: str) -> list[TrainingTurn]:
     """A record of one question and one answer, and perhaps of the turns before them."""
-    messages = _history(row.get("history"))
+    turns = _history(row.get("history"))
     for name, role in ((question, "user"), (answer, "assistant")):
         if isinstance(row[name], list) and any(isinstance(turn, Mapping) for turn in row[name]):  # TRL: messages
-            messages += _turns(row[name], name)
+            turns += _turns(row[name], name)
             continue
         text = _text(row[name], name)
         context = next((each for each in CONTEXTS if row.get(each)), None)
         if name == "instruction" and context is not None:
             text = "\n".join(part for part in (text, _text(row[context], context)) if part)
-        messages.append(read_turn({"role": role, "content": text}, name))
-    return messages
+        turns.append(read_turn({"role": role, "content": text}, name))
+    return turns
 
 
-def _history(value: Any) -> list[Message]:
+def _history(value: Any) -> list[TrainingTurn]:
     """Earlier turns: pairs of a question and its answer, or turns."""
     if not value:
         return []
     if not isinstance(value, list):
         raise wrong("history", tr("must be a list of pairs"), value)
-    messages = []
+    turns = []
     for index, entry in enumerate(value):
         field = f"history[{index}]"
         if isinstance(entry, Mapping):
-            messages.append(read_turn(entry, field))
+            turns.append(read_turn(entry, field))
         elif isinstance(entry, list) and len(entry) == 2:
-            turns = (
-                {"from": who, "value": _text(text, field)} for who, text in zip(("user", "gpt"), entry, strict=True)
-            )
-            messages += [read_turn(turn, field) for turn in turns]
+            for role, text in zip(("user", "assistant"), entry, strict=True):
+                turns.append(read_turn({"role": role, "content": _text(text, field)}, field))
         else:
             raise wrong(field, tr("must be a pair of a question and an answer"), entry)
-    return messages
+    return turns
 
 
 def _text(value: Any, field: str) -> str:

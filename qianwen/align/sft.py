@@ -182,12 +182,7 @@ def _packed(
             "seq_len = {size} is more than the {most} tokens the model reads", size=config.seq_len, most=max_len
         )
         raise ConfigError(message)
-    num_excluded = sum(
-        message.role == "assistant" and not message.is_learned
-        for dialogue in dialogues
-        for message in dialogue.messages
-    )
-    if num_excluded:
+    if num_excluded := sum(len(dialogue.excluded) for dialogue in dialogues):
         message = "answers without a label: {count:,} (empty, or excluded by `weight`, `train` or `loss`)"
         console.print(tr(message, count=num_excluded), style="yellow")
     learned = rendered(dialogues, tokenizer, config.mask, config.seq_len)

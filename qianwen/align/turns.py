@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from qianwen.chat.messages import FunctionSpec, Message, from_openai
 from qianwen.runtime.errors import DataError, RequestError, excerpt
@@ -68,7 +68,14 @@ def _any_index(field: str) -> str:
     return re.sub(r"\[\d+\]", "[n]", field)
 
 
-def read_turn(turn: Any, field: str) -> Message:
+class TrainingTurn(NamedTuple):
+    """A message, and whether the model learns to write it."""
+
+    message: Message
+    is_learned: bool
+
+
+def read_turn(turn: Any, field: str) -> TrainingTurn:
     """The message of a turn; `field` names it in errors."""
     if not isinstance(turn, Mapping):
         raise wrong(field, tr("must be an object with `role` and `content`, or `from` and `value`"), turn)
@@ -79,7 +86,7 @@ def read_turn(turn: Any, field: str) -> Message:
     name = str(turn[role_name]).strip().lower()
     if name in CALLS:
         calls = _json_list(turn.get(text_name), f"{field}.{text_name}")
-        return _learned(_message(turn, field, "assistant", "", calls), turn, field)
+        return _with_switches(_message(turn, field, "assistant", "", calls), turn, field)
     if name not in ROLES:
         known = ", ".join(ROLES)
         raise wrong(f"{field}.{role_name}", tr("must be one of {names}", names=known), turn[role_name])
@@ -88,7 +95,7 @@ def read_turn(turn: Any, field: str) -> Message:
         raise missing(f"{field}.value")
     content = _content(role, turn, f"{field}.{text_name}", turn.get(text_name))
     calls = _calls(turn, field) if role == "assistant" else []
-    return _learned(_message(turn, field, role, content, calls), turn, field)
+    return _with_switches(_message(turn, field, role, content, calls), turn, field)
 
 
 def read_functions(value: Any, field: str) -> list[FunctionSpec]:
@@ -150,9 +157,9 @@ def _json_list(value: Any, field: str) -> list[Any]:
     return value
 
 
-def _learned(message: Message, turn: Mapping[str, Any], field: str) -> Message:
-    """The message, not learned if its turn says so or if it is an empty answer."""
-    is_learned = True
+def _with_switches(message: Message, turn: Mapping[str, Any], field: str) -> TrainingTurn:
+    """The message; it is not learned if its turn says so or if it is an empty answer."""
+    is_learned = message.role == "assistant"
     for name in SWITCHES:
         value = turn.get(name)
         if value is not None and value not in (0, 1):  # True and False are 1 and 0
@@ -160,6 +167,5 @@ def _learned(message: Message, turn: Mapping[str, Any], field: str) -> Message:
         if value and message.role != "assistant":
             raise wrong(f"{field}.{name}", tr("must be false here, because only answers are learned"), value)
         is_learned = is_learned and (value is None or bool(value))
-    if message.role == "assistant" and not message.text.strip() and not message.tool_calls:
-        is_learned = False
-    return replace(message, is_learned=is_learned)
+    is_empty = not message.text.strip() and not message.tool_calls
+    return TrainingTurn(message, is_learned and not is_empty)

@@ -13,8 +13,6 @@ The loss mask marks the ids that a model is trained to write:
     clean       the assistant's text and the <|im_end|> after it, without the tool results inside its turn
     memo        everything except the content of user turns
     reference   as in the released finetune.py: also every <|im_start|>, <|im_end|> and line end, in user turns too
-
-The text of a message with `is_learned` false is not marked by any of them.
 """
 
 from __future__ import annotations
@@ -88,44 +86,39 @@ def _write_turn(out: Rendered, turn: Turn, tokenizer: Tokenizer, mask: Mask, is_
     out.append([*tokenizer.encode(turn.role), *newline], mask == "memo")
     _write_content(out, turn, tokenizer, mask)
     if not is_open:
-        out.append([tokenizer.im_end_id], learn_markers or (is_assistant and turn.spans[-1].is_learned))
+        out.append([tokenizer.im_end_id], learn_markers or is_assistant)
         out.append(newline, learn_markers)
 
 
 def _write_content(out: Rendered, turn: Turn, tokenizer: Tokenizer, mask: Mask) -> None:
     learn_turn = turn.role != "user" if mask == "memo" else turn.role == "assistant"
-
-    def is_learned(span: Span) -> bool:
-        return span.is_learned and (span.is_model if mask == "clean" else learn_turn)
-
     for is_tag, group in groupby(turn.spans, key=lambda span: span.is_tag):
         spans = list(group)
         if not is_tag:
             ids = tokenizer.encode("".join(span.text for span in spans))
+            is_model = _written_by_model(ids, spans, tokenizer)
             out.ids.extend(ids)
-            out.loss_mask.extend(_by_token(ids, spans, [is_learned(span) for span in spans], tokenizer))
+            out.loss_mask.extend(is_model if mask == "clean" else [learn_turn] * len(ids))
             continue
         for span in spans:
             tag_id = tokenizer.special_tokens.get(span.text)
             ids = tokenizer.encode(span.text) if tag_id is None else [tag_id]
-            out.append(ids, is_learned(span))
+            out.append(ids, span.is_model if mask == "clean" else learn_turn)
 
 
-def _by_token(
-    ids: Sequence[int], spans: Sequence[Span], learned: Sequence[bool], tokenizer: Tokenizer
-) -> Sequence[bool]:
-    """For each token, the value of `learned` of the span in which the token begins.
+def _written_by_model(ids: Sequence[int], spans: Sequence[Span], tokenizer: Tokenizer) -> list[bool]:
+    """For each token, whether the model wrote the span in which the token begins.
 
     The spans are encoded together, because the released models were trained on text encoded this way; a token may
     therefore cross from one span into the next.
     """
-    if len(set(learned)) == 1:
-        return [learned[0]] * len(ids)
+    if len({span.is_model for span in spans}) == 1:
+        return [spans[0].is_model] * len(ids)
     texts = (unicodedata.normalize("NFC", span.text) for span in spans)
     ends = list(accumulate(len(text.encode(errors="replace")) for text in texts))
     starts = accumulate((len(tokenizer.token_bytes(token)) for token in ids), initial=0)
     last = len(spans) - 1
-    return [learned[min(bisect_right(ends, start), last)] for start, _ in zip(starts, ids, strict=False)]
+    return [spans[min(bisect_right(ends, start), last)].is_model for start, _ in zip(starts, ids, strict=False)]
 
 
 @dataclass(frozen=True)

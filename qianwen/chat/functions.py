@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import groupby
 from typing import Any, Literal
 
@@ -95,7 +94,7 @@ def _assistant_spans(message: Message) -> list[Span]:
             Span(f"\n{body}\n", is_model=True),
             Span(CLOSE, is_model=True, is_tag=True),
         ]
-    return spans if message.is_learned else [replace(span, is_learned=False) for span in spans]
+    return spans
 
 
 def _dumps(value: Any) -> str:

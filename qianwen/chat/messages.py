@@ -115,8 +115,7 @@ Part = TextPart | ImagePart | AudioPart
 class Message:
     """One message. `name` distinguishes speakers of one role; `tool_call_id` is the call that a `tool` message answers.
 
-    A list of parts is stored as a tuple, so that a message can be hashed. `is_learned` matters only in training: an
-    assistant message that is not learned is context, like a user's.
+    A list of parts is stored as a tuple, so that a message can be hashed.
     """
 
     role: Role
@@ -124,7 +123,6 @@ class Message:
     name: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
-    is_learned: bool = True
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
@@ -158,7 +156,6 @@ class Span:
     text: str
     is_model: bool = False  # written by the model, so part of the training target
     is_tag: bool = False
-    is_learned: bool = True  # false: in a message that is excluded from training
 
 
 @dataclass(frozen=True)

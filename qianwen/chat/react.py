@@ -81,19 +81,18 @@ def react_turns(messages: Sequence[Message], functions: Sequence[FunctionSpec]) 
     """
     turns: list[Turn] = []
     pending: list[ToolCall] = []  # parallel calls of one message; each is written just before its result
-    is_learned = True  # whether the newest assistant message is
     for message in messages:
         text = message.text.lstrip("\n").rstrip()
         if message.role == "tool":
             if not turns or turns[-1].role != "assistant":
                 raise RequestError(tr("A tool message must come after the assistant message that called the tool."))
-            spans = [Span(f"\nObservation: {text}", is_learned=is_learned)]
+            spans = [Span(f"\nObservation: {text}")]
             if pending:
-                spans.append(Span(f"\n{_call_text('', pending.pop(0))}", is_model=True, is_learned=is_learned))
+                spans.append(Span(f"\n{_call_text('', pending.pop(0))}", is_model=True))
             turns[-1] = replace(turns[-1], spans=(*turns[-1].spans, *spans))
         elif message.role == "assistant":
-            pending, is_learned = list(message.tool_calls[1:]), message.is_learned
-            _append_assistant(turns, _assistant_text(text, message.tool_calls, bool(functions)), is_learned)
+            pending = list(message.tool_calls[1:])
+            _append_assistant(turns, _assistant_text(text, message.tool_calls, bool(functions)))
         else:
             turns.append(Turn(message.role, (Span(text),)))
     if functions:
@@ -113,12 +112,11 @@ def _assistant_text(text: str, calls: Sequence[ToolCall], has_functions: bool) -
     return f"Thought: I now know the final answer.\nFinal Answer: {text}" if has_functions else text
 
 
-def _append_assistant(turns: list[Turn], text: str, is_learned: bool) -> None:
+def _append_assistant(turns: list[Turn], text: str) -> None:
     if turns and turns[-1].role == "assistant":
-        span = Span("\n" + text, is_model=True, is_learned=is_learned)
-        turns[-1] = replace(turns[-1], spans=(*turns[-1].spans, span))
+        turns[-1] = replace(turns[-1], spans=(*turns[-1].spans, Span("\n" + text, is_model=True)))
     else:
-        turns.append(Turn("assistant", (Span(text, is_model=True, is_learned=is_learned),)))
+        turns.append(Turn("assistant", (Span(text, is_model=True),)))
 
 
 def _insert_instruction(turns: list[Turn], functions: Sequence[FunctionSpec]) -> None:

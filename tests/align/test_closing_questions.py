@@ -28,9 +28,10 @@ def test_questions_that_do_not_fit_are_left_out(model: Qwen, tokenizer: Tokenize
 
 
 def test_the_first_answer_that_is_learned_counts(model: Qwen, tokenizer: Tokenizer) -> None:
-    excluded = Message("assistant", "a" * 300, is_learned=False)
-    assert ended_answers(model.eval(), tokenizer, [Dialogue([*dialogue("q", "a").messages, excluded])]).num_answers == 1
-    late = Dialogue([Message("user", "q"), excluded, *dialogue("q", "a").messages])
+    excluded = Message("assistant", "a" * 300)
+    early = Dialogue([*dialogue("q", "a").messages, excluded], excluded=frozenset({2}))
+    assert ended_answers(model.eval(), tokenizer, [early]).num_answers == 1
+    late = Dialogue([Message("user", "q"), excluded, *dialogue("q", "a").messages], excluded=frozenset({1}))
     assert ended_answers(model, tokenizer, [late]) == Ended(0, 0, 1)
 
 

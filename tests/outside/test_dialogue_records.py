@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from qianwen.align.dialogues import read_dialogues
+from qianwen.align.dialogues import all_rendered, read_dialogues
 from qianwen.align.records import Dialogue, read_record
 from qianwen.chat import render
 from qianwen.runtime.errors import DataError
@@ -46,8 +46,7 @@ def texts(dialogue: Dialogue) -> list[tuple[str, str]]:
 
 def learned(row: dict[str, Any], tokenizer: Tokenizer, mask: Any = "clean") -> str:
     """The text with labels."""
-    dialogue = read_record(row)
-    out = render(dialogue.messages, tokenizer, functions=dialogue.functions, mask=mask)
+    (out,) = all_rendered([read_record(row)], tokenizer, mask)
     return tokenizer.decode([token for token, label in zip(out.ids, out.loss_mask, strict=True) if label])
 
 
@@ -108,15 +107,29 @@ def test_excluded_turns_have_no_labels(switch: dict[str, Any], mask: str, tokeni
     assert learned(same, tokenizer, mask) == text
 
 
-def test_excluded_calls_have_no_labels(tokenizer: Tokenizer) -> None:
+@pytest.fixture(scope="module")
+def react_tokenizer() -> Tokenizer:
+    """Without tokens of calls: functions are ReAct, where results and answers share one turn."""
+    names = {name: 256 + i for i, name in enumerate(SPECIALS[:3])}
+    return Tokenizer(Vocabulary({bytes([value]): value for value in range(256)}, names, QWEN_PATTERN))
+
+
+def test_excluded_calls_have_no_labels(tokenizer: Tokenizer, react_tokenizer: Tokenizer) -> None:
     bad = call({"x": 1}) | {"weight": 0}
     row = openai(bad, {"role": "tool", "content": "r"}, answer("GOOD"), tools=[TOOL])
     assert learned(row, tokenizer) == "GOOD<|im_end|>"
-    plain = Tokenizer(
-        Vocabulary({bytes([v]): v for v in range(256)}, {n: 256 + i for i, n in enumerate(SPECIALS[:3])}, QWEN_PATTERN)
-    )
-    text = learned(row, plain)  # in ReAct both are one turn
-    assert "Action Input" not in text and "Final Answer: GOOD<|im_end|>" in text
+    text = learned(row, react_tokenizer)
+    assert "Action Input" not in text and text.endswith("Final Answer: GOOD<|im_end|>")
+
+
+def test_an_answer_that_shares_its_turn_is_not_half_excluded(
+    react_tokenizer: Tokenizer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls = [{"function": {"name": "f", "arguments": {"n": n}}} for n in (1, 2)]
+    result = {"role": "tool", "content": "r"}
+    row = openai(answer("", tool_calls=calls, weight=0), result, result, answer("GOOD"), tools=[TOOL])
+    assert all_rendered([read_record(row)], react_tokenizer, "clean") == []
+    assert "joins several answers" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("switch", [{"weight": 1}, {"train": True}, {"loss": True}, {"weight": None}, {"loss": None}])
