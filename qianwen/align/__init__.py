@@ -2,11 +2,14 @@
 
 Read in this order:
 
-    corpus_questions.py       questions and answers that a corpus holds without saying so
-    dialogues.py    files of dialogues, and dialogues as packed training sequences
-    sft.py          the training loop on them, learning only what the assistant says
-    equations.py    the calculations in a piece of reasoning
-    rejection.py    a model's own right solutions of problems, as mathematics to train on
+    corpus_questions.py     questions and answers derived from a corpus
+    records.py, turns.py    one record of a file → a conversation, in all usual forms
+    dialogues.py            files of dialogues, and dialogues as packed training sequences
+    training_method.py      default settings from the free memory and the data
+    sft.py                  the training loop, with a loss over the assistant's text only
+    closing_questions.py    whether the trained model ends its answers
+    equations.py            the equations of a solution
+    rejection.py            a model's own correct solutions as training data
 
 Not here yet: preferences, rewards and PPO.
 """

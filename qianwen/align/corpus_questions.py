@@ -1,15 +1,15 @@
-"""Questions and answers that a corpus holds without saying so: supervised data nobody had to write.
+"""Questions and answers derived from a corpus: training data that needs no annotator.
 
     definition   "Bread is a staple food."           → What is bread?            It is a staple food.
     person       "Ada Lovelace was an English …"     → Who was Ada Lovelace?     An English …
     docstring    def dedent(…): "Remove any …"       → What does dedent do?      It removes any …
     arithmetic   generated: sums of two digits each  → What is 23 + 45?          68.
 
-Every answer opens as all of its kind do, so whether a model learned the form can be told without judging its facts. A
-pair goes where its document went, to the learning or to the held-out part. Arithmetic is divided by its facts: 23 + 45
-and 45 + 23 go to one side, so no held-out problem is a learned one turned round.
+All answers of a kind begin in the same way, so a program can check whether a model learned the form. A pair is in the
+part of its document, training or held out. Arithmetic is divided by the sum: 23 + 45 and 45 + 23 are in the same part,
+so that no held-out problem is a training problem with the numbers exchanged.
 
-What this leaves out: whether an answer is true. A sentence is taken at its word.
+Not here: whether an answer is true.
 """
 
 import ast
@@ -28,15 +28,15 @@ WORD = r"[^\s,;:()\[\]«»\"“”]+"
 
 
 class Grammar(NamedTuple):
-    """How a language says that something is something, asks for it, and answers."""
+    """The words with which a language defines a thing, asks for the definition, and answers."""
 
     articles: str
-    what: dict[str, tuple[str, str]]  # copula → question, opening of the answer
-    who: dict[str, tuple[str, str]]  # the answer opens with an article, which keeps the sentence's
+    what: dict[str, tuple[str, str]]  # copula → question, beginning of the answer
+    who: dict[str, tuple[str, str]]  # the same for persons; the answer begins with the article of the sentence
 
 
 def _forms(pattern: str, *forms: str) -> dict[str, tuple[str, str]]:
-    """`is=is/It is` fills the pattern's verb: copula of the sentence → question and opening of its answer."""
+    """`is=is/It is` means copula=verb of the question/beginning of the answer; the verb is put into `pattern`."""
     split = (re.split("[=/]", form) for form in forms)
     return {copula: (pattern.format(verb), opening) for copula, verb, opening in split}
 
@@ -58,7 +58,7 @@ GRAMMARS = {
         who=_forms("¿Quién {} {{}}?", "es=es/", "era=era/", "fue=fue/"),
     ),
 }
-# A docstring says as an order what a function does; the answer says it as a fact.
+# Docstrings are imperatives ("Remove …"); answers are statements ("It removes …").
 ORDER = re.compile(
     r"(?P<verb>Add|Append|Apply|Call|Change|Check|Clear|Close|Compare|Compile|Compute|Configure|Connect|Construct|Convert"
     r"|Create|Decode|Delete|Determine|Display|Emit|Encode|Ensure|Execute|Extract|Fill|Find|Format|Generate|Get|Handle"
@@ -69,7 +69,7 @@ ORDER = re.compile(
 
 
 class Pair(NamedTuple):
-    """A question, its answer, the kind they are of, and `opening`: a pattern every answer to it must begin with."""
+    """A question, its answer, their kind, and `opening`: the pattern with which a correct answer begins."""
 
     question: str
     answer: str
@@ -77,23 +77,23 @@ class Pair(NamedTuple):
     opening: str
 
     def row(self) -> dict[str, Any]:
-        """As a line of the dialogue files that `qianwen sft` reads."""
+        """The record of a dialogue file that `qianwen sft` reads."""
         messages = [{"role": "user", "content": self.question}, {"role": "assistant", "content": self.answer}]
         return {"messages": messages, "kind": self.kind, "opening": self.opening}
 
 
 def pairs_of(documents: Iterable[Document]) -> Iterator[Pair]:
-    """Every pair the documents hold; of pairs with the same question the first."""
-    asked: set[str] = set()
+    """All pairs of the documents; of pairs with the same question only the first."""
+    questions: set[str] = set()
     for document in documents:
         for pair in docstrings(document) if document["kind"] == "code" else definitions(document):
-            if pair.question not in asked:
-                asked.add(pair.question)
+            if pair.question not in questions:
+                questions.add(pair.question)
                 yield pair
 
 
 def definitions(document: Document) -> Iterator[Pair]:
-    """The first sentence of a document, where it says what something is."""
+    """The pair of a document whose first sentence is a definition."""
     language = document["lang"] if document["lang"] in GRAMMARS else "en"
     grammar = GRAMMARS[language]
     kind = "person" if document["kind"] == "biography" else "definition"
@@ -101,14 +101,15 @@ def definitions(document: Document) -> Iterator[Pair]:
     article = rf"(?P<article>(?:{grammar.articles}) |l['’])"
     subject = rf"(?P<subject>{article}?{WORD}(?: {WORD}){{0,4}}?)"
     sentence = _first_sentence(document["text"])
-    found = re.match(rf"{subject} (?P<copula>{'|'.join(forms)}) (?P<rest>.+)", sentence, re.IGNORECASE)
-    if not found or len(sentence) not in ANSWER_LEN:
+    match = re.match(rf"{subject} (?P<copula>{'|'.join(forms)}) (?P<rest>.+)", sentence, re.IGNORECASE)
+    if not match or len(sentence) not in ANSWER_LEN:
         return
-    subject, rest = found["subject"], found["rest"]
+    subject, rest = match["subject"], match["rest"]
     lowered = subject[0].lower() + subject[1:]
-    is_common = found["article"] or re.search(rf"\b{re.escape(lowered)}\b", document["text"][found.start("rest") :])
-    question, opening = forms[found["copula"].lower()]
-    question = question.format(lowered if is_common else subject)  # a noun, or a name
+    # A common noun has an article, or is written in lower case later in the text; a name keeps its capital.
+    is_common = match["article"] or re.search(rf"\b{re.escape(lowered)}\b", document["text"][match.start("rest") :])
+    question, opening = forms[match["copula"].lower()]
+    question = question.format(lowered if is_common else subject)
     if language == "fr":
         question = re.sub("que (?=[aeiouéèêâîôh])", "qu’", question, count=1, flags=re.IGNORECASE)
     if kind == "definition":
@@ -120,10 +121,10 @@ def definitions(document: Document) -> Iterator[Pair]:
 
 
 def docstrings(document: Document) -> Iterator[Pair]:
-    """What each public function of a Python file says it does."""
+    """A pair for each public function of a Python file that has a docstring in the imperative."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # old modules hold escapes that new Pythons warn of
+            warnings.simplefilter("ignore")  # new versions of Python warn of escapes in old modules
             tree = ast.parse(document["text"])
     except (SyntaxError, ValueError, RecursionError):
         return
@@ -137,13 +138,13 @@ def docstrings(document: Document) -> Iterator[Pair]:
 
 
 def _first_sentence(text: str) -> str:
-    """On one line; empty when the text has no end of a sentence."""
-    found = SENTENCE.match(text)
-    return " ".join(found[0].split()) if found else ""
+    """The sentence on one line; empty if the text has no end of a sentence."""
+    match = SENTENCE.match(text)
+    return " ".join(match[0].split()) if match else ""
 
 
 def arithmetic(part: str, held_out: float) -> list[Pair]:
-    """The problems of the `train` or the `held_out` part: sums of two numbers of two digits, nothing carried."""
+    """The problems of the part `train` or `held_out`: sums of two numbers with two digits, without a carry."""
     pairs = []
     for a in range(10, 90):
         for b in range(a, 100 - a):
@@ -155,9 +156,9 @@ def arithmetic(part: str, held_out: float) -> list[Pair]:
 
 
 def arithmetic_text(problems: Sequence[Pair], num_lines: int, seed: int) -> Iterator[Document]:
-    """`num_lines` of `problems`, drawn at random, each a document to pretrain on: every second one asks, one states.
+    """`num_lines` random `problems` as documents for pretraining: questions and equations in turn.
 
-    Alone in its document, a problem's digits stand at fixed places and nothing distracts from them.
+    Each problem is a document of its own, so that its digits are always at the same positions.
     """
     draw = random.Random(seed)
     for number in range(num_lines):
@@ -167,5 +168,5 @@ def arithmetic_text(problems: Sequence[Pair], num_lines: int, seed: int) -> Iter
 
 
 def expression(pair: Pair) -> str:
-    """`23 + 45`, of a pair of arithmetic."""
+    """The sum of an arithmetic pair, such as `23 + 45`."""
     return pair.question.removeprefix("What is ").removesuffix("?")

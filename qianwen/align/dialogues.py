@@ -1,71 +1,99 @@
 """Files of dialogues, and dialogues as packed training sequences.
 
-Read are JSON lines or one JSON list, plain or packed (.gz, .zst), of records in the forms of `records.py`.
+A file is JSON lines or one JSON list, plain or packed (.gz, .zst), of records in the forms of `records.py`. A record
+that cannot be used is left out; the reasons are counted and printed.
 
-A sequence holds several short dialogues whole; positions restart with each, so none attends to another, and a label is
-there only where the mask says that the model is to write the next token. Shapes: B sequences, L = seq_len.
+A sequence contains several short dialogues, each complete; positions restart with each, so none attends to another. A
+token has a label only where the mask says that the model writes it. Shapes: B sequences, L = seq_len.
 """
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from qianwen.align.left_out import LeftOut
 from qianwen.align.records import Dialogue as Dialogue
 from qianwen.align.records import read_record
+from qianwen.align.turns import RecordError
 from qianwen.chat.chatml import Mask, Rendered, render
 from qianwen.data.tokens.pack import IGNORED
-from qianwen.runtime.errors import DataError
-from qianwen.runtime.files import open_bytes, read_jsonl
+from qianwen.runtime.errors import DataError, RequestError
+from qianwen.runtime.files import open_bytes, read_rows
 from qianwen.runtime.log import console
 from qianwen.runtime.translation import tr
 from qianwen.tokenizer.tokenizer import Tokenizer
 
-GRAIN = 64  # tokens to a multiple of which a batch is long: a CPU compiles its products for each length it meets
+GRAIN = 64  # the length of a batch is a multiple of this: a CPU compiles its products for each length
+MAX_UNUSABLE = 1000  # a file that begins with so many unusable records is not a file of dialogues
 
 
-def read_dialogues(path: str | Path) -> Iterator[Dialogue]:
-    """The dialogues of a file, in any form. Raises DataError where there is none, or naming one that cannot be read."""
+def read_dialogues(path: str | Path, *, quiet: bool = False) -> Iterator[Dialogue]:
+    """The dialogues of a file, in any form. At the end it prints what was left out and why, unless `quiet`.
+
+    Raises DataError for a file that is missing or damaged, and if no record can be used.
+    """
     file = Path(path)
     if not file.exists():
         raise DataError(tr("{path}: no such file", path=path))
-    number = 0
-    for number, row in enumerate(_rows(file), start=1):
+    left_out, num_records = LeftOut(), 0
+    for num_records, row in enumerate(_rows(file), start=1):
+        place = tr("record {number}", number=num_records)
         try:
-            yield read_record(row)
-        except DataError as error:
-            message = tr("{path}, record {number}: {error}", path=path, number=number, error=error)
-            raise DataError(message) from error
-    if not number:
+            dialogue = read_record(row)
+        except RecordError as error:
+            left_out.add(place, error)
+            if left_out.count == num_records == MAX_UNUSABLE:
+                break
+        else:
+            yield replace(dialogue, place=place)
+    if not num_records:
         raise DataError(tr("{path} contains no dialogue", path=path))
+    counts = {"path": path, "count": left_out.count, "all": num_records}
+    if left_out.count == num_records:
+        raise DataError(tr("{path}: none of {all:,} records can be used:", **counts) + "\n" + left_out.report())
+    if left_out.count and not quiet:
+        message = tr("{path}: {count:,} of {all:,} records are left out:", **counts)
+        console.print(f"{message}\n{left_out.report()}", style="yellow", markup=False)
 
 
 def _rows(file: Path) -> Iterator[Any]:
-    """A file that begins with `[` is one JSON list, any other is JSON lines."""
+    """The records: of one JSON list, of one JSON object in a `.json` file, else of JSON lines."""
     with open_bytes(file) as handle:
-        is_list = handle.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
-    if not is_list:
-        yield from read_jsonl(file)
-        return
-    with open_bytes(file) as handle:
+        first = handle.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+    if first == b"[":
         try:
-            rows = json.loads(handle.read().decode("utf-8-sig"))
+            yield from _json(file)
         except (ValueError, RecursionError) as error:
             raise DataError(tr("{path}: {error}", path=file, error=error)) from error
-    yield from rows
+        return
+    if first == b"{" and ".json" in file.suffixes:
+        try:
+            yield _json(file)
+            return
+        except (ValueError, RecursionError):
+            pass  # several objects: JSON lines under another name
+    yield from read_rows(file)
+
+
+def _json(file: Path) -> Any:
+    with open_bytes(file) as handle:
+        return json.loads(handle.read().decode("utf-8-sig"))
 
 
 def rendered(dialogues: Sequence[Dialogue], tokenizer: Tokenizer, mask: Mask, seq_len: int) -> list[Rendered]:
-    """Dialogues as ids and masks, cut to `seq_len`; one of which nothing would be learned is left out.
+    """Dialogues as ids and masks, truncated to `seq_len`; a dialogue without a label is left out.
 
     Raises DataError when the mask would teach nothing, everything, or never the end of an answer.
     """
-    whole = [render(dialogue.messages, tokenizer, functions=dialogue.functions, mask=mask) for dialogue in dialogues]
-    cut = [Rendered(one.ids[:seq_len], one.loss_mask[:seq_len]) for one in whole]
-    kept = [one for one in cut if any(one.loss_mask[1:])]
+    whole = all_rendered(dialogues, tokenizer, mask)
+    cut = [Rendered(each.ids[:seq_len], each.loss_mask[:seq_len]) for each in whole]
+    kept = [each for each in cut if any(each.loss_mask[1:])]
     if not kept:
         raise DataError(
             tr(
@@ -73,7 +101,7 @@ def rendered(dialogues: Sequence[Dialogue], tokenizer: Tokenizer, mask: Mask, se
                 size=seq_len,
             )
         )
-    if all(all(one.loss_mask) for one in kept):
+    if all(all(each.loss_mask) for each in kept):
         raise DataError(
             tr(
                 "the mask marks no answer, so the loss would cover the user's messages "
@@ -82,8 +110,8 @@ def rendered(dialogues: Sequence[Dialogue], tokenizer: Tokenizer, mask: Mask, se
         )
     if not any(
         learned and id == tokenizer.im_end_id
-        for one in kept
-        for id, learned in zip(one.ids, one.loss_mask, strict=True)
+        for each in kept
+        for id, learned in zip(each.ids, each.loss_mask, strict=True)
     ):
         message = tr(
             "no answer ends within {size} tokens, so the model could not learn to stop; use a larger --seq-len",
@@ -94,9 +122,45 @@ def rendered(dialogues: Sequence[Dialogue], tokenizer: Tokenizer, mask: Mask, se
     return kept
 
 
+def all_rendered(
+    dialogues: Sequence[Dialogue], tokenizer: Tokenizer, mask: Mask, *, quiet: bool = False
+) -> list[Rendered]:
+    """Dialogues in the format of the model, without those that it has no form for, such as a result before its call.
+
+    Prints what is left out, unless `quiet`.
+    """
+    left_out, out = LeftOut(), []
+    for dialogue in dialogues:
+        try:
+            out.append(_rendered(dialogue, tokenizer, mask))
+        except RequestError as error:
+            left_out.add(dialogue.place, error)
+    counts = {"count": left_out.count, "all": len(dialogues)}
+    if left_out.count and not quiet:
+        message = tr("{count:,} of {all:,} dialogues have no form in this model's format and are left out:", **counts)
+        console.print(f"{message}\n{left_out.report()}", style="yellow", markup=False)
+    return out
+
+
+def _rendered(dialogue: Dialogue, tokenizer: Tokenizer, mask: Mask) -> Rendered:
+    out = render(dialogue.messages, tokenizer, functions=dialogue.functions, mask=mask)
+    if not dialogue.excluded:
+        return out
+    # With the mask `clean` each answer is one run of labels, from its text to its end token.
+    clean = render(dialogue.messages, tokenizer, functions=dialogue.functions, mask="clean")
+    runs = [list(group) for learned, group in groupby(range(len(out.ids)), clean.loss_mask.__getitem__) if learned]
+    answers = [index for index, message in enumerate(dialogue.messages) if message.role == "assistant"]
+    if len(runs) != len(answers):
+        raise RequestError(tr("this model's format joins several answers, so that none of them can be excluded"))
+    for index, run in zip(answers, runs, strict=True):
+        for place in run if index in dialogue.excluded else ():
+            out.loss_mask[place] = False
+    return out
+
+
 def _warn_of_cuts(whole: Sequence[Rendered], kept: Sequence[Rendered], seq_len: int) -> None:
-    """Say how many dialogues were cut, and what that cost."""
-    cut = sum(len(one.ids) > seq_len for one in whole)
+    """Print how many dialogues were truncated, and how many labels that costs."""
+    cut = sum(len(each.ids) > seq_len for each in whole)
     if not cut:
         return
     message = (
@@ -104,16 +168,16 @@ def _warn_of_cuts(whole: Sequence[Rendered], kept: Sequence[Rendered], seq_len: 
         "of them have no answer left and are skipped; {tokens:,} of {learned:,} answer tokens "
         "are lost; a larger --seq-len keeps more"
     )
-    counts = [sum(sum(one.loss_mask) for one in some) for some in (whole, kept)]
+    before, after = (sum(sum(each.loss_mask) for each in group) for group in (whole, kept))
     numbers = {"cut": cut, "all": len(whole), "dropped": len(whole) - len(kept), "size": seq_len}
-    console.print(tr(message, **numbers, tokens=counts[0] - counts[1], learned=counts[0]), style="yellow")
+    console.print(tr(message, **numbers, tokens=before - after, learned=before), style="yellow")
 
 
 class PackedDialogues:
-    """Rendered dialogues in sequences of `seq_len`, each dialogue whole; epoch after epoch in an order of its own.
+    """Rendered dialogues in sequences of `seq_len`, no dialogue split; every epoch has another order.
 
-    `len()` is the sequences of one epoch; cursors go on past it. What is left of a sequence is padding without labels,
-    as far as the longest of a batch goes: no more of it is computed.
+    `len()` is the number of sequences of an epoch; larger cursors belong to later epochs. A sequence is padded, without
+    labels, to the length of the longest one of its batch.
     """
 
     def __init__(self, dialogues: Sequence[Rendered], seq_len: int, pad_id: int, *, seed: int = 0) -> None:
@@ -129,22 +193,21 @@ class PackedDialogues:
         L is `seq_len`, or less where none of them is longer.
         """
         bins = [self._bin(cursor + row) for row in range(micro_batch_size)]
-        longest = max(sum(len(one.ids) for one in each) for each in bins)
+        longest = max(sum(len(dialogue.ids) for dialogue in row) for row in bins)
         shape = (micro_batch_size, min(-(-longest // GRAIN) * GRAIN, self.seq_len))
         ids, labels = np.full(shape, self.pad_id), np.full(shape, IGNORED)
         positions = np.zeros(shape, dtype=np.int64)
-        for row, each in enumerate(bins):
+        for row, dialogues in enumerate(bins):
             start = 0
-            for one in each:
-                end = start + len(one.ids)
-                ids[row, start:end] = one.ids
-                labels[row, start : end - 1] = np.where(one.loss_mask[1:], one.ids[1:], IGNORED)
+            for dialogue in dialogues:
+                end = start + len(dialogue.ids)
+                ids[row, start:end] = dialogue.ids
+                labels[row, start : end - 1] = np.where(dialogue.loss_mask[1:], dialogue.ids[1:], IGNORED)
                 positions[row, start:end] = np.arange(end - start)
                 start = end
             positions[row, start:] = np.arange(shape[1] - start)  # padding is a document of its own
-        return {
-            name: torch.from_numpy(a) for name, a in (("input_ids", ids), ("labels", labels), ("positions", positions))
-        }
+        arrays = {"input_ids": ids, "labels": labels, "positions": positions}
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     def _bin(self, cursor: int) -> list[Rendered]:
         epoch, place = divmod(cursor, len(self.bins))
@@ -153,17 +216,20 @@ class PackedDialogues:
 
 
 def pack(dialogues: Sequence[Rendered], seq_len: int) -> list[list[Rendered]]:
-    """Dialogues put together so that each group fits `seq_len`: the longest first, each where it leaves least room."""
+    """Groups of dialogues of at most `seq_len` tokens: best fit decreasing, so the longest come first.
+
+    Each dialogue goes into the group where it leaves the least room.
+    """
     bins: list[list[Rendered]] = []
     by_room: dict[int, list[int]] = {}  # tokens left → bins
-    for one in sorted(dialogues, key=lambda one: len(one.ids), reverse=True):
-        size = len(one.ids)
+    for dialogue in sorted(dialogues, key=lambda dialogue: len(dialogue.ids), reverse=True):
+        size = len(dialogue.ids)
         room = next((room for room in range(size, seq_len + 1) if by_room.get(room)), None)
         if room is None:
             bins.append([])
             room, index = seq_len, len(bins) - 1
         else:
             index = by_room[room].pop()
-        bins[index].append(one)
+        bins[index].append(dialogue)
         by_room.setdefault(room - size, []).append(index)
     return bins

@@ -1,9 +1,9 @@
-r"""The calculations in a piece of reasoning: what makes two solutions of one problem the same or not.
+r"""The equations of a solution. Two solutions of a problem with the same equations count as one.
 
-GSM8K's own form is read (`<<48/2=24>>`), and what models write: "48 clips / 2 = 24 clips", "$12 \times 3 = \$36",
-chains "2 * 3 = 6 = 3 + 3". An equation is kept as its bare arithmetic, "48/2=24"; the list of a solution's equations
-in their order is its signature (Yuan et al., 2023, section 3.3). A calculation is wrong where left and right differ by
-more than rounding the right side to the digits it is written with can do.
+The format of GSM8K is read (`<<48/2=24>>`), and what models write: "48 clips / 2 = 24 clips", "$12 \times 3 = \$36",
+chains "2 * 3 = 6 = 3 + 3". An equation is stored without words and units, as "48/2=24". The list of a solution's
+equations in their order is its signature (Yuan et al., 2023, section 3.3). An equation is wrong if its sides differ by
+more than the rounding of the right side to its written digits.
 """
 
 import ast
@@ -30,32 +30,33 @@ OPERATIONS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] =
 
 
 def equations(solution: str) -> tuple[str, ...]:
-    """The equations of `solution` in their order; a plain "6 = 6" or "x = 6" calculates nothing and is none."""
-    found: list[str] = []
+    """The equations of `solution` in their order, without those that calculate nothing, such as "6 = 6" or "x = 6"."""
+    in_order: list[str] = []
     for line in _plain(solution).split("\n"):
         for match in EQUATION.finditer(line):
             sides = [_balanced(side) for side in match[0].split("=")]
             pairs = zip(sides, sides[1:], strict=False)
             chain = [f"{left}={right}" for left, right in pairs if _calculates(left) and left != right]
-            found += [equation for equation in chain if not found or found[-1] != equation]  # said again is one
-    return tuple(found)
+            # an equation that is repeated directly counts once
+            in_order += [equation for equation in chain if not in_order or in_order[-1] != equation]
+    return tuple(in_order)
 
 
 def is_right(equation: str) -> bool:
-    """Whether both sides agree, up to the rounding of a right side that is one number with decimals."""
+    """Whether both sides are equal, up to rounding if the right side is a number with decimals."""
     left, right = equation.split("=")
-    one, other = _value(left), _value(right)
-    if one is None or other is None:
+    computed, written = _value(left), _value(right)
+    if computed is None or written is None:
         return False
     decimals = right.rstrip("%").partition(".")[2] if re.fullmatch(rf"-?{NUMBER}", right) else ""
     unit = Fraction(1, 10 ** len(decimals)) if decimals else Fraction(0)
-    readings = [other] if not right.endswith("%") else [other, 100 * other]  # "20 / 100 * 100 = 20%" means 20
-    return any(abs(one - reading) <= unit for reading in readings)
+    readings = [written] if not right.endswith("%") else [written, 100 * written]  # "20 / 100 * 100 = 20%" means 20
+    return any(abs(computed - reading) <= unit for reading in readings)
 
 
 def _plain(text: str) -> str:
-    """The text with one spelling for each sign, without units, and with a space only where numbers would touch."""
-    if annotated := CALCULATOR.findall(text):  # GSM8K repeats in words what it calculates
+    """The text with one spelling for each sign, without units, and with spaces only between two numbers."""
+    if annotated := CALCULATOR.findall(text):  # GSM8K has each calculation in words too
         text = "\n".join(annotated)
     text = NAMED.sub(" ", text)
     text = FRACTION.sub(r"(\1)/(\2)", text)
@@ -71,7 +72,7 @@ def _plain(text: str) -> str:
 
 
 def _balanced(side: str) -> str:
-    """Without the brackets of the prose around it, as in "(3 + 4 = 7)"."""
+    """The side without brackets that belong to the text around it, as in "(3 + 4 = 7)"."""
     while side.startswith("(") and side.count("(") > side.count(")"):
         side = side[1:]
     while side.endswith(")") and side.count(")") > side.count("("):
@@ -84,7 +85,7 @@ def _calculates(side: str) -> bool:
 
 
 def _value(expression: str) -> Fraction | None:
-    """What an expression of numbers, + − * / and brackets comes to; None when it is none, or divides by zero."""
+    """The value of an expression of numbers, + − * / and brackets; None if it is invalid or divides by zero."""
     text = re.sub(r"(\d+(?:\.\d+)?)%", r"(\1/100)", expression)
     if re.search(r"\d{40}", text):
         return None

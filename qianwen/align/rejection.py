@@ -1,17 +1,17 @@
-"""Rejection sampling: a model's own right solutions as mathematics to train on (RFT; Yuan et al., 2023).
+"""Rejection sampling: a model's own correct solutions as training data in mathematics (RFT; Yuan et al., 2023).
 
-    sample k solutions of each problem → keep those whose answer is the reference's and whose calculations are right
-    → of those with one list of equations, keep the first → documents for pretraining, dialogues for fine-tuning
+    sample k solutions of each problem → keep those with the answer of the reference and with correct calculations
+    → of solutions with equal equations keep the first → documents for pretraining, dialogues for fine-tuning
 
-The published recipe (gsm8k-ScRel) keeps a path when it ends in the right number and its equations hold, and counts two
-paths as one when their equations are the same in the same order. Every sample drawn is appended to `samples.jsonl`, in
-order, so a killed run loses only those in flight; what is kept is computed from that file.
+The published recipe (gsm8k-ScRel) keeps a path if its last number and all its equations are correct. Two paths are
+equal if they have the same equations in the same order. Every sample is appended to `samples.jsonl`, in order, so a
+killed run loses only the samples in flight; the selection is computed from that file.
 
     samples.jsonl    every sample: problem, sample, text, finish_reason
-    paths.jsonl      the kept ones, with `text` (a document of kind math) and `messages` (a dialogue)
-    yield.json       how many of each
+    paths.jsonl      the selected ones, with `text` (a document of kind math) and `messages` (a dialogue)
+    yield.json       the number of samples for each verdict
 
-Not here: choosing among right solutions by a reward.
+Not here: choosing among correct solutions by a reward.
 """
 
 import json
@@ -36,26 +36,26 @@ INSTRUCTION = (
     "Solve the problem in a few short steps, without code or unknowns. Write out each calculation, as in 3 + 4 = 7. "
     "End with: The answer is N."
 )
-STOP = ("```",)  # an answer in code is not a reasoning path
-END = re.compile(r"answer is\b[^\n]*", re.I)  # what comes after it is checking, or talk
+STOP = ("```",)  # a solution in code is not a reasoning path
+END = re.compile(r"answer is\b[^\n]*", re.I)  # the end of a solution; text after it is removed
 SAMPLES, PATHS, YIELD = "samples.jsonl", "paths.jsonl", "yield.json"
-AHEAD = 4  # samples asked for per place in the engine
+AHEAD = 4  # requested samples for each of the `concurrency` that run
 
 
 @dataclass(frozen=True, kw_only=True)
 class RejectionConfig:
-    """What is drawn, from what."""
+    """The problems, and how solutions are sampled."""
 
-    model: str  # as it is called in the record
+    model: str  # name of the model in the record
     problems: str  # JSON lines with `question` and `answer`
-    samples: int = 8  # of each problem
-    limit: int = 0  # problems; 0: all
+    samples: int = 8  # samples of each problem
+    limit: int = 0  # maximum number of problems; 0: all
     temperature: float = 0.7
     top_p: float = 1.0
-    max_tokens: int = 320
-    concurrency: int = 16  # samples in flight
-    licence: str = "unknown"  # of the problems, and so of what is made from them
-    seed: int = 0
+    max_tokens: int = 320  # maximum length of a solution
+    concurrency: int = 16  # samples that run at the same time
+    licence: str = "unknown"  # licence of the problems, and so of the data made from them
+    seed: int = 0  # random seed
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def read_problems(config: RejectionConfig) -> list[Problem]:
 
 
 def missing(problems: Sequence[Problem], config: RejectionConfig, folder: RunFolder) -> list[tuple[int, int]]:
-    """Which (problem, sample) are still to be drawn. Half a row that a kill left is cut off."""
+    """The (problem, sample) that are not on the disk yet. An incomplete last row, left by a kill, is removed."""
     done = repair_jsonl(folder.path / SAMPLES)
     return [(problem, sample) for problem in range(len(problems)) for sample in range(config.samples)][done:]
 
@@ -93,44 +93,44 @@ def missing(problems: Sequence[Problem], config: RejectionConfig, folder: RunFol
 def draw(
     model: ChatModel,
     problems: Sequence[Problem],
-    wanted: Sequence[tuple[int, int]],
+    samples: Sequence[tuple[int, int]],
     config: RejectionConfig,
     folder: RunFolder,
 ) -> Iterator[dict[str, Any]]:
-    """Append the samples `wanted`, which are those `missing`, and yield each when it is on the disk, in order."""
+    """Append the `samples`, which are the `missing` ones, in order; yields each after it was written."""
     with (folder.path / SAMPLES).open("a", encoding="utf-8") as file:
-        for row in _answered(model, problems, wanted, config):
+        for row in _solutions(model, problems, samples, config):
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             file.flush()
             yield row
         os.fsync(file.fileno())
 
 
-def keep(problems: Sequence[Problem], config: RejectionConfig, folder: RunFolder) -> dict[str, Any]:
-    """Write the distinct right paths of the samples on the disk, and return the yield."""
+def select(problems: Sequence[Problem], config: RejectionConfig, folder: RunFolder) -> dict[str, Any]:
+    """Write the distinct correct paths of the samples on the disk, and return the yield."""
     counts: Counter[str] = Counter()
     solved: Counter[int] = Counter()
     seen: dict[int, set[tuple[str, ...]]] = {}
     rows = []
     for row in read_jsonl(folder.path / SAMPLES):
-        fate, found = judge(row, problems[row["problem"]].answer)
-        counts[fate] += 1
-        solved[row["problem"]] += fate == "right"
-        if fate == "right" and found not in seen.setdefault(row["problem"], set()):
-            seen[row["problem"]].add(found)
-            rows.append(_kept(row, found, problems[row["problem"]], config))
+        verdict, signature = judge(row, problems[row["problem"]].answer)
+        counts[verdict] += 1
+        solved[row["problem"]] += verdict == "right"
+        if verdict == "right" and signature not in seen.setdefault(row["problem"], set()):
+            seen[row["problem"]].add(signature)
+            rows.append(_path(row, signature, problems[row["problem"]], config))
     write_jsonl(folder.path / PATHS, rows)
-    sampled, asked = counts.total(), max(len({*solved}), 1)
+    num_samples, num_problems = counts.total(), max(len({*solved}), 1)
     result = {
         "problems": len(solved),
-        "samples": sampled,
+        "samples": num_samples,
         **{
             name: counts[name] for name in ("right", "wrong answer", "wrong calculation", "no calculation", "cut short")
         },
         "problems solved": sum(count > 0 for count in solved.values()),
         "distinct paths": len(rows),
-        "share right": counts["right"] / max(sampled, 1),
-        "distinct paths a problem": len(rows) / asked,
+        "share right": counts["right"] / max(num_samples, 1),
+        "distinct paths a problem": len(rows) / num_problems,
     }
     with atomic_file(folder.path / YIELD, "w") as file:
         json.dump(result, file, indent=1)
@@ -138,18 +138,18 @@ def keep(problems: Sequence[Problem], config: RejectionConfig, folder: RunFolder
 
 
 def judge(row: dict[str, Any], reference: str) -> tuple[str, tuple[str, ...]]:
-    """What becomes of a sample, `right` or the reason against it, and its equations."""
-    found = equations(row["text"])
+    """The verdict on a sample (`right`, or the reason for rejecting it), and its equations."""
+    signature = equations(row["text"])
     if row["finish_reason"] != "stop" and not END.search(row["text"]):
-        return "cut short", found
+        return "cut short", signature
     if not is_right_number(row["text"], reference):
-        return "wrong answer", found
-    if not found:
-        return "no calculation", found
-    return ("right" if all(map(is_right, found)) else "wrong calculation"), found
+        return "wrong answer", signature
+    if not signature:
+        return "no calculation", signature
+    return ("right" if all(map(is_right, signature)) else "wrong calculation"), signature
 
 
-def _kept(row: dict[str, Any], found: tuple[str, ...], problem: Problem, config: RejectionConfig) -> dict[str, Any]:
+def _path(row: dict[str, Any], signature: tuple[str, ...], problem: Problem, config: RejectionConfig) -> dict[str, Any]:
     solution = row["text"].strip()
     return {
         "text": f"{problem.question}\n\n{solution}",
@@ -157,7 +157,7 @@ def _kept(row: dict[str, Any], found: tuple[str, ...], problem: Problem, config:
         "lang": "en",
         "licence": config.licence,
         "kind": "math",
-        "equations": list(found),
+        "equations": list(signature),
         "messages": [
             {"role": "user", "content": problem.question},
             {"role": "assistant", "content": solution},
@@ -165,14 +165,14 @@ def _kept(row: dict[str, Any], found: tuple[str, ...], problem: Problem, config:
     }
 
 
-def _answered(
-    model: ChatModel, problems: Sequence[Problem], wanted: Iterable[tuple[int, int]], config: RejectionConfig
+def _solutions(
+    model: ChatModel, problems: Sequence[Problem], samples: Iterable[tuple[int, int]], config: RejectionConfig
 ) -> Iterator[dict[str, Any]]:
-    """The samples in the order wanted, with `concurrency` in flight."""
+    """The samples in this order, of which `concurrency` run at the same time."""
     waiting: deque[Future[dict[str, Any]]] = deque()
     with ThreadPoolExecutor(config.concurrency, thread_name_prefix="sample") as pool:
         try:
-            for problem, sample in wanted:
+            for problem, sample in samples:
                 waiting.append(pool.submit(_sample, model, problems[problem].question, problem, sample, config))
                 if len(waiting) >= AHEAD * config.concurrency:
                     yield waiting.popleft().result()
@@ -183,7 +183,7 @@ def _answered(
 
 
 def _sample(model: ChatModel, question: str, problem: int, sample: int, config: RejectionConfig) -> dict[str, Any]:
-    """One solution; its seed depends on nothing but the run's seed, the problem and the number of the sample."""
+    """One solution. Its seed depends only on the run's seed, the problem and the number of the sample."""
     deltas = model.chat(
         [Message("user", f"{question}\n\n{INSTRUCTION}")],
         stop=STOP,

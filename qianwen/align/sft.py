@@ -1,14 +1,15 @@
-"""Supervised fine-tuning: the pretraining loop on dialogues, learning only what the assistant says (report, 3.1).
+"""Supervised fine-tuning: the pretraining loop on dialogues, with a loss over the assistant's text only (report, 3.1).
 
-    dialogues → ChatML ids and mask → packed sequences → the loop → chat model folder → does it stop?
+    dialogues → ChatML ids and mask → packed sequences → the loop → chat model folder → does it end its answers?
 
-The mask decides what a model becomes. Answers alone teach answering; without the end token it would never stop; with
-the questions it would learn to ask. So a file in which nothing, everything, or never an end is learned is refused
-before the first step, and after the last one the model is asked a few questions and must end its answers itself.
+The mask says which tokens have a label: the assistant's text and the end token after it. Without labels on the end
+token a model never stops; with labels on the questions it learns to ask them. So data in which no token has a label, or
+all tokens, or no end token, is refused before the first step. After the last step the model answers a few questions
+(`closing_questions.py`).
 
-    full     every weight is trained; the run ends in a model folder
-    lora     a low-rank adapter is trained beside the frozen weights (`lora.py`); the run ends in its folder
-    qlora    the same over weights of four bits: NF4 (`model/linears/nf4.py`) or a GPTQ checkpoint's own
+    full     trains every weight; the run ends in a model folder
+    lora     trains a low-rank adapter beside the frozen weights (`lora.py`); the run ends in the adapter's folder
+    qlora    the same over weights of four bits: NF4 (`model/linears/nf4.py`) or the codes of a GPTQ folder
 
 Not here: mixing several files.
 """
@@ -23,19 +24,18 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from qianwen.align.closing_questions import ended_answers
 from qianwen.align.dialogues import Dialogue, PackedDialogues, read_dialogues, rendered
-from qianwen.chat.chatml import Mask, render
+from qianwen.chat.chatml import Mask
 from qianwen.checkpoints.adapter_folder import write_adapter
 from qianwen.checkpoints.hf_folder import write_folder, write_settings
-from qianwen.engine.llm import LLM
-from qianwen.engine.llm_engine import EngineConfig
-from qianwen.engine.sampling_params import SamplingParams
+from qianwen.checkpoints.load import weights_name
 from qianwen.model.linears.lora import LoraConfig, attach
 from qianwen.model.serving import serving
 from qianwen.model.transformer import Qwen
 from qianwen.runtime.device import best_device, compute_dtype, return_free_memory, seed_everything
-from qianwen.runtime.errors import ConfigError
-from qianwen.runtime.files import atomic_folder, runs_dir, sha256_file
+from qianwen.runtime.errors import ConfigError, QianwenError
+from qianwen.runtime.files import atomic_folder, sha256_file
 from qianwen.runtime.log import console
 from qianwen.runtime.translation import tr
 from qianwen.tokenizer.tokenizer import Tokenizer
@@ -48,7 +48,6 @@ from qianwen.train.pretrain import Measure, next_token_loss
 from qianwen.train.state import TrainState
 
 Method = Literal["full", "lora", "qlora"]
-NUM_ASKED = 8  # questions put to the finished model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,29 +89,24 @@ def sft(
     KeyboardInterrupt.
     """
     with Job.start(config.name, "sft", config) as job:
-        _tune(config, model, tokenizer, job, evaluate)
+        base = "" if config.method == "full" else weights_name(config.model)  # an error belongs before the first step
+        dialogues = _tune(config, model, tokenizer, job, evaluate)
         with atomic_folder(job.path / "model") as target:
-            _write(config, model, tokenizer, target, generation)
+            if config.method == "full":
+                write_folder(model, tokenizer, target, chat=True, generation=generation)
+            else:
+                write_adapter(model, target, config.lora, base)
+                write_settings(model.config, tokenizer, target, chat=True, generation=generation)
         return_free_memory()
-        _check_stops(config, model.eval(), tokenizer, job)
+        _check_ends(model.eval(), tokenizer, dialogues, job)
         return job.path / "model"
 
 
-def _write(
-    config: SFTConfig, model: Qwen, tokenizer: Tokenizer, target: Path, generation: Mapping[str, Any] | None
-) -> None:
-    if config.method == "full":
-        write_folder(model, tokenizer, target, chat=True, generation=generation)
-        return
-    here = (Path(config.model), runs_dir() / config.model)
-    base = next((str(path.resolve()) for path in here if path.exists()), config.model)
-    write_adapter(model, target, config.lora, base)
-    write_settings(model.config, tokenizer, target, chat=True, generation=generation)
-
-
-def _tune(config: SFTConfig, model: Qwen, tokenizer: Tokenizer, job: Job, evaluate: Measure | None) -> None:
+def _tune(config: SFTConfig, model: Qwen, tokenizer: Tokenizer, job: Job, evaluate: Measure | None) -> list[Dialogue]:
+    """Train `model`; returns the dialogues of the data."""
     seed_everything(config.seed)
-    batches, loop = _packed(config, tokenizer, model.config.max_position_embeddings)
+    dialogues = list(read_dialogues(config.data))
+    batches, loop = _packed(config, dialogues, tokenizer, model.config.max_position_embeddings)
     device = best_device()
     if config.method != "full":
         _adapt(config, model, compute_dtype(device))
@@ -130,12 +124,15 @@ def _tune(config: SFTConfig, model: Qwen, tokenizer: Tokenizer, job: Job, evalua
         return batches.batch(cursor, loop.micro_batch_size)
 
     train(next_token_loss, batch, loop, state, hooks, checkpoints, config.save_steps)
+    return dialogues
 
 
 def _adapt(config: SFTConfig, model: Qwen, dtype: torch.dtype) -> None:
     """Add adapters to the linears. Frozen weights are converted to `dtype`, in which the adapters compute too."""
     if config.method == "qlora" and isinstance(model.get_submodule("model.layers.0.mlp.up_proj"), nn.Linear):
         raise ConfigError(tr("Q-LoRA needs a 4-bit base model: load it with bits='nf4', or use the method lora"))
+    if not isinstance(model.lm_head, nn.Linear):
+        _unpack_head(model, dtype)
     attach(model, config.lora, seed=config.seed)
     for weight in model.parameters():
         if not weight.requires_grad:
@@ -146,58 +143,59 @@ def _adapt(config: SFTConfig, model: Qwen, dtype: torch.dtype) -> None:
     console.print(tr(message, rank=config.lora.rank, trained=trained, frozen=frozen))
 
 
-def _check_stops(config: SFTConfig, model: Qwen, tokenizer: Tokenizer, job: Job) -> None:
-    with serving(model):
-        stopped, asked = stops(model, tokenizer, list(read_dialogues(config.data)))
-    style = None if stopped == asked else "yellow"
-    console.print(
-        tr(
-            "{stopped} of {asked} answers ended with the end token (the others reached the length limit)",
-            stopped=stopped,
-            asked=asked,
-        ),
-        style=style,
-    )
-    job.record(answers_that_end=f"{stopped}/{asked}")
+def _unpack_head(model: Qwen, dtype: torch.dtype) -> None:
+    """A quantised head as floats, in place: the loss multiplies by its weight (`model/loss.py`)."""
+    coded: Any = model.lm_head
+    head = nn.Linear(coded.in_features, coded.out_features, bias=False, device="meta")
+    head.weight = nn.Parameter(coded.dequantize().to(dtype), requires_grad=False)
+    model.lm_head = head
+    console.print(tr("the quantised head is trained with as floats: {size:.2f} GB", size=head.weight.nbytes / 1e9))
 
 
-def _packed(config: SFTConfig, tokenizer: Tokenizer, max_len: int) -> tuple[PackedDialogues, LoopConfig]:
+def _check_ends(model: Qwen, tokenizer: Tokenizer, dialogues: list[Dialogue], job: Job) -> None:
+    """Report how many answers the model ends. It is written already, so no error of this check fails the run."""
+    try:
+        with serving(model):
+            ended = ended_answers(model, tokenizer, dialogues)
+    except (QianwenError, RuntimeError, MemoryError) as error:
+        message = "the model is complete, but the check whether it ends its answers failed: {error}"
+        console.print(tr(message, error=error), style="yellow", markup=False)
+        job.record(answers_that_end=str(error))
+        return
+    if ended.num_too_long:
+        message = (
+            "questions left out of the check: {count:,} (longer than the context of {size:,} tokens with their answer)"
+        )
+        console.print(tr(message, count=ended.num_too_long, size=model.config.max_position_embeddings), style="yellow")
+    message = "{stopped} of {asked} answers ended with the end token (the others reached the length limit)"
+    style = None if ended.num_ended == ended.num_answers else "yellow"
+    console.print(tr(message, stopped=ended.num_ended, asked=ended.num_answers), style=style)
+    job.record(answers_that_end=f"{ended.num_ended}/{ended.num_answers}")
+
+
+def _packed(
+    config: SFTConfig, dialogues: list[Dialogue], tokenizer: Tokenizer, max_len: int
+) -> tuple[PackedDialogues, LoopConfig]:
     """The sequences of the run, and its loop with the number of steps filled in."""
     if config.seq_len > max_len:
         message = tr(
             "seq_len = {size} is more than the {most} tokens the model reads", size=config.seq_len, most=max_len
         )
         raise ConfigError(message)
-    learned = rendered(list(read_dialogues(config.data)), tokenizer, config.mask, config.seq_len)
+    if num_excluded := sum(len(dialogue.excluded) for dialogue in dialogues):
+        message = "answers without a label: {count:,} (empty, or excluded by `weight`, `train` or `loss`)"
+        console.print(tr(message, count=num_excluded), style="yellow")
+    learned = rendered(dialogues, tokenizer, config.mask, config.seq_len)
     batches = PackedDialogues(learned, config.seq_len, tokenizer.eod_id, seed=config.seed)
     steps = config.loop.steps or math.ceil(config.epochs * len(batches) / config.loop.sequences_per_step)
     message = tr(
         "{dialogues:,} dialogues packed into {sequences:,} sequences; "
         "{learned:,} of {tokens:,} tokens have a label; {steps:,} steps",
         dialogues=len(learned),
-        learned=sum(sum(one.loss_mask) for one in learned),
-        tokens=sum(len(one.ids) for one in learned),
+        learned=sum(sum(each.loss_mask) for each in learned),
+        tokens=sum(len(each.ids) for each in learned),
         sequences=len(batches),
         steps=steps,
     )
     console.print(message)
     return batches, dataclasses.replace(config.loop, steps=steps)
-
-
-def stops(model: Qwen, tokenizer: Tokenizer, dialogues: list[Dialogue]) -> tuple[int, int]:
-    """How many of a few questions the model answers to an end, given room for thrice the answer it learned."""
-    firsts = [dialogue.messages[: _first_answer(dialogue) + 1] for dialogue in dialogues]
-    firsts = sorted(firsts, key=lambda messages: len(messages[-1].text))[:NUM_ASKED]
-    prompts = [render(messages[:-1], tokenizer, add_generation_prompt=True).ids for messages in firsts]
-    room = [3 * len(tokenizer.encode(messages[-1].text)) + 16 for messages in firsts]
-    params = [SamplingParams(temperature=0.0, max_tokens=tokens) for tokens in room]
-    whole = [len(ids) + tokens for ids, tokens in zip(prompts, room, strict=True)]
-    # A cache for these answers and no more: a run that trained in little memory must not need much at its end.
-    size = EngineConfig.block_size
-    config = EngineConfig(max_num_seqs=NUM_ASKED, num_blocks=sum(-(-tokens // size) + 1 for tokens in whole))
-    answers = LLM(model, tokenizer, config).generate(prompts, params)
-    return sum(answer.outputs[0].finish_reason == "stop" for answer in answers), len(answers)
-
-
-def _first_answer(dialogue: Dialogue) -> int:
-    return next(i for i, message in enumerate(dialogue.messages) if message.role == "assistant")

@@ -1,13 +1,15 @@
-"""How to fine-tune a model when nobody says how: method, rate and length, from memory and data.
+"""Default settings of a fine-tuning: method, learning rate and length, chosen from the free memory and the data.
 
-    length    that of the longest dialogue, in steps of 64 tokens, at most 2,048 and what the model reads
-    method    full     a network below 100 million weights: there is little to keep, and low ranks teach it little
-              lora     where the weights fit in 16 bits beside the adapter, activations kept or else computed again
-              qlora    where only four bits fit, and over a base that has them already
-    rate      3e-4 for adapters, 1e-5 for whole networks of a billion weights (the released scripts), more for smaller
-    batch     as many sequences a step as leave twenty steps an epoch, at most 16
+    length    of the longest dialogue, rounded up to 64 tokens; at most 2,048 and the context of the model
+    method    full     for a network below 100 million weights: an adapter of low rank learns little there
+              lora     if the weights fit in 16 bits beside the adapter, activations stored or else recomputed
+              qlora    if only four bits fit, and for a base that has four bits already
+    rate      3e-4 for adapters; 1e-5 for all weights of a network with a billion of them (the released scripts), and
+              more for a smaller network
+    batch     sequences per step so that an epoch has at least twenty steps; at most 16
 
-Everything is printed and can be said otherwise. Memory is predicted (`train/plan.py`), and a fifth of it left alone.
+The command prints all of them, and every option overrides its value. The memory is predicted (`train/plan.py`); at most
+80 % of the free memory is used.
 """
 
 from collections.abc import Sequence
@@ -24,12 +26,12 @@ FULL_LR, FULL_LR_WEIGHTS, MAX_FULL_LR = 1e-5, 1e9, 3e-4
 SMALL = 100_000_000  # weights
 MAX_LEN, LEN_STEP = 2048, 64
 STEPS_PER_EPOCH, MAX_SEQUENCES = 20, 16
-ROOM = 0.8  # of the free memory
+ROOM = 0.8  # usable fraction of the free memory
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What suits a model, its data and the machine."""
+    """Settings that fit a model, its data and the machine."""
 
     method: str
     lr: float
@@ -49,9 +51,9 @@ def choose(
     has_few_bits: bool = False,
     seq_len: int = 0,
 ) -> Choice:
-    """`lengths` of the dialogues in tokens; `free` bytes. `method` and `seq_len` are kept where they are given.
+    """`lengths` of the dialogues in tokens; `free` bytes. A given `method` or `seq_len` is not changed.
 
-    Raises ConfigError where no method fits.
+    Raises ConfigError if no method fits.
     """
     longest = -(-max(lengths, default=1) // LEN_STEP) * LEN_STEP
     seq_len = seq_len or min(longest, MAX_LEN, config.max_position_embeddings)
@@ -65,7 +67,7 @@ def choose(
             tried.append(need)
             if need <= ROOM * free:
                 return Choice(name, _rate(config, name), seq_len, _batch(lengths, seq_len), recompute, need)
-    if method:  # asked for by name: it is tried all the same
+    if method:  # the user's choice is used even if it may not fit
         return Choice(method, _rate(config, method), seq_len, _batch(lengths, seq_len), True, tried[-1])
     message = (
         "{method} with {tokens} tokens needs about {need:.1f} GB, but {free:.1f} GB is free: "

@@ -4,17 +4,19 @@ A `Message` has a role and content: text, or a list of parts (text, images, audi
 text model; it raises RequestError if a part is not text. An assistant message may have `ToolCall`s; a `tool` message
 has the result of one of them. `arguments` is the string that the model wrote. It may be invalid JSON, or code; the code
 that runs the tool parses it. Both generations of the API are read: `tools`, `tool_calls` and role `tool`; `functions`,
-`function_call` and role `function`.
+`function_call` and role `function`. Other programs write arguments as an object, as null or as JSON inside a JSON
+string; all of these are read (`arguments_text`).
 """
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args
 
-from qianwen.runtime.errors import RequestError
+from qianwen.runtime.errors import RequestError, excerpt
 from qianwen.runtime.translation import tr
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -35,7 +37,9 @@ class FunctionSpec:
     @classmethod
     def from_openai(cls, spec: Mapping[str, Any]) -> FunctionSpec:
         """Read an entry of `tools`, a function without that wrapper, or Qwen v1's form with `name_for_model`."""
-        body = spec.get("function", spec)
+        body = spec.get("function", spec) if isinstance(spec, Mapping) else spec
+        if not isinstance(body, Mapping):
+            raise RequestError(tr("A function must be a JSON object with a name; got {value}.", value=excerpt(body)))
         name = body.get("name_for_model") or body.get("name")
         if not isinstance(name, str) or not name:
             raise RequestError(tr("A function needs a name (a non-empty string); got {value!r}.", value=name))
@@ -190,6 +194,10 @@ def from_openai(message: Mapping[str, Any]) -> Message:
     calls = message.get("tool_calls") or ()
     if message.get("function_call"):
         calls = [{"function": message["function_call"]}]
+    if not isinstance(calls, (list, tuple)):
+        raise RequestError(
+            tr("A message's {name} must be a list; got {value}.", name="tool_calls", value=excerpt(calls))
+        )
     return Message(
         role=role,  # type: ignore[arg-type]  # __post_init__ refuses an unknown role
         content=_content(message.get("content")),
@@ -199,11 +207,39 @@ def from_openai(message: Mapping[str, Any]) -> Message:
     )
 
 
-def _call(call: Mapping[str, Any]) -> ToolCall:
-    function = call.get("function")
+def _call(call: Any) -> ToolCall:
+    """An entry of `tool_calls`, or the function in it without that wrapper."""
+    function = call.get("function", call) if isinstance(call, Mapping) else call
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-        raise RequestError(tr("A tool call needs a function with a name; got {value!r}.", value=function))
-    return ToolCall(function["name"], function.get("arguments") or "", call.get("id") or new_call_id())
+        raise RequestError(tr("A tool call needs a function with a name; got {value}.", value=excerpt(call)))
+    return ToolCall(function["name"], arguments_text(function.get("arguments")), call.get("id") or new_call_id())
+
+
+def arguments_text(value: Any) -> str:
+    """The arguments of a call as the text that the model writes. Raises RequestError for a number that JSON has not.
+
+    A string is that text. Its JSON may be encoded once more, as a JSON string; no arguments are an empty object.
+    """
+    if isinstance(value, str):
+        encoded = _json_or_none(value) if value.lstrip().startswith('"') else None
+        if isinstance(encoded, str) and encoded.lstrip().startswith(("{", '"')):
+            return arguments_text(encoded)
+        return "{}" if value.strip() in ("", "null") else value
+    if value is None:
+        return "{}"
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise RequestError(
+            tr("The arguments {value} are not valid JSON: {error}.", value=excerpt(value), error=error)
+        ) from error
+
+
+def _json_or_none(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _content(content: Any) -> str | Sequence[Part]:

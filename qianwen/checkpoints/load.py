@@ -204,6 +204,15 @@ def find_model(model: str) -> Path:
     raise _unknown(model)
 
 
+def weights_name(model: str) -> str:
+    """How an adapter's config names its base MODEL: the folder or file with the weights, or a hub name.
+
+    PEFT opens only a folder with config.json, not the run folder around it.
+    """
+    is_local = Path(model).expanduser().exists() or (runs_dir() / model).exists()
+    return str(find_model(model).resolve()) if is_local else model
+
+
 def _of_file(path: Path) -> Path:
     if path.suffix in PICKLES:
         raise pickle_error(path)

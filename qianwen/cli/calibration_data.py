@@ -71,7 +71,7 @@ def texts_of(path: Path) -> Iterator[Dialogue | Document]:
         documents = iter(()) if path.suffix == ".json" else readable_documents(path)
         first = next(documents, None)
         if first is None:
-            raise DataError(tr("{error}, and it contains no documents either", error=error)) from error
+            raise DataError(tr("{error}\nit contains no documents either", error=error)) from error
         return itertools.chain([first], documents)
 
 

@@ -38,7 +38,7 @@ class Reject:
 
 def reject(options: Reject) -> int:
     """Sample the missing solutions, keep the correct ones, print the counts."""
-    from qianwen.align.rejection import PATHS, RejectionConfig, draw, keep, missing, read_problems
+    from qianwen.align.rejection import PATHS, RejectionConfig, draw, missing, read_problems, select
     from qianwen.engine.llm import LLM
     from qianwen.engine.llm_engine import EngineConfig
     from qianwen.runtime.errors import ConfigError
@@ -58,7 +58,7 @@ def reject(options: Reject) -> int:
         samples = missing(problems, config, job.folder)
         for _ in progress(draw(model, problems, samples, config, job.folder), len(samples), tr("sampling")):
             pass
-        counts = keep(problems, config, job.folder)
+        counts = select(problems, config, job.folder)
     for name, count in counts.items():
         console.print(f"{name:>26}  {count:,.3g}" if isinstance(count, float) else f"{name:>26}  {count:,}")
     console.print(tr("written: {path}", path=job.path / PATHS))

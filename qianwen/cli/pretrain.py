@@ -9,12 +9,14 @@ from qianwen.runtime.files import runs_dir
 from qianwen.runtime.log import console
 from qianwen.runtime.translation import tr
 
+VOCAB_GRAIN = 64
 USAGE = """usage: qianwen pretrain RECIPE [--from MODEL] [--resume] [--FIELD VALUE …]
 
-  RECIPE        tiny, qwen_7b:memo, qwen_7b:report, … or your own module:function
-  --from MODEL  continue these weights and report what was forgotten on --held-out texts
-  --resume      insist that there is a run to go on with; the same command goes on by itself
-  --FIELD       any field of the recipe; `qianwen pretrain RECIPE --help` lists them"""
+  RECIPE            tiny, qwen_7b:memo, qwen_7b:report, … or your own module:function
+  --from MODEL      continue training this model, and report the loss on --held-out texts before and after
+  --vocabulary DIR  use this tokenizer; the model gets the size of its vocabulary
+  --resume          fail if there is no run to continue; without it the same command starts or continues the run
+  --FIELD           any field of the recipe; `qianwen pretrain RECIPE --help` lists them"""
 
 
 def pretrain(argv: list[str]) -> int:
@@ -33,21 +35,31 @@ def pretrain(argv: list[str]) -> int:
     from qianwen.train.pretrain import PretrainConfig
     from qianwen.train.pretrain import pretrain as run
 
-    config = load_recipe(recipe, PretrainConfig, "pretrain")
-    config = tyro.cli(PretrainConfig, default=config, args=fields, prog=f"qianwen pretrain {recipe}")
+    default = load_recipe(recipe, PretrainConfig, "pretrain")
+    config = tyro.cli(PretrainConfig, default=default, args=fields, prog=f"qianwen pretrain {recipe}")
     if resume and not (runs_dir() / config.name / "run.json").exists():
         raise ConfigError(
             tr("there is no run {name} to resume; without --resume a new run is started", name=config.name)
         )
-    model = None
+    model, chooses_vocabulary = None, config.vocabulary != default.vocabulary
     if config.start_from:
         from qianwen.checkpoints.load import load_model
 
+        if chooses_vocabulary:
+            message = (
+                "--vocabulary {path} has no effect with --from: {model} has its own vocabulary; leave one of them out"
+            )
+            raise ConfigError(tr(message, path=config.vocabulary, model=config.start_from))
         loaded = load_model(config.start_from)
         model, tokenizer = loaded.model, loaded.tokenizer
         config = replace(config, model=model.config)
     else:
         tokenizer = Tokenizer.qwen() if config.vocabulary == "qwen" else Tokenizer.from_folder(config.vocabulary)
+        if chooses_vocabulary and config.model.vocab_size == default.model.vocab_size:
+            # Rows beyond the vocabulary are never used; matrix products are faster with a multiple of 64.
+            vocab_size = -(-tokenizer.vocab_size // VOCAB_GRAIN) * VOCAB_GRAIN
+            console.print(tr("the model has {size:,} tokens, as {path}", size=vocab_size, path=config.vocabulary))
+            config = replace(config, model=replace(config.model, vocab_size=vocab_size))
     try:
         folder = run(config, tokenizer, model=model)
     except KeyboardInterrupt as interruption:

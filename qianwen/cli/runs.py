@@ -10,11 +10,13 @@ from rich.table import Table
 from qianwen.runtime import runs as registry
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.files import RunFolder, runs_dir
-from qianwen.runtime.log import console, metrics_line, read_metrics
+from qianwen.runtime.log import console, displayed_metrics, metrics_line
 from qianwen.runtime.translation import tr
+from qianwen.runtime.trend import trend
 
 Names = tyro.conf.Positional[tuple[str, ...]]
 Name = tyro.conf.Positional[str]
+MAX_ERRORS = 5  # failed runs whose errors are listed
 
 
 def runs(argv: list[str]) -> int:
@@ -35,19 +37,26 @@ def list_runs() -> int:
     for heading in (tr("step"), tr("loss"), tr("size")):
         table.add_column(heading, justify="right")
     for run in all_runs:
-        row = (read_metrics(run.metrics_path) or [{}])[-1]
+        row = (displayed_metrics(run.metrics_path) or [{}])[-1]
         loss = row.get("loss")
         numbers = [f"{row['step']:,}" if "step" in row else "", f"{loss:.4g}" if isinstance(loss, float) else ""]
         created = run.record["created"][:16].replace("T", " ")
         table.add_row(registry.label(run), run.record["stage"], registry.state(run), created, *numbers, _size(run))
     console.print(table)
+    failed = [run for run in all_runs if registry.state(run) == "failed" and run.record.get("error")]
+    for run in failed[:MAX_ERRORS]:
+        message = tr("{name} failed: {error}", name=registry.label(run), error=run.record["error"])
+        console.print(message, style="red", markup=False)
     return 0
 
 
 def follow(run: Name) -> int:
     """Print a run's metrics, then new ones as they are written. Ctrl-C stops this command, not the run."""
-    for row in registry.follow(registry.find_run(run)):
+    followed = registry.find_run(run)
+    for row in registry.follow(followed):
         console.print(metrics_line({name: value for name, value in row.items() if name != "time"}))
+    if sentence := trend(displayed_metrics(followed.metrics_path)):
+        console.print(sentence)
     return 0
 
 

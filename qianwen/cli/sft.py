@@ -3,8 +3,9 @@
 import dataclasses
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
+from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.files import RunFolder, runs_dir
 from qianwen.runtime.log import console
 from qianwen.runtime.translation import tr
@@ -18,9 +19,9 @@ USAGE = """usage: qianwen sft RECIPE [--FIELD VALUE …]
   RECIPE    tiny, … or your own module:function
   MODEL     folder, GGUF file, run or hub id
   METHOD    full (every weight), lora (a small adapter beside frozen weights), qlora (beside weights of 4 bits);
-            left out, it is chosen by the free memory and the size of the model, as are rate and length
-  FILE      dialogues as JSON lines or one JSON list, in the form of OpenAI's `messages`, of finetune.py or ShareGPT
-            (`conversations`), or of Alpaca (`instruction`, `input`, `output`)
+            without it, the free memory and the size of the model decide, as for learning rate and length
+  FILE      dialogues as JSON lines or one JSON list, with the fields of OpenAI (`messages`), of finetune.py or ShareGPT
+            (`conversations`), of Alpaca (`instruction`, `input`, `output`) or of swift (`query`, `response`)
   --FIELD   any field of the configuration; `qianwen sft RECIPE --help` lists them"""
 
 
@@ -38,6 +39,9 @@ def sft(argv: list[str]) -> int:
     from qianwen.recipes import load_recipe
 
     first, *fields = argv
+    if first.startswith("-"):
+        message = "the model is missing: write it before {option}, as in `qianwen sft MODEL --data FILE`"
+        raise ConfigError(tr(message, option=first.partition("=")[0]))
     default = _default(first, fields) if _option(fields, "--data") else load_recipe(first, SFTConfig, "sft")
     config = tyro.cli(SFTConfig, default=default, args=fields, prog=f"qianwen sft {first}")
     loaded = load_model(config.model, bits="nf4" if config.method == "qlora" else None)
@@ -54,20 +58,19 @@ def sft(argv: list[str]) -> int:
 
 def _default(model: str, fields: list[str]) -> "SFTConfig":
     """Choose and print settings that suit the model, the data and this machine. Options on the command line win."""
-    from qianwen.align.dialogues import read_dialogues
+    from qianwen.align.dialogues import all_rendered, read_dialogues
     from qianwen.align.preview import preview
     from qianwen.align.sft import SFTConfig
     from qianwen.align.training_method import choose
-    from qianwen.chat.chatml import render
     from qianwen.checkpoints.load import open_model
     from qianwen.runtime.device import best_device, compute_dtype, free_memory_bytes
 
     opened, data = open_model(model), _option(fields, "--data")
     plain = SFTConfig(name=_option(fields, "--name") or f"{Path(model).stem or 'model'}-sft", model=model, data=data)
-    if (runs_dir() / plain.name / "run.json").exists():  # continue with the saved settings, whatever memory is free now
-        return _saved_settings(plain)
-    dialogues = list(read_dialogues(data))
-    rendered = [render(each.messages, opened.tokenizer, functions=each.functions) for each in dialogues]
+    if (saved := _saved_run(plain.name)) is not None:  # continue with its settings, whatever memory is free now
+        return _with_settings(plain, saved.config)
+    dialogues = read_dialogues(data, quiet=True)  # the run reads them again and prints what it leaves out
+    rendered = all_rendered(list(dialogues), opened.tokenizer, "clean", quiet=True)
     device, seq_len = best_device(), _option(fields, "--seq-len")
     chosen = choose(
         opened.config,
@@ -97,8 +100,15 @@ def _default(model: str, fields: list[str]) -> "SFTConfig":
     )
 
 
-def _saved_settings(plain: "SFTConfig") -> "SFTConfig":
-    saved = RunFolder.open(plain.name).config
+def _saved_run(name: str) -> RunFolder | None:
+    """The fine-tuning run of this name, if it has settings to keep: not one that failed before its first step."""
+    if not (runs_dir() / name / "run.json").exists():
+        return None
+    run = RunFolder.open(name)
+    return None if run.is_empty() or run.record["stage"] != "sft" else run
+
+
+def _with_settings(plain: "SFTConfig", saved: dict[str, Any]) -> "SFTConfig":
     loop = dataclasses.replace(plain.loop, **{name: saved["loop"][name] for name in ("lr", "sequences_per_step")})
     settings = {name: saved[name] for name in ("method", "seq_len", "checkpoint_activations")}
     return dataclasses.replace(plain, loop=loop, **settings)

@@ -1,7 +1,7 @@
-"""The miniature run: every stage of the recipe on this machine, its findings and its report (`qianwen demo`).
+"""The demo: all stages of training a chat model, small enough for this machine, with a report (`qianwen demo`).
 
-text.py        what the demo learns from and is asked
-stages.py      the stages in order, each resumable
-findings.py    what each stage made and learned, read from the run's folder
-report.py      the findings on the console and as one page
+text.py        training text and test questions
+stages.py      the stages in order; each can be resumed
+findings.py    results of each stage, read from the run's folder
+report.py      the results on the console and as one page
 """

@@ -20,7 +20,7 @@ from qianwen.eval.tasks.questions import majority
 from qianwen.model.config import QwenConfig
 from qianwen.model.transformer import Qwen
 from qianwen.runtime.files import RunFolder, read_jsonl
-from qianwen.runtime.log import read_metrics
+from qianwen.runtime.log import displayed_metrics
 from qianwen.runtime.page import PALETTE, Cell, new_axes
 from qianwen.runtime.translation import tr
 
@@ -124,7 +124,7 @@ def training_summary(stage: str) -> Callable[[Path], str]:
     """One sentence about a training run: size, steps, speed and loss."""
 
     def summary(root: Path) -> str:
-        run, rows = RunFolder.open(root / stage), read_metrics(root / stage / "metrics.jsonl")
+        run, rows = RunFolder.open(root / stage), displayed_metrics(root / stage / "metrics.jsonl")
         speeds = [row["tokens_per_second"] for row in rows[1:]] or [0]
         return tr(
             "{parameters:.2f} million parameters, {steps:,} steps of up to {tokens:,} tokens, {speed:,} tokens per "
@@ -144,7 +144,7 @@ def loss_figure(stage: str) -> Callable[[Path], Figure]:
     """The training loss of a run, and its held-out loss if that was measured."""
 
     def figure(root: Path) -> Figure:
-        rows = read_metrics(root / stage / "metrics.jsonl")
+        rows = displayed_metrics(root / stage / "metrics.jsonl")
         drawing, (axes,) = new_axes()
         for name, label in (("loss", tr("training")), ("held_out_sample", tr("held out"))):
             points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]

@@ -1,10 +1,10 @@
-"""The demo: every stage of a Qwen run on this machine, each measured and kept, in a few minutes.
+"""The stages of the demo, which train and measure a small chat model in a few minutes.
 
-    text → vocabulary → pretraining → what does it know? → fine-tuning → what does it know now? → report
+    text → vocabulary → pretraining → evaluation → fine-tuning → evaluation → report
 
-Each stage is a folder under the run. One that was made with the same settings from the same input, and whose bytes
-verify, is kept, so the same command goes on wherever it was interrupted. Everything is measured on text and questions
-that no stage learned from; `settings` hold the hash of what a stage reads, so nothing is ever kept beside new input.
+Each stage is a folder of the run. A stage is not repeated if its settings and its input are the same and its files
+verify, so the same command continues an interrupted demo. The settings include a hash of the input, so a stage is
+repeated when its input changes. All measurements use held-out text and questions.
 """
 
 import dataclasses
@@ -42,16 +42,16 @@ from qianwen.tokenizer.train import train_vocabulary
 from qianwen.train.job import Job
 from qianwen.train.pretrain import PretrainConfig, pretrain
 
-FACTS = "facts.json"  # what a stage has to tell
+FACTS = "facts.json"  # results of a stage, for the report
 ENGINE = EngineConfig(max_num_seqs=64, max_num_batched_tokens=2048)
 PROMPTS = ("The most important thing about the city of", "def read(self, size", "In 1905")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoConfig:
-    """All of a demo. The paths inside `pretrain` and `sft` point into its run folder."""
+    """Configuration of a demo. The paths in `pretrain` and `sft` are in its run folder."""
 
-    name: str  # of the run
+    name: str  # name of the run
     text: TextConfig
     vocab_size: int  # tokens learned, control tokens not counted
     pretrain: PretrainConfig
@@ -59,7 +59,7 @@ class DemoConfig:
 
 
 def run_demo(config: DemoConfig) -> Path:
-    """Run, or go on with, the demo and return its folder; the chat model is `model` in it."""
+    """Run or continue the demo, and return its folder; the chat model is in its subfolder `model`."""
     with Job.start(config.name, "demo", config) as job:
         for number, (name, make) in enumerate(STAGES.items(), start=1):
             console.print(f"\n{number}/{len(STAGES)}  {titles()[name]}", style="bold")
@@ -71,7 +71,7 @@ def run_demo(config: DemoConfig) -> Path:
 
 @contextmanager
 def _timed(job: Job, name: str) -> Iterator[None]:
-    """Add the seconds spent on a stage to the run's record, however it ends."""
+    """Add the seconds of a stage to the run's record, also if the stage fails."""
     began = time.perf_counter()
     try:
         yield
@@ -84,7 +84,7 @@ def _timed(job: Job, name: str) -> Iterator[None]:
 
 
 def _text(config: DemoConfig, run: RunFolder) -> None:
-    """Fetch what is named, or take the folder given, and divide it."""
+    """Fetch the named corpus, or use the given folder, and divide it into parts."""
     name, inputs = config.text.source, Path(config.text.source)
     if not inputs.is_dir():
         inputs = run.path / "sources" / "documents"
@@ -97,7 +97,7 @@ def _text(config: DemoConfig, run: RunFolder) -> None:
 
 
 def _vocabulary(config: DemoConfig, run: RunFolder) -> None:
-    """Learn a vocabulary from the documents, and see how well it packs those held out."""
+    """Learn a vocabulary from the documents, and measure its bytes per token on the held-out ones."""
     text = run.path / "text"
 
     def learn(folder: Path) -> None:
@@ -112,7 +112,7 @@ def _vocabulary(config: DemoConfig, run: RunFolder) -> None:
 
 
 def _pretrain(config: DemoConfig, run: RunFolder) -> None:
-    """Pretrain from fresh weights, unless the finished model is there."""
+    """Pretrain from random weights, unless the finished model exists."""
     _drop_if_changed(run, "pretrain", folder_hash(run.path / "tokenizer"))
     if _is_whole(run.path / "pretrain" / "model"):
         return
@@ -122,7 +122,7 @@ def _pretrain(config: DemoConfig, run: RunFolder) -> None:
 
 
 def _measure(name: str, trained: str) -> Callable[[DemoConfig, RunFolder], None]:
-    """The stage that puts text and questions to the model of `trained`."""
+    """The stage that evaluates the model of the run `trained` on text and questions."""
 
     def measure(config: DemoConfig, run: RunFolder) -> None:
         text, model = run.path / "text", run.path / trained / "model"
@@ -141,12 +141,14 @@ def _measure(name: str, trained: str) -> Callable[[DemoConfig, RunFolder], None]
 
 
 def _sft(config: DemoConfig, run: RunFolder) -> None:
-    """Fine-tune the pretrained model on the derived dialogues, and put the chat model where commands look for it."""
+    """Fine-tune the pretrained model on the derived dialogues, and copy the chat model to the run's `model`."""
     base = run.path / "pretrain" / "model"
     _drop_if_changed(run, "sft", folder_hash(base))
     if not _is_whole(run.path / "sft" / "model"):
         loaded = load_model(str(base))
-        sft(config.sft, loaded.model, loaded.tokenizer, generation={"do_sample": False})  # too small to play dice
+        sft(
+            config.sft, loaded.model, loaded.tokenizer, generation={"do_sample": False}
+        )  # greedy: so small a model answers worse with sampling
     made = run.path / "sft" / "model"
     copy = {"ignore": shutil.ignore_patterns("manifest.json"), "dirs_exist_ok": True}
     stage(run.path / "model", {"sft": folder_hash(made)}, lambda folder: shutil.copytree(made, folder, **copy))
@@ -173,7 +175,7 @@ def _fetch(sources: list[Source], folder: Path) -> None:
 
 
 def _packing(tokenizer: Tokenizer, text: Path) -> dict[str, Any]:
-    """Bytes per token of the held-out documents, by corpus, and one of them cut into its tokens."""
+    """Bytes per token of the held-out documents, by corpus, and the tokens of a sample."""
     sizes: dict[str, list[int]] = {}
     for row in read_jsonl(text / "held_out" / "documents.jsonl"):
         size = sizes.setdefault(row["source"].partition(":")[0], [0, 0])
@@ -185,7 +187,7 @@ def _packing(tokenizer: Tokenizer, text: Path) -> dict[str, Any]:
 
 
 def _baselines(run: RunFolder) -> dict[str, float]:
-    """Bits per byte of what knows less: how frequent each token is, and compressors that see the file alone."""
+    """Bits per byte of simple methods: the frequencies of tokens, and compressors that see only the held-out file."""
     text, tokenizer = run.path / "text", Tokenizer.from_folder(run.path / "tokenizer")
     learned = PackedDataset(run.path / "pretrain" / "tokens", seq_len=1024)
     batches = (learned.batch(cursor, 64)["input_ids"].numpy() for cursor in range(0, len(learned), 64))
@@ -195,7 +197,7 @@ def _baselines(run: RunFolder) -> dict[str, float]:
 
 
 def _samples(llm: LLM) -> list[str]:
-    """A few texts the model goes on with."""
+    """Continuations of a few prompts by the model."""
     params = SamplingParams(temperature=0.7, top_p=0.9, max_tokens=60, seed=0)
     return [prompt + answer.text for prompt, answer in zip(PROMPTS, llm.generate(PROMPTS, params), strict=True)]
 
@@ -213,15 +215,17 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _drop_if_changed(run: RunFolder, name: str, read: str) -> None:
-    """Remove the training run `name` if what it was made from is no longer what is there."""
+    """Remove the training run `name` if its input has changed since."""
     made_from = dict(run.record.get("made_from", {}))
     if made_from.get(name, read) != read:
-        console.print(tr("{name} was made with other inputs or settings; it is made again from the start", name=name))
+        console.print(
+            tr("{name} has other inputs or settings than before; it is trained again from the start", name=name)
+        )
         shutil.rmtree(run.path / name, ignore_errors=True)
     run.set_state("running", made_from=made_from | {name: read})
 
 
 def _fingerprint(folder: Path) -> list[tuple[str, int, int]]:
-    """What tells whether a folder of text changed: the names, sizes and times of its files."""
+    """The names, sizes and times of all files of a folder, to notice changes."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     return [(file.relative_to(folder).as_posix(), file.stat().st_size, file.stat().st_mtime_ns) for file in files]

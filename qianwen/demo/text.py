@@ -1,16 +1,16 @@
-"""What the demo learns from, and what it is asked: one folder, made from any folder of text.
+"""The demo's training text and its test questions: one folder, made from any folder of text.
 
-    curated/documents/                    the text as the data chapter leaves it: rules passed, duplicates and personal
-                                          data gone (see curated/counts.json and its card)
-    train/, held_out/, held_out.txt, …    the corpus made of that, see data/curate/corpus.py
+    curated/documents/                    the curated text, without low-quality documents, duplicates and personal data
+                                          (see curated/counts.json and its card)
+    train/, held_out/, held_out.txt, …    the corpus made of it, see data/curate/corpus.py
     train/arithmetic.jsonl                lines such as "47 + 21 = 68.", none of them held out
     dialogues/train.jsonl                 questions and answers derived from train/, for fine-tuning
-    dialogues/held_out.jsonl              questions nothing learns from: derived from held_out/, and held-out arithmetic
-    sample/                               a little of held_out/, to watch while pretraining
+    dialogues/held_out.jsonl              test questions: derived from held_out/, and held-out arithmetic
+    sample/                               a part of held_out/, measured during pretraining
 
-Nothing leaks by construction: documents, and the facts of arithmetic, are divided before anything is derived from them.
-What construction cannot promise is counted: held-out questions that were also asked in training (left out), and
-held-out sums that stand somewhere in the text.
+Documents and sums are divided into training and test data first, and questions are derived afterwards. So test data
+cannot leak into training, except where two documents say the same. Such cases are counted: test questions that are
+training questions too (they are removed), and held-out sums in the training text.
 """
 
 import re
@@ -34,34 +34,34 @@ SAMPLE_BYTES = 30_000
 
 @dataclass(frozen=True, kw_only=True)
 class TextConfig:
-    """Which text, and how much of what is made from it."""
+    """The text, and how much data is derived from it."""
 
     source: str = "quickstart"  # a folder of any text, or the name of a corpus
-    licences: tuple[str, ...] = ()  # of a named corpus only sources under these; (): all
-    # Nothing here needs an extra: languages are as the documents say, and the published rules for web pages stay out.
+    licences: tuple[str, ...] = ()  # use only sources of a named corpus with these licences; (): all
+    # No optional package is needed: languages are those that the documents declare, and rules for web pages are off.
     curate: CurateConfig = field(default_factory=lambda: CurateConfig(rules=("code", "text"), identify=False))
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
-    num_sums: int = 0  # lines of arithmetic put into the text
-    held_out_sums: float = 0.1  # share of the facts of arithmetic that nothing learns from
-    num_dialogues: dict[str, int] = field(default_factory=dict)  # kind of pair → most that fine-tuning learns from
-    num_questions: int = 100  # most held-out questions of each kind
+    num_sums: int = 0  # lines of arithmetic added to the text
+    held_out_sums: float = 0.1  # fraction of the sums that are held out
+    num_dialogues: dict[str, int] = field(default_factory=dict)  # kind of pair → maximum number for fine-tuning
+    num_questions: int = 100  # maximum number of test questions of each kind
 
 
 def build_text(inputs: Path, folder: Path, config: TextConfig) -> dict[str, Any]:
-    """Fill `folder` from the text at `inputs` and return what there is to tell about it."""
+    """Fill `folder` from the text at `inputs`, and return counts for the report."""
     curated = curate([str(inputs)], folder / "curated", config.curate, workers=1)
     counts = build_corpus(folder / "curated" / "documents", folder, config.corpus)
     sums = {part: arithmetic(part, config.held_out_sums) for part in ("train", "held_out")}
     pairs = {part: [*pairs_of(readable_documents(folder / part)), *sums[part]] for part in sums}
-    asked = {pair.question for pair in pairs["train"]}
-    unseen = [pair for pair in pairs["held_out"] if pair.question not in asked]
+    in_training = {pair.question for pair in pairs["train"]}
+    unseen = [pair for pair in pairs["held_out"] if pair.question not in in_training]
     (folder / "dialogues").mkdir()
     chosen = {
-        "train": _some_of_each(pairs["train"], config.num_dialogues),
-        "held_out": _some_of_each(unseen, dict.fromkeys(config.num_dialogues, config.num_questions)),
+        "train": _of_each_kind(pairs["train"], config.num_dialogues),
+        "held_out": _of_each_kind(unseen, dict.fromkeys(config.num_dialogues, config.num_questions)),
     }
-    for part, some in chosen.items():
-        write_jsonl(folder / "dialogues" / f"{part}.jsonl", (pair.row() for pair in some))
+    for part, selected in chosen.items():
+        write_jsonl(folder / "dialogues" / f"{part}.jsonl", (pair.row() for pair in selected))
     write_jsonl(folder / "train" / "arithmetic.jsonl", arithmetic_text(sums["train"], config.num_sums, seed=0))
     (folder / "sample").mkdir()
     write_jsonl(folder / "sample" / "held_out.jsonl", _sample(folder / "held_out"))
@@ -72,14 +72,14 @@ def build_text(inputs: Path, folder: Path, config: TextConfig) -> dict[str, Any]
         "dialogues": Counter(pair.kind for pair in chosen["train"]),
         "questions": Counter(pair.kind for pair in chosen["held_out"]),
         "asked_before": len(pairs["held_out"]) - len(unseen),
-        "sums_in_text": _found_in(folder / "train", sums["held_out"]),
+        "sums_in_text": _count_in(folder / "train", sums["held_out"]),
     }
 
 
-def _some_of_each(pairs: Sequence[Pair], most: dict[str, int]) -> list[Pair]:
-    """Up to `most` of each kind, chosen by the hash of the question, the kinds mixed."""
+def _of_each_kind(pairs: Sequence[Pair], limits: dict[str, int]) -> list[Pair]:
+    """At most `limits[kind]` pairs of each kind, in the order of the hashes of their questions."""
     chosen: list[Pair] = []
-    for kind, number in most.items():
+    for kind, number in limits.items():
         chosen += sorted((pair for pair in pairs if pair.kind == kind), key=_order)[:number]
     return sorted(chosen, key=_order)
 
@@ -88,10 +88,10 @@ def _order(pair: Pair) -> float:
     return chance(pair.question, "order")
 
 
-def _found_in(folder: Path, problems: Iterable[Pair]) -> int:
-    """How often one of `problems` stands in the text."""
+def _count_in(folder: Path, problems: Iterable[Pair]) -> int:
+    """How often one of `problems` is in the text."""
     held_out = {expression(pair) for pair in problems}
-    return sum(found in held_out for document in readable_documents(folder) for found in SUM.findall(document["text"]))
+    return sum(each in held_out for document in readable_documents(folder) for each in SUM.findall(document["text"]))
 
 
 def _sample(folder: Path) -> Iterator[Document]:

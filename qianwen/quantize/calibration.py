@@ -1,15 +1,16 @@
-"""Quantise a network layer after layer on the activations that it really has (GPTQ; the released run_gptq.py).
+"""Quantise a network layer by layer, on the activations of the quantised layers before (GPTQ; released run_gptq.py).
 
     embedding → states of all calibration rows
-    layer:  norm → q, k, v → attention → o → norm → gate, up → product → down      each group of linears is quantised
-                                                                                   on what the ones before it now give
-    final norm, head stay as they are
+    layer:  norm → q, k, v → attention → o → norm → gate, up → product → down      each group of linears is quantised on
+                                                                                   the outputs of the quantised ones
+                                                                                   before it
+    final norm and head are not changed
 
-So every linear makes good the errors of those before it ("true sequential"), each activation is computed once, and of
-the weights only one layer is in memory: its parameters arrive from the file and leave for the next file. A few rows go
-through the layers as they were beside those through the layers as they become: at the end the two are compared.
+So every linear compensates the errors of those before it ("true sequential"), each activation is computed once, and
+only one layer is in memory: its weights are read from one file and written to the next. A few rows also go through the
+unquantised layers, and at the end both results are compared.
 
-Not here: the solver (`gptq.py`), files (`gptq_folder.py`), which texts to calibrate on (the command's business).
+Not here: the solver (`gptq.py`), files (`gptq_folder.py`), the choice of texts (`cli/calibration_data.py`).
 Shapes: T tokens of a row, H hidden_size, h query heads, d head_dim.
 """
 
@@ -35,16 +36,16 @@ Step = Callable[[Tensor, "Row"], Tensor]
 
 @dataclass
 class Row:
-    """A packed row of calibration tokens on its way through the network."""
+    """A packed row of calibration tokens, with its states at the current layer."""
 
     states: Tensor  # [1, T, H]
     rotate: Rotation
     cache: DocumentAttention
-    inner: Tensor = field(default_factory=lambda: torch.empty(0))  # inputs of the linears at hand
+    inner: Tensor = field(default_factory=lambda: torch.empty(0))  # inputs of the current group of linears
 
 
 def packed_rows(texts: Sequence[Sequence[int]], seq_len: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Texts of token ids as rows of `seq_len` tokens, longer ones cut: ids and positions [1, T] of each row."""
+    """Pack texts, truncated to `seq_len`, into rows of `seq_len` tokens or fewer: ids and positions [1, T] of each."""
     ids: list[int] = []
     positions: list[int] = []
     for text in texts:
@@ -59,27 +60,27 @@ def packed_rows(texts: Sequence[Sequence[int]], seq_len: int) -> Iterator[tuple[
 
 
 def start(config: QwenConfig, embedding: Tensor, rows: Sequence[tuple[Tensor, Tensor]]) -> list[Row]:
-    """Rows of (ids, positions) before the first layer, in the type of `embedding`."""
-    rotary, made = RotaryEmbedding(config), []
+    """The states of rows of (ids, positions) before the first layer, in the type of `embedding`."""
+    rotary, states = RotaryEmbedding(config), []
     for ids, positions in rows:
         ids, positions = ids.to(embedding.device), positions.to(embedding.device)
         cache = DocumentAttention(config, ids.size(1), positions, stretch=True)
-        made.append(Row(F.embedding(ids, embedding), rotary(positions, cache.rope), cache))
-    return made
+        states.append(Row(F.embedding(ids, embedding), rotary(positions, cache.rope), cache))
+    return states
 
 
 @torch.no_grad()
 def advance(layer: nn.Module, rows: Sequence[Row]) -> None:
-    """Take the rows through a layer as it is."""
+    """Compute a layer for all rows, without changing it."""
     for row in rows:
         row.states = run_layer(layer, row.states, row.rotate, row.cache)
 
 
 @torch.no_grad()
 def quantize_layer(layer: Layer, index: int, rows: Sequence[Row], config: GptqConfig) -> dict[str, Groups]:
-    """Quantise a layer's linears and take the rows through what it becomes. Without rows, round to nearest.
+    """Quantise the linears of a layer, and compute the quantised layer for all rows. Without rows, round to nearest.
 
-    The layer is changed in place, to weights of its own type that its grids can hold.
+    The layer is changed in place: its weights become the dequantised codes, in the type they had.
     """
     attention, mlp = layer.self_attn, layer.mlp
 
@@ -112,7 +113,7 @@ def quantize_layer(layer: Layer, index: int, rows: Sequence[Row], config: GptqCo
 
 
 def restore_layer(layer: Layer, made: Mapping[str, Groups]) -> None:
-    """Give a layer the weights of linears that were quantised before."""
+    """Give a layer the weights of linears that an earlier process quantised."""
     for name, groups in made.items():
         _replace(layer.get_submodule(name), groups)
 
@@ -123,7 +124,7 @@ def _replace(linear: nn.Module, groups: Groups) -> None:
 
 
 def _quantize_group(linears: dict[str, nn.Module], rows: Sequence[Row], config: GptqConfig) -> dict[str, Groups]:
-    """Linears that read the same inputs, which are every row's `inner`."""
+    """Quantise linears with the same inputs, the `inner` of every row."""
     made, hessian = {}, None
     for name, linear in linears.items():
         assert isinstance(linear, nn.Linear)
@@ -132,7 +133,7 @@ def _quantize_group(linears: dict[str, nn.Module], rows: Sequence[Row], config: 
             for row in rows:
                 hessian.add(row.inner)
         weight = linear.weight.detach()
-        found = nearest(weight, config) if hessian is None else gptq(weight, hessian.mean(), config)
-        _replace(linear, found)
-        made[name] = found
+        groups = nearest(weight, config) if hessian is None else gptq(weight, hessian.mean(), config)
+        _replace(linear, groups)
+        made[name] = groups
     return made

@@ -1,18 +1,20 @@
 """GPTQ: round weights so that the outputs change least (Frantar et al. 2022; the released Int4 and Int8 models).
 
-The error of a linear on its inputs X is |ΔW X|² = ΔW H ΔWᵀ with H = X Xᵀ. Inputs are rounded one after the other; what
-each rounding does to the outputs is made good by those not yet rounded, along the inverse of what is left of H:
+The error of a linear on its inputs X is |ΔW X|² = ΔW H ΔWᵀ with H = X Xᵀ. The columns of W are rounded one after
+another. After each one, the columns that are not rounded yet are updated to compensate its error, by the inverse of the
+remaining part of H:
 
     e = (w_i − q_i) / U_ii        W_j −= e · U_ij  for all j > i        U: upper Cholesky factor of H⁻¹
 
-Blocks of 128 inputs are worked on alone and their errors passed to the rest at once. A group's grid is chosen when its
-first input is reached, from the weights as they are by then: of ranges from the largest weight down (`search`) the one
-that loses least, an input's error counting as much as its square in X. In order of activation (`act_order`) the inputs
-that matter most are rounded first, while most others can still make good; groups stay where they lie (static groups),
-their grids chosen beforehand, so the result is laid out and as fast as any other.
+Inputs are processed in blocks of 128: inside a block the updates are immediate, and the columns after it get the sum of
+the block's errors in one product. The grid of a group is chosen at its first input, from the updated weights. With
+`search` it is the best of several ranges below and at the largest weight; the error of an input is weighted by its mean
+square in X. With `act_order` the inputs with the largest mean square come first, while most columns can compensate.
+The groups then remain neighbouring inputs (static groups) with grids chosen at the start, so the file layout and the
+speed are the same.
 
-`nearest` rounds on the same grids without looking: the baseline. Not here: where H comes from (`calibration.py`), what
-is done once every input is rounded (`coordinate_descent.py`).
+`nearest` rounds each weight to the nearest code of the same grids: the baseline. Not here: how H is computed
+(`calibration.py`), and the passes after all inputs are rounded (`coordinate_descent.py`).
 Shapes: N outputs, K inputs, G groups.
 """
 
@@ -30,24 +32,25 @@ from qianwen.quantize.coordinate_descent import refine
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.translation import tr
 
-BLOCK = 128  # inputs whose errors reach the rest at once
-# Of a group's range, what a search tries; at 15/14 the largest weight of a symmetric four-bit group is a code itself.
+BLOCK = 128  # inputs whose errors are applied to the later columns in one product
+# Fractions of a group's range that a search compares. At 15/14 the largest weight of a symmetric four-bit group is
+# exactly a code.
 SHARES = (1.0, 15 / 14, 0.96, 0.92, 0.88, 0.84, 0.8, 0.76, 0.72, 0.68, 0.64, 0.6)
-ATTEMPTS = 6  # dampings tried, each ten times the last, until H has an inverse
+ATTEMPTS = 6  # values of the damping, each ten times the previous one, until H has an inverse
 
 
 @dataclass(frozen=True, kw_only=True)
 class GptqConfig:
-    """The grid and the solver. Grid and layout are by default those of the released models, which were made with a
-    tenth of the damping, inputs as they lie, no search and no passes."""
+    """The grid and the solver. By default grid and layout are those of the released models. These were made with a
+    damping of 0.01, in the order of the inputs, without search and without passes."""
 
     bits: int = 4
-    group_size: int = 128  # inputs; -1: all inputs of an output
-    sym: bool = True  # zero is the middle code
-    damp_percent: float = 0.1  # of the mean of H's diagonal, added to it
-    act_order: bool = True  # round the inputs that matter most first
-    search: bool = True  # cut off a group's largest weights where less is lost that way
-    passes: int = 2  # over all codes and scales, once every input is rounded
+    group_size: int = 128  # inputs with one scale; -1: all inputs
+    sym: bool = True  # symmetric: the middle code is zero
+    damp_percent: float = 0.1  # fraction of the mean of H's diagonal that is added to the diagonal
+    act_order: bool = True  # round the inputs with the largest activations first
+    search: bool = True  # clip the largest weights of a group if that lowers the error
+    passes: int = 2  # passes over all codes and scales after the last input is rounded
 
     def __post_init__(self) -> None:
         if self.bits not in BITS:
@@ -62,12 +65,12 @@ class GptqConfig:
             raise ConfigError(tr("passes = {value} must be at least 0", value=self.passes))
 
     def size(self, inputs: int) -> int:
-        """Inputs of a group in a matrix that has so many."""
+        """The number of inputs of a group, in a matrix with this number of inputs."""
         return inputs if self.group_size == -1 else min(self.group_size, inputs)
 
 
 class Hessian:
-    """Σ x xᵀ over the inputs of a linear, fp32 [K, K], and how many there were."""
+    """Σ x xᵀ over the inputs of a linear, fp32 [K, K], and their number."""
 
     def __init__(self, inputs: int, device: torch.device | str = "cpu") -> None:
         self.sum = torch.zeros(inputs, inputs, device=device)
@@ -87,7 +90,7 @@ class Hessian:
 
 @contextmanager
 def _bfloat16_factors() -> Iterator[None]:
-    """Round the factors of fp32 products to bfloat16, and the sums not at all: exact for factors that came from it."""
+    """Inside, fp32 products round their factors to bfloat16, but not the sums: exact for factors that were bfloat16."""
     backends: Any = torch.backends
     before = backends.mkldnn.matmul.fp32_precision
     backends.mkldnn.matmul.fp32_precision = "bf16"
@@ -98,7 +101,7 @@ def _bfloat16_factors() -> Iterator[None]:
 
 
 def nearest(weight: Tensor, config: GptqConfig) -> Groups:
-    """Every weight [N, K] to the nearest code of its group's grid."""
+    """Round every weight [N, K] to the nearest code of its group's grid."""
     rows, size = weight.float().T, config.size(weight.size(1))
     scales, zeros = _grids(rows, size, config)
     group_of = group_order(len(rows), size, weight.device)
@@ -107,14 +110,14 @@ def nearest(weight: Tensor, config: GptqConfig) -> Groups:
 
 
 def gptq(weight: Tensor, hessian: Tensor, config: GptqConfig) -> Groups:
-    """The codes for `weight` [N, K] that change its outputs least on inputs with this H [K, K]."""
+    """Codes for `weight` [N, K] with a small change of its outputs, for inputs with this H [K, K]."""
     inputs = weight.size(1)
     size, unused = config.size(inputs), hessian.diagonal() == 0
     group_of = group_order(inputs, size, weight.device)
-    wanted = torch.where(unused, 0, weight.float())
-    rows = wanted.T.contiguous()  # one input after the other [K, N]
-    matters = hessian.diagonal() if config.search else None
-    scales, zeros = _grids(rows, size, config, matters if config.act_order else None)
+    target = torch.where(unused, 0, weight.float())
+    rows = target.T.contiguous()  # [K, N], so that each input is a contiguous row
+    importance = hessian.diagonal() if config.search else None
+    scales, zeros = _grids(rows, size, config, importance if config.act_order else None)
     order = torch.arange(inputs, device=weight.device)
     if config.act_order:
         order = hessian.diagonal().argsort(descending=True)
@@ -126,49 +129,49 @@ def gptq(weight: Tensor, hessian: Tensor, config: GptqConfig) -> Groups:
         errors = rows.new_empty(end - start, rows.size(1))
         for i in range(start, end):
             if not config.act_order and i % size == 0:
-                there = slice(i, i + size)
-                grid = _grids(rows[there], size, config, None if matters is None else matters[there])
+                in_group = slice(i, i + size)
+                grid = _grids(rows[in_group], size, config, None if importance is None else importance[in_group])
                 scales[group[i]], zeros[group[i]] = (part[0] for part in grid)
             scale, zero = scales[group[i]].float(), zeros[group[i]]
             codes[i] = _codes(rows[i], scale, zero, config.bits)
             errors[i - start] = (rows[i] - (codes[i] - zero) * scale) / upper[i, i]
             rows[i + 1 : end].addr_(upper[i, i + 1 : end], errors[i - start], alpha=-1)
         rows[end:].addmm_(upper[start:end, end:].T, errors, alpha=-1)
-    found = _groups(codes[order.argsort()], scales, zeros, group_of, config)
-    return refine(wanted, found, hessian, config.passes) if config.passes else found
+    groups = _groups(codes[order.argsort()], scales, zeros, group_of, config)
+    return refine(target, groups, hessian, config.passes) if config.passes else groups
 
 
 def _groups(codes: Tensor, scales: Tensor, zeros: Tensor, group_of: Tensor, config: GptqConfig) -> Groups:
-    """From inputs first to outputs first, in the types they are kept in."""
+    """Transpose from inputs first to outputs first, and convert to the stored types."""
     codes, zeros = codes.to(torch.uint8), zeros.to(torch.uint8)
     return Groups(config.bits, codes.T.contiguous(), scales.T.contiguous(), zeros.T.contiguous(), group_of)
 
 
-def _grids(rows: Tensor, size: int, config: GptqConfig, matters: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Scale (fp16, as stored) and zero of each group of fp32 [K, N], both [G, N]; with `matters` [K] by search."""
+def _grids(rows: Tensor, size: int, config: GptqConfig, importance: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Scale (fp16, as stored) and zero of each group of fp32 [K, N], both [G, N]; with `importance` [K] by search."""
     groups = F.pad(rows, (0, 0, 0, -len(rows) % size)).unflatten(0, (-1, size))
     low, high = groups.amin(1).clamp_max(0), groups.amax(1).clamp_min(0)
     if config.sym:
         high = torch.maximum(-low, high)
         low = -high
     scale, zero = _grid(low, high, config)
-    if matters is None:
+    if importance is None:
         return scale, zero
-    counts = F.pad(matters, (0, -len(rows) % size)).view(-1, size, 1)
-    least = torch.full_like(low, torch.inf)
+    weights = F.pad(importance, (0, -len(rows) % size)).view(-1, size, 1)
+    lowest = torch.full_like(low, torch.inf)
     for share in SHARES:
-        tried = _grid(low * share, high * share, config)
-        step, middle = tried[0].float()[:, None], tried[1][:, None]
-        lost = ((_codes(groups, step, middle, config.bits) - middle) * step - groups).square_().mul_(counts).sum(1)
-        better = lost < least
-        least, scale, zero = (
-            torch.where(better, new, old) for new, old in zip((lost, *tried), (least, scale, zero), strict=True)
+        grid = _grid(low * share, high * share, config)
+        step, middle = grid[0].float()[:, None], grid[1][:, None]
+        error = ((_codes(groups, step, middle, config.bits) - middle) * step - groups).square_().mul_(weights).sum(1)
+        better = error < lowest
+        lowest, scale, zero = (
+            torch.where(better, new, old) for new, old in zip((error, *grid), (lowest, scale, zero), strict=True)
         )
     return scale, zero
 
 
 def _grid(low: Tensor, high: Tensor, config: GptqConfig) -> tuple[Tensor, Tensor]:
-    """Scale and zero of the codes that lie evenly from `low` to `high`."""
+    """Scale and zero of codes that are spaced evenly from `low` to `high`."""
     top = 2**config.bits - 1
     scale = ((high - low) / top).half()
     scale = torch.where(scale > 0, scale, torch.ones_like(scale))
@@ -181,9 +184,9 @@ def _codes(rows: Tensor, scale: Tensor, zero: Tensor, bits: int) -> Tensor:
 
 
 def _factored(hessian: Tensor, unused: Tensor, order: Tensor, damp_percent: float) -> tuple[Tensor, Tensor]:
-    """H damped until it has an inverse, and U with Uᵀ U = H⁻¹ in this order of the inputs.
+    """H with enough damping to have an inverse, and U with Uᵀ U = H⁻¹ in this order of the inputs.
 
-    An input that is always zero is left to itself.
+    An input that is always zero gets 1 on the diagonal, so it does not affect the others.
     """
     hessian = hessian.clone()
     diagonal = hessian.diagonal()

@@ -1,7 +1,8 @@
-"""Every run we stand behind, as typed Python: a recipe is a function that returns the configuration of a stage.
+"""Recipes: functions that return the configuration of a stage, in typed Python.
 
-A recipe only chooses values and says where each comes from; what the values do is documented at the dataclass. Where a
-document is silent the comment says `not published: our choice`. Yours may live anywhere: `my_module:my_function`.
+A recipe only chooses values and says where each comes from; what the values do is documented at the dataclass. A value
+that no document gives has the comment `not published: our choice`. Your own recipe may be in any module:
+`my_module:my_function`.
 """
 
 import difflib
@@ -24,7 +25,14 @@ def load_recipe(spec: str, kind: type[T], command: str) -> T:
     """The configuration that `spec` names: `tiny`, `qwen_7b:memo` or `module:function`.
 
     The function may be left out where the module has only one that returns `kind`, or one called like the command.
+    Raises ConfigError for an unknown recipe, and for an option in the place of the recipe.
     """
+    if spec.startswith("-"):
+        message = (
+            "the recipe is missing: {command} needs it before {option}, as in `qianwen {command} tiny {option} …`; "
+            "known: {all}"
+        )
+        raise ConfigError(tr(message, command=command, option=spec.partition("=")[0], all=", ".join(_own())))
     name, _, function = spec.partition(":")
     recipes = {
         known: recipe
@@ -42,12 +50,16 @@ def load_recipe(spec: str, kind: type[T], command: str) -> T:
     return recipes[function]()
 
 
+def _own() -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
 def _module(name: str) -> ModuleType:
-    ours = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    ours = _own()
     if name in ours:
         return importlib.import_module(f"{__name__}.{name}")
     if "" not in sys.path:
-        sys.path.insert(0, "")  # a recipe beside the user, as `python -m` would find it
+        sys.path.insert(0, "")  # a recipe in the current folder, where `python -m` looks too
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Qwen-1.8B as the report describes its pretraining. What the report leaves out is taken from the 7B memo, and said."""
+"""Qwen-1.8B: pretraining as in the report. Values that it does not give are from the 7B memo, with a comment."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Qwen-72B. Its shape and its 3T tokens are published, its training is not: everything else is marked."""
+"""Qwen-72B. The shape and the 3T tokens are published; the training is not, so all other values have a comment."""
 
 from dataclasses import replace
 
@@ -8,8 +8,8 @@ from qianwen.train.pretrain import PretrainConfig
 
 
 def report() -> PretrainConfig:
-    """3T tokens with rotary base 1,000,000; the released model reads 32,768."""
-    recipe = qwen_7b.report()  # not published: our choice, what the smaller sizes share
+    """3T tokens with rotary base 1,000,000; the released model has a context of 32,768."""
+    recipe = qwen_7b.report()  # not published: our choice, as for the smaller sizes
     return replace(
         recipe,
         name="qwen-72b",

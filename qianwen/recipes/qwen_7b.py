@@ -1,7 +1,7 @@
-"""Qwen-7B as its two documents describe the pretraining: the memo (v1.0, August 2023) and the report (September 2023).
+"""Qwen-7B: pretraining as in its two documents, the memo (v1.0, August 2023) and the report (September 2023).
 
-They agree on the network, the batch, the peak rate and the schedule, and differ in ε and in the number of tokens. The
-corpus is not public: `data` is a folder of token files or texts of your own.
+Both give the same network, batch, peak rate and schedule; ε and the number of tokens differ. The corpus is not public:
+`data` is a folder with your own token files or texts.
 """
 
 from dataclasses import replace
@@ -58,7 +58,7 @@ def memo() -> PretrainConfig:
 
 
 def report() -> PretrainConfig:
-    """The technical report: 2.4T tokens, ε 1e-8, the rest as in the memo where the report is silent."""
+    """The technical report: 2.4T tokens, ε 1e-8; values that the report does not give are those of the memo."""
     recipe = memo()
     return replace(
         recipe,

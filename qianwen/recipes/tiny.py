@@ -1,8 +1,8 @@
-"""The demo's values: a Qwen that two CPU cores train from nothing in a few minutes. All of them are our choice.
+"""The demo's configuration: a Qwen that two CPU cores train from random weights in minutes. All values are our choice.
 
-Budget: seven minutes for all stages and 4 GB on a machine that multiplies float32 at 140 GFLOP/s. So the batch is small
-and the steps many, the network narrow, the vocabulary short, and most of the text in one language. `docs/log.md` tells
-what was tried.
+Budget: seven minutes for all stages and 4 GB on a machine that multiplies float32 at 140 GFLOP/s. Therefore it has
+small batches and many steps, a narrow network and a small vocabulary, and most of its text is in one language. The
+experiments are in `docs/log.md`.
 """
 
 from dataclasses import replace
@@ -17,7 +17,7 @@ from qianwen.train.loop import LoopConfig
 from qianwen.train.optim import AdamWConfig
 from qianwen.train.pretrain import PretrainConfig
 
-VOCAB_SIZE = 4096  # tokens, 208 control tokens among them
+VOCAB_SIZE = 4096  # tokens, including 208 control tokens
 
 
 def demo(name: str = "demo", source: str = "quickstart", licences: tuple[str, ...] = (), seed: int = 0) -> DemoConfig:
@@ -27,7 +27,7 @@ def demo(name: str = "demo", source: str = "quickstart", licences: tuple[str, ..
         licences=licences,
         corpus=CorpusConfig(
             held_out=0.03,
-            # In minutes a model this small learns one language, and what functions do rather than how.
+            # In a few minutes so small a model learns one language, and what functions do, not their code.
             outline_code=True,
             shares={"python-stdlib": 0.6, "wikipedia-fr": 0.0, "wikipedia-es": 0.0, "many-languages": 0.0},
         ),
@@ -40,7 +40,7 @@ def demo(name: str = "demo", source: str = "quickstart", licences: tuple[str, ..
 
 
 def pretrain(name: str = "demo", seed: int = 0) -> PretrainConfig:
-    """The demo's pretraining, on the text and with the vocabulary that the demo made."""
+    """The demo's pretraining, on the demo's text and vocabulary."""
     folder = runs_dir() / name
     return PretrainConfig(
         name=f"{name}/pretrain",
@@ -86,7 +86,7 @@ def sft(name: str = "demo", seed: int = 0) -> SFTConfig:
 def quick(
     name: str = "demo", source: str = "python-stdlib", licences: tuple[str, ...] = (), seed: int = 0
 ) -> DemoConfig:
-    """Every stage in seconds, to see that it works: it learns next to nothing, and needs no network."""
+    """Every stage in seconds, to check that it works. The model learns almost nothing; no network is needed."""
     whole = demo(name, source, licences, seed)
     text = replace(
         whole.text,
@@ -109,9 +109,10 @@ def quick(
 
 
 def _shape(hidden_size: int, intermediate_size: int, num_hidden_layers: int, num_attention_heads: int) -> QwenConfig:
-    """Qwen's block in small; the head shares the embedding, which is most of a small network.
+    """A small network of Qwen's layers; head and embedding share one weight, most of the weights of a small network.
 
-    Many narrow heads: a sum is learned once some head looks at the digit in the right place, and each is one more try.
+    It has many narrow heads: a sum is learned once one of the heads attends to the right digit, so more heads learn
+    sooner.
     """
     return QwenConfig(
         vocab_size=VOCAB_SIZE,
@@ -120,6 +121,6 @@ def _shape(hidden_size: int, intermediate_size: int, num_hidden_layers: int, num
         num_hidden_layers=num_hidden_layers,
         num_attention_heads=num_attention_heads,
         max_position_embeddings=512,
-        rope_theta=500.0,  # a context of 512 needs no slower turns; what stands near is told apart sooner
+        rope_theta=500.0,  # a small base: near positions differ more, and a context of 512 needs no slow rotation
         tie_word_embeddings=True,
     )

@@ -3,6 +3,10 @@
 A mistake only we can make is an `assert`. The command line prints these in one line, without a traceback.
 """
 
+import json
+
+EXCERPT_LEN = 80  # characters of a value that an error quotes
+
 
 class QianwenError(ValueError):
     """The root: everything below is something the user can put right."""
@@ -41,3 +45,12 @@ class RequestError(QianwenError):
 
 class ToolError(QianwenError):
     """A tool call that cannot be made, or a tool that failed."""
+
+
+def excerpt(value: object) -> str:
+    """The start of a value as JSON, for a message: `null` and `"text"`, never Python's `None` and `'text'`."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=lambda unknown: type(unknown).__name__)
+    except (TypeError, ValueError, RecursionError):  # keys of another type, an object that contains itself
+        text = type(value).__name__
+    return text if len(text) <= EXCERPT_LEN else text[: EXCERPT_LEN - 1] + "…"

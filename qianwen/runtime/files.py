@@ -3,11 +3,13 @@
 Everything written goes through the atomic writer of `atomic.py`, whose functions are offered here too.
 """
 
+import codecs
 import dataclasses
 import gzip
 import io
 import json
 import os
+import shutil
 import sys
 import time
 import zlib
@@ -30,23 +32,53 @@ from qianwen.runtime.translation import tr
 
 def read_jsonl(path: str | Path) -> Iterator[dict[str, Any]]:
     """The objects of a `.jsonl`, `.jsonl.gz` or `.jsonl.zst` file; blank lines are skipped. Raises DataError."""
+    for row in read_rows(path):
+        if isinstance(row, DataError):
+            raise row
+        yield row
+
+
+def read_rows(path: str | Path) -> Iterator[dict[str, Any] | DataError]:
+    """As `read_jsonl`, but a line that is not a JSON object is returned as its DataError, and reading goes on.
+
+    A file that cannot be read or unpacked any further still raises DataError.
+    """
     number = 0
     try:
         with open_bytes(Path(path)) as file:
             for number, line in enumerate(file, start=1):
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-                if not text:
-                    continue
-                row = json.loads(text)
-                if not isinstance(row, dict):
-                    raise ValueError(tr("not a JSON object: {start}", start=text[:60]))
-                yield row
-    except DataError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise DataError(tr("{path}, line {number}: {error}", path=path, number=number, error=error)) from error
+                text = line.removeprefix(codecs.BOM_UTF8 if number == 1 else b"").strip()
+                if text:
+                    yield _row(path, number, text)
     except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
         raise DataError(tr("{path}, after line {number}: {error}", path=path, number=number, error=error)) from error
+
+
+def _row(path: str | Path, number: int, line: bytes) -> dict[str, Any] | DataError:
+    try:
+        row = json.loads(line.decode("utf-8"))
+        if isinstance(row, dict):
+            return row
+        reason: object = tr("not a JSON object: {start}", start=json_text(row)[:60])
+    except UnicodeDecodeError as error:
+        reason = tr("not UTF-8 (byte {byte} of the line)", byte=error.start + 1)
+    except json.JSONDecodeError as error:
+        reason = tr(
+            "not valid JSON at character {column} of the line ({reason})", column=error.pos + 1, reason=error.msg
+        )
+    except (ValueError, RecursionError) as error:  # an integer of thousands of digits, or thousands of brackets
+        reason = tr("not valid JSON ({reason})", reason=error)
+    return DataError(tr("{path}, line {number}: {error}", path=path, number=number, error=reason))
+
+
+def json_text(value: object, indent: int | None = None) -> str:
+    """`value` as JSON that UTF-8 can hold. Characters stay readable, unless there is half a surrogate pair."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:  # a lone surrogate: JSON can spell it, UTF-8 cannot
+        return json.dumps(value, indent=indent)
+    return text
 
 
 def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, object]]) -> int:
@@ -54,11 +86,7 @@ def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, object]]) -> int:
     count = 0
     with atomic_file(path) as raw, _compressed(Path(path), raw) as file:
         for row in rows:
-            try:
-                line = json.dumps(row, ensure_ascii=False).encode("utf-8")
-            except UnicodeEncodeError:  # a lone surrogate: JSON can spell it, UTF-8 cannot
-                line = json.dumps(row).encode("ascii")
-            file.write(line + b"\n")
+            file.write(json_text(row).encode("utf-8") + b"\n")
             count += 1
     return count
 
@@ -125,6 +153,10 @@ class _ZstdFile(io.RawIOBase):
         super().close()
 
 
+LOCK = ".lock"
+PROBE_SECONDS = 0.02  # `is_locked` holds a free lock for much less, so who wants it tries again after this
+UNSTARTED = {"run.json", LOCK, "tokens", "before_after.json", "metrics.jsonl", "checkpoints"}  # before the first step
+
 # ---- folders with a meaning -------------------------------------------------------------------------------------
 
 
@@ -162,8 +194,8 @@ def lock(path: str | Path) -> Iterator[None]:
     """Keep other processes off the folder `path`. Raises ConfigError naming the holder; death frees the lock."""
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "a+", encoding="ascii") as file:
-        if not _try_lock(file.fileno()):
+    with open(folder / LOCK, "a+", encoding="ascii") as file:
+        if not any(_try_lock(file.fileno()) or time.sleep(PROBE_SECONDS) for _ in range(5)):
             file.seek(0)
             holder = file.read().strip() or "?"
             message = tr(
@@ -174,6 +206,19 @@ def lock(path: str | Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def is_locked(path: str | Path) -> bool:
+    """Whether a running process holds the lock of the folder `path`.
+
+    The lock itself is tried. A process number proves nothing: another process may have it by now, and a zombie still
+    has its own. The operating system releases the lock of a process that died.
+    """
+    try:
+        with open(Path(path) / LOCK, "rb") as file:
+            return not _try_lock(file.fileno())
+    except FileNotFoundError:
+        return False
 
 
 def _try_lock(descriptor: int) -> bool:
@@ -209,28 +254,20 @@ class RunFolder:
         path = _run_path(name)
         plain = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else dict(config)
         plain = json.loads(json.dumps(plain, default=str))
+        run = cls(path, {"stage": stage, "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "config": plain})
         if (path / "run.json").exists():
-            run = cls.open(path)
-            wanted, found = (
-                flat_config({"stage": stage, **plain}),
-                flat_config({"stage": run.record["stage"], **run.config}),
-            )
-            changed = [key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)]
-            if changed and run._is_empty():
-                run.record["config"], run.record["stage"] = plain, stage
-            elif changed:
-                key = min(changed)
-                message = tr(
-                    "{path} was made with {key} = {old}, not {new}: choose another name or `qianwen runs delete` it",
-                    path=path,
-                    key=key,
-                    old=found.get(key),
-                    new=wanted.get(key),
-                )
-                raise ConfigError(message)
-        else:
-            path.mkdir(parents=True, exist_ok=True)
-            run = cls(path, {"stage": stage, "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "config": plain})
+            saved = cls.open(path)
+            if difference := saved._difference(run):
+                if not saved.is_empty():
+                    message = (
+                        "{path} was made with {key} = {old}, not {new}: choose another name or `qianwen runs delete` it"
+                    )
+                    raise ConfigError(tr(message, path=path, **difference))
+                saved._clear()
+            else:
+                run = saved
+                run.record.pop("error", None)
+        path.mkdir(parents=True, exist_ok=True)
         run.set_state("running", pid=os.getpid())
         return run
 
@@ -264,12 +301,27 @@ class RunFolder:
         """Record `running`, `finished`, `interrupted` or `failed`, and any other fact worth listing."""
         self.record |= {"state": state, **facts}
         with atomic_file(self.path / "run.json", "w") as file:
-            json.dump(self.record, file, indent=1, ensure_ascii=False)
+            file.write(json_text(self.record, indent=1))
 
-    def _is_empty(self) -> bool:
-        """Whether the run ended before there was anything to keep."""
-        kept = {path.name for path in self.path.iterdir()} - {"run.json", ".lock"}
-        return not kept and self.record["state"] != "finished"
+    def is_empty(self) -> bool:
+        """Whether the run ended before its first step, so that there is nothing to keep."""
+        if self.record["state"] == "finished" or (self.metrics_path.exists() and self.metrics_path.stat().st_size):
+            return False
+        if any((self.path / "checkpoints").glob("*")):
+            return False
+        return {path.name for path in self.path.iterdir() if not path.name.startswith(".")} <= UNSTARTED
+
+    def _clear(self) -> None:
+        """Remove what an empty run left, such as the tokens of another vocabulary."""
+        for name in UNSTARTED - {LOCK}:
+            path = self.path / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def _difference(self, other: "RunFolder") -> dict[str, Any]:
+        """The first field that differs, as `key`, `old` and `new`; empty if none does."""
+        old, new = (flat_config({"stage": run.record["stage"], **run.config}) for run in (self, other))
+        changed = [key for key in old.keys() | new.keys() if old.get(key) != new.get(key)]
+        return {"key": min(changed), "old": old.get(min(changed)), "new": new.get(min(changed))} if changed else {}
 
 
 def _run_path(name: str | Path) -> Path:

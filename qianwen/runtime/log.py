@@ -78,6 +78,20 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path(path).read_bytes().splitlines(keepends=True) if _is_kept(line, None)]
 
 
+def displayed_metrics(path: str | Path) -> list[dict[str, Any]]:
+    """The rows as people read them: `loss` is the mean since the row before, where the row has it (`mean_loss`).
+
+    The loss of the one step at which a row was written says little; it stays in the file under its old name.
+    """
+    return [_averaged(row) for row in read_metrics(path)]
+
+
+def _averaged(row: dict[str, Any]) -> dict[str, Any]:
+    if "mean_loss" not in row:
+        return row
+    return {name: row["mean_loss"] if name == "loss" else v for name, v in row.items() if name != "mean_loss"}
+
+
 def progress(iterable: Iterable[T], total: int | None, description: str) -> Iterator[T]:
     """Iterate with a bar on a terminal, and with one closing line elsewhere."""
     start, count = time.perf_counter(), 0
@@ -107,9 +121,9 @@ def _scalar(value: object) -> float | int | str:
 
 
 def metrics_line(row: dict[str, float | int | str]) -> Text:
-    """`step 120  loss 2.314  lr 0.0003`, names dim on a terminal."""
+    """`step 120  loss 2.314  lr 0.0003`, names dim on a terminal; the loss as in `displayed_metrics`."""
     line = Text()
-    for name, value in row.items():
+    for name, value in _averaged(row).items():
         shown = f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else str(value)
         line.append(f"{name} ", style="dim").append(shown + "  ")
     line.rstrip()

@@ -1,4 +1,4 @@
-"""The runs on this disk: what there is, how it stands, how several compare.
+"""The runs on this disk: a list, the state of each, comparisons and reports.
 
 A run is any folder with a `run.json`; there is no index that could disagree with the folders. A run may hold others,
 one level down, as the demo holds its stages.
@@ -11,11 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from qianwen.runtime.errors import CheckpointError, ConfigError
-from qianwen.runtime.files import RunFolder, flat_config, runs_dir
-from qianwen.runtime.log import read_metrics
+from qianwen.runtime.files import RunFolder, flat_config, is_locked, runs_dir
+from qianwen.runtime.log import displayed_metrics, read_metrics
 from qianwen.runtime.page import Cell, Page, new_axes
 from qianwen.runtime.translation import tr
 
@@ -51,10 +49,9 @@ def find_run(name: str) -> RunFolder:
 
 
 def state(run: RunFolder) -> str:
-    """The recorded state, but `stopped` for a run whose process is gone before it could say so."""
+    """The recorded state, but `stopped` for a run whose process died before it could record another one."""
     recorded = run.record["state"]
-    is_gone = recorded == "running" and not psutil.pid_exists(run.record.get("pid", -1))
-    return "stopped" if is_gone else recorded
+    return "stopped" if recorded == "running" and not is_locked(run.path) else recorded
 
 
 def size_bytes(run: RunFolder) -> int:
@@ -77,12 +74,12 @@ def follow(run: RunFolder, *, poll_seconds: float = 0.5) -> Iterator[dict[str, A
 
 def delete(run: RunFolder) -> None:
     """Remove the run for good. Raises ConfigError while it is running."""
-    if state(run) == "running":
+    if is_locked(run.path):
         pid = run.record.get("pid")
         raise ConfigError(tr("{name} is running as process {pid}: stop it first", name=label(run), pid=pid))
-    doomed = run.path.with_name(f".{run.path.name}.deleted")
-    os.rename(run.path, doomed)  # the name is free at once, and never stands for half a run
-    shutil.rmtree(doomed)
+    deleted = run.path.with_name(f".{run.path.name}.deleted")
+    os.rename(run.path, deleted)  # the name is free at once, and never belongs to half a run
+    shutil.rmtree(deleted)
 
 
 def comparison(runs: list[RunFolder]) -> tuple[list[str], list[list[Cell]]]:
@@ -131,13 +128,13 @@ def run_page(run: RunFolder) -> Page:
 
 def _last_values(run: RunFolder) -> dict[str, Cell]:
     values: dict[str, Cell] = {}
-    for row in read_metrics(run.metrics_path):
+    for row in displayed_metrics(run.metrics_path):
         values |= {name: value for name, value in row.items() if name != "time"}
     return values
 
 
 def _points(run: RunFolder, metric: str) -> list[tuple[int, float]]:
-    rows = read_metrics(run.metrics_path)
+    rows = displayed_metrics(run.metrics_path)
     return [(row["step"], row[metric]) for row in rows if isinstance(row.get(metric), (int, float))]
 
 

@@ -5,6 +5,7 @@ never changes training: it runs in eval mode and restores the random generators 
 """
 
 import datetime
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,8 +13,10 @@ from typing import Any
 import torch
 
 from qianwen.runtime.device import memory_in_use_bytes
-from qianwen.runtime.log import MetricsLog, console
+from qianwen.runtime.distributed import is_main
+from qianwen.runtime.log import MetricsLog, console, displayed_metrics
 from qianwen.runtime.translation import tr
+from qianwen.runtime.trend import HELD_OUT, trend
 from qianwen.train.checkpoint import Checkpoints
 from qianwen.train.loop import Hook, Metrics
 from qianwen.train.state import TrainState, preserved_rng
@@ -39,6 +42,8 @@ def measure_every(steps: int, last: int, measure: Callable[[Any], Mapping[str, f
 def log_every(steps: int, last: int, log: MetricsLog, *, flops_per_token: float = 0.0, peak_flops: float = 0.0) -> Hook:
     """Log a line every `steps` steps, at the first and `last` one, and if there are additional metrics.
 
+    `loss` is that of the step, `mean_loss` the mean over all items since the previous line; its sums are in the
+    checkpoints, so a resumed run logs the same. After a measurement of held-out texts, a sentence says how it goes.
     Speeds are averages since the previous line, without the time of hooks: `tokens_per_second` counts all tokens that
     went through the model, `labelled_tokens_per_second` those the loss counts, which in fine-tuning are few.
     `share_of_peak` compares the former, at `flops_per_token`, with `peak_flops`: the result of `measured_peak` times
@@ -49,10 +54,17 @@ def log_every(steps: int, last: int, log: MetricsLog, *, flops_per_token: float 
     def hook(state: TrainState, metrics: Metrics) -> None:
         past["steps"] += 1
         past["tokens"] += metrics.pop("num_tokens")
-        past["items"] += metrics.pop("num_items")
+        items = metrics.pop("num_items")
+        past["items"] += items
+        if math.isfinite(metrics["loss"]):
+            state.unlogged_loss += metrics["loss"] * items
+            state.unlogged_items += items
         past["seconds"] += metrics.pop("seconds")
         if metrics.keys() <= USUAL and state.step % steps and state.step not in (1, last):
             return
+        if state.unlogged_items:
+            metrics["mean_loss"] = state.unlogged_loss / state.unlogged_items
+            state.unlogged_loss, state.unlogged_items = 0.0, 0
         speed = past["tokens"] / past["seconds"]
         metrics["tokens_per_second"] = round(speed)
         metrics["labelled_tokens_per_second"] = round(past["items"] / past["seconds"])
@@ -62,6 +74,8 @@ def log_every(steps: int, last: int, log: MetricsLog, *, flops_per_token: float 
         seconds = (last - state.step) * past["seconds"] / past["steps"]
         log.log(step=state.step, **metrics, eta=str(datetime.timedelta(seconds=round(seconds))))
         past.update(steps=0, tokens=0, items=0, seconds=0.0)
+        if is_main() and any(name.startswith(HELD_OUT) for name in metrics):
+            console.print(trend(displayed_metrics(log.path)))
 
     return hook
 

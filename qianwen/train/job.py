@@ -7,7 +7,8 @@
 
 The same call with the same configuration continues the run; another configuration is refused. Ctrl-C and SIGTERM have
 the same effect: inside `train` they stop the loop between two micro-batches and save a checkpoint, elsewhere they raise
-KeyboardInterrupt at once. After a kill the state is still `running`, but its process is gone (`runtime/runs.py`).
+KeyboardInterrupt at once. After a kill the recorded state is still `running`, but the lock is free (`runtime/runs.py`).
+A failed run records its error. If it failed before its first step, another configuration may take its name.
 """
 
 import contextlib
@@ -23,6 +24,7 @@ from typing import Any
 import torch
 
 from qianwen.runtime.distributed import all_reduce_sum, barrier, is_main, world_size
+from qianwen.runtime.errors import QianwenError
 from qianwen.runtime.files import RunFolder, lock, runs_dir
 from qianwen.runtime.log import MetricsLog, console
 from qianwen.runtime.translation import tr
@@ -54,7 +56,10 @@ class Job:
                 with _on_signals(signal.default_int_handler, signal.SIGTERM):
                     yield job
             except BaseException as error:
-                job._mark("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+                if isinstance(error, KeyboardInterrupt):
+                    job._mark("interrupted")
+                else:
+                    job._mark("failed", error=_reason(error))
                 raise
             job._mark("finished")
 
@@ -80,6 +85,12 @@ class Job:
     def _mark(self, state: str, **facts: Any) -> None:
         if is_main():
             self.folder.set_state(state, **facts)
+
+
+def _reason(error: BaseException) -> str:
+    """Why a run failed, for the list of runs: one of our sentences, or the kind of any other error and its text."""
+    is_sentence = isinstance(error, (QianwenError, OSError)) and str(error)
+    return str(error) if is_sentence else f"{type(error).__name__}: {error}"
 
 
 def train(

@@ -43,6 +43,8 @@ class TrainState:
         self.skipped_steps = 0  # total refused updates
         self.consecutive_skips = 0
         self.recent_losses: list[float] = []  # of accepted steps, for detecting spikes
+        self.unlogged_loss = 0.0  # sum of the losses since the last row of the metrics
+        self.unlogged_items = 0  # items of that sum
         for name, part in self.extras.items():
             _require_plain(name, part.state_dict())
 
@@ -61,6 +63,7 @@ class TrainState:
 
     def load_values(self, values: dict[str, Any]) -> None:
         """Restore the `values()` of an earlier process."""
+        values = _LATER_COUNTERS | values
         if values.keys() != self.values().keys() or values["extras"].keys() != self.extras.keys():
             found, own = [*values, *values.get("extras", ())], [*self.values(), *self.extras]
             raise CheckpointError(tr("the checkpoint has {found}, but this run expects {own}", found=found, own=own))
@@ -70,7 +73,8 @@ class TrainState:
             part.load_state_dict(values["extras"][name])
 
 
-_COUNTERS = ("step", "cursor", "tokens_seen", "skipped_steps", "consecutive_skips", "recent_losses")
+_LATER_COUNTERS = {"unlogged_loss": 0.0, "unlogged_items": 0}  # older checkpoints do not have these
+_COUNTERS = ("step", "cursor", "tokens_seen", "skipped_steps", "consecutive_skips", "recent_losses", *_LATER_COUNTERS)
 
 
 def _require_plain(name: str, state: dict[str, Any]) -> None:

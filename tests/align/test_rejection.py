@@ -14,9 +14,9 @@ from qianwen.align.rejection import (
     RejectionConfig,
     draw,
     judge,
-    keep,
     missing,
     read_problems,
+    select,
 )
 from qianwen.chat.model import Delta
 from qianwen.runtime.errors import DataError
@@ -62,7 +62,7 @@ def test_the_distinct_right_paths_are_kept(folder: RunFolder) -> None:
     problems = [PROBLEM, PROBLEM]
     rows = list(draw(Parrot(), problems, missing(problems, config(), folder), config(), folder))
     assert [(row["problem"], row["sample"]) for row in rows] == [(p, s) for p in range(2) for s in range(6)]
-    counts = keep(problems, config(), folder)
+    counts = select(problems, config(), folder)
     assert counts["samples"] == 12 and counts["right"] == 6 and counts["distinct paths"] == 4
     assert counts["wrong answer"] == 2 and counts["wrong calculation"] == 2 and counts["no calculation"] == 2
     assert counts["problems solved"] == 2 and counts["share right"] == 0.5
@@ -75,7 +75,7 @@ def test_the_distinct_right_paths_are_kept(folder: RunFolder) -> None:
 
 def test_what_is_kept_can_be_fine_tuned_on(folder: RunFolder) -> None:
     list(draw(Parrot(), [PROBLEM], missing([PROBLEM], config(), folder), config(), folder))
-    keep([PROBLEM], config(), folder)
+    select([PROBLEM], config(), folder)
     dialogues = list(read_dialogues(folder.path / PATHS))
     assert [message.role for message in dialogues[0].messages] == ["user", "assistant"]
 

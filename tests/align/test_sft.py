@@ -9,14 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from qianwen.align.dialogues import read_dialogues
-from qianwen.align.sft import SFTConfig, sft, stops
+from qianwen.align.sft import SFTConfig, sft
 from qianwen.chat import Message, collect
 from qianwen.checkpoints.adapter_folder import TENSORS, is_adapter
 from qianwen.checkpoints.hf_folder import write_folder
 from qianwen.checkpoints.load import load_model, open_model
 from qianwen.engine.llm import LLM
 from qianwen.model.linears.lora import LoraConfig
+from qianwen.model.linears.nf4 import Nf4Linear
 from qianwen.model.transformer import Qwen
 from qianwen.quantize.gptq import GptqConfig
 from qianwen.quantize.gptq_model import quantize_model
@@ -89,9 +89,50 @@ def test_what_cannot_work_is_refused_before_training(config: SFTConfig, model: Q
     assert RunFolder.open("short").record["state"] == "failed"
 
 
-def test_a_model_that_never_stops_is_found_out(config: SFTConfig, model: Qwen, tokenizer: Tokenizer) -> None:
-    stopped, asked = stops(model.eval(), tokenizer, list(read_dialogues(config.data)))
-    assert (stopped, asked) == (0, 3)
+def rows(config: SFTConfig, *turns: tuple[str, str]) -> None:
+    """Replace the data by dialogues of these questions and answers."""
+    messages = [[{"role": "user", "content": q}, {"role": "assistant", "content": a}] for q, a in turns]
+    Path(config.data).write_text("\n".join(json.dumps({"messages": row}) for row in messages))
+
+
+def test_an_error_after_the_last_step_fails_no_run(
+    config: SFTConfig, model: Qwen, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*_: object) -> None:
+        raise RuntimeError("cannot allocate memory")
+
+    monkeypatch.setattr("qianwen.align.sft.ended_answers", no_memory)
+    loop = dataclasses.replace(config.loop, steps=2)
+    verify_folder(sft(dataclasses.replace(config, loop=loop), model, tokenizer))
+    record = RunFolder.open("animals").record
+    assert record["state"] == "finished" and record["answers_that_end"] == "cannot allocate memory"
+
+
+@pytest.mark.parametrize("questions", [["q" * 400], ["q" * 400] * 3 + ["q"]])
+def test_questions_longer_than_the_context_are_counted(
+    config: SFTConfig,
+    model: Qwen,
+    tokenizer: Tokenizer,
+    capsys: pytest.CaptureFixture[str],
+    questions: list[str],
+) -> None:
+    rows(config, *((question, "a") for question in questions), ("dog", "long answer " * 5))
+    sft(dataclasses.replace(config, loop=dataclasses.replace(config.loop, steps=2)), model, tokenizer)
+    printed = " ".join(capsys.readouterr().out.split())
+    too_long = sum(len(question) > 256 for question in questions)
+    assert f"questions left out of the check: {too_long} (longer than the context of 256 tokens" in printed
+    assert RunFolder.open("animals").record["answers_that_end"].endswith(f"/{len(questions) - too_long + 1}")
+
+
+def test_answers_that_are_not_learned_are_counted(
+    config: SFTConfig, model: Qwen, tokenizer: Tokenizer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = {"role": "assistant", "content": "wuff"}
+    row = [{"role": "user", "content": "dog"}, {**answer, "weight": 0}, {"role": "user", "content": "dog"}, answer]
+    Path(config.data).write_text(json.dumps({"messages": row}))
+    sft(dataclasses.replace(config, loop=dataclasses.replace(config.loop, steps=1)), model, tokenizer)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "answers without a label: 1 " in printed and "; 5 of " in printed
 
 
 @pytest.fixture
@@ -168,3 +209,43 @@ def test_an_adapter_learns_over_a_gptq_folder(base: SFTConfig, tokenizer: Tokeni
     rows = read_metrics(RunFolder.open("animals").metrics_path)
     assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]
     assert load_model("animals").chat
+
+
+@pytest.mark.parametrize("modules", [(), ("lm_head",), ("embed_tokens", "lm_head")])
+def test_a_quantised_head_trains(base: SFTConfig, tokenizer: Tokenizer, modules: tuple) -> None:
+    """Of a GPTQ folder with `lm_head` quantised: the loss needs its weight, and `modules_to_save` trains it."""
+    quantised = load_model(base.model, bits="nf4", dtype=torch.float32).model
+    table = quantised.model.embed_tokens.weight.detach().clone()
+    quantised.config = dataclasses.replace(quantised.config, tie_word_embeddings=False)
+    quantised.lm_head = Nf4Linear.from_float(table)  # type: ignore[assignment]
+    lora = dataclasses.replace(base.lora, dropout=0.0, modules_to_save=modules)
+    loop = dataclasses.replace(base.loop, steps=60)
+    sft(dataclasses.replace(base, method="qlora", lora=lora, loop=loop), quantised, tokenizer)
+    metrics = read_metrics(RunFolder.open("animals").metrics_path)
+    assert metrics[-1]["loss"] < (0.5 if modules else 0.9) * metrics[0]["loss"]
+    saved = load_file(RunFolder.open("animals").path / "model" / TENSORS)
+    assert any("lm_head.weight" in name for name in saved) == ("lm_head" in modules)
+
+
+@pytest.mark.parametrize("form", ["folder", "file in it", "run", "run folder", "hub name"])
+def test_the_adapter_names_the_folder_of_the_weights(
+    base: SFTConfig, tokenizer: Tokenizer, tmp_path: Path, form: str
+) -> None:
+    """PEFT's AutoPeftModel opens a folder with config.json: not a run folder, not a file."""
+    folder = Path(base.model)
+    if form.startswith("run"):
+        RunFolder.create("start", "pretrain", {})
+        folder = folder.rename(tmp_path / "runs" / "start" / "model")
+    names = {
+        "folder": str(folder),
+        "file in it": str(folder / "model.safetensors"),
+        "run": "start",
+        "run folder": str(tmp_path / "runs" / "start"),
+        "hub name": "Nobody/no-such-model",
+    }
+    model = load_model(str(folder), dtype=torch.float32).model
+    loop = dataclasses.replace(base.loop, steps=1)
+    written = sft(dataclasses.replace(base, model=names[form], loop=loop), model, tokenizer)
+    named = json.loads((written / "adapter_config.json").read_text())["base_model_name_or_path"]
+    assert named == (names[form] if form == "hub name" else str(folder.resolve()))
+    assert form == "hub name" or (Path(named) / "config.json").exists()

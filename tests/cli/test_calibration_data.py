@@ -78,16 +78,18 @@ def test_what_can_be_read(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=complaint):
             texts_of(tmp_path / name)
     (tmp_path / "nothing.jsonl").touch()
-    with pytest.raises(DataError, match="nothing.jsonl contains no dialogue, and it contains no documents either"):
+    with pytest.raises(DataError, match="nothing.jsonl contains no dialogue\nit contains no documents either"):
         texts_of(tmp_path / "nothing.jsonl")
     write_jsonl(tmp_path / "broken.jsonl", [{"messages": "no list"}])
     with pytest.raises(
         DataError,
-        match="broken.jsonl, record 1: `messages` must be a list; got 'no list', and it contains no documents",
+        match='record 1: `messages` must be a list of turns; got "no list"\nit contains no documents',
     ):
         texts_of(tmp_path / "broken.jsonl")
     (tmp_path / "broken.json").write_text('[{"messages": "no list"}]')  # and no source code either
-    with pytest.raises(DataError, match="broken.json, record 1: .* no documents either"):
+    with pytest.raises(
+        DataError, match="broken.json: none of 1 records can be used:\n.*\nit contains no documents either"
+    ):
         texts_of(tmp_path / "broken.json")
 
 

@@ -1,5 +1,7 @@
 """`qianwen pretrain`: from arguments to a run, and what it says when they do not fit."""
 
+import json
+
 import pytest
 
 from qianwen.cli import main
@@ -57,3 +59,52 @@ def test_without_a_recipe_it_explains_itself(capsys):
     assert main(["pretrain"]) == 2
     assert main(["pretrain", "--help"]) == 0
     assert "--from MODEL" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("size", [470, 520, 700])
+def test_the_vocabulary_sets_the_size_of_the_model(here, capsys, size):
+    """Smaller or larger than the recipe's 600 tokens."""
+    text = " ".join(f"word{i} {i * i}" for i in range(500))
+    tokenizer = Tokenizer(train_vocabulary([text], size))
+    tokenizer.save(here / "other")
+    options = ["--vocabulary", "other", "--loop.steps", "1"]
+    assert main(["pretrain", "cli_recipe", *options]) == 0
+    config = json.loads((here / "runs" / "small" / "model" / "config.json").read_text())
+    assert tokenizer.vocab_size <= config["vocab_size"] < tokenizer.vocab_size + 64
+    assert config["vocab_size"] % 64 == 0 and "the model has" in capsys.readouterr().out
+    assert main(["pretrain", "cli_recipe", *options]) == 0  # the same command continues
+
+
+def test_a_size_on_the_command_line_wins(here):
+    options = ["--vocabulary", "./tokenizer", "--model.vocab-size", "1000", "--loop.steps", "1"]
+    assert main(["pretrain", "cli_recipe", *options]) == 0
+    assert RunFolder.open("small").config["model"]["vocab_size"] == 1000
+
+
+def test_a_failed_run_leaves_no_tokens_of_another_vocabulary(here, capsys):
+    tiny = ["--model.vocab-size", "32", "--loop.steps", "1"]
+    assert main(["pretrain", "cli_recipe", *tiny]) == 1
+    assert "the model has 32 tokens" in capsys.readouterr().err
+    assert "but the model has 32 tokens" in RunFolder.open("small").record["error"]
+    assert main(["pretrain", "cli_recipe", "--vocabulary", "./tokenizer", "--loop.steps", "1"]) == 0
+
+
+def test_a_vocabulary_beside_from_is_refused(here, capsys):
+    assert main(["pretrain", "cli_recipe", "--loop.steps", "1"]) == 0
+    start = ["--from", "small", "--name", "more", "--vocabulary", "./tokenizer"]
+    assert main(["pretrain", "cli_recipe", *start]) == 1
+    assert "--vocabulary ./tokenizer has no effect with --from" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--from", "small"], ["--from=small"], ["--vocabulary", "tokenizer"], ["--resume"], ["-x"],
+        ["--loop.steps", "3", "tiny"],
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("command", ["pretrain", "sft"])
+def test_an_option_in_the_place_of_the_recipe(capsys, command, argv):
+    assert main([command, *argv]) == 1
+    message = capsys.readouterr().err
+    assert "is missing" in message and argv[0].partition("=")[0] in message and "Traceback" not in message

@@ -36,7 +36,7 @@ def test_no_runs_yet(capsys, monkeypatch, tmp_path):
 
 def test_follow(capsys):
     assert main(["runs", "follow", "a"]) == 0
-    assert capsys.readouterr().out == "step 0  loss 5  \nstep 1  loss 4.9  \n".replace("  \n", "\n")
+    assert capsys.readouterr().out == "step 0  loss 5\nstep 1  loss 4.9\nloss −0.1 since step 0\n"
 
 
 def test_compare(capsys, two_runs):

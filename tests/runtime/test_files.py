@@ -127,7 +127,7 @@ def test_a_run_is_created_continued_and_refused_when_it_was_made_differently(tmp
     assert again.record["created"] == run.record["created"]
     opened = RunFolder.open("中 a")
     assert (opened.record["state"], opened.config) == ("running", {"seed": 1, "folder": "data", "loop": {"steps": 20}})
-    opened.metrics_path.touch()
+    opened.metrics_path.write_text('{"step": 1}\n')
     with pytest.raises(ConfigError, match=r"loop\.steps = 20, not 30"):
         RunFolder.create("中 a", "pretrain", Config(loop=Loop(30)))
     with pytest.raises(ConfigError, match="stage = pretrain, not sft"):

@@ -8,7 +8,7 @@ import pytest
 
 from qianwen.runtime import runs
 from qianwen.runtime.errors import ConfigError
-from qianwen.runtime.files import RunFolder
+from qianwen.runtime.files import RunFolder, lock
 from qianwen.runtime.log import MetricsLog
 
 
@@ -43,32 +43,37 @@ def test_a_damaged_record_is_listed_and_can_be_deleted(runs_folder):
     assert (runs.label(run), runs.state(run)) == ("torn", "damaged")
 
 
-def test_a_run_whose_process_is_gone_is_not_running():
+def test_a_run_without_its_lock_is_not_running():
     run = make("a")
-    assert runs.state(run) == "running"
-    run.set_state("running", pid=2**22 + 12345)
+    with lock(run.path):
+        assert runs.state(run) == "running"
     assert runs.state(run) == "stopped"
 
 
 def test_following_shows_what_is_there_then_what_comes_and_ends_with_the_run():
     run = make("live", steps=2)
 
+    locked = threading.Event()
+
     def train() -> None:
         log = MetricsLog(run.metrics_path)
-        for step in (2, 3):
-            time.sleep(0.05)
-            log.log(step=step, loss=1.0)
-        run.set_state("finished")
+        with lock(run.path):
+            locked.set()
+            for step in (2, 3):
+                time.sleep(0.05)
+                log.log(step=step, loss=1.0)
+            run.set_state("finished")
 
     trainer = threading.Thread(target=train)
     trainer.start()
+    locked.wait()
     assert [row["step"] for row in runs.follow(run, poll_seconds=0.01)] == [0, 1, 2, 3]
     trainer.join()
 
 
 def test_deleting_removes_everything_but_never_a_running_run(runs_folder):
     run = make("a")
-    with pytest.raises(ConfigError, match=f"running as process {os.getpid()}"):
+    with lock(run.path), pytest.raises(ConfigError, match=f"running as process {os.getpid()}"):
         runs.delete(run)
     run.set_state("finished")
     assert runs.size_bytes(run) == sum(file.stat().st_size for file in run.path.iterdir())

@@ -76,7 +76,7 @@ def test_a_kill_leaves_a_run_that_is_known_to_have_stopped(folder: Path) -> None
     assert record(folder)["state"] == "finished"
 
 
-def attempt(tiny, stop_at: int | None = None) -> TrainState:
+def attempt(tiny, stop_at: int | None = None, log_steps: int = 1) -> TrainState:
     """Go on with the run `mine` of 12 steps, raising SIGINT at a step."""
     state, config = tiny.new_state(), tiny.loop_config(steps=12)
 
@@ -86,8 +86,12 @@ def attempt(tiny, stop_at: int | None = None) -> TrainState:
 
     with Job.start("mine", "pretrain", CONFIG) as job:
         checkpoints = job.resume(state, 12, keep=2)
-        hooks = [log_every(1, 12, job.metrics_log(state)), interrupt]
-        train(tiny.loss_fn, tiny.batches(4), config, state, hooks, checkpoints, 5)
+        hooks = [log_every(log_steps, 12, job.metrics_log(state)), interrupt]
+
+        def loss_fn(model, batch):
+            return *tiny.loss_fn(model, batch)[:2], {}  # an additional metric would add lines
+
+        train(loss_fn, tiny.batches(4), config, state, hooks, checkpoints, 5)
     return state
 
 
@@ -104,6 +108,23 @@ def test_a_stopped_job_goes_on_bit_for_bit_with_whole_rows(tiny, folder: Path, c
     assert [(row["step"], row["loss"]) for row in rows] == [(m["step"], m["loss"]) for m in expected]
     assert tiny.same(tiny.snapshot(state), tiny.snapshot(straight))
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["step-000010", "step-000012"]
+
+
+def test_a_resumed_run_logs_the_same_mean_losses(tiny, folder: Path) -> None:
+    """The mean since the last line, which may be older than the checkpoint."""
+
+    def rows(name: str) -> list[tuple]:
+        return [
+            (row["step"], row["loss"], row["mean_loss"]) for row in read_metrics(folder.parent / name / "metrics.jsonl")
+        ]
+
+    attempt(tiny, log_steps=5)
+    folder.rename(folder.parent / "straight")
+    with pytest.raises(KeyboardInterrupt, match="saved at step 8"):
+        attempt(tiny, 8, log_steps=5)
+    attempt(tiny, log_steps=5)
+    assert rows("mine") == rows("straight") and [step for step, *_ in rows("mine")] == [1, 5, 10, 12]
+    assert all(mean != loss for step, loss, mean in rows("mine") if step > 1)
 
 
 def test_both_speeds_are_logged(tiny, folder: Path) -> None:

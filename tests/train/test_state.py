@@ -80,3 +80,10 @@ def test_random_states_come_back():
     with preserved_rng():
         draw()
     assert draw() == first
+
+
+def test_older_checkpoints_without_the_sums_of_the_log_load(tiny) -> None:
+    state = tiny.new_state()
+    values = {name: value for name, value in state.values().items() if not name.startswith("unlogged")}
+    state.load_values(json.loads(json.dumps(values)))
+    assert (state.unlogged_loss, state.unlogged_items) == (0.0, 0)

@@ -20,12 +20,14 @@ from starlette.responses import FileResponse, Response
 
 from qianwen.runtime import runs as registry
 from qianwen.runtime.files import RunFolder, flat_config, runs_dir
-from qianwen.runtime.log import read_metrics
+from qianwen.runtime.log import displayed_metrics
 from qianwen.runtime.translation import tr
+from qianwen.runtime.trend import is_number, points_of, smoothed, trend
 from qianwen.serve.ui.curve import curve_svg
 
 TICK_SECONDS = 2.0  # between two updates
 FIRST = ("loss", "held_out", "lr", "grad_norm", "tokens_per_second")  # curves whose names start with these come first
+SMOOTHED = ("loss", "grad_norm")  # curves that are drawn smoothed, before the raw ones
 MAX_CURVES, MAX_SAMPLES, MAX_SAMPLE_LEN = 12, 5, 2000
 NOT_MEASURED = frozenset({"step", "time", "eta"})
 SANDBOX = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
@@ -72,11 +74,10 @@ def refresh(chosen: str | None, seen: Seen) -> tuple[Any, Any, Any]:
 
 def run_html(run: RunFolder) -> str:
     """One run as HTML on a single line, so that the Markdown renderer leaves it unchanged."""
-    rows = read_metrics(run.metrics_path)
+    rows = displayed_metrics(run.metrics_path)
     last = {name: value for row in rows for name, value in row.items()}
     parts = [f"<h2>{_safe(registry.label(run))}</h2>", _headline(run, last)]
-    if error := run.record.get("error"):
-        parts.append(f"<p>{_safe(error)}</p>")
+    parts += [f"<p>{_safe(text)}</p>" for text in (run.record.get("error"), trend(rows)) if text]
     if (run.path / "report.html").is_file():
         link = f"/runs/report?run={quote(registry.label(run), safe='')}"
         parts.append(f'<p><a href="{_safe(link)}">{_safe(tr("Open the report"))}</a></p>')
@@ -118,13 +119,14 @@ def _headline(run: RunFolder, last: dict[str, Any]) -> str:
 
 
 def _curves(rows: Sequence[dict[str, Any]]) -> str:
-    names = dict.fromkeys(name for row in rows for name, value in row.items() if _is_number(value))
+    names = dict.fromkeys(name for row in rows for name, value in row.items() if is_number(value))
     ranked = sorted(names.keys() - NOT_MEASURED, key=lambda name: (_rank(name), list(names).index(name)))
     figures = []
     for name in ranked[:MAX_CURVES]:
-        points = [(row["step"], row[name]) for row in rows if _is_number(row.get(name)) and "step" in row]
+        points = points_of(rows, name)
         if len(points) > 1:
-            picture = base64.b64encode(curve_svg(points).encode()).decode()
+            drawing = curve_svg(points, smoothed(points) if name in SMOOTHED else ())
+            picture = base64.b64encode(drawing.encode()).decode()
             description = tr("{name} over steps; last value {value}", name=name, value=_number(points[-1][1]))
             caption = f"{_safe(name)} <b>{_safe(_number(points[-1][1]))}</b>"
             image = f'<img alt="{_safe(description)}" src="data:image/svg+xml;base64,{picture}">'
@@ -171,14 +173,10 @@ def _state_text(state: str) -> str:
     return words.get(state, state)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 def _number(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-    return f"{value:,}" if _is_number(value) else str(value)
+    return f"{value:,}" if is_number(value) else str(value)
 
 
 def _safe(text: object) -> str:

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from qianwen.serve.ui.curve import BOTTOM, HEIGHT, LEFT, MAX_POINTS, RIGHT, TOP, WIDTH, curve_svg, thin
+from qianwen.serve.ui.curve import BOTTOM, DIGIT, GAP, HEIGHT, MAX_POINTS, RIGHT, TOP, WIDTH, curve_svg, thin
 
 
 def corners(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -15,10 +15,11 @@ def corners(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def test_the_first_point_is_left_and_the_lowest_is_at_the_bottom():
-    drawn = corners([(0, 4.0), (5, 2.0), (10, 3.0)])
+    drawn = corners([(0, 4.5), (5, 2.0), (10, 3.25)])
+    left = 1.5 * GAP + DIGIT * len("4.5")
     assert drawn == [
-        (LEFT, TOP),
-        ((LEFT + WIDTH - RIGHT) / 2, HEIGHT - BOTTOM),
+        (left, TOP),
+        (round((left + WIDTH - RIGHT) / 2, 1), HEIGHT - BOTTOM),
         (WIDTH - RIGHT, (TOP + HEIGHT - BOTTOM) / 2),
     ]
 

@@ -1,5 +1,6 @@
 """The runs page shows the run folders, escapes their text, and sends nothing twice."""
 
+import base64
 import html
 import json
 import os
@@ -9,7 +10,7 @@ import pytest
 
 gradio = pytest.importorskip("gradio", reason="the pages need the [ui] extra")
 
-from qianwen.runtime.files import RunFolder  # noqa: E402
+from qianwen.runtime.files import RunFolder, lock  # noqa: E402
 from qianwen.serve.ui import runs  # noqa: E402
 
 ATTACK = "<script>hit(1)</script><img src=x onerror=hit(2)>"
@@ -33,19 +34,35 @@ def test_without_runs_the_page_says_how_to_create_one(folder):
 
 def test_a_running_run_is_updated_and_an_unchanged_one_is_not_sent_again(folder):
     run = RunFolder.create("mine", "pretrain", {"loop": {"steps": 9}})
-    listing, view, seen = runs.refresh(None, None)
-    assert listing["choices"] == [("mine · running", "mine")] and listing["value"] == "mine"
-    assert "<img" not in view and "two logged steps" in view
+    with lock(run.path):
+        listing, view, seen = runs.refresh(None, None)
+        assert listing["choices"] == [("mine · running", "mine")] and listing["value"] == "mine"
+        assert "<img" not in view and "two logged steps" in view
 
-    log(run, {"step": 1, "loss": 3.0, "time": 1.0}, {"step": 2, "loss": 2.5, "eta": "0:01:00", "sample": "Once <b>"})
-    listing, view, seen = runs.refresh("mine", seen)
-    assert view.count("<img") == 1 and "loss over steps; last value 2.5" in view and "0:01:00" in view
-    assert "Once &lt;b&gt;" in view and "loop.steps" in view
-    assert runs.refresh("mine", seen) == (gradio.skip(),) * 3
+        log(
+            run, {"step": 1, "loss": 3.0, "time": 1.0}, {"step": 2, "loss": 2.5, "eta": "0:01:00", "sample": "Once <b>"}
+        )
+        listing, view, seen = runs.refresh("mine", seen)
+        assert view.count("<img") == 1 and "loss over steps; last value 2.5" in view and "0:01:00" in view
+        assert "Once &lt;b&gt;" in view and "loop.steps" in view and "loss −0.5 since step 1" in html.unescape(view)
+        assert runs.refresh("mine", seen) == (gradio.skip(),) * 3
 
     run.set_state("finished")
     listing, view, _ = runs.refresh("mine", seen)
     assert listing["choices"] == [("mine · finished", "mine")] and "finished" in view
+
+
+def test_the_loss_is_the_mean_since_the_last_row_smoothed_over_the_raw_line(folder):
+    run = RunFolder.create("mine", "sft", {})
+    log(run, *({"step": i, "loss": 9.0, "mean_loss": 2.0 + i % 2, "lr": 0.1} for i in range(1, 9)))
+    view = runs.run_html(run)
+    drawings = [base64.b64decode(data).decode() for data in re.findall('base64,([^"]+)', view)]
+    assert (
+        "loss over steps; last value 2" in view
+        and "mean_loss" not in view
+        and "9" not in re.sub("<img[^>]*>", "", view)
+    )
+    assert 'class="raw"' in drawings[0] and 'class="raw"' not in drawings[1]
 
 
 def test_the_most_important_curves_come_first(folder):
