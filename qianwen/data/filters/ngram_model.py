@@ -1,21 +1,22 @@
-"""How usual a text is: an n-gram model over hashed words, with stupid backoff (Brants et al., 2007).
+"""An n-gram model over hashed words with stupid backoff (Brants et al., 2007): how usual the words of a text are.
 
-    S(w | u v) = c(u v w) / c(u v)   where the three words were seen together,
-    0.4 · S(w | v)                   else, and so on down to c(w) / N and, for a word never seen, 0.16 · ½ / N
+    S(w | u v) = c(u v w) / c(u v)   if the three words were seen together,
+    0.4 · S(w | v)                   otherwise, and so on down to c(w) / N and, for an unseen word, 0.16 · ½ / N
 
-Counts are kept as one byte each, as logarithms (a step is 8 %): three tables that stay in a core's cache.
+A count is stored as the logarithm, in one byte (in steps of 8 %): three tables that fit in the cache of a core. A table
+has 2^BITS cells addressed by hash. If two n-grams share a cell, both seem slightly more frequent.
 
-A word is a Chinese or Thai character, or a run of letters (`text_arrays.py`), so one model serves several languages.
-Counts lie in tables of 2^BITS cells addressed by hash: now and then two n-grams share one, which makes both look a
-little more usual. What a text scores is its mean surprise, −log S, in nats a word. It is no probability, for nothing
-sums to one, and need not be: `score_calibration.py` reads it. Any other function from texts to nats, a transformer's
-say, may stand in its place.
+A word is a run of letters, or one character in Chinese or Thai (`text_arrays.py`), so one model covers several
+languages. The result is the mean surprise −log S in nats a word. S does not sum to one, so this is not a probability,
+and two things shift it for every text alike: the number of training texts (more words are known) and the topic (names
+are never known). Only the difference of two models trained on equally many words is free of both (`features.py`).
 
 D texts, W words.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,36 +26,50 @@ ORDER, BITS, BACKOFF = 3, 20, 0.4
 STEP = 0.08  # of the logarithm of a count
 
 
+class Cells(NamedTuple):
+    """The cell of each run of n words, and the word each run begins with."""
+
+    cells: np.ndarray
+    begin: np.ndarray
+
+
 @dataclass(frozen=True)
 class NgramModel:
-    """`counts[n − 1]` [2^BITS] uint8 are those of runs of n words, 0 for none, else 1 + log(count) / STEP."""
+    """`counts[n − 1]` [2^BITS] uint8 are those of runs of n words: 0 if not seen, otherwise 1 + log(count) / STEP."""
 
     counts: tuple[np.ndarray, ...]
     total: int
 
-    def surprise(self, texts: Texts) -> np.ndarray:
-        """Mean −log S of the words of each text, in nats [D]; that of a word never seen for a text without words."""
+    def surprise(self, texts: Texts, cells: list[Cells] | None = None) -> np.ndarray:
+        """Mean −log S of the words of each text, in nats [D]; that of an unseen word for a text without words.
+
+        `cells`: those of the texts, if computed already.
+        """
         floor = 2 * np.log(BACKOFF) - np.log(self.total)
         unseen = np.log(0.5) + floor
         if not len(texts.word_start):
             return np.full(len(texts), -unseen)
-        known = [self._seen(texts, size) for size in range(1, ORDER + 1)]
-        score = np.where(known[0] > 0, STEP * (known[0] - 1) + floor, unseen).astype(np.float32)
-        left = np.arange(len(score)) - np.repeat(texts.first_word[:-1], texts.num_words)  # words before it in its text
+        counts = [
+            self._counts(texts, runs, table) for runs, table in zip(cells or hashed(texts), self.counts, strict=True)
+        ]
+        score = np.where(counts[0] > 0, STEP * (counts[0] - 1) + floor, unseen).astype(np.float32)
+        before = np.arange(len(score)) - np.repeat(
+            texts.first_word[:-1], texts.num_words
+        )  # words before it in its text
         for size in range(2, ORDER + 1):
-            seen, context = known[size - 1][: -size + 1], known[size - 2][: -size + 1]
-            better = np.flatnonzero((seen > 0) & (left[size - 1 :] >= size - 1))
-            likely = STEP * np.minimum(seen[better] - context[better], 0) + (ORDER - size) * np.log(BACKOFF)
-            score[better + size - 1] = likely
+            seen, context = counts[size - 1][: -size + 1], counts[size - 2][: -size + 1]
+            longer = np.flatnonzero((seen > 0) & (before[size - 1 :] >= size - 1))
+            likely = STEP * np.minimum(seen[longer] - context[longer], 0) + (ORDER - size) * np.log(BACKOFF)
+            score[longer + size - 1] = likely  # of the longest run that was seen, since sizes ascend
         sums = np.bincount(texts.word_document, weights=score, minlength=len(texts))
         return -np.where(texts.num_words > 0, sums / np.maximum(texts.num_words, 1), unseen)
 
-    def _seen(self, texts: Texts, size: int) -> np.ndarray:
-        """The byte of the run of `size` words that begins with each word [W]; 0 where the text ends first."""
-        cells, begin = _cells(texts, size)
-        found = np.zeros(len(texts.word_start), dtype=np.int16)
-        found[begin] = self.counts[size - 1].take(cells)
-        return found
+    @staticmethod
+    def _counts(texts: Texts, runs: Cells, table: np.ndarray) -> np.ndarray:
+        """The byte of the run that begins with each word [W]; 0 where the text ends before the run."""
+        counts = np.zeros(len(texts.word_start), dtype=np.int16)
+        counts[runs.begin] = table.take(runs.cells)
+        return counts
 
 
 def fit_ngrams(texts: Iterable[str]) -> NgramModel:
@@ -64,13 +79,13 @@ def fit_ngrams(texts: Iterable[str]) -> NgramModel:
     for batch in by_size(texts, 1 << 20):
         arrays = Texts(batch)
         total += len(arrays.word_start)
-        for size in range(1, ORDER + 1):
-            counts[size - 1] += np.bincount(_cells(arrays, size)[0], minlength=1 << BITS)
-    bytes_ = [np.where(n > 0, 1 + np.rint(np.log(np.maximum(n, 1)) / STEP), 0).astype(np.uint8) for n in counts]
-    return NgramModel(tuple(bytes_), max(total, 1))
+        for table, runs in zip(counts, hashed(arrays), strict=True):
+            table += np.bincount(runs.cells, minlength=1 << BITS)
+    logs = [np.where(n > 0, 1 + np.rint(np.log(np.maximum(n, 1)) / STEP), 0).astype(np.uint8) for n in counts]
+    return NgramModel(tuple(logs), max(total, 1))
 
 
-def _cells(texts: Texts, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The cell of each run of `size` words, and the word it begins with."""
-    hashes, begin = texts.ngrams(size)
-    return (hashes >> np.uint64(64 - BITS)).astype(np.int64), begin
+def hashed(texts: Texts) -> list[Cells]:
+    """The cells of all runs of one to ORDER words."""
+    runs = [texts.ngrams(size) for size in range(1, ORDER + 1)]
+    return [Cells((hashes >> np.uint64(64 - BITS)).astype(np.int64), begin) for hashes, begin in runs]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from qianwen.data.filters.score_calibration import auc, false_positives, fit_platt, script_of
+from qianwen.data.filters.score_calibration import auc, false_positives, fit_platt, script_of, upper_quantile
 from qianwen.data.text_arrays import Texts
 
 GENERATOR = np.random.default_rng(0)
@@ -19,6 +19,23 @@ def test_false_positives_at_a_recall() -> None:
     scores = np.concatenate([np.arange(10, 20), np.arange(2, 12)]).astype(float)  # 10 … 19 against 2 … 11
     assert false_positives(scores, labels, 1.0) == 0.2 and false_positives(scores, labels, 0.9) == 0.1
     assert false_positives(scores, labels, 0.5) == 0
+
+
+def test_the_upper_quantile_by_hand() -> None:
+    scores, alike = np.array([3.0, 1.0, 4.0, 2.0]), np.ones(4)
+    assert [upper_quantile(scores, alike, share) for share in (0.0, 0.2, 0.25, 0.5, 0.99)] == [4, 4, 3, 2, 1]
+    assert upper_quantile(scores, np.array([1.0, 1.0, 8.0, 1.0]), 0.5) == 4, "the weight is above 3, not the number"
+    assert upper_quantile(np.array([7.0]), np.array([0.1]), 0.5) == 7
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.1, 0.5])
+def test_at_most_that_share_is_above_the_upper_quantile_and_no_lower_score_does_it(share: float) -> None:
+    scores = np.round(GENERATOR.normal(size=500), 1)  # with ties
+    weights = GENERATOR.random(500)
+    limit = upper_quantile(scores, weights, share)
+    assert weights[scores > limit].sum() <= share * weights.sum() + 1e-9
+    lower = scores[scores < limit]
+    assert not len(lower) or weights[scores > lower.max()].sum() > share * weights.sum()
 
 
 def test_calibration_gives_the_odds_that_made_the_labels_in_each_script() -> None:

@@ -9,6 +9,7 @@ from qianwen.data.filters import vote as scorers
 from qianwen.data.filters.features import MEMBERS
 from qianwen.data.filters.filter_report import Judged, write_report
 from qianwen.data.filters.vote import as_scorer, load, open_ensemble, quality, safety, train
+from qianwen.runtime.atomic import atomic_folder
 from qianwen.runtime.errors import CheckpointError, ConfigError, DataError
 
 GENERATOR = np.random.default_rng(0)
@@ -53,23 +54,57 @@ def test_unseen_texts_are_told_apart_by_member_and_vote(ensemble: scorers.Ensemb
         assert measured[lang]["vote auc"] > 0.95
 
 
-def test_folds_split_by_source_and_leave_every_label_to_the_others() -> None:
-    """Calibrated on halves, one half once had all Chinese chatter, and the other turned the filter around."""
-    sizes = {("zh", "good"): (300, 200, 100), ("zh", "low"): (900, 600, 50, 40), ("zh", "unfit"): (500, 400)}
-    texts = [
-        {"text": f"{name} {number} {one}", "label": name, "lang": lang, "source": f"{name} {number}"}
-        for (lang, name), counts in sizes.items()
-        for number, count in enumerate(counts)
-        for one in range(count)
-    ]
-    label = np.array([row["label"] for row in texts])
-    fold = scorers._folds(texts, label)
-    for source in {row["source"] for row in texts}:
-        assert len(set(fold[[row["source"] == source for row in texts]])) == 1
-    for number in range(scorers.FOLDS):
-        assert set(label[fold != number]) == {"good", "low", "unfit"}
-    low = [set(fold[[row["source"] == f"low {number}" for row in texts]]) for number in range(4)]
-    assert len(set.union(*low)) == 4, "each kind of low text is judged by those who know the others"
+def test_a_text_is_dropped_for_either_reason() -> None:
+    """Safety is no evidence of quality: spam in clean language is still spam."""
+    quality = [name for name in MEMBERS if name != "safety"]
+
+    def vote(low: float, unfit: float) -> float:
+        logits = {name: low / len(quality) for name in quality} | {"safety": unfit}
+        return float(scorers._low_or_unfit(np.array([[logits[name] for name in MEMBERS]]))[0])
+
+    for low, unfit in [(0.0, 0.0), (3.0, -2.0), (-1.0, 2.5), (-4.0, -6.0), (9.0, 8.0), (-20.0, 12.0)]:
+        keep = (1 - 1 / (1 + np.exp(-low))) * (1 - 1 / (1 + np.exp(-unfit)))
+        assert vote(low, unfit) == pytest.approx(np.log((1 - keep) / keep), abs=1e-6)
+    assert vote(6.0, -12.0) == pytest.approx(6.0, abs=1e-3) and vote(-12.0, 6.0) == pytest.approx(6.0, abs=1e-3)
+    assert vote(-12.0, -12.0) < -11
+
+
+def test_the_limit_bounds_the_loss_of_good_texts_with_every_source_alike() -> None:
+    vote = np.concatenate([np.linspace(0, 1, 1000), np.linspace(5, 6, 100)])  # a large easy source, a small hard one
+    source = np.array(["easy"] * 1000 + ["hard"] * 100)
+    good, script = np.ones(1100, dtype=bool), np.zeros(1100, dtype=np.int64)
+    limit = scorers._limits(vote, script, good, source)[0]
+    lost = [float((vote[source == name] > limit).mean()) for name in ("easy", "hard")]
+    assert np.mean(lost) <= scorers.GOOD_LOSS and np.mean(lost) == pytest.approx(scorers.GOOD_LOSS, abs=0.006)
+    bad = np.where(np.arange(1100) % 2 == 0, 50.0, vote)  # bad texts do not move it, however many there are
+    assert scorers._limits(bad, script, np.arange(1100) % 2 == 1, source)[0] == pytest.approx(limit, abs=0.02)
+
+
+def test_each_script_has_a_limit_and_one_without_good_texts_takes_that_of_all() -> None:
+    vote, good = np.array([1.0, 2.0, 7.0, 8.0]), np.ones(4, dtype=bool)
+    source = np.array(["a"] * 4)
+    assert scorers._limits(vote, np.array([0, 0, 1, 1]), good, source).tolist() == [2.0, 8.0]
+    assert scorers._limits(vote, np.array([0, 0, 0, 0]), good, source).tolist() == [8.0, 8.0]
+
+
+def test_the_default_drops_bad_texts_of_unseen_sources_and_keeps_good_ones() -> None:
+    """With several sources: their words differ, and a third of each source's words is in no other source."""
+
+    def of_source(number: int, count: int) -> list[dict[str, str]]:
+        own = [f"{stem}{number}" for stem in ("bel", "dor", "mip", "sul", "tav", "wen", "kor", "fid", "lum", "pag")]
+        made = []
+        for row in rows(count, f"source {number}"):
+            if row["lang"] == "en":
+                words = row["text"].split()
+                words[::3] = GENERATOR.choice(own, len(words[::3])).tolist()
+                made.append({**row, "text": " ".join(words), "source": f"{row['label']} {number}"})
+        return made
+
+    trained = train([row for number in range(8) for row in of_source(number, 40)])
+    unseen = of_source(99, 150)
+    label = np.array([row["label"] for row in unseen])
+    vote = trained.logits([row["text"] for row in unseen])[1]
+    assert (vote[label == "good"] > 0).mean() <= 0.03 and (vote[label != "good"] > 0).mean() >= 0.8
 
 
 def test_a_number_depends_on_its_text_alone(ensemble: scorers.Ensemble) -> None:
@@ -106,6 +141,22 @@ def test_absence_and_damage_are_told(ensemble: scorers.Ensemble, tmp_path: Path)
     (tmp_path / "filter" / "platt.npy").write_bytes(b"x")
     with pytest.raises(CheckpointError):
         open_ensemble(tmp_path / "filter")
+
+
+@pytest.mark.parametrize("version", [None, 1, 3])
+def test_a_filter_of_another_version_is_refused_with_what_to_do(
+    ensemble: scorers.Ensemble, tmp_path: Path, version: int | None
+) -> None:
+    ensemble.save(tmp_path / "filter")
+    facts = json.loads((tmp_path / "filter" / "filter.json").read_text())
+    del facts["version"]
+    facts |= {"version": version} if version else {}
+    with atomic_folder(tmp_path / "old") as folder:
+        for file in (tmp_path / "filter").glob("*.npy"):
+            (folder / file.name).write_bytes(file.read_bytes())
+        (folder / "filter.json").write_text(json.dumps(facts))
+    with pytest.raises(ConfigError, match=rf"filter format {version or 1}, expected 2; train it again"):
+        load(str(tmp_path / "old"))
 
 
 def test_a_transformers_perplexity_takes_the_ngrams_place() -> None:
