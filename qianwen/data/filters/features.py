@@ -3,15 +3,11 @@
     rules         logistic regression on what the published rules count and on how a text addresses its reader: `traits`
     quality       hashed n-grams: edited prose against chat, spam, boilerplate and noise        (`linear_classifier.py`)
     safety        hashed n-grams, the worst window of a text: abuse and obscenity against other text
-    perplexity    H_good(text) − H_low(text), in nats a word: the surprise of an n-gram model of good texts minus that
-                  of a model of low texts (Moore and Lewis, 2010). `ngram_model.py`. A function, such as the perplexity
-                  of a transformer, can replace it
+    perplexity    the surprise of an n-gram model of good texts, in nats a word: shuffled words, codes, other languages
+                  (`ngram_model.py`). A function, such as the perplexity of a transformer, can replace it
 
-The surprise of a single model would depend on its number of training texts and on the topic of a text: an unknown name
-is as surprising in an encyclopedia as in spam. Both cancel in the difference.
-
-Members are fitted to labelled texts: `good`, `low` (low quality) or `unfit` (abuse, obscenity). The scores become
-log-odds in `score_calibration.py`. D texts, M = 4 members.
+Members are fitted to labelled texts: `good`, `low` (low quality) or `unfit` (abuse, obscenity). `score_calibration.py`
+puts the scores on one scale. D texts, M = 4 members.
 """
 
 import functools
@@ -22,7 +18,7 @@ import numpy as np
 
 from qianwen.data.curate.text_statistics import Batch
 from qianwen.data.filters.linear_classifier import Linear, fit, fit_dense, grams
-from qianwen.data.filters.ngram_model import NgramModel, fit_ngrams, hashed
+from qianwen.data.filters.ngram_model import NgramModel, fit_ngrams
 from qianwen.data.filters.score_calibration import script_of
 from qianwen.data.text_arrays import Texts, by_size
 
@@ -31,19 +27,28 @@ LABELS = (GOOD, LOW, UNFIT)
 MEMBERS = ("rules", "quality", "safety", "perplexity")
 WINDOW = 64  # words of a window of safety
 PERSONS = ("you your yours yourself u ur ya 你 您", "i me my mine im we us our ours 我 咱")  # second and first person
+SELLING = (  # words of advertising: goods, money, requests, promises
+    "free offer offers buy order purchase sale discount discounts price prices cheap cheapest deal deals bargain save "
+    "savings shop shipping guarantee guaranteed 免费 购买 优惠 打折 促销 特价 包邮 热卖",
+    "money cash income earn earnings profit profits dollars credit loan loans mortgage debt investment investments "
+    "rich wealth wealthy bonus commission win winner winning prize million millions",
+    "click call contact visit email e mail mailing unsubscribe subscribe remove removed removal list subscription "
+    "register sign join limited today now act instant instantly http www com",
+    "best amazing incredible easy easily simply never ever secret special exclusive new fast hot absolutely risk "
+    "opportunity opportunities proven real",
+)
 Perplexity = Callable[[list[str]], Sequence[float]]
 """Nats a word, or a token, of each text: replaces the n-gram models."""
 
 
 @dataclass(frozen=True)
 class Members:
-    """All four members. `good` and `low` are the n-gram models; `perplexity` replaces them if it is set."""
+    """All four members. `perplexity` replaces the n-gram model if it is set."""
 
     rules: np.ndarray
     quality: Linear
     safety: Linear
-    good: NgramModel
-    low: NgramModel
+    ngrams: NgramModel
     perplexity: Perplexity | None = None
 
     def scores(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -55,16 +60,11 @@ class Members:
 
     def _batch_scores(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         batch = _batch(texts)
+        usual = np.asarray(self.perplexity(texts), dtype=float) if self.perplexity else self.ngrams.surprise(batch)
         ngrams = grams(batch)
         rules = traits(batch) @ self.rules[:-1] + self.rules[-1]
-        scores = [rules, self.quality.scores(batch, ngrams), self.safety.scores(batch, ngrams), self._perplexity(batch)]
+        scores = [rules, self.quality.scores(batch, ngrams), self.safety.scores(batch, ngrams), usual]
         return np.stack(scores, axis=1), script_of(batch)
-
-    def _perplexity(self, batch: Batch) -> np.ndarray:
-        if self.perplexity:
-            return np.asarray(self.perplexity(list(batch.texts)), dtype=float)
-        cells = hashed(batch)
-        return self.good.surprise(batch, cells) - self.low.surprise(batch, cells)
 
 
 def fit_members(texts: Sequence[str], label: np.ndarray, perplexity: Perplexity | None = None) -> Members:
@@ -79,8 +79,7 @@ def fit_members(texts: Sequence[str], label: np.ndarray, perplexity: Perplexity 
         rules=fit_dense(dense, label[is_prose] == LOW),
         quality=fit(select(is_prose), label[is_prose] == LOW),
         safety=fit(texts, label == UNFIT, window=WINDOW, decay=3e-5),  # little decay: rare words decide
-        good=fit_ngrams(select(label == GOOD)),
-        low=fit_ngrams(select(label == LOW)),
+        ngrams=fit_ngrams(select(label == GOOD)),
         perplexity=perplexity,
     )
 
@@ -89,8 +88,8 @@ def traits(batch: Batch) -> np.ndarray:
     """What the published rules count, and how a text addresses its reader, as shares and logarithms [D, 2F + 1]: F
     columns for scripts with spaces, F for scripts without, and the script.
 
-    Advertising can be good prose for n-grams and rules. But exclamation marks, prices and "you" are typical of it in
-    sources that were not seen. Length is not a column: short texts are not worse, there is only less evidence.
+    Advertising can be good prose for n-grams and rules. But exclamation marks, prices, "you" and "free" are typical of
+    it in sources that were not seen. Length is not a column: short texts are not worse, there is only less evidence.
     """
     ink, words, lines = batch.num_ink, batch.num_words, batch.num_lines
     by_line = batch.by_line
@@ -109,7 +108,7 @@ def traits(batch: Batch) -> np.ndarray:
         np.log1p(100 * batch.share(batch.per_document(batch.codes == ord("#")), ink)),
         *map(marks, ("sentence", "chinese mark", "shout", "question", "pause", "bracket", "money", "machine")),
         batch.share(batch.per_document(batch.are("capital")), letters),
-        *(np.log1p(100 * batch.share(_number_of(batch, hashes), words)) for hashes in _persons()),
+        *(np.log1p(100 * batch.share(_number_of(batch, hashes), words)) for hashes in _word_lists()),
         batch.share(batch.per_document(batch.are("chinese stop")), np.maximum(words, 1)),
         batch.share(by_line(ends), lines),
         batch.share(by_line(batch.are("bullet")[batch.line_start]), lines),
@@ -124,9 +123,9 @@ def traits(batch: Batch) -> np.ndarray:
 
 
 @functools.cache
-def _persons() -> tuple[np.ndarray, ...]:
-    """The sorted hashes of the words of each of PERSONS."""
-    return tuple(np.unique(Texts([words]).word_hash) for words in PERSONS)
+def _word_lists() -> tuple[np.ndarray, ...]:
+    """The sorted hashes of the words of each of PERSONS and SELLING."""
+    return tuple(np.unique(Texts([words]).word_hash) for words in (*PERSONS, *SELLING))
 
 
 def _number_of(batch: Batch, hashes: np.ndarray) -> np.ndarray:

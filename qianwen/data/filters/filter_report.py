@@ -75,7 +75,7 @@ class Judged:
             shares = [float((logits[here] > 0).mean()) for logits in self.logits.values()]
             compared = here | ((self.lang == lang) & (self.label == GOOD))
             ranking = auc(self.logits[VOTE][compared], here[compared]) if label != GOOD else float("nan")
-            rows.append((str(lang), str(source), str(label), int(here.sum()), *shares, ranking))
+            rows.append((str(lang), str(source), str(label), int(here.sum()), *[*shares, ranking]))
         return rows
 
     def drops(self) -> list[dict[str, Any]]:

@@ -8,15 +8,13 @@ has 2^BITS cells addressed by hash. If two n-grams share a cell, both seem sligh
 
 A word is a run of letters, or one character in Chinese or Thai (`text_arrays.py`), so one model covers several
 languages. The result is the mean surprise −log S in nats a word. S does not sum to one, so this is not a probability,
-and two things shift it for every text alike: the number of training texts (more words are known) and the topic (names
-are never known). Only the difference of two models trained on equally many words is free of both (`features.py`).
+and the number of training texts shifts it for every text: a model of more texts knows more words.
 
 D texts, W words.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -26,13 +24,6 @@ ORDER, BITS, BACKOFF = 3, 20, 0.4
 STEP = 0.08  # of the logarithm of a count
 
 
-class Cells(NamedTuple):
-    """The cell of each run of n words, and the word each run begins with."""
-
-    cells: np.ndarray
-    begin: np.ndarray
-
-
 @dataclass(frozen=True)
 class NgramModel:
     """`counts[n − 1]` [2^BITS] uint8 are those of runs of n words: 0 if not seen, otherwise 1 + log(count) / STEP."""
@@ -40,22 +31,15 @@ class NgramModel:
     counts: tuple[np.ndarray, ...]
     total: int
 
-    def surprise(self, texts: Texts, cells: list[Cells] | None = None) -> np.ndarray:
-        """Mean −log S of the words of each text, in nats [D]; that of an unseen word for a text without words.
-
-        `cells`: those of the texts, if computed already.
-        """
+    def surprise(self, texts: Texts) -> np.ndarray:
+        """Mean −log S of the words of each text, in nats [D]; that of an unseen word for a text without words."""
         floor = 2 * np.log(BACKOFF) - np.log(self.total)
         unseen = np.log(0.5) + floor
         if not len(texts.word_start):
             return np.full(len(texts), -unseen)
-        counts = [
-            self._counts(texts, runs, table) for runs, table in zip(cells or hashed(texts), self.counts, strict=True)
-        ]
+        counts = [self._counts_of(texts, size) for size in range(1, ORDER + 1)]
         score = np.where(counts[0] > 0, STEP * (counts[0] - 1) + floor, unseen).astype(np.float32)
-        before = np.arange(len(score)) - np.repeat(
-            texts.first_word[:-1], texts.num_words
-        )  # words before it in its text
+        before = np.arange(len(score)) - np.repeat(texts.first_word[:-1], texts.num_words)  # words of its text
         for size in range(2, ORDER + 1):
             seen, context = counts[size - 1][: -size + 1], counts[size - 2][: -size + 1]
             longer = np.flatnonzero((seen > 0) & (before[size - 1 :] >= size - 1))
@@ -64,11 +48,11 @@ class NgramModel:
         sums = np.bincount(texts.word_document, weights=score, minlength=len(texts))
         return -np.where(texts.num_words > 0, sums / np.maximum(texts.num_words, 1), unseen)
 
-    @staticmethod
-    def _counts(texts: Texts, runs: Cells, table: np.ndarray) -> np.ndarray:
-        """The byte of the run that begins with each word [W]; 0 where the text ends before the run."""
+    def _counts_of(self, texts: Texts, size: int) -> np.ndarray:
+        """The byte of the run of `size` words that begins with each word [W]; 0 where the text ends before the run."""
+        cells, begin = _cells(texts, size)
         counts = np.zeros(len(texts.word_start), dtype=np.int16)
-        counts[runs.begin] = table.take(runs.cells)
+        counts[begin] = self.counts[size - 1].take(cells)
         return counts
 
 
@@ -79,13 +63,13 @@ def fit_ngrams(texts: Iterable[str]) -> NgramModel:
     for batch in by_size(texts, 1 << 20):
         arrays = Texts(batch)
         total += len(arrays.word_start)
-        for table, runs in zip(counts, hashed(arrays), strict=True):
-            table += np.bincount(runs.cells, minlength=1 << BITS)
+        for size in range(1, ORDER + 1):
+            counts[size - 1] += np.bincount(_cells(arrays, size)[0], minlength=1 << BITS)
     logs = [np.where(n > 0, 1 + np.rint(np.log(np.maximum(n, 1)) / STEP), 0).astype(np.uint8) for n in counts]
     return NgramModel(tuple(logs), max(total, 1))
 
 
-def hashed(texts: Texts) -> list[Cells]:
-    """The cells of all runs of one to ORDER words."""
-    runs = [texts.ngrams(size) for size in range(1, ORDER + 1)]
-    return [Cells((hashes >> np.uint64(64 - BITS)).astype(np.int64), begin) for hashes, begin in runs]
+def _cells(texts: Texts, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The cell of each run of `size` words, and the index of its first word."""
+    hashes, begin = texts.ngrams(size)
+    return (hashes >> np.uint64(64 - BITS)).astype(np.int64), begin

@@ -1,12 +1,15 @@
-"""Calibration of classifiers: raw scores as log-odds on one scale, from texts of sources they were not trained on.
+"""Calibration of classifiers: raw scores on one scale, from good texts of sources they were not trained on.
 
-    calibration   Platt (1999): logit = a · score + b with a ≥ 0, one line for each script. A classifier that ranks the
-                  texts of unseen sources the wrong way round gets a = 0 and so has no influence
-    limit         the score that a given share of the texts exceeds: the quantile of Neyman-Pearson classification,
-                  which bounds one kind of error whatever the numbers of texts of the two labels are
+    standard      z = (score − m) / (d − m), where m is the median of good texts and d their ninth decile. z = 1 means:
+                  one good text in ten looks worse. Texts to be dropped play no part, so a few extreme ones (shuffled
+                  words, tables) cannot flatten the scale, as they did in a logistic fit (Platt, 1999)
+    limit         the score that a given share of good texts exceeds: it bounds the loss of good texts whatever the
+                  number of texts of each label (Neyman-Pearson classification)
+    middle        the score at which both errors are equal: the share of good texts above it, and the share of low
+                  texts at or below it
 
-Scripts with and without spaces are calibrated separately, because the same score means different things in them. Both
-labels have the same total weight, so log-odds of 0 mean that both mistakes are equally likely.
+Every source has the same total weight, so that a large source does not decide. Scripts with and without spaces are
+calibrated separately, because the same score means different things in them.
 
 D texts, G = 2 groups.
 """
@@ -15,21 +18,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qianwen.data.filters.linear_classifier import fit_dense
 from qianwen.data.text_arrays import ALONE, Texts
 
-SURE = 12.0  # log-odds are limited to ± this
+SURE = 12.0  # z is limited to ± this, so that no member decides alone
 
 
 @dataclass(frozen=True)
-class Platt:
-    """`lines` [G, 2]: slope and offset of each group."""
+class Standard:
+    """`lines` [G, 2]: median and ninth decile of the good texts of each group."""
 
     lines: np.ndarray
 
-    def logits(self, scores: np.ndarray, group: np.ndarray) -> np.ndarray:
-        """Log-odds [D]."""
-        return np.clip(self.lines[group, 0] * scores + self.lines[group, 1], -SURE, SURE)
+    def z(self, scores: np.ndarray, group: np.ndarray) -> np.ndarray:
+        """Standardised scores [D]."""
+        median, decile = self.lines[group].T
+        return np.clip((scores - median) / np.maximum(decile - median, 1e-9), -SURE, SURE)
 
 
 def script_of(texts: Texts) -> np.ndarray:
@@ -38,22 +41,18 @@ def script_of(texts: Texts) -> np.ndarray:
     return (alone > 0.5 * texts.num_words).astype(np.int64)
 
 
-def fit_platt(scores: np.ndarray, labels: np.ndarray, group: np.ndarray) -> Platt:
-    """A line for each group. A group without texts of one label gets the line of all texts."""
-    lines = [_line(scores[chosen], labels[chosen]) for chosen in _groups(labels, group)]
-    return Platt(np.array(lines))
+def fit_standard(scores: np.ndarray, weights: np.ndarray, group: np.ndarray) -> Standard:
+    """From good texts. A group without any gets the line of all texts."""
+    lines = []
+    for here in groups(group):
+        lines.append([upper_quantile(scores[here], weights[here], share) for share in (0.5, 0.1)])
+    return Standard(np.array(lines))
 
 
-def _groups(labels: np.ndarray, group: np.ndarray) -> list[np.ndarray]:
-    """The texts that the line of each group is fitted to."""
+def groups(group: np.ndarray) -> list[np.ndarray]:
+    """The texts of each group; all texts for a group without any."""
     chosen = [group == number for number in (0, 1)]
-    return [here if labels[here].any() and not labels[here].all() else np.ones_like(here) for here in chosen]
-
-
-def _line(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    middle, spread = scores.mean(), max(float(scores.std()), 1e-9)
-    slope, offset = fit_dense(((scores - middle) / spread)[:, None], labels)
-    return (slope / spread, offset - slope * middle / spread) if slope > 0 else (0.0, 0.0)
+    return [here if here.any() else np.ones_like(here) for here in chosen]
 
 
 def upper_quantile(scores: np.ndarray, weights: np.ndarray, share: float) -> float:
@@ -61,6 +60,15 @@ def upper_quantile(scores: np.ndarray, weights: np.ndarray, share: float) -> flo
     order = np.argsort(scores, kind="stable")
     above = 1 - np.cumsum(weights[order]) / weights.sum()
     return float(scores[order[np.flatnonzero(above <= share + 1e-9)[0]]])
+
+
+def equal_error(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> float:
+    """The score at which both errors are equal: texts of label False above it, and of label True at or below it."""
+    order = np.argsort(scores, kind="stable")
+    scores, labels, weights = scores[order], labels[order], weights[order]
+    missed = np.cumsum(weights * labels) / weights[labels].sum()
+    wrong = 1 - np.cumsum(weights * ~labels) / weights[~labels].sum()
+    return float(scores[np.argmin(np.abs(missed - wrong))])
 
 
 # ---- how good a score is -----------------------------------------------------------------------------------------

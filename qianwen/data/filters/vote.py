@@ -1,25 +1,26 @@
 """The vote of the ensemble: which documents are worth training on (Qwen report, section 2.1).
 
-    members     raw scores of a text                                                      (`features.py`)
-    calibration log-odds of each member, on texts of sources it was not trained on        (`score_calibration.py`)
-    low         ℓ = rules + quality + perplexity      log-odds of low quality, added as those of independent judges
-    unfit       u = safety                            log-odds of abuse or obscenity
-    dropped     a text that is low or unfit:          p = 1 − (1 − σ(ℓ)) (1 − σ(u))
-    vote        logit(p) − limit                      a text is dropped above 0, which is a score below ½
+    members     raw scores of a text                                                          (`features.py`)
+    z           one scale for all: 0 for the median good text, 1 for the one that a tenth of the good texts exceed, on
+                sources that the member was not trained on                                    (`score_calibration.py`)
+    low         z_rules + ½ z_quality. The n-grams of quality know the topics of their sources too, so they weigh less
+    margins     low − middle,  z_safety − limit,  z_perplexity − limit
+    vote        the largest margin: any of the three is a reason to drop a text. Above 0, a score below ½, it is dropped
 
-A text is dropped for either reason, so its safety is no evidence of its quality: with a plain sum of the four, spam in
-clean language was kept. `limit` is the middle of the vote, one number for each script: GOOD_LOSS of the good texts of
-sources that no member was trained on are above it, each source with the same weight. So the default threshold means
-"worse than 99 % of good texts", whatever the share of good and bad texts in the training labels.
+The middle is the value of `low` at which both errors are equal: good texts dropped, low texts kept, of sources that
+no member was trained on, each source with the same weight. A limit is the value that RARE of the good texts exceed. All
+are kept for each script. No margin is evidence for a text: clean language does not make spam worth keeping, and a usual
+choice of words says nothing. (In a sum of log-odds, both kept spam; docs/log.md.)
 
 A folder contains the ensemble. `load` is the vote as a scorer of a curation (`quality_scorer.py`): a number in [0, 1]
-for each text, 1 for a text that is surely worth keeping; `quality` and `safety` are two of the members. A number depends
-on its text alone.
+for each text, 1 for a text that is surely worth keeping; `quality` and `safety` are two of the members. A number
+depends on its text alone.
 
 D texts, M members.
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,31 +33,35 @@ from qianwen.data.filters.cross_fitting import LEAST, Row, balanced, out_of_fold
 from qianwen.data.filters.features import GOOD, LABELS, LOW, MEMBERS, UNFIT, Members, Perplexity, fit_members
 from qianwen.data.filters.linear_classifier import Linear
 from qianwen.data.filters.ngram_model import ORDER, NgramModel
-from qianwen.data.filters.score_calibration import Platt, fit_platt, upper_quantile
+from qianwen.data.filters.score_calibration import Standard, equal_error, fit_standard, groups, upper_quantile
 from qianwen.runtime.atomic import atomic_folder, verify_folder
 from qianwen.runtime.errors import ConfigError, DataError
 from qianwen.runtime.translation import tr
 
 FILTER = "filter.json"
 VERSION = 2  # of the files of a folder; raise it when they, or what they mean, change
-GOOD_LOSS = 0.01  # share of good texts of an unseen source that the vote may drop
-SAFETY = MEMBERS.index("safety")
+RARE = 0.002  # share of good texts of unseen sources above the limit of a member
+RULES, QUALITY, SAFETY, PERPLEXITY = range(len(MEMBERS))
+QUALITY_WEIGHT = 0.5
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """The members, what their scores mean, and the limit of the vote for each script [2]."""
+    """The members and their calibration: `limits` [M, 2] and `middle` [2], for each script."""
 
     members: Members
-    platt: tuple[Platt, ...]
-    limit: np.ndarray
+    standards: tuple[Standard, ...]
+    limits: np.ndarray
+    middle: np.ndarray
     languages: tuple[str, ...]
 
     def logits(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Log-odds of each member [D, M], and the vote [D], that each text is to be dropped."""
+        """How far each text is above the limit of each member [D, M], and the vote [D]; above 0 it is dropped."""
         scores, script = self.members.scores(texts)
-        logits = _calibrated(scores, script, self.platt)
-        return logits, _low_or_unfit(logits) - self.limit[script]
+        z = _standardised(scores, script, self.standards)
+        margins = z - self.limits.T[script]
+        low = _low(z) - self.middle[script]
+        return margins, np.max([low, margins[:, SAFETY], margins[:, PERPLEXITY]], axis=0)
 
     def save(self, folder: Path) -> None:
         """Write the folder. Weights are stored in 16 bits, which is precise enough for them."""
@@ -65,11 +70,10 @@ class Ensemble:
             "rules": members.rules,
             "quality": members.quality.weights.astype(np.float16),
             "safety": members.safety.weights.astype(np.float16),
-            "platt": np.stack([platt.lines for platt in self.platt]),
-            "limit": self.limit,
-        }
-        for name, model in (("good", members.good), ("low", members.low)):
-            arrays |= {f"{name}_{size}": counts for size, counts in enumerate(model.counts)}
+            "standards": np.stack([standard.lines for standard in self.standards]),
+            "limits": self.limits,
+            "middle": self.middle,
+        } | {f"counts_{size}": counts for size, counts in enumerate(members.ngrams.counts)}
         facts = {
             "version": VERSION,
             "members": MEMBERS,
@@ -77,8 +81,7 @@ class Ensemble:
             "quality_bias": members.quality.bias,
             "safety_bias": members.safety.bias,
             "window": members.safety.window,
-            "good_words": members.good.total,
-            "low_words": members.low.total,
+            "words": members.ngrams.total,
         }
         with atomic_folder(folder) as temporary:
             for name, array in arrays.items():
@@ -86,15 +89,12 @@ class Ensemble:
             (temporary / FILTER).write_text(json.dumps(facts, indent=1), encoding="utf-8")
 
 
-def _calibrated(scores: np.ndarray, script: np.ndarray, platt: Sequence[Platt]) -> np.ndarray:
-    return np.stack([line.logits(scores[:, number], script) for number, line in enumerate(platt)], axis=1)
+def _standardised(scores: np.ndarray, script: np.ndarray, standards: Sequence[Standard]) -> np.ndarray:
+    return np.stack([standard.z(scores[:, number], script) for number, standard in enumerate(standards)], axis=1)
 
 
-def _low_or_unfit(logits: np.ndarray) -> np.ndarray:
-    """logit of 1 − (1 − σ(ℓ))(1 − σ(u)), which is log((1 + e^ℓ)(1 + e^u) − 1) [D]."""
-    unfit = logits[:, SAFETY]
-    low = logits.sum(axis=1) - unfit
-    return np.logaddexp(np.logaddexp(low, unfit), low + unfit)
+def _low(z: np.ndarray) -> np.ndarray:
+    return z[:, RULES] + QUALITY_WEIGHT * z[:, QUALITY]
 
 
 def open_ensemble(folder: str | Path, perplexity: Perplexity | None = None) -> Ensemble:
@@ -109,27 +109,22 @@ def open_ensemble(folder: str | Path, perplexity: Perplexity | None = None) -> E
         message = "{path}: filter format {version}, expected {current}; train it again with `qianwen data train-filter`"
         raise ConfigError(tr(message, path=folder, version=version, current=VERSION))
     array = {file.stem: np.load(file) for file in path.glob("*.npy")}
-    good, low = (
-        NgramModel(tuple(array[f"{name}_{size}"] for size in range(ORDER)), facts[f"{name}_words"])
-        for name in ("good", "low")
-    )
     members = Members(
         rules=array["rules"],
         quality=Linear(array["quality"].astype(np.float32), facts["quality_bias"]),
         safety=Linear(array["safety"].astype(np.float32), facts["safety_bias"], facts["window"]),
-        good=good,
-        low=low,
+        ngrams=NgramModel(tuple(array[f"counts_{size}"] for size in range(ORDER)), facts["words"]),
         perplexity=perplexity,
     )
-    platt = tuple(Platt(lines) for lines in array["platt"])
-    return Ensemble(members, platt, array["limit"], tuple(facts["languages"]))
+    standards = tuple(Standard(lines) for lines in array["standards"])
+    return Ensemble(members, standards, array["limits"], array["middle"], tuple(facts["languages"]))
 
 
 # ---- training ----------------------------------------------------------------------------------------------------
 
 
 def train(rows: Sequence[Row], perplexity: Perplexity | None = None) -> Ensemble:
-    """Fit members, calibration and limit to rows of {"text", "label", "lang", "source"}.
+    """Fit members and calibration to rows of {"text", "label", "lang", "source"}.
 
     Raises DataError for an unknown label, or a label with fewer than LEAST texts.
     """
@@ -141,11 +136,36 @@ def train(rows: Sequence[Row], perplexity: Perplexity | None = None) -> Ensemble
         return fit_members(texts, label, perplexity)
 
     scores, script = out_of_fold_scores(rows, fit)
-    platt = _fit_calibration(scores, script, label)
-    source = np.array([f"{row['lang']} {row['source']}" for row in rows])
-    limit = _limits(_low_or_unfit(_calibrated(scores, script, platt)), script, label == GOOD, source)
+    weights = _weights(rows)
+    good = label == GOOD
+    standards = tuple(fit_standard(column[good], weights[good], script[good]) for column in scores.T)
+    z = _standardised(scores, script, standards)
+    limits = [
+        [upper_quantile(column[here], weights[good][here], RARE) for here in groups(script[good])]
+        for column in z[good].T
+    ]
     languages = tuple(sorted({row["lang"] for row in rows}))
-    return Ensemble(fit(texts, label), platt, limit, languages)
+    middle = _middle(_low(z), label, weights, script)
+    return Ensemble(fit(texts, label), standards, np.array(limits), middle, languages)
+
+
+def _weights(rows: Sequence[Row]) -> np.ndarray:
+    """One for the texts of each language, source and label together [D]."""
+    kinds = [(row["lang"], row["source"], row["label"]) for row in rows]
+    sizes = Counter(kinds)
+    return np.array([1 / sizes[kind] for kind in kinds])
+
+
+def _middle(low: np.ndarray, label: np.ndarray, weights: np.ndarray, script: np.ndarray) -> np.ndarray:
+    """The value of `low` at which both errors are equal, for each script [2]; for both together where a script lacks a
+    label."""
+    prose = label != UNFIT
+    middles = []
+    for number in (0, 1):
+        here = prose & (script == number)
+        here = here if len(set(label[here])) == 2 else prose
+        middles.append(equal_error(low[here], label[here] == LOW, weights[here]))
+    return np.array(middles)
 
 
 def _check_labels(labels: Sequence[str]) -> None:
@@ -155,29 +175,6 @@ def _check_labels(labels: Sequence[str]) -> None:
             raise DataError(tr(message, count=count, name=name, least=LEAST))
     if unknown := set(labels) - set(LABELS):
         raise DataError(tr("{label} is not a label; use good, low or unfit", label=min(unknown)))
-
-
-def _fit_calibration(scores: np.ndarray, script: np.ndarray, label: np.ndarray) -> tuple[Platt, ...]:
-    """The log-odds that out-of-fold scores [D, M] mean: unfit against the rest for safety, low against good for the
-    others."""
-    platt = []
-    for number in range(len(MEMBERS)):
-        used = label != UNFIT if number != SAFETY else np.ones(len(label), dtype=bool)
-        positive = label == (UNFIT if number == SAFETY else LOW)
-        platt.append(fit_platt(scores[used, number], positive[used], script[used]))
-    return tuple(platt)
-
-
-def _limits(vote: np.ndarray, script: np.ndarray, good: np.ndarray, source: np.ndarray) -> np.ndarray:
-    """For each script, the vote that GOOD_LOSS of the good texts exceed [2]; a script without good texts takes that
-    of all."""
-    limits = []
-    for number in (0, 1):
-        chosen = good & (script == number)
-        chosen = chosen if chosen.any() else good
-        _, inverse, counts = np.unique(source[chosen], return_inverse=True, return_counts=True)
-        limits.append(upper_quantile(vote[chosen], 1 / counts[inverse], GOOD_LOSS))
-    return np.array(limits)
 
 
 # ---- as scorers of a curation ------------------------------------------------------------------------------------

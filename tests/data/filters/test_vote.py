@@ -8,6 +8,7 @@ import pytest
 from qianwen.data.filters import vote as scorers
 from qianwen.data.filters.features import MEMBERS
 from qianwen.data.filters.filter_report import Judged, write_report
+from qianwen.data.filters.score_calibration import Standard
 from qianwen.data.filters.vote import as_scorer, load, open_ensemble, quality, safety, train
 from qianwen.runtime.atomic import atomic_folder
 from qianwen.runtime.errors import CheckpointError, ConfigError, DataError
@@ -54,37 +55,56 @@ def test_unseen_texts_are_told_apart_by_member_and_vote(ensemble: scorers.Ensemb
         assert measured[lang]["vote auc"] > 0.95
 
 
-def test_a_text_is_dropped_for_either_reason() -> None:
-    """Safety is no evidence of quality: spam in clean language is still spam."""
-    quality = [name for name in MEMBERS if name != "safety"]
+class Fixed:
+    """Members with given scores of texts that are numbers in a list: "1 2 3 4"."""
 
-    def vote(low: float, unfit: float) -> float:
-        logits = {name: low / len(quality) for name in quality} | {"safety": unfit}
-        return float(scorers._low_or_unfit(np.array([[logits[name] for name in MEMBERS]]))[0])
-
-    for low, unfit in [(0.0, 0.0), (3.0, -2.0), (-1.0, 2.5), (-4.0, -6.0), (9.0, 8.0), (-20.0, 12.0)]:
-        keep = (1 - 1 / (1 + np.exp(-low))) * (1 - 1 / (1 + np.exp(-unfit)))
-        assert vote(low, unfit) == pytest.approx(np.log((1 - keep) / keep), abs=1e-6)
-    assert vote(6.0, -12.0) == pytest.approx(6.0, abs=1e-3) and vote(-12.0, 6.0) == pytest.approx(6.0, abs=1e-3)
-    assert vote(-12.0, -12.0) < -11
+    def scores(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        return np.array([list(map(float, text.split())) for text in texts]), np.zeros(len(texts), dtype=np.int64)
 
 
-def test_the_limit_bounds_the_loss_of_good_texts_with_every_source_alike() -> None:
-    vote = np.concatenate([np.linspace(0, 1, 1000), np.linspace(5, 6, 100)])  # a large easy source, a small hard one
-    source = np.array(["easy"] * 1000 + ["hard"] * 100)
-    good, script = np.ones(1100, dtype=bool), np.zeros(1100, dtype=np.int64)
-    limit = scorers._limits(vote, script, good, source)[0]
-    lost = [float((vote[source == name] > limit).mean()) for name in ("easy", "hard")]
-    assert np.mean(lost) <= scorers.GOOD_LOSS and np.mean(lost) == pytest.approx(scorers.GOOD_LOSS, abs=0.006)
-    bad = np.where(np.arange(1100) % 2 == 0, 50.0, vote)  # bad texts do not move it, however many there are
-    assert scorers._limits(bad, script, np.arange(1100) % 2 == 1, source)[0] == pytest.approx(limit, abs=0.02)
+@pytest.mark.parametrize(
+    ("rules", "quality", "safety", "perplexity", "vote"),
+    [
+        (0, 0, 0, 0, -1.0),  # the median good text
+        (2, 0, 0, 0, 1.0),
+        (0, 4, 0, 0, 1.0),  # quality weighs half
+        (2, -4, 0, 0, -1.0),  # rules and quality are weighed against each other
+        (2, 0, -9, -9, 1.0),  # but clean language and usual words do not make spam worth keeping
+        (-5, -9, 4, 0, 1.0),  # unfit, however well written
+        (-5, -9, 0, 4, 1.0),  # words in no order
+        (2, 2, 5, 9, 6.0),  # the strongest reason
+    ],
+)
+def test_a_text_is_dropped_for_any_reason(
+    rules: float, quality: float, safety: float, perplexity: float, vote: float
+) -> None:
+    scales = tuple(Standard(np.array([[0.0, 1.0], [0.0, 1.0]])) for _ in MEMBERS)
+    fixed = scorers.Ensemble(Fixed(), scales, np.full((4, 2), 3.0), np.ones(2), ("en",))  # type: ignore[arg-type]
+    assert MEMBERS == ("rules", "quality", "safety", "perplexity")
+    margins, votes = fixed.logits([f"{rules} {quality} {safety} {perplexity}"])
+    assert votes.tolist() == [vote]
+    assert margins.tolist() == [[rules - 3, quality - 3, safety - 3, perplexity - 3]]
 
 
-def test_each_script_has_a_limit_and_one_without_good_texts_takes_that_of_all() -> None:
-    vote, good = np.array([1.0, 2.0, 7.0, 8.0]), np.ones(4, dtype=bool)
-    source = np.array(["a"] * 4)
-    assert scorers._limits(vote, np.array([0, 0, 1, 1]), good, source).tolist() == [2.0, 8.0]
-    assert scorers._limits(vote, np.array([0, 0, 0, 0]), good, source).tolist() == [8.0, 8.0]
+def test_the_middle_is_where_both_errors_are_equal_and_unfit_texts_do_not_move_it() -> None:
+    low = np.concatenate([np.linspace(0, 1, 101), np.linspace(0.8, 1.8, 101), np.full(50, -9.0)])
+    label = np.array(["good"] * 101 + ["low"] * 101 + ["unfit"] * 50)
+    weights, script = np.ones(252), np.zeros(252, dtype=np.int64)
+    assert scorers._middle(low, label, weights, script) == pytest.approx([0.9, 0.9], abs=0.011)
+    weights[101:202] = 1e-3  # the number of texts of a label does not move it either
+    assert scorers._middle(low, label, weights, script) == pytest.approx([0.9, 0.9], abs=0.011)
+
+
+def test_each_source_and_label_weighs_the_same() -> None:
+    made = [{"lang": "en", "source": "a", "label": "good", "text": ""}] * 4
+    made += [{"lang": "en", "source": "b", "label": "good", "text": ""}, {**made[0], "label": "low"}]
+    assert scorers._weights(made).tolist() == [0.25] * 4 + [1, 1]
+
+
+def test_in_another_script_a_calibration_of_its_own(ensemble: scorers.Ensemble) -> None:
+    lines = np.stack([standard.lines for standard in ensemble.standards])
+    assert lines.shape == (4, 2, 2) and not np.allclose(lines[:, 0], lines[:, 1])
+    assert ensemble.middle.shape == (2,) and ensemble.limits.shape == (4, 2)
 
 
 def test_the_default_drops_bad_texts_of_unseen_sources_and_keeps_good_ones() -> None:
@@ -138,7 +158,7 @@ def test_absence_and_damage_are_told(ensemble: scorers.Ensemble, tmp_path: Path)
     with pytest.raises(ConfigError, match="train-filter"):
         open_ensemble(tmp_path)
     ensemble.save(tmp_path / "filter")
-    (tmp_path / "filter" / "platt.npy").write_bytes(b"x")
+    (tmp_path / "filter" / "standards.npy").write_bytes(b"x")
     with pytest.raises(CheckpointError):
         open_ensemble(tmp_path / "filter")
 
