@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from qianwen.data.curate.corpus import chance
-from qianwen.data.filters.features import MEMBERS, Members
+from qianwen.data.filters.features import MEMBERS, Members, Scores
 
 LEAST = 20  # texts of a label that are needed to train
 FOLDS = 4  # with more, each adds the time of a fit; with fewer, the members of a fold have seen too few sources
@@ -24,16 +24,18 @@ Row = Mapping[str, str]
 Fit = Callable[[Sequence[str], np.ndarray], Members]
 
 
-def out_of_fold_scores(rows: Sequence[Row], fit: Fit) -> tuple[np.ndarray, np.ndarray]:
-    """Raw scores of every row [D, M] by members trained on other sources, and the script of each row [D]."""
+def out_of_fold_scores(rows: Sequence[Row], fit: Fit) -> Scores:
+    """Scores of every row by members trained on other sources."""
     texts, label = [row["text"] for row in rows], np.array([row["label"] for row in rows])
     fold = folds(rows, label)
-    scores, script = np.zeros((len(rows), len(MEMBERS))), np.zeros(len(rows), dtype=np.int64)
+    numbers = np.zeros((2, len(rows)), dtype=np.int64)
+    scores = Scores(np.zeros((len(rows), len(MEMBERS))), *numbers)
     for number in range(FOLDS):
         train, judge = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
         members = fit([texts[row] for row in train], label[train])
-        scores[judge], script[judge] = members.scores([texts[row] for row in judge])
-    return scores, script
+        for whole, part in zip(scores, members.scores([texts[row] for row in judge]), strict=True):
+            whole[judge] = part
+    return scores
 
 
 def balanced(rows: Sequence[Row]) -> list[Row]:

@@ -13,6 +13,7 @@ puts the scores on one scale. D texts, M = 4 members.
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -41,6 +42,14 @@ Perplexity = Callable[[list[str]], Sequence[float]]
 """Nats a word, or a token, of each text: replaces the n-gram models."""
 
 
+class Scores(NamedTuple):
+    """Raw scores [D, M]; the script [D] (`script_of`) and the number of words [D] of the texts."""
+
+    raw: np.ndarray
+    script: np.ndarray
+    words: np.ndarray
+
+
 @dataclass(frozen=True)
 class Members:
     """All four members. `perplexity` replaces the n-gram model if it is set."""
@@ -51,20 +60,20 @@ class Members:
     ngrams: NgramModel
     perplexity: Perplexity | None = None
 
-    def scores(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Raw scores [D, M], and the script of each text [D]."""
+    def scores(self, texts: list[str]) -> Scores:
+        """Of every text, in order."""
         parts = [self._batch_scores(batch) for batch in by_size(texts)]
         if not parts:
-            return np.zeros((0, len(MEMBERS))), np.zeros(0, dtype=np.int64)
-        return np.concatenate([scores for scores, _ in parts]), np.concatenate([script for _, script in parts])
+            return Scores(np.zeros((0, len(MEMBERS))), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+        return Scores(*map(np.concatenate, zip(*parts, strict=True)))
 
-    def _batch_scores(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    def _batch_scores(self, texts: list[str]) -> Scores:
         batch = _batch(texts)
         usual = np.asarray(self.perplexity(texts), dtype=float) if self.perplexity else self.ngrams.surprise(batch)
         ngrams = grams(batch)
         rules = traits(batch) @ self.rules[:-1] + self.rules[-1]
         scores = [rules, self.quality.scores(batch, ngrams), self.safety.scores(batch, ngrams), usual]
-        return np.stack(scores, axis=1), script_of(batch)
+        return Scores(np.stack(scores, axis=1), script_of(batch), batch.num_words)
 
 
 def fit_members(texts: Sequence[str], label: np.ndarray, perplexity: Perplexity | None = None) -> Members:

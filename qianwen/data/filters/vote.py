@@ -3,7 +3,9 @@
     members     raw scores of a text                                                          (`features.py`)
     z           one scale for all: 0 for the median good text, 1 for the one that a tenth of the good texts exceed, on
                 sources that the member was not trained on                                    (`score_calibration.py`)
-    low         z_rules + ½ z_quality. The n-grams of quality know the topics of their sources too, so they weigh less
+    low         n / (n + 50) · z_rules + ⅓ z_quality   for n words. Shares of a few words say little (in a script without
+                spaces a word is a character, and the factor 1). The n-grams of quality know the topics of their
+                sources too, so they weigh less
     margins     low − middle,  z_safety − limit,  z_perplexity − limit
     vote        the largest margin: any of the three is a reason to drop a text. Above 0, a score below ½, it is dropped
 
@@ -30,7 +32,7 @@ import numpy as np
 
 from qianwen.data.curate.quality_scorer import Scorer
 from qianwen.data.filters.cross_fitting import LEAST, Row, balanced, out_of_fold_scores
-from qianwen.data.filters.features import GOOD, LABELS, LOW, MEMBERS, UNFIT, Members, Perplexity, fit_members
+from qianwen.data.filters.features import GOOD, LABELS, LOW, MEMBERS, UNFIT, Members, Perplexity, Scores, fit_members
 from qianwen.data.filters.linear_classifier import Linear
 from qianwen.data.filters.ngram_model import ORDER, NgramModel
 from qianwen.data.filters.score_calibration import Standard, equal_error, fit_standard, groups, upper_quantile
@@ -42,7 +44,8 @@ FILTER = "filter.json"
 VERSION = 2  # of the files of a folder; raise it when they, or what they mean, change
 RARE = 0.002  # share of good texts of unseen sources above the limit of a member
 RULES, QUALITY, SAFETY, PERPLEXITY = range(len(MEMBERS))
-QUALITY_WEIGHT = 0.5
+QUALITY_WEIGHT = 1 / 3
+SHORT = 50  # words at which the rules weigh half, in scripts with spaces
 
 
 @dataclass(frozen=True)
@@ -57,10 +60,10 @@ class Ensemble:
 
     def logits(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """How far each text is above the limit of each member [D, M], and the vote [D]; above 0 it is dropped."""
-        scores, script = self.members.scores(texts)
-        z = _standardised(scores, script, self.standards)
-        margins = z - self.limits.T[script]
-        low = _low(z) - self.middle[script]
+        scores = self.members.scores(texts)
+        z = _standardised(scores, self.standards)
+        margins = z - self.limits.T[scores.script]
+        low = _low(z, scores) - self.middle[scores.script]
         return margins, np.max([low, margins[:, SAFETY], margins[:, PERPLEXITY]], axis=0)
 
     def save(self, folder: Path) -> None:
@@ -89,12 +92,14 @@ class Ensemble:
             (temporary / FILTER).write_text(json.dumps(facts, indent=1), encoding="utf-8")
 
 
-def _standardised(scores: np.ndarray, script: np.ndarray, standards: Sequence[Standard]) -> np.ndarray:
-    return np.stack([standard.z(scores[:, number], script) for number, standard in enumerate(standards)], axis=1)
+def _standardised(scores: Scores, standards: Sequence[Standard]) -> np.ndarray:
+    columns = zip(standards, scores.raw.T, strict=True)
+    return np.stack([standard.z(column, scores.script) for standard, column in columns], axis=1)
 
 
-def _low(z: np.ndarray) -> np.ndarray:
-    return z[:, RULES] + QUALITY_WEIGHT * z[:, QUALITY]
+def _low(z: np.ndarray, scores: Scores) -> np.ndarray:
+    evidence = np.where(scores.script == 0, scores.words / (scores.words + SHORT), 1.0)
+    return evidence * z[:, RULES] + QUALITY_WEIGHT * z[:, QUALITY]
 
 
 def open_ensemble(folder: str | Path, perplexity: Perplexity | None = None) -> Ensemble:
@@ -135,17 +140,17 @@ def train(rows: Sequence[Row], perplexity: Perplexity | None = None) -> Ensemble
     def fit(texts: Sequence[str], label: np.ndarray) -> Members:
         return fit_members(texts, label, perplexity)
 
-    scores, script = out_of_fold_scores(rows, fit)
-    weights = _weights(rows)
+    scores = out_of_fold_scores(rows, fit)
+    weights, script = _weights(rows), scores.script
     good = label == GOOD
-    standards = tuple(fit_standard(column[good], weights[good], script[good]) for column in scores.T)
-    z = _standardised(scores, script, standards)
+    standards = tuple(fit_standard(column[good], weights[good], script[good]) for column in scores.raw.T)
+    z = _standardised(scores, standards)
     limits = [
         [upper_quantile(column[here], weights[good][here], RARE) for here in groups(script[good])]
         for column in z[good].T
     ]
     languages = tuple(sorted({row["lang"] for row in rows}))
-    middle = _middle(_low(z), label, weights, script)
+    middle = _middle(_low(z, scores), label, weights, script)
     return Ensemble(fit(texts, label), standards, np.array(limits), middle, languages)
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from qianwen.data.filters import cross_fitting
 from qianwen.data.filters.cross_fitting import FOLDS, balanced, folds, out_of_fold_scores
-from qianwen.data.filters.features import MEMBERS
+from qianwen.data.filters.features import MEMBERS, Scores
 
 
 def rows(sizes: dict[tuple[str, str, str], int]) -> list[dict[str, str]]:
@@ -23,24 +23,25 @@ class Remembering:
         self.sources = {text.split()[0] for text in texts}
         assert len(texts) == len(label)
 
-    def scores(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    def scores(self, texts: list[str]) -> Scores:
         known = np.array([text.split()[0] in self.sources for text in texts], dtype=float)
-        return np.tile(known[:, None], len(MEMBERS)), np.ones(len(texts), dtype=np.int64)
+        ones = np.ones(len(texts), dtype=np.int64)
+        return Scores(np.tile(known[:, None], len(MEMBERS)), ones, 3 * ones)
 
 
 def test_no_text_is_scored_by_members_that_know_its_source() -> None:
     names = {"good": "abcdefgh", "low": "ijklmno", "unfit": "pqrstu"}
     made = rows({("en", source, label): 40 for label, sources in names.items() for source in sources})
-    scores, script = out_of_fold_scores(made, Remembering)  # type: ignore[arg-type]
-    assert scores.shape == (len(made), len(MEMBERS)) and not scores.any() and (script == 1).all()
+    scores = out_of_fold_scores(made, Remembering)  # type: ignore[arg-type]
+    assert scores.raw.shape == (len(made), len(MEMBERS)) and not scores.raw.any()
+    assert (scores.script == 1).all() and (scores.words == 3).all()
 
 
 def test_with_too_few_sources_texts_are_divided_and_every_text_is_still_scored() -> None:
     made = rows({("en", "only", label): 60 for label in ("good", "low", "unfit")})
     fold = folds(made, np.array([row["label"] for row in made]))
     assert sorted(set(fold)) == list(range(FOLDS))
-    scores, _ = out_of_fold_scores(made, Remembering)  # type: ignore[arg-type]
-    assert scores.all(), "the source is known, but not the text"
+    assert out_of_fold_scores(made, Remembering).raw.all(),  # type: ignore[arg-type] "the source is known, but not the text"
 
 
 @pytest.mark.parametrize("size", [10, 400, 2000])

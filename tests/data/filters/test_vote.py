@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from qianwen.data.filters import vote as scorers
-from qianwen.data.filters.features import MEMBERS
+from qianwen.data.filters.features import MEMBERS, Scores
 from qianwen.data.filters.filter_report import Judged, write_report
 from qianwen.data.filters.score_calibration import Standard
 from qianwen.data.filters.vote import as_scorer, load, open_ensemble, quality, safety, train
@@ -58,8 +58,12 @@ def test_unseen_texts_are_told_apart_by_member_and_vote(ensemble: scorers.Ensemb
 class Fixed:
     """Members with given scores of texts that are numbers in a list: "1 2 3 4"."""
 
-    def scores(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        return np.array([list(map(float, text.split())) for text in texts]), np.zeros(len(texts), dtype=np.int64)
+    def __init__(self, script: int, words: int) -> None:
+        self.script, self.words = script, words
+
+    def scores(self, texts: list[str]) -> Scores:
+        raw = np.array([list(map(float, text.split())) for text in texts])
+        return Scores(raw, np.full(len(texts), self.script), np.full(len(texts), self.words))
 
 
 @pytest.mark.parametrize(
@@ -67,23 +71,30 @@ class Fixed:
     [
         (0, 0, 0, 0, -1.0),  # the median good text
         (2, 0, 0, 0, 1.0),
-        (0, 4, 0, 0, 1.0),  # quality weighs half
-        (2, -4, 0, 0, -1.0),  # rules and quality are weighed against each other
+        (0, 6, 0, 0, 1.0),  # quality weighs a third
+        (2, -6, 0, 0, -1.0),  # rules and quality are weighed against each other
         (2, 0, -9, -9, 1.0),  # but clean language and usual words do not make spam worth keeping
         (-5, -9, 4, 0, 1.0),  # unfit, however well written
         (-5, -9, 0, 4, 1.0),  # words in no order
-        (2, 2, 5, 9, 6.0),  # the strongest reason
+        (2, 3, 5, 9, 6.0),  # the strongest reason
     ],
 )
 def test_a_text_is_dropped_for_any_reason(
     rules: float, quality: float, safety: float, perplexity: float, vote: float
 ) -> None:
     scales = tuple(Standard(np.array([[0.0, 1.0], [0.0, 1.0]])) for _ in MEMBERS)
-    fixed = scorers.Ensemble(Fixed(), scales, np.full((4, 2), 3.0), np.ones(2), ("en",))  # type: ignore[arg-type]
+    fixed = scorers.Ensemble(Fixed(1, 9), scales, np.full((4, 2), 3.0), np.ones(2), ("zh",))  # type: ignore[arg-type]
     assert MEMBERS == ("rules", "quality", "safety", "perplexity")
     margins, votes = fixed.logits([f"{rules} {quality} {safety} {perplexity}"])
-    assert votes.tolist() == [vote]
+    assert votes == pytest.approx([vote])
     assert margins.tolist() == [[rules - 3, quality - 3, safety - 3, perplexity - 3]]
+
+
+@pytest.mark.parametrize(("words", "vote"), [(0, -1.0), (50, 0.5), (950, 1.85)])
+def test_with_few_words_the_rules_say_little(words: int, vote: float) -> None:
+    scales = tuple(Standard(np.array([[0.0, 1.0], [0.0, 1.0]])) for _ in MEMBERS)
+    fixed = scorers.Ensemble(Fixed(0, words), scales, np.full((4, 2), 9.0), np.ones(2), ("en",))  # type: ignore[arg-type]
+    assert fixed.logits(["3 0 0 0"])[1] == pytest.approx([vote])
 
 
 def test_the_middle_is_where_both_errors_are_equal_and_unfit_texts_do_not_move_it() -> None:
