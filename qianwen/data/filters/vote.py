@@ -3,8 +3,8 @@
     members     raw scores of a text                                                          (`features.py`)
     z           one scale for all: 0 for the median good text, 1 for the one that a tenth of the good texts exceed, on
                 sources that the member was not trained on                                    (`score_calibration.py`)
-    low         n / (n + 50) · z_rules + ⅓ z_quality   for n words. Shares of a few words say little (in a script without
-                spaces a word is a character, and the factor 1). The n-grams of quality know the topics of their
+    low         n / (n + 50) · z_rules + ⅓ z_quality   for n words. Shares of few words say little; in a script without
+                spaces, where a word is a character, the factor is 1. The n-grams of quality know the topics of their
                 sources too, so they weigh less
     margins     low − middle,  z_safety − limit,  z_perplexity − limit
     vote        the largest margin: any of the three is a reason to drop a text. Above 0, a score below ½, it is dropped

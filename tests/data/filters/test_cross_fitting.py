@@ -41,7 +41,8 @@ def test_with_too_few_sources_texts_are_divided_and_every_text_is_still_scored()
     made = rows({("en", "only", label): 60 for label in ("good", "low", "unfit")})
     fold = folds(made, np.array([row["label"] for row in made]))
     assert sorted(set(fold)) == list(range(FOLDS))
-    assert out_of_fold_scores(made, Remembering).raw.all(),  # type: ignore[arg-type] "the source is known, but not the text"
+    scores = out_of_fold_scores(made, Remembering)  # type: ignore[arg-type]
+    assert scores.raw.all(), "the source is known, but not the text"
 
 
 @pytest.mark.parametrize("size", [10, 400, 2000])
