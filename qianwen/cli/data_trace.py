@@ -30,7 +30,7 @@ class Trace:
 def trace(options: Trace) -> int:
     """Print the spans of the step and the tokens of each source."""
     from qianwen.data.tokens.mixture import is_tokens, open_tokens
-    from qianwen.data.tokens.trace import by, trace_step
+    from qianwen.data.tokens.trace import tokens_by, trace_step
     from qianwen.runtime.files import RunFolder, write_jsonl
     from qianwen.tokenizer.tokenizer import Tokenizer
 
@@ -69,7 +69,7 @@ def trace(options: Trace) -> int:
         cells = (row["sequence"], row["source"], row["lang"], row["licence"], f"{row['tokens']:,}")
         table.add_row(*map(_plain, cells), _plain(begins))
     console.print(table)
-    for (kind, lang, passed), count in by(traced, "kind", "lang", "passed").items():
+    for (kind, lang, passed), count in tokens_by(traced, "kind", "lang", "passed").items():
         through = tr("curated: {filters}", filters=passed) if passed else tr("not curated")
         console.print(_plain(f"{count:>8,}  {kind} {lang}  {through}"))
     if options.json:

@@ -1,8 +1,8 @@
-"""Hugging Face's files of a vocabulary: `tokenizer.json`, `vocab.json` + `merges.txt`, `tokenizer_config.json`.
+"""Vocabulary files of Hugging Face: `tokenizer.json`, `vocab.json` + `merges.txt`, `tokenizer_config.json`.
 
-`tokenizer.json` spells the merges out and names pattern, normalizer and special tokens. `tokenizer_config.json` lists
-the special tokens again, with the flag `special` for control tokens; `write_tokenizer_config` is its only writer.
-Not here: tokenizer.json files whose merges do not follow the order of ids.
+`tokenizer.json` lists the merges and contains pattern, normalizer and special tokens. `tokenizer_config.json` lists the
+special tokens again, with the flag `special` for control tokens; only `write_tokenizer_config` writes it.
+Not here: tokenizer.json files whose merges are not in the order of ids.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TOKENIZER_CONFIG = "tokenizer_config.json"
 
 
 def check_ranks(path: str | Path, ranks: Mapping[bytes, int], *, is_whole: bool = True) -> None:
-    """Raises CheckpointError for ranks that are no vocabulary; one that is not whole adds to another."""
+    """Raises CheckpointError for ranks that are not a vocabulary, or, with `is_whole` off, cannot extend one."""
     try:
         if is_whole:
             unspelled(ranks)
@@ -36,13 +36,13 @@ def check_ranks(path: str | Path, ranks: Mapping[bytes, int], *, is_whole: bool 
 
 
 def read_special_tokens(path: Path) -> dict[str, Any]:
-    """The fields of a Vocabulary that the files beside `path` decide; empty if they list no special token."""
+    """The fields of a Vocabulary set by the files beside `path`; empty if these list no special tokens."""
     added = _added_beside(path)
     return _special_fields(added) if added else {}
 
 
 def _added_beside(path: Path) -> dict[int, dict[str, Any]]:
-    """Added tokens by id, from `tokenizer_config.json` and, of older folders, `added_tokens.json`."""
+    """Added tokens by id, from `tokenizer_config.json`, and from `added_tokens.json` in older folders."""
     added: dict[int, dict[str, Any]] = {}
     if (older := path.with_name("added_tokens.json")).exists():
         added |= {token: {"id": token, "content": text} for text, token in _json(older).items()}
@@ -53,7 +53,7 @@ def _added_beside(path: Path) -> dict[int, dict[str, Any]]:
 
 
 def _special_fields(added: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
-    """The fields of a Vocabulary that a list of added tokens decides."""
+    """The fields of a Vocabulary set by a list of added tokens."""
     tokens = {added[token]["content"]: token for token in sorted(added)}
     is_control = {text: added[token].get("special", is_control_name(text)) for text, token in tokens.items()}
     return {"special_tokens": tokens, "visible": frozenset(text for text, control in is_control.items() if not control)}
@@ -67,7 +67,7 @@ def read_vocab_json(path: Path) -> dict[bytes, int]:
 
 
 def read_tokenizer_json(path: Path) -> Vocabulary:
-    """All of a vocabulary. ConfigError for one that is not byte-level BPE."""
+    """The vocabulary in a `tokenizer.json`. Raises ConfigError if it is not byte-level BPE."""
     data = _json(path)
     model = data["model"]
     if model.get("type", "BPE") != "BPE" or model.get("byte_fallback") or model.get("continuing_subword_prefix"):
@@ -80,7 +80,7 @@ def read_tokenizer_json(path: Path) -> Vocabulary:
 
 
 def _ranks(path: Path, ids: dict[str, int], merged: list[str], special: Collection[str]) -> dict[bytes, int]:
-    """Ids as ranks, which is right if the merges, in order, make all longer tokens in the order of their ids."""
+    """Ids as ranks. Valid only if the merges, in order, create all longer tokens in the order of their ids."""
     order = [ids.get(text, -1) for text in merged]
     regular = {text: token for text, token in ids.items() if text not in special}
     unmade = sum(len(text) > 1 for text in regular.keys() - set(merged))
@@ -148,7 +148,7 @@ def write_tokenizer_config(
 ) -> None:
     """Write `tokenizer_config.json`, with more `fields` such as `chat_template`."""
     config = {
-        # The generic class takes tokenizer.json as it is; Qwen2's brings Qwen's pattern and reads vocab.json too.
+        # The generic class uses tokenizer.json unchanged; Qwen2's class adds Qwen's pattern and can read vocab.json.
         "tokenizer_class": "Qwen2Tokenizer" if vocabulary.pattern == QWEN_PATTERN else "PreTrainedTokenizerFast",
         "added_tokens_decoder": {str(token): entry for token, entry in _added(vocabulary).items()},
         "additional_special_tokens": list(vocabulary.control_tokens),
@@ -173,7 +173,7 @@ def _added(vocabulary: Vocabulary) -> dict[int, dict[str, Any]]:
 
 def _tokenizer_json(vocabulary: Vocabulary, ids: dict[str, int], merges: list[str]) -> dict[str, Any]:
     added = [{"id": token, **entry} for token, entry in _added(vocabulary).items()]
-    if len(ids) != max(ids.values()) + 1:  # readers number added tokens behind the others, unless they are listed here
+    if len(ids) != max(ids.values()) + 1:  # other readers renumber added tokens that are not listed here
         ids = ids | dict(vocabulary.special_tokens)
     split = {"type": "Split", "pattern": {"Regex": vocabulary.pattern}, "behavior": "Isolated", "invert": False}
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}

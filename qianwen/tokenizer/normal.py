@@ -1,15 +1,15 @@
 """Any Python string → the text that is encoded: valid Unicode, composed (NFC), in time linear in its length.
 
-    lone surrogates     become U+FFFD, as UTF-8 cannot hold them; a pair of them becomes the character it spells
-    NFC                 e + U+0301 becomes é, so that one text has one encoding
-    runs of marks       Unicode wants combining marks in the order of their classes. Python sorts them by insertion,
-                        in quadratic time: 400 kB of two alternating marks take a minute and a half. Long runs are put
-                        in order before Python sees them, which gives a canonically equivalent text, so the same NFC.
+    lone surrogates     become U+FFFD, because UTF-8 cannot encode them; a pair becomes the character it stands for
+    NFC                 e + U+0301 becomes é, so that a text has only one encoding
+    runs of marks       NFC orders combining marks by their classes. Python does this with an insertion sort, in
+                        quadratic time: 400 kB of two alternating marks take 90 seconds. So long runs are sorted here
+                        first. The sorted text is canonically equivalent and has the same NFC.
 
-    unknown bytes       some vocabularies lack bytes that their makers' text never had (SmolLM: six control
-                        characters, two planes nobody uses); a character that needs one becomes U+FFFD
+    unknown bytes       some vocabularies lack bytes that were not in their training text (SmolLM: six control
+                        characters, two unused planes); a character that needs such a byte becomes U+FFFD
 
-Not here: any other change that loses information. Decoding gives this text back.
+Not here: any other change that loses information. Decoding returns this normalised text.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ import sys
 import unicodedata
 from collections.abc import Container
 
-LONG_RUN = 256  # marks; shorter runs are left to Python
-LINES_FROM, MARKS_EVERY = 2048, 64  # characters: of a text that is worth cutting; between those looked at
-_RUN = re.compile(rb"[^\0]{%d,}" % LONG_RUN, re.DOTALL)  # in a text's combining classes
-# Three Tibetan vowels are no marks by their class, but decompose into marks: no other characters do.
+LONG_RUN = 256  # marks; Python sorts shorter runs fast enough
+LINES_FROM = 2048  # characters of a text that is composed line by line
+MARKS_EVERY = 64  # distance in characters between those that are checked for marks
+_RUN = re.compile(rb"[^\0]{%d,}" % LONG_RUN, re.DOTALL)  # applied to the combining classes of a text, one byte each
+# The class of three Tibetan vowels is not that of a mark, but they decompose into marks. No other character does.
 _HIDDEN_MARKS = {ord(mark): unicodedata.normalize("NFD", mark) for mark in "\u0f73\u0f75\u0f81"}
 
 
 def normal_text(text: str, nfc: bool = True) -> str:
-    """The text that is encoded in place of `text`."""
+    """The normalised form of `text`, which is what gets encoded."""
     if text.isascii():
         return text
     try:
@@ -38,9 +39,10 @@ def normal_text(text: str, nfc: bool = True) -> str:
 
 
 def unspelled(tokens: Container[bytes]) -> re.Pattern[str] | None:
-    """The characters whose UTF-8 needs a byte that is no token, or None; ValueError if hardly any could be spelled.
+    """A pattern for characters whose UTF-8 needs a byte that is not a token, or None if there is no such character.
 
-    Bytes that begin no character (c0, c1, f5 and above) are in no text, so nobody misses them.
+    Raises ValueError if a byte is missing that most characters, or U+FFFD itself, need. The bytes c0, c1 and f5 to ff
+    are not part of any UTF-8 text, so they may be missing.
     """
     missing = [byte for byte in range(0xF5) if bytes([byte]) not in tokens and byte not in (0xC0, 0xC1)]
     if any(0x80 <= byte < 0xC0 or byte == 0xEF for byte in missing):
@@ -49,7 +51,7 @@ def unspelled(tokens: Container[bytes]) -> re.Pattern[str] | None:
 
 
 def _characters_from(byte: int) -> str:
-    """The range of characters whose UTF-8 begins with this byte, as it stands between brackets."""
+    """The range of characters whose UTF-8 begins with this byte, as written inside the brackets of a regex."""
     size = 1 if byte < 0x80 else 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
     start = byte if size == 1 else (byte & (0xFF >> (size + 1))) << 6 * (size - 1)
     last = min(start + (1 << 6 * (size - 1)) - 1, sys.maxunicode)
@@ -58,9 +60,10 @@ def _characters_from(byte: int) -> str:
 
 
 def _composed(text: str) -> str:
-    """NFC, in whole where Python is likely to see at once that nothing composes, else a line at a time.
+    """NFC of the whole text at once if it seems to have no marks, otherwise line by line.
 
-    Nothing composes over a line's end, and of a text with marks most lines have none.
+    Python checks quickly whether a text is in NFC already, but a single mark in it makes the check fail. In a text with
+    marks most lines have none, and characters are never composed across a line break.
     """
     if len(text) < LINES_FROM or not any(map(unicodedata.combining, text[::MARKS_EVERY])):
         return unicodedata.normalize("NFC", text)
@@ -69,7 +72,7 @@ def _composed(text: str) -> str:
 
 
 def _with_ordered_runs(text: str) -> str:
-    """`text`, with the marks of every long run in canonical order."""
+    """`text` with the marks of every long run in canonical order."""
     if not _may_have_long_run(text):
         return text
     text = text.translate(_HIDDEN_MARKS)
@@ -81,10 +84,10 @@ def _with_ordered_runs(text: str) -> str:
 
 
 def _may_have_long_run(text: str) -> bool:
-    """Whether some place in the text looks like the inside of a long run."""
+    """Whether the text may contain a long run of marks. Checks only a few characters of a text without long runs."""
     half = LONG_RUN // 2
-    for at, char in enumerate(text[LONG_RUN - 1 :: LONG_RUN], start=1):  # a long run covers one of these
-        if _is_mark(char):  # and reaches half its length to one side of it
+    for at, char in enumerate(text[LONG_RUN - 1 :: LONG_RUN], start=1):  # a long run contains at least one of these
+        if _is_mark(char):  # and at least half of the run is on one side of it
             end = at * LONG_RUN
             if all(map(_is_mark, text[end - half : end])) or all(map(_is_mark, text[end - 1 : end - 1 + half])):
                 return True
@@ -96,7 +99,7 @@ def _is_mark(char: str) -> bool:
 
 
 def _ordered(run: str) -> str:
-    """The marks sorted by their class, those of one class in the order they had."""
+    """The marks sorted by class; marks of the same class keep their order."""
     class_of = {ord(mark): unicodedata.combining(mark) for mark in set(run)}
     classes = sorted(set(class_of.values()))
     return "".join(run.translate({mark: None for mark in class_of if class_of[mark] != one}) for one in classes)

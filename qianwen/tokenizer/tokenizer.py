@@ -1,8 +1,8 @@
-"""Text ↔ ids. What `encode` returns never holds a control token: `<|im_end|>` in a text is ten characters like others.
+"""Text ↔ ids. `encode` never returns a control token: `<|im_end|>` in a text is encoded as ten ordinary characters.
 
-A text is made normal (`normal.py`: NFC, no surrogates), cut by the vocabulary's pattern (Qwen's: every digit by itself)
-and merged by tiktoken, or for corpora by gigatoken (`fast.py`). Any string can be encoded, of any length
-(`long_pieces.py`). Control ids are placed by templates (`chat/chatml.py`), which ask for them by name.
+A text is normalised (`normal.py`: NFC, no surrogates), split by the pattern of the vocabulary (Qwen's splits digits one
+by one) and encoded by tiktoken, or by gigatoken for corpora (`fast.py`). Any string of any length can be encoded
+(`long_pieces.py`). Templates insert control ids by name (`chat/chatml.py`).
 
 >>> tokenizer = Tokenizer.qwen()
 >>> tokenizer.encode("通义千问")
@@ -33,15 +33,15 @@ from qianwen.tokenizer.patterns import grouped
 from qianwen.tokenizer.vocab import Vocabulary
 from qianwen.tokenizer.vocab_files import load_vocabulary, qwen_vocabulary, save_vocabulary
 
-FAST_FROM = 1 << 18  # characters in one call, before half a second to set gigatoken up pays
-THREADED_FROM = 1 << 9  # characters in the average text, below which threads only wait for each other
-RUN = 1 << 16  # characters that a thread takes at once, so that starting it costs little beside them
+FAST_FROM = 1 << 18  # characters in one call from which the half second to set up gigatoken is worth it
+THREADED_FROM = 1 << 9  # mean characters of a text from which threads are faster; below, they wait for each other
+RUN = 1 << 16  # characters of one task of a thread, so that the overhead of a task is small
 
 T = TypeVar("T")
 
 
 class Tokenizer:
-    """Encodes and decodes with one vocabulary. With `fast` off, gigatoken is not even looked for."""
+    """Encodes and decodes with one vocabulary. With `fast` off, gigatoken is not imported."""
 
     def __init__(self, vocabulary: Vocabulary, *, fast: bool = True) -> None:
         self.vocabulary = vocabulary
@@ -51,7 +51,7 @@ class Tokenizer:
         self.control_ids = frozenset(vocabulary.control_tokens.values())
         self._bytes = _Bytes({rank: token for token, rank in vocabulary.ranks.items()})
         self._bytes |= {token: name.encode() for name, token in self.special_tokens.items()}
-        try:  # the encoder knows no special token, so it cannot yield one
+        try:  # the encoder has no special tokens, so it cannot return one
             self._encoding = tiktoken.Encoding(
                 "qianwen",
                 pat_str=grouped(vocabulary.pattern),
@@ -65,16 +65,16 @@ class Tokenizer:
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> Tokenizer:
-        """The tokenizer of a model folder, or of any file that `load_vocabulary` reads."""
+        """The tokenizer of a model folder, or of a file that `load_vocabulary` can read."""
         return cls(load_vocabulary(folder))
 
     @classmethod
     def qwen(cls) -> Tokenizer:
-        """Qwen's own, with 151,851 tokens."""
+        """The tokenizer of Qwen, with 151,851 tokens."""
         return cls(qwen_vocabulary())
 
     def save(self, folder: str | Path) -> None:
-        """Write the vocabulary into `folder` in every form."""
+        """Write the vocabulary to `folder` in every file format."""
         save_vocabulary(self.vocabulary, folder)
 
     @property
@@ -93,7 +93,7 @@ class Tokenizer:
         return self.special_id("<|im_end|>")
 
     def special_id(self, name: str) -> int:
-        """The id of a special token. ConfigError if this vocabulary has none of that name."""
+        """The id of a special token. Raises ConfigError if the vocabulary has no special token of that name."""
         if name not in self.special_tokens:
             raise ConfigError(tr("this vocabulary has no token {name}", name=name))
         return self.special_tokens[name]
@@ -101,7 +101,7 @@ class Tokenizer:
     # ---- text → ids -------------------------------------------------------------------------------------------
 
     def encode(self, text: str) -> list[int]:
-        """Ids of any string, none of them special."""
+        """The ids of any string; none of them is a special token."""
         text = self._normal(text)
         return list(self._encode_long(text)) if self._is_long(text) else self._encoding.encode_ordinary(text)
 
@@ -117,7 +117,7 @@ class Tokenizer:
         return self.encode_arrays([text])[0]
 
     def encode_arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """`encode_array` of each text, on all cores: for corpora, where lists of Python integers cost more than BPE."""
+        """`encode_array` of each text, on all cores. For corpora: Python integers would take longer than BPE."""
         if faster := self._faster(texts):
             normal = list(map(self._normal, texts))
             long = {number: text for number, text in enumerate(normal) if self._is_long(text)}
@@ -142,21 +142,21 @@ class Tokenizer:
         return fast_encoder(self.vocabulary, self._encoding.encode_ordinary) if self._is_fast else None
 
     def _faster(self, texts: Sequence[str]) -> Encode | None:
-        """gigatoken, if it is loaded or if these texts are worth it."""
+        """gigatoken, if it is loaded already or the texts are long enough to load it."""
         return self._fast if "_fast" in self.__dict__ or sum(map(len, texts)) >= FAST_FROM else None
 
     # ---- ids → text -------------------------------------------------------------------------------------------
 
     def decode(self, ids: Iterable[int], errors: str = "replace", skip_special: bool = False) -> str:
-        """Text of ids; `errors` says what becomes of bytes that are no UTF-8 (`replace`, `ignore`, `strict`).
+        """The text of ids. `errors` sets how invalid UTF-8 is handled (`replace`, `ignore`, `strict`).
 
-        `skip_special` drops control tokens only: tags such as <tool_call> and tokens behind the control tokens stay.
+        `skip_special` removes control tokens only. Tags such as <tool_call> and ids after the control tokens remain.
         """
         kept = (token for token in ids if token not in self.control_ids) if skip_special else ids
         return self.decode_bytes(kept).decode("utf-8", errors)
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """Bytes of ids. An id that the vocabulary does not use, as the padding rows of a model, has none."""
+        """The bytes of ids. Unused ids, such as the padding rows of a model, have no bytes."""
         return b"".join(map(self._bytes.__getitem__, ids))
 
     def token_bytes(self, token: int) -> bytes:
@@ -170,7 +170,7 @@ class _Bytes(dict[int, bytes]):
 
 
 def _in_threads(encode: Callable[[str], T], texts: Sequence[str]) -> list[T]:
-    """`encode` of each text; tiktoken works without Python's lock. A thread takes runs of texts, not one at a time."""
+    """`encode` of each text in threads; tiktoken releases the GIL. A task is a run of texts, not a single text."""
     size = sum(map(len, texts))
     num_threads = min(os.cpu_count() or 1, len(texts), size // RUN)
     if num_threads < 2 or size < THREADED_FROM * len(texts):
@@ -180,7 +180,7 @@ def _in_threads(encode: Callable[[str], T], texts: Sequence[str]) -> list[T]:
 
 
 def _runs(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    """`texts` in order, cut into runs of at least `RUN` characters."""
+    """`texts` in order, split into runs of at least `RUN` characters."""
     start = size = 0
     for end, text in enumerate(texts, start=1):
         size += len(text)

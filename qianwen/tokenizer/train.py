@@ -1,12 +1,12 @@
-"""Learn a vocabulary: merge the most frequent pair of neighbours, again and again (Qwen report, section 2.2).
+"""Train a vocabulary with BPE: merge the most frequent pair of adjacent tokens, repeatedly (Qwen report, section 2.2).
 
-    from scratch    over the pieces that Qwen's pattern cuts: 256 bytes, then merges, then 208 control tokens; in C++
-                    (`learner.py`), and by rustbpe where that cannot be compiled
-    continued       from a given vocabulary, which stays a prefix: its tokens keep their ids and merge first, so every
-                    word is cut as it cuts it, and further merges join those pieces; new ids are behind all others
+    from scratch    on the pieces that Qwen's pattern splits a text into: 256 bytes, then merges, then 208 control
+                    tokens. In C++ (`learner.py`), or with rustbpe where the C++ cannot be compiled
+    continued       from a base vocabulary, whose tokens keep their ids and merge first. So every word is first encoded
+                    by the base vocabulary, and further merges join the resulting tokens; their ids follow all others
 
-Among equally frequent pairs the one of lower ids wins, in both. `learn_merges` is the plain algorithm, also used where
-words are given instead of texts (`extend.py`).
+Of equally frequent pairs, both methods merge the pair with the lower ids first. `learn_merges` is the plain algorithm,
+also used for words with given counts (`extend.py`).
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from qianwen.tokenizer.patterns import QWEN_PATTERN, grouped
 from qianwen.tokenizer.tokenizer import Tokenizer
 from qianwen.tokenizer.vocab import NUM_SPECIALS, Vocabulary, qwen_special_tokens
 
-MAX_PIECE_LEN = 1024  # of a text with hostile pieces: what is longer is no word
-BUFFER = 1024  # texts handed to rustbpe's threads at once
+MAX_PIECE_LEN = 1024  # characters; longer pieces are not words and are truncated
+BUFFER = 1024  # texts passed to the threads of rustbpe at a time
 
 Pair = tuple[bytes, bytes]
 
 
 def train_vocabulary(texts: Iterable[str], vocab_size: int, base: Vocabulary | None = None) -> Vocabulary:
-    """A vocabulary of `vocab_size` ids, control tokens included; of fewer where the texts have no more to merge."""
+    """A vocabulary of `vocab_size` ids, with control tokens; fewer if the texts have no more pairs to merge."""
     smallest = base.size if base else 256 + NUM_SPECIALS
     if vocab_size < smallest:
         message = "vocab_size = {size} is too small: bytes and control tokens alone need {smallest} ids"
@@ -48,14 +48,14 @@ def _from_scratch(texts: Iterable[str], vocab_size: int) -> Vocabulary:
     learned = learn_tokens if available() else learn_tokens_with_rustbpe
     ranks: dict[bytes, int] = {}
     for token in learned(learnable, vocab_size - NUM_SPECIALS):
-        ranks.setdefault(token, len(ranks))  # two pairs may spell the same token
+        ranks.setdefault(token, len(ranks))  # two pairs may join to the same token
     if len(ranks) == 256 < vocab_size - NUM_SPECIALS:
         raise DataError(tr("the input contains no text to train a vocabulary on"))
     return Vocabulary(ranks, qwen_special_tokens(len(ranks)))
 
 
 def learn_tokens(texts: Iterable[str], number: int) -> list[bytes]:
-    """The 256 bytes, then what merges make of the texts' pieces: `number` tokens, or fewer."""
+    """The 256 bytes, then the tokens that merges create: `number` tokens in all, or fewer."""
     learner = Learner()
     for text in texts:
         learner.count(text)
@@ -66,7 +66,7 @@ def learn_tokens(texts: Iterable[str], number: int) -> list[bytes]:
 
 
 def learn_tokens_with_rustbpe(texts: Iterable[str], number: int) -> list[bytes]:
-    """`learn_tokens`, slower."""
+    """The same as `learn_tokens`, but slower."""
     from rustbpe import Tokenizer as Rust  # pyrefly: ignore[missing-module-attribute]
 
     learner = Rust()
@@ -98,33 +98,37 @@ def _continued(texts: Iterable[str], vocab_size: int, base: Vocabulary) -> Vocab
 def learn_merges(
     words: Sequence[list[bytes]], counts: Sequence[int], priority: Callable[[int, Pair], Any]
 ) -> Iterator[Pair]:
-    """Yield the pair of smallest `priority(count, pair)` and merge it in all words, until each is one piece.
+    """Yield the pair with the smallest `priority(count, pair)` and merge it in all words, until each is one token.
 
-    A pair's priority is asked for only once both its tokens have been yielded or were there from the start.
+    `priority` is only called for a pair whose two tokens exist: given at the start, or created by a yielded merge.
     """
     pairs = _Pairs(words, counts)
     heap = [(priority(total, pair), total, pair) for pair, total in pairs.totals.items()]
     heapq.heapify(heap)
     while heap:
         _, total, best = heapq.heappop(heap)
-        if total == pairs.totals[best] > 0:  # else it was counted before other merges
+        if (
+            total == pairs.totals[best] > 0
+        ):  # an entry with an older count is skipped: the heap is never updated in place
             yield best
             for pair in pairs.merge(best):
                 heapq.heappush(heap, (priority(pairs.totals[pair], pair), pairs.totals[pair], pair))
 
 
 class _Pairs:
-    """Words as pieces, and how often each pair of neighbours is in them."""
+    """Words as lists of tokens, and the number of times each pair of adjacent tokens occurs."""
 
     def __init__(self, words: Sequence[list[bytes]], counts: Sequence[int]) -> None:
         self.words, self.counts = list(words), counts
         self.totals: Counter[Pair] = Counter()
-        self.where: defaultdict[Pair, set[int]] = defaultdict(set)  # words that have, or had, the pair
+        self.where: defaultdict[Pair, set[int]] = defaultdict(
+            set
+        )  # indices of words that contain the pair, or did earlier
         for index in range(len(words)):
             self._count(index, self.totals, 1)
 
     def merge(self, pair: Pair) -> list[Pair]:
-        """Join the pair wherever it is, and return the pairs whose totals changed."""
+        """Merge every occurrence of the pair, and return the pairs whose counts changed."""
         changes: Counter[Pair] = Counter()
         for index in self.where.pop(pair):
             self._count(index, changes, -1)
@@ -140,7 +144,7 @@ class _Pairs:
 
 
 def _merged(pieces: list[bytes], pair: Pair) -> list[bytes]:
-    """`pieces` with every occurrence of `pair` joined, from the left."""
+    """`pieces` with every occurrence of `pair` merged, from left to right."""
     merged: list[bytes] = []
     left, right = pair
     skip = False
@@ -156,7 +160,7 @@ def _merged(pieces: list[bytes], pair: Pair) -> list[bytes]:
 
 
 def _learnable(text: str, pattern: str, nfc: bool = True) -> str:
-    """The normal form of `text`; pieces of hostile length are cut short, which no trainer survives otherwise."""
+    """The normalised text. Extremely long pieces are truncated, because merging them would take too long."""
     text = normal_text(text, nfc)
     if len(text) > PROBE_EVERY and may_have_long_piece(text, pattern):
         return regex.sub(pattern, lambda match: match[0][:MAX_PIECE_LEN], text)

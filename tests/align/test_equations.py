@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,4 +55,8 @@ def test_what_is_calculated_is_right_and_one_more_is_wrong(a: int, b: int, sign:
 @given(st.text(alphabet="0123456789+-*/=(). %x$\\{}<>\n", max_size=60))
 def test_any_text_is_read_without_an_error(text: str) -> None:
     for equation in equations(text):
-        is_right(equation)
+        left, equals, right = equation.rpartition("=")
+        assert (
+            equals and left != right and re.fullmatch(r"[-+*/().%\d]+", left) and re.fullmatch(r"[-+*/().%\d]+", right)
+        )
+        assert is_right(equation) in (True, False)

@@ -1,21 +1,31 @@
 """Files here and in a bucket, which a server of our own plays."""
 
 import http.server
+import os
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 pytest.importorskip("daft", reason="Daft comes with the extra `data`")
+from qianwen.data import worker_pool
 from qianwen.data.curate.input_parts import plan, read_part
 from qianwen.data.documents.document import Rejected
 from qianwen.data.documents.readers import read_documents
 from qianwen.data.file_listing import is_remote, list_files, local_copy
 from qianwen.runtime.errors import DataError
 
-OBJECTS = {"web/a.txt": b"first", "web/deep/b.txt": b"second", "web/.hidden": b"no", "other/c.txt": b"third"}
+OBJECTS = {
+    "web/a.txt": b"first",
+    "web/deep/b.txt": b"second",
+    "web/.hidden": b"no",
+    "other/c.txt": b"third",
+    "other/a.txt": b"namesake",
+}
 
 
 def test_a_folder_is_listed_by_name_without_what_is_hidden(tmp_path: Path) -> None:
@@ -96,6 +106,58 @@ def test_a_bucket_is_listed_and_read(bucket: str, tmp_path: Path) -> None:
     with local_copy(found[1].path, tmp_path) as here:
         assert here.read_bytes() == b"second"
     assert not list(tmp_path.iterdir())
+
+
+def test_a_copy_is_deleted_though_its_reader_failed_and_the_error_stays_its_own(bucket: str, tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), local_copy(f"{bucket}/web/a.txt", tmp_path) as here:
+        assert here.parent == tmp_path and here.name.endswith("-a.txt")
+        raise ZeroDivisionError
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_is_gone_is_an_error_with_its_path_and_leaves_no_copy(bucket: str, tmp_path: Path) -> None:
+    with (
+        pytest.raises(DataError, match="s3://bucket/web/gone.txt could not be read"),
+        local_copy(f"{bucket}/web/gone.txt", tmp_path),
+    ):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_local_file_is_not_copied(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("here")
+    with local_copy(str(tmp_path / "a.txt"), tmp_path / "scratch") as here:
+        assert here == tmp_path / "a.txt"
+    assert here.exists() and not (tmp_path / "scratch").exists()
+
+
+def test_workers_copy_files_of_one_name_side_by_side(bucket: str, tmp_path: Path) -> None:
+    """Each process has names of its own; with one name the worker that ends first would delete the other's copy."""
+    tasks = [Copying(f"{bucket}/{path}", str(tmp_path)) for path in ("web/a.txt", "other/a.txt")]
+    assert sorted(worker_pool.each(Copying.contents, tasks, workers=2)) == [b"first", b"namesake"]
+    assert not [path for path in tmp_path.iterdir() if path.suffix == ".txt"]
+
+
+@dataclass(frozen=True)
+class Copying:
+    """A task of a worker: hold a copy until another worker has one of the same name."""
+
+    path: str
+    folder: str
+
+    def contents(self) -> bytes:
+        with local_copy(self.path, Path(self.folder)) as here:
+            self._wait_for_both(".txt")
+            content = here.read_bytes()
+            (Path(self.folder) / f"{os.getpid()}.read").touch()
+            self._wait_for_both(".read")
+            return content
+
+    def _wait_for_both(self, suffix: str) -> None:
+        for _ in range(100):
+            if len(list(Path(self.folder).glob(f"*{suffix}"))) == 2:
+                return
+            time.sleep(0.05)
 
 
 def test_a_bucket_that_is_not_there_is_one_clear_line(bucket: str) -> None:

@@ -1,1 +1,1 @@
-"""The ensemble of models that judges documents: features, classifiers, calibrated scores, the vote and its report."""
+"""An ensemble of classifiers that filters documents: features, classifiers, calibration, vote and report."""

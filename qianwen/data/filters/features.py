@@ -1,17 +1,19 @@
-"""The four filters of an ensemble, as raw scores: the higher, the likelier a text is to be dropped.
+"""The four members of the ensemble. Each gives a raw score: the higher, the more likely a text should be dropped.
 
-    rules         what the published rules count, and how a text speaks to its reader, weighed (`traits`)
-    quality       hashed n-grams: edited prose against chatter, spam, boilerplate, noise      (`linear_classifier.py`)
-    safety        hashed n-grams, the worst window of a text: abuse and obscenity against the rest
-    perplexity    an n-gram model of edited text; or a transformer's, handed in as a function  (`ngram_model.py`)
+    rules         logistic regression on what the published rules count and on how a text addresses its reader: `traits`
+    quality       hashed n-grams: edited prose against chat, spam, boilerplate and noise        (`linear_classifier.py`)
+    safety        hashed n-grams, the worst window of a text: abuse and obscenity against other text
+    perplexity    the surprise of an n-gram model of good texts, in nats a word: shuffled words, codes, other languages
+                  (`ngram_model.py`). A function, such as the perplexity of a transformer, can replace it
 
-They are fitted to labelled texts: `good`, `low` (not worth learning from) or `unfit` (not fit for it). What scores
-mean, `score_calibration.py` says. D texts, M = 4 members.
+Members are fitted to labelled texts: `good`, `low` (low quality) or `unfit` (abuse, obscenity). `score_calibration.py`
+puts the scores on one scale. D texts, M = 4 members.
 """
 
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,15 +26,33 @@ from qianwen.data.text_arrays import Texts, by_size
 GOOD, LOW, UNFIT = "good", "low", "unfit"
 LABELS = (GOOD, LOW, UNFIT)
 MEMBERS = ("rules", "quality", "safety", "perplexity")
-WINDOW = 64  # words; the safety of a text is that of its worst window
-PERSONS = ("you your yours yourself u ur ya 你 您", "i me my mine im we us our ours 我 咱")  # spoken to, and speaking
+WINDOW = 64  # words of a window of safety
+PERSONS = ("you your yours yourself u ur ya 你 您", "i me my mine im we us our ours 我 咱")  # second and first person
+SELLING = (  # words of advertising: goods, money, requests, promises
+    "free offer offers buy order purchase sale discount discounts price prices cheap cheapest deal deals bargain save "
+    "savings shop shipping guarantee guaranteed 免费 购买 优惠 打折 促销 特价 包邮 热卖",
+    "money cash income earn earnings profit profits dollars credit loan loans mortgage debt investment investments "
+    "rich wealth wealthy bonus commission win winner winning prize million millions",
+    "click call contact visit email e mail mailing unsubscribe subscribe remove removed removal list subscription "
+    "register sign join limited today now act instant instantly http www com",
+    "best amazing incredible easy easily simply never ever secret special exclusive new fast hot absolutely risk "
+    "opportunity opportunities proven real",
+)
 Perplexity = Callable[[list[str]], Sequence[float]]
-"""Nats a word, or a token, of each text: what takes the place of the n-gram model."""
+"""Nats a word, or a token, of each text: replaces the n-gram models."""
+
+
+class Scores(NamedTuple):
+    """Raw scores [D, M]; the script [D] (`script_of`) and the number of words [D] of the texts."""
+
+    raw: np.ndarray
+    script: np.ndarray
+    words: np.ndarray
 
 
 @dataclass(frozen=True)
 class Members:
-    """All four. `perplexity` replaces the n-gram model where it is given."""
+    """All four members. `perplexity` replaces the n-gram model if it is set."""
 
     rules: np.ndarray
     quality: Linear
@@ -40,46 +60,45 @@ class Members:
     ngrams: NgramModel
     perplexity: Perplexity | None = None
 
-    def scores(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Raw scores [D, M], and the script of each text [D]."""
+    def scores(self, texts: list[str]) -> Scores:
+        """Of every text, in order."""
         parts = [self._batch_scores(batch) for batch in by_size(texts)]
         if not parts:
-            return np.zeros((0, len(MEMBERS))), np.zeros(0, dtype=np.int64)
-        return np.concatenate([scores for scores, _ in parts]), np.concatenate([script for _, script in parts])
+            return Scores(np.zeros((0, len(MEMBERS))), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+        return Scores(*map(np.concatenate, zip(*parts, strict=True)))
 
-    def _batch_scores(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    def _batch_scores(self, texts: list[str]) -> Scores:
         batch = _batch(texts)
         usual = np.asarray(self.perplexity(texts), dtype=float) if self.perplexity else self.ngrams.surprise(batch)
-        found = grams(batch)
+        ngrams = grams(batch)
         rules = traits(batch) @ self.rules[:-1] + self.rules[-1]
-        scores = [rules, self.quality.scores(batch, found), self.safety.scores(batch, found), usual]
-        return np.stack(scores, axis=1), script_of(batch)
+        scores = [rules, self.quality.scores(batch, ngrams), self.safety.scores(batch, ngrams), usual]
+        return Scores(np.stack(scores, axis=1), script_of(batch), batch.num_words)
 
 
 def fit_members(texts: Sequence[str], label: np.ndarray, perplexity: Perplexity | None = None) -> Members:
-    """Fit each to the texts that teach it. Unfit prose may be well written, so quality does not learn from it."""
+    """Fit each member. Unfit prose may be well written, so only safety is fitted to unfit texts."""
 
-    def chosen_texts(chosen: np.ndarray) -> list[str]:
+    def select(chosen: np.ndarray) -> list[str]:
         return [texts[number] for number in np.flatnonzero(chosen).tolist()]
 
-    judged = label != UNFIT
-    dense = np.concatenate([traits(_batch(batch)) for batch in by_size(chosen_texts(judged))])
+    is_prose = label != UNFIT
+    dense = np.concatenate([traits(_batch(batch)) for batch in by_size(select(is_prose))])
     return Members(
-        rules=fit_dense(dense, label[judged] == LOW),
-        quality=fit(chosen_texts(judged), label[judged] == LOW),
-        safety=fit(texts, label == UNFIT, window=WINDOW, decay=3e-5),  # rare words are what tells
-        ngrams=fit_ngrams(chosen_texts(label == GOOD)),
+        rules=fit_dense(dense, label[is_prose] == LOW),
+        quality=fit(select(is_prose), label[is_prose] == LOW),
+        safety=fit(texts, label == UNFIT, window=WINDOW, decay=3e-5),  # little decay: rare words decide
+        ngrams=fit_ngrams(select(label == GOOD)),
         perplexity=perplexity,
     )
 
 
 def traits(batch: Batch) -> np.ndarray:
-    """What the published rules count, and how a text speaks to its reader, as shares and logarithms [D, 2F + 1]: for
-    scripts with spaces, then without.
+    """What the published rules count, and how a text addresses its reader, as shares and logarithms [D, 2F + 1]: F
+    columns for scripts with spaces, F for scripts without, and the script.
 
-    Advertising is written well enough for n-grams and rules; that it shouts, names prices and says "you" holds for
-    sources that were never seen. Length stays out: the shortest texts are not the worst, they are those of which least
-    is known.
+    Advertising can be good prose for n-grams and rules. But exclamation marks, prices, "you" and "free" are typical of
+    it in sources that were not seen. Length is not a column: short texts are not worse, there is only less evidence.
     """
     ink, words, lines = batch.num_ink, batch.num_words, batch.num_lines
     by_line = batch.by_line
@@ -98,7 +117,7 @@ def traits(batch: Batch) -> np.ndarray:
         np.log1p(100 * batch.share(batch.per_document(batch.codes == ord("#")), ink)),
         *map(marks, ("sentence", "chinese mark", "shout", "question", "pause", "bracket", "money", "machine")),
         batch.share(batch.per_document(batch.are("capital")), letters),
-        *(np.log1p(100 * batch.share(_number_of(batch, found), words)) for found in _persons()),
+        *(np.log1p(100 * batch.share(_number_of(batch, hashes), words)) for hashes in _word_lists()),
         batch.share(batch.per_document(batch.are("chinese stop")), np.maximum(words, 1)),
         batch.share(by_line(ends), lines),
         batch.share(by_line(batch.are("bullet")[batch.line_start]), lines),
@@ -107,22 +126,22 @@ def traits(batch: Batch) -> np.ndarray:
         batch.share(by_line(batch.line_length < 30), lines),
         np.log1p(100 * batch.share(batch.per_document(batch.codes == 0xFFFD), ink)),
     ]
-    found = np.stack(columns, axis=1).astype(np.float64)
+    values = np.stack(columns, axis=1).astype(np.float64)
     unspaced = script_of(batch)[:, None] == 1
-    return np.concatenate([np.where(unspaced, 0, found), np.where(unspaced, found, 0), unspaced], axis=1)
+    return np.concatenate([np.where(unspaced, 0, values), np.where(unspaced, values, 0), unspaced], axis=1)
 
 
 @functools.cache
-def _persons() -> tuple[np.ndarray, ...]:
-    """The hashes of the words for each of PERSONS, sorted."""
-    return tuple(np.unique(Texts([words]).word_hash) for words in PERSONS)
+def _word_lists() -> tuple[np.ndarray, ...]:
+    """The sorted hashes of the words of each of PERSONS and SELLING."""
+    return tuple(np.unique(Texts([words]).word_hash) for words in (*PERSONS, *SELLING))
 
 
 def _number_of(batch: Batch, hashes: np.ndarray) -> np.ndarray:
-    """How many words of a text are among these [D]."""
+    """The number of words of each text whose hash is among `hashes` [D]."""
     return np.bincount(batch.word_document, weights=np.isin(batch.word_hash, hashes), minlength=len(batch))
 
 
 def _batch(texts: list[str]) -> Batch:
-    """Without language and kind, which only rules ask for."""
+    """A batch without language and kind, which only the curation rules need."""
     return Batch(texts, ["und"] * len(texts), ["text"] * len(texts))

@@ -1,15 +1,15 @@
-"""Linear classifiers of text over hashed n-grams, fitted as the closed convex problems they are.
+"""Logistic regression on hashed n-grams of text.
 
-    n-grams     runs of one and two words, of three where a character is a word, and of four characters inside a word
-                and its borders; any language, blind to case and width (`text_arrays.py`)
-    hashed      each falls into one of 2^BITS bins; nothing is stored but a weight for each
+    n-grams     one word, two words, three where each character is a word, and four characters inside a word or at its
+                borders; in any language, ignoring case and character width (`text_arrays.py`)
+    hashing     each n-gram falls into one of 2^BITS bins; only a weight for each bin is stored
     score       Σ weights of a text's n-grams ÷ √(their number) + bias: log-odds, which grow with the evidence
-    windows     with `window`, a text scores as its worst window of so many words does
+    window      if set, the score of a text is the highest score of its windows of `window` words
 
-    loss(w) = mean log(1 + exp(−y f(x))) + λ/2 |w|²      minimised by L-BFGS
+    loss(w) = mean log(1 + exp(−y f(x))) + λ/2 |w|²      convex, minimised by L-BFGS
 
-Characters inside words see through spellings (`sh1tty`), which words do not. Not here: probabilities
-(`score_calibration.py`). D texts, N n-grams, S spans: windows or whole texts.
+N-grams of characters recognise disguised spellings (`sh1tty`); words do not. Not here: probabilities
+(`score_calibration.py`). D texts, N n-grams, S spans (windows or whole texts).
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -21,12 +21,12 @@ import numpy as np
 from qianwen.data.text_arrays import ALONE, LETTER, Texts, by_size, mixed, rolling
 
 BITS = 20
-STEPS = 60  # of a fit; more change the weights, not what they tell apart
-CHARACTERS = 4  # of a run inside a word
+STEPS = 60  # of a fit; more steps change the weights but not the ranking of texts
+CHARACTERS = 4  # of an n-gram of characters
 
 
 class Grams(NamedTuple):
-    """One kind of n-gram: its bins [N], and the character each begins with [N], ascending."""
+    """All n-grams of one kind: their bins [N], and the position of the first character of each [N], ascending."""
 
     bins: np.ndarray
     place: np.ndarray
@@ -34,14 +34,14 @@ class Grams(NamedTuple):
 
 @dataclass(frozen=True)
 class Linear:
-    """A classifier: `weights` [2^BITS] float32. Positive scores say yes."""
+    """A classifier with `weights` [2^BITS] float32. A positive score means label True."""
 
     weights: np.ndarray
     bias: float
-    window: int = 0  # words; 0: a text is scored whole
+    window: int = 0  # words; 0: the whole text has one score
 
     def scores(self, texts: Texts, ngrams: list[Grams] | None = None) -> np.ndarray:
-        """Log-odds of each text [D]; the bias alone for one without a word. `ngrams` are theirs, if known."""
+        """Log-odds of each text [D]; the bias for a text without words. `ngrams`: of the texts, if known already."""
         ngrams = ngrams or grams(texts)
         starts, document = spans(texts, self.window)
         summed, count = np.zeros(len(document)), np.zeros(len(document))
@@ -59,26 +59,26 @@ class Linear:
 
 
 def grams(texts: Texts) -> list[Grams]:
-    """All n-grams of some texts, kind by kind."""
+    """All n-grams of the texts, one entry for each kind."""
     start = texts.word_start
     kinds = texts.kinds[start]
-    found = [Grams(_binned(mixed(texts.word_hash)), start)]
+    ngrams = [Grams(_binned(mixed(texts.word_hash)), start)]
     for size in (2, 3):
         begin = np.flatnonzero(np.arange(size, len(start) + size) <= texts.word_limit)
-        if size == 3:  # three words say little more than two; three characters do
+        if size == 3:  # three words add little to two; three characters do
             begin = begin[kinds[begin] == ALONE]
-        found.append(Grams(_binned(mixed(texts.runs(begin, begin + size))), start[begin]))
+        ngrams.append(Grams(_binned(mixed(texts.runs(begin, begin + size))), start[begin]))
     hashes = rolling(texts, CHARACTERS)
     inside = texts.kinds == LETTER
-    for before in range(1, CHARACTERS - 1):  # those that would reach into the next text
+    for before in range(1, CHARACTERS - 1):  # n-grams that would extend into the next text
         inside[np.maximum(texts.first_char[1:] - 1 - before, 0)] = False
     begin = np.flatnonzero(inside[: len(hashes)])
-    found.append(Grams(_binned(mixed(hashes[begin])), begin))
-    return found
+    ngrams.append(Grams(_binned(mixed(hashes[begin])), begin))
+    return ngrams
 
 
 def spans(texts: Texts, window: int) -> tuple[np.ndarray, np.ndarray]:
-    """The character each span begins with, and the end [S + 1]; the text each is of [S]."""
+    """First character of each span, and the end of the last [S + 1]; the text that each span belongs to [S]."""
     if not window:
         return texts.first_char, np.arange(len(texts))
     pieces = np.maximum(-(-texts.num_words // window), 1)
@@ -98,17 +98,17 @@ def _binned(hashes: np.ndarray) -> np.ndarray:
 
 
 def fit(texts: Iterable[str], labels: Sequence[bool] | np.ndarray, *, decay: float = 3e-4, window: int = 0) -> Linear:
-    """The classifier that tells texts of label True; both labels weigh alike, however many there are of each."""
+    """Fit a classifier. Both labels have the same total weight, whatever the number of texts of each."""
     parts, number = [], 0
     for batch in by_size(texts):
         arrays = Texts(batch)
-        for one in grams(arrays):
-            document = np.searchsorted(arrays.first_char, one.place, side="right") - 1
-            parts.append((one.bins.astype(np.int32), (document + number).astype(np.int32)))
+        for kind in grams(arrays):
+            document = np.searchsorted(arrays.first_char, kind.place, side="right") - 1
+            parts.append((kind.bins.astype(np.int32), (document + number).astype(np.int32)))
         number += len(batch)
     bins, document = (np.concatenate([part[side] for part in parts]) for side in (0, 1))
     scale = 1 / np.sqrt(np.maximum(np.bincount(document, minlength=number), 1))
-    is_used = np.bincount(bins, minlength=1 << BITS) > 1  # of what is there once nothing can be learned
+    is_used = np.bincount(bins, minlength=1 << BITS) > 1  # a bin used once teaches nothing about other texts
     document, bins = document[is_used[bins]], (np.cumsum(is_used) - 1)[bins[is_used[bins]]]
     used = np.flatnonzero(is_used)
     sign = np.where(np.asarray(labels), 1.0, -1.0)
@@ -129,7 +129,7 @@ def fit(texts: Iterable[str], labels: Sequence[bool] | np.ndarray, *, decay: flo
 
 
 def fit_dense(features: np.ndarray, labels: np.ndarray, *, decay: float = 1e-4) -> np.ndarray:
-    """Logistic regression on a few numbers [D, F]: F weights and a bias. Both labels weigh alike."""
+    """Logistic regression on dense features [D, F]: F weights and a bias. Both labels have the same total weight."""
     sign = np.where(labels, 1.0, -1.0)
     weight = np.where(sign > 0, 0.5 / max((sign > 0).sum(), 1), 0.5 / max((sign < 0).sum(), 1))
 
@@ -145,7 +145,7 @@ def fit_dense(features: np.ndarray, labels: np.ndarray, *, decay: float = 1e-4) 
 def minimise(
     function: Callable[[np.ndarray], tuple[float, np.ndarray]], start: np.ndarray, *, steps: int = 100, memory: int = 8
 ) -> np.ndarray:
-    """The minimum of a smooth convex function that returns its value and gradient: L-BFGS (Nocedal, 1980)."""
+    """Minimise a smooth convex function that returns its value and gradient: L-BFGS (Nocedal, 1980)."""
     point, (value, gradient) = start, function(start)
     past: list[tuple[np.ndarray, np.ndarray]] = []
     for _ in range(steps):
@@ -168,18 +168,19 @@ def minimise(
 
 
 def _times_inverse_hessian(gradient: np.ndarray, past: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    found = gradient.copy()
+    """The two-loop recursion: H⁻¹ · gradient from the last steps and changes of the gradient, without a matrix."""
+    product = gradient.copy()
     shares = []
     for step, change in reversed(past):
-        share = (step @ found) / (step @ change)
-        found -= share * change
+        share = (step @ product) / (step @ change)
+        product -= share * change
         shares.append(share)
     if past:
         step, change = past[-1]
-        found *= (step @ change) / (change @ change)
+        product *= (step @ change) / (change @ change)
     for (step, change), share in zip(past, reversed(shares), strict=True):
-        found += (share - (change @ found) / (step @ change)) * step
-    return found
+        product += (share - (change @ product) / (step @ change)) * step
+    return product
 
 
 def _sigmoid(values: np.ndarray) -> np.ndarray:

@@ -1,10 +1,15 @@
-"""Scores of several filters on one scale: small convex fits on texts no filter learned from.
+"""Calibration of classifiers: raw scores on one scale, from good texts of sources they were not trained on.
 
-    calibrated    Platt (1999): logit = a · score + b, a ≥ 0 and b for each script; a filter that unseen sources prove
-                  wrong has no slope, so nothing to say
+    standard      z = (score − m) / (d − m), where m is the median of good texts and d their ninth decile. z = 1 means:
+                  one good text in ten looks worse. Texts to be dropped play no part, so a few extreme ones (shuffled
+                  words, tables) cannot flatten the scale, as they did in a logistic fit (Platt, 1999)
+    limit         the score that a given share of good texts exceeds: it bounds the loss of good texts whatever the
+                  number of texts of each label (Neyman-Pearson classification)
+    middle        the score at which both errors are equal: the share of good texts above it, and the share of low
+                  texts at or below it
 
-Scripts with and without spaces are calibrated apart, because what a score of 3 means differs between them. Texts of the
-two labels weigh alike in the fits, so a probability of ½ lies where both mistakes are equally likely.
+Every source has the same total weight, so that a large source does not decide. Scripts with and without spaces are
+calibrated separately, because the same score means different things in them.
 
 D texts, G = 2 groups.
 """
@@ -13,52 +18,64 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qianwen.data.filters.linear_classifier import fit_dense
 from qianwen.data.text_arrays import ALONE, Texts
 
-SURE = 12.0  # log-odds beyond which a filter is not believed
+SURE = 12.0  # z is limited to ± this, so that no member decides alone
 
 
 @dataclass(frozen=True)
-class Platt:
-    """`lines` [G, 2]: slope and offset of each group."""
+class Standard:
+    """`lines` [G, 2]: median and ninth decile of the good texts of each group."""
 
     lines: np.ndarray
 
-    def logits(self, scores: np.ndarray, group: np.ndarray) -> np.ndarray:
-        """Log-odds [D]."""
-        return np.clip(self.lines[group, 0] * scores + self.lines[group, 1], -SURE, SURE)
+    def z(self, scores: np.ndarray, group: np.ndarray) -> np.ndarray:
+        """Standardised scores [D]."""
+        median, decile = self.lines[group].T
+        return np.clip((scores - median) / np.maximum(decile - median, 1e-9), -SURE, SURE)
 
 
 def script_of(texts: Texts) -> np.ndarray:
-    """0: words with spaces; 1: more than half of the words are characters of a script without [D]."""
+    """1 if more than half of the words are characters of a script without spaces, otherwise 0 [D]."""
     alone = np.bincount(texts.word_document[texts.kinds[texts.word_start] == ALONE], minlength=len(texts))
     return (alone > 0.5 * texts.num_words).astype(np.int64)
 
 
-def fit_platt(scores: np.ndarray, labels: np.ndarray, group: np.ndarray) -> Platt:
-    """A line for each group; a group in which one label is missing takes that of all."""
-    lines = [_line(scores[chosen], labels[chosen]) for chosen in _groups(labels, group)]
-    return Platt(np.array(lines))
+def fit_standard(scores: np.ndarray, weights: np.ndarray, group: np.ndarray) -> Standard:
+    """From good texts. A group without any gets the line of all texts."""
+    lines = []
+    for here in groups(group):
+        lines.append([upper_quantile(scores[here], weights[here], share) for share in (0.5, 0.1)])
+    return Standard(np.array(lines))
 
 
-def _groups(labels: np.ndarray, group: np.ndarray) -> list[np.ndarray]:
-    """Which texts each group's fit looks at."""
+def groups(group: np.ndarray) -> list[np.ndarray]:
+    """The texts of each group; all texts for a group without any."""
     chosen = [group == number for number in (0, 1)]
-    return [one if labels[one].any() and not labels[one].all() else np.ones_like(one) for one in chosen]
+    return [here if here.any() else np.ones_like(here) for here in chosen]
 
 
-def _line(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    middle, spread = scores.mean(), max(float(scores.std()), 1e-9)
-    slope, offset = fit_dense(((scores - middle) / spread)[:, None], labels)
-    return (slope / spread, offset - slope * middle / spread) if slope > 0 else (0.0, 0.0)
+def upper_quantile(scores: np.ndarray, weights: np.ndarray, share: float) -> float:
+    """The least of the scores such that at most `share` of the total weight is above it."""
+    order = np.argsort(scores, kind="stable")
+    above = 1 - np.cumsum(weights[order]) / weights.sum()
+    return float(scores[order[np.flatnonzero(above <= share + 1e-9)[0]]])
+
+
+def equal_error(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> float:
+    """The score at which both errors are equal: texts of label False above it, and of label True at or below it."""
+    order = np.argsort(scores, kind="stable")
+    scores, labels, weights = scores[order], labels[order], weights[order]
+    missed = np.cumsum(weights * labels) / weights[labels].sum()
+    wrong = 1 - np.cumsum(weights * ~labels) / weights[~labels].sum()
+    return float(scores[np.argmin(np.abs(missed - wrong))])
 
 
 # ---- how good a score is -----------------------------------------------------------------------------------------
 
 
 def auc(scores: np.ndarray, labels: np.ndarray) -> float:
-    """The chance that a text of label True scores above one of label False; equal scores count half."""
+    """The chance that a text of label True scores above a text of label False; equal scores count half."""
     _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
     yes = int(labels.sum())
@@ -66,7 +83,7 @@ def auc(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def false_positives(scores: np.ndarray, labels: np.ndarray, recall: float) -> float:
-    """The share of label False that lies at or above the score which that share of label True reaches."""
+    """The share of texts of label False at or above the score that `recall` of the texts of label True reach."""
     ordered = np.sort(scores[labels])[::-1]
     least = ordered[min(int(np.ceil(recall * len(ordered))), len(ordered)) - 1]
     return float((scores[~labels] >= least).mean())

@@ -1,14 +1,22 @@
-"""The ensemble that decides what is worth learning from: filters that read, and their vote (Qwen report, section 2.1).
+"""The vote of the ensemble: which documents are worth training on (Qwen report, section 2.1).
 
-Its members (`features.py`) are calibrated (`score_calibration.py`) on texts of sources they did not see: of FOLDS parts
-of the sources each is scored by members that the others taught; the members that are kept learn from all. So a member
-that is sure only of what it knows has little to say. The vote is the sum of the members' log-odds that a text is to be
-dropped, as if they judged independently. Weights fitted to the same texts would fit the few sources there are: they
-voted worse on others (docs/log.md).
+    members     raw scores of a text                                                          (`features.py`)
+    z           one scale for all: 0 for the median good text, 1 for the one that a tenth of the good texts exceed, on
+                sources that the member was not trained on                                    (`score_calibration.py`)
+    low         n / (n + 50) · z_rules + ⅓ z_quality   for n words. Shares of few words say little; in a script without
+                spaces, where a word is a character, the factor is 1. The n-grams of quality know the topics of their
+                sources too, so they weigh less
+    margins     low − middle,  z_safety − limit,  z_perplexity − limit
+    vote        the largest margin: any of the three is a reason to drop a text. Above 0, a score below ½, it is dropped
 
-A folder holds the whole:  `load` is the vote, `quality` and `safety` two of its members, as a curation wants them
-(`quality_scorer.py`): texts → numbers in [0, 1], 1 for what is surely worth keeping. Every number depends on its text
-alone.
+The middle is the value of `low` at which both errors are equal: good texts dropped, low texts kept, of sources that
+no member was trained on, each source with the same weight. A limit is the value that RARE of the good texts exceed. All
+are kept for each script. No margin is evidence for a text: clean language does not make spam worth keeping, and a usual
+choice of words says nothing. (In a sum of log-odds, both kept spam; docs/log.md.)
+
+A folder contains the ensemble. `load` is the vote as a scorer of a curation (`quality_scorer.py`): a number in [0, 1]
+for each text, 1 for a text that is surely worth keeping; `quality` and `safety` are two of the members. A number
+depends on its text alone.
 
 D texts, M members.
 """
@@ -22,52 +30,61 @@ from typing import Any
 
 import numpy as np
 
-from qianwen.data.curate.corpus import chance
 from qianwen.data.curate.quality_scorer import Scorer
-from qianwen.data.filters.features import LABELS, LOW, MEMBERS, UNFIT, Members, Perplexity, fit_members
+from qianwen.data.filters.cross_fitting import LEAST, Row, balanced, out_of_fold_scores
+from qianwen.data.filters.features import GOOD, LABELS, LOW, MEMBERS, UNFIT, Members, Perplexity, Scores, fit_members
 from qianwen.data.filters.linear_classifier import Linear
-from qianwen.data.filters.ngram_model import NgramModel
-from qianwen.data.filters.score_calibration import Platt, fit_platt
+from qianwen.data.filters.ngram_model import ORDER, NgramModel
+from qianwen.data.filters.score_calibration import Standard, equal_error, fit_standard, groups, upper_quantile
 from qianwen.runtime.atomic import atomic_folder, verify_folder
 from qianwen.runtime.errors import ConfigError, DataError
 from qianwen.runtime.translation import tr
 
 FILTER = "filter.json"
-LEAST = 20  # texts of a label, below which nothing is learned
-FOLDS = 4  # more, and each takes its fit; fewer, and members are judged that know too little of what there is
-TAUGHT = 16_000  # texts that teach the members of a fold, at most
+VERSION = 2  # of the files of a folder; raise it when they, or what they mean, change
+RARE = 0.002  # share of good texts of unseen sources above the limit of a member
+RULES, QUALITY, SAFETY, PERPLEXITY = range(len(MEMBERS))
+QUALITY_WEIGHT = 1 / 3
+SHORT = 50  # words at which the rules weigh half, in scripts with spaces
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """The members and what their scores mean."""
+    """The members and their calibration: `limits` [M, 2] and `middle` [2], for each script."""
 
     members: Members
-    platt: tuple[Platt, ...]
+    standards: tuple[Standard, ...]
+    limits: np.ndarray
+    middle: np.ndarray
     languages: tuple[str, ...]
 
     def logits(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Log-odds that each text is to be dropped, of each member [D, M] and of the vote [D]."""
-        scores, script = self.members.scores(texts)
-        each = np.stack([one.logits(scores[:, number], script) for number, one in enumerate(self.platt)], axis=1)
-        return each, each.sum(axis=1)
+        """How far each text is above the limit of each member [D, M], and the vote [D]; above 0 it is dropped."""
+        scores = self.members.scores(texts)
+        z = _standardised(scores, self.standards)
+        margins = z - self.limits.T[scores.script]
+        low = _low(z, scores) - self.middle[scores.script]
+        return margins, np.max([low, margins[:, SAFETY], margins[:, PERPLEXITY]], axis=0)
 
     def save(self, folder: Path) -> None:
-        """Write the folder. Weights are kept to 16 bits: their rounding is far below what labels say."""
+        """Write the folder. Weights are stored in 16 bits, which is precise enough for them."""
         members = self.members
         arrays = {
             "rules": members.rules,
             "quality": members.quality.weights.astype(np.float16),
             "safety": members.safety.weights.astype(np.float16),
-            "platt": np.stack([one.lines for one in self.platt]),
-        } | {f"counts_{n}": counts for n, counts in enumerate(members.ngrams.counts)}
+            "standards": np.stack([standard.lines for standard in self.standards]),
+            "limits": self.limits,
+            "middle": self.middle,
+        } | {f"counts_{size}": counts for size, counts in enumerate(members.ngrams.counts)}
         facts = {
+            "version": VERSION,
             "members": MEMBERS,
             "languages": self.languages,
             "quality_bias": members.quality.bias,
             "safety_bias": members.safety.bias,
             "window": members.safety.window,
-            "total": members.ngrams.total,
+            "words": members.ngrams.total,
         }
         with atomic_folder(folder) as temporary:
             for name, array in arrays.items():
@@ -75,100 +92,97 @@ class Ensemble:
             (temporary / FILTER).write_text(json.dumps(facts, indent=1), encoding="utf-8")
 
 
+def _standardised(scores: Scores, standards: Sequence[Standard]) -> np.ndarray:
+    columns = zip(standards, scores.raw.T, strict=True)
+    return np.stack([standard.z(column, scores.script) for standard, column in columns], axis=1)
+
+
+def _low(z: np.ndarray, scores: Scores) -> np.ndarray:
+    evidence = np.where(scores.script == 0, scores.words / (scores.words + SHORT), 1.0)
+    return evidence * z[:, RULES] + QUALITY_WEIGHT * z[:, QUALITY]
+
+
 def open_ensemble(folder: str | Path, perplexity: Perplexity | None = None) -> Ensemble:
-    """The ensemble that `save` wrote. Raises ConfigError when there is none, CheckpointError when it is torn."""
+    """The ensemble that `save` wrote. Raises ConfigError if there is none or it is of another version, and
+    CheckpointError if it is damaged."""
     path = Path(folder)
     if not (path / FILTER).exists():
         raise ConfigError(tr("{path} contains no filter; train one with `qianwen data train-filter`", path=folder))
     verify_folder(path)
     facts: dict[str, Any] = json.loads((path / FILTER).read_text(encoding="utf-8"))
+    if (version := facts.get("version", 1)) != VERSION:
+        message = "{path}: filter format {version}, expected {current}; train it again with `qianwen data train-filter`"
+        raise ConfigError(tr(message, path=folder, version=version, current=VERSION))
     array = {file.stem: np.load(file) for file in path.glob("*.npy")}
     members = Members(
         rules=array["rules"],
         quality=Linear(array["quality"].astype(np.float32), facts["quality_bias"]),
         safety=Linear(array["safety"].astype(np.float32), facts["safety_bias"], facts["window"]),
-        ngrams=NgramModel(tuple(array[f"counts_{n}"] for n in range(3)), facts["total"]),
+        ngrams=NgramModel(tuple(array[f"counts_{size}"] for size in range(ORDER)), facts["words"]),
         perplexity=perplexity,
     )
-    platt = tuple(Platt(lines) for lines in array["platt"])
-    return Ensemble(members, platt, tuple(facts["languages"]))
+    standards = tuple(Standard(lines) for lines in array["standards"])
+    return Ensemble(members, standards, array["limits"], array["middle"], tuple(facts["languages"]))
 
 
-# ---- fitting -----------------------------------------------------------------------------------------------------
+# ---- training ----------------------------------------------------------------------------------------------------
 
 
-def train(rows: Sequence[dict[str, str]], perplexity: Perplexity | None = None) -> Ensemble:
+def train(rows: Sequence[Row], perplexity: Perplexity | None = None) -> Ensemble:
     """Fit members and calibration to rows of {"text", "label", "lang", "source"}.
 
-    Raises DataError for an unknown label, or one of which there are too few.
+    Raises DataError for an unknown label, or a label with fewer than LEAST texts.
     """
+    _check_labels([row["label"] for row in rows])
+    rows = balanced(rows)
     texts, label = [row["text"] for row in rows], np.array([row["label"] for row in rows])
-    for name in LABELS:
-        if (count := int((label == name).sum())) < LEAST:
-            raise DataError(
-                tr(
-                    "only {count} texts have the label {name}; a filter needs {least}",
-                    count=count,
-                    name=name,
-                    least=LEAST,
-                )
-            )
-    if strange := set(label) - set(LABELS):
-        raise DataError(tr("{label} is not a label; use good, low or unfit", label=min(strange)))
-    fold = _folds(rows, label)
-    scores, script = np.zeros((len(rows), len(MEMBERS))), np.zeros(len(rows), dtype=np.int64)
-    for number in range(FOLDS):
-        teach, judge = _thinned(np.flatnonzero(fold != number), texts), np.flatnonzero(fold == number)
-        members = fit_members([texts[one] for one in teach], label[teach], perplexity)
-        scores[judge], script[judge] = members.scores([texts[one] for one in judge])
+
+    def fit(texts: Sequence[str], label: np.ndarray) -> Members:
+        return fit_members(texts, label, perplexity)
+
+    scores = out_of_fold_scores(rows, fit)
+    weights, script = _weights(rows), scores.script
+    good = label == GOOD
+    standards = tuple(fit_standard(column[good], weights[good], script[good]) for column in scores.raw.T)
+    z = _standardised(scores, standards)
+    limits = [
+        [upper_quantile(column[here], weights[good][here], RARE) for here in groups(script[good])]
+        for column in z[good].T
+    ]
     languages = tuple(sorted({row["lang"] for row in rows}))
-    return Ensemble(fit_members(texts, label, perplexity), _calibrated(scores, script, label), languages)
+    middle = _middle(_low(z, scores), label, weights, script)
+    return Ensemble(fit(texts, label), standards, np.array(limits), middle, languages)
 
 
-def _folds(rows: Sequence[dict[str, str]], label: np.ndarray) -> np.ndarray:
-    """Which of the FOLDS each text is in [D]: by source, so that each fold has its share of every language and label;
-    by text where sources are too few for that."""
-    sizes = Counter((row["lang"], row["source"], row["label"]) for row in rows)
-    sources: dict[tuple[str, str], dict[str, int]] = {}
-    for (lang, source, name), size in sizes.items():
-        sources.setdefault((lang, source), {})[name] = size
-    filled: Counter[tuple[int, str, str]] = Counter()  # texts by fold, language, label
-    place: dict[tuple[str, str], int] = {}
-    for key in sorted(sources, key=lambda key: (-sum(sources[key].values()), key)):
-        lang, has = key[0], sources[key]
-        place[key] = min(range(FOLDS), key=lambda one: sum(filled[one, lang, name] * has[name] for name in has))
-        filled.update({(place[key], lang, name): size for name, size in has.items()})
-    fold = np.array([place[row["lang"], row["source"]] for row in rows])
-    languages = {lang for lang, _ in sources}
-    taught = {  # those of the other folds, of every language and label there is
-        (number, lang, name): sum(filled[other, lang, name] for other in range(FOLDS) if other != number)
-        for number in range(FOLDS)
-        for lang in languages
-        for name in LABELS
-        if any(filled[one, lang, name] for one in range(FOLDS))
-    }
-    if min(taught.values()) >= LEAST:
-        return fold
-    return np.array([int(chance(row["text"], "fold") * FOLDS) for row in rows])
+def _weights(rows: Sequence[Row]) -> np.ndarray:
+    """One for the texts of each language, source and label together [D]."""
+    kinds = [(row["lang"], row["source"], row["label"]) for row in rows]
+    sizes = Counter(kinds)
+    return np.array([1 / sizes[kind] for kind in kinds])
 
 
-def _thinned(chosen: np.ndarray, texts: Sequence[str]) -> np.ndarray:
-    """At most about TAUGHT of the texts, chosen by hash."""
-    share = TAUGHT / max(len(chosen), 1)
-    return chosen if share >= 1 else np.array([one for one in chosen if chance(texts[one], "teach") < share])
+def _middle(low: np.ndarray, label: np.ndarray, weights: np.ndarray, script: np.ndarray) -> np.ndarray:
+    """The value of `low` at which both errors are equal, for each script [2]; for both together where a script lacks a
+    label."""
+    prose = label != UNFIT
+    middles = []
+    for number in (0, 1):
+        here = prose & (script == number)
+        here = here if len(set(label[here])) == 2 else prose
+        middles.append(equal_error(low[here], label[here] == LOW, weights[here]))
+    return np.array(middles)
 
 
-def _calibrated(scores: np.ndarray, script: np.ndarray, label: np.ndarray) -> tuple[Platt, ...]:
-    """What the scores [D, M] of texts mean whose sources the scorers did not see."""
-    found = []
-    for number, name in enumerate(MEMBERS):
-        judged = label != UNFIT if name != "safety" else np.ones(len(label), dtype=bool)
-        wanted = label == (UNFIT if name == "safety" else LOW)
-        found.append(fit_platt(scores[judged, number], wanted[judged], script[judged]))
-    return tuple(found)
+def _check_labels(labels: Sequence[str]) -> None:
+    for name in LABELS:
+        if (count := labels.count(name)) < LEAST:
+            message = "only {count} texts have the label {name}; a filter needs {least}"
+            raise DataError(tr(message, count=count, name=name, least=LEAST))
+    if unknown := set(labels) - set(LABELS):
+        raise DataError(tr("{label} is not a label; use good, low or unfit", label=min(unknown)))
 
 
-# ---- as a curation wants them ------------------------------------------------------------------------------------
+# ---- as scorers of a curation ------------------------------------------------------------------------------------
 
 
 def load(folder: str) -> Callable[[list[str]], list[float]]:
@@ -178,7 +192,7 @@ def load(folder: str) -> Callable[[list[str]], list[float]]:
 
 
 def as_scorer(folder: str, threshold: float = 0.5) -> Scorer:
-    """The vote as a stage of a curation, for prose in the languages it learned; of others it knows nothing."""
+    """The vote as a stage of a curation. It judges prose in the languages of its training texts only."""
     return Scorer(
         name="filter",
         function="qianwen.data.filters.vote:load",

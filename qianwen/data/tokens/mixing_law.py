@@ -1,17 +1,21 @@
-"""Which mixture of domains to train on: the loss as a function of the weights, fitted to small runs (Qwen memo).
+"""The mixing law: held-out loss as a function of the weights of the training domains, fitted to small runs.
 
 The mixing law (Ye et al., 2024) for the loss on a held-out domain i of a model trained with weights r:
 
     L_i(r) = c_i + exp(b_i + Σ_j t_ij r_j^p_i)        the law as published: p = 1, b = 0
 
-The first percent of a domain teaches more than the fifth, which powers below one can say: short runs, in which a domain
-may hardly be seen, need them. For a given floor and power the rest is linear in log(L_i − c_i), so the fit is ridge
-regression for each pair on a grid, and the pair whose losses, each predicted without its own run, come closest. The
-proposal follows RegMix (Liu et al., 2024): of many random mixtures, the mean of those whose loss the law predicts
-lowest. Its error bar is a bootstrap over the runs.
+    c_i   floor: the loss that no mixture goes below
+    p_i   power: below 1, the first percent of a domain lowers the loss more than the fifth. Short runs need this,
+          because they read very little of a small domain
 
-    target      Σ_i importance_i L_i, what is to be low
-    bootstrap   laws fitted to runs drawn with replacement: predictions are their mean, errors their spread
+For a given floor and power, log(L_i − c_i) is linear in the other parameters. So the fit is a ridge regression for each
+(floor, power) of a grid. The pair with the least leave-one-out error is used: each run is predicted from the others.
+The proposal follows RegMix (Liu et al., 2024): the law predicts the loss of many random mixtures, and the proposal is
+the mean of the best ones. Its error comes from a bootstrap over the runs.
+
+    target      Σ_i importance_i L_i, to be minimised
+    bootstrap   laws fitted to runs drawn with replacement; the prediction is their mean, the error their standard
+                deviation
 
 Not here: training the runs (`train/ablation.py`). R runs, D domains, H held-out domains, K bootstrap laws.
 """
@@ -21,7 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-FLOORS = np.concatenate([[0.0], 1 - np.geomspace(1, 0.02, 24)[1:]])  # c as a share of the least loss seen
+FLOORS = np.concatenate([[0.0], 1 - np.geomspace(1, 0.02, 24)[1:]])  # c as a share of the lowest loss of a run
 POWERS = (1.0, 0.5, 0.25)
 RIDGE = 1e-3
 CANDIDATES, BEST = 20_000, 100
@@ -45,7 +49,7 @@ class Law:
 
 @dataclass(frozen=True)
 class Proposal:
-    """The mixture proposed, and how sure that is."""
+    """The proposed mixture and its errors."""
 
     weights: dict[str, float]
     spread: dict[str, float]  # standard deviation of the bootstrap laws' own best weights
@@ -54,13 +58,12 @@ class Proposal:
 
 
 def fit_law(weights: np.ndarray, losses: np.ndarray) -> Law:
-    """The law of the runs `weights` [R, D] with `losses` [R, H]."""
-    return Law(*map(np.array, zip(*(_fit_one(weights, loss) for loss in losses.T), strict=True)))
+    """The law fitted to runs with `weights` [R, D] and `losses` [R, H]."""
+    return Law(*map(np.array, zip(*(_fit_domain(weights, loss) for loss in losses.T), strict=True)))
 
 
-def _fit_one(weights: np.ndarray, loss: np.ndarray) -> tuple[float, float, float, np.ndarray]:
-    """Floor, power, bias and slopes with the least error of runs left out one at a time (in closed form: the hat
-    matrix)."""
+def _fit_domain(weights: np.ndarray, loss: np.ndarray) -> tuple[float, float, float, np.ndarray]:
+    """Floor, power, bias and slopes with the least leave-one-out error (in closed form, from the hat matrix)."""
     best: tuple[float, float, float, float, np.ndarray] | None = None
     for power in POWERS:
         raised = weights**power
@@ -80,14 +83,14 @@ def _fit_one(weights: np.ndarray, loss: np.ndarray) -> tuple[float, float, float
 
 
 def bootstrap_laws(weights: np.ndarray, losses: np.ndarray, count: int = 100, seed: int = 0) -> list[Law]:
-    """Laws of runs drawn with replacement."""
+    """Laws fitted to runs drawn with replacement."""
     generator = np.random.default_rng(seed)
     draws = generator.integers(len(weights), size=(count, len(weights)))
     return [fit_law(weights[draw], losses[draw]) for draw in draws]
 
 
 def predict_target(laws: Sequence[Law], weights: np.ndarray, importance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mean over the laws of the target of mixtures [N, D], and its standard deviation, both [N]."""
+    """The target of mixtures [N, D]: its mean over the laws, and its standard deviation, both [N]."""
     targets = np.stack([law.predict(weights) @ importance for law in laws])
     return targets.mean(axis=0), targets.std(axis=0)
 
@@ -100,7 +103,7 @@ def propose(
     max_weights: np.ndarray | None = None,
     seed: int = 0,
 ) -> Proposal:
-    """The mean of the BEST of CANDIDATES random mixtures. `max_weights` [D] bounds the weights, as repetition does."""
+    """The mean of the BEST of CANDIDATES random mixtures. `max_weights` [D] limits the weights of small domains."""
     candidates = draw_mixtures(len(names), CANDIDATES, seed=seed, max_weights=max_weights)
     each = np.stack([law.predict(candidates) @ importance for law in laws])
     own = candidates[np.argpartition(each, BEST, axis=1)[:, :BEST]].mean(axis=1)  # [K, D]
@@ -115,7 +118,7 @@ def propose(
 
 
 def draw_mixtures(num_domains: int, count: int, *, seed: int, max_weights: np.ndarray | None = None) -> np.ndarray:
-    """Random mixtures [N, D]: Dirichlet's, from nearly one domain alone to nearly all alike."""
+    """Random mixtures [N, D] of Dirichlet distributions, from nearly a single domain to nearly uniform weights."""
     generator = np.random.default_rng(seed)
     concentration = generator.choice([0.5, 1.0, 2.0, 4.0], size=(count, 1))
     drawn = generator.gamma(np.broadcast_to(concentration, (count, num_domains))) + 1e-9
@@ -124,9 +127,9 @@ def draw_mixtures(num_domains: int, count: int, *, seed: int, max_weights: np.nd
 
 
 def bounded(weights: np.ndarray, max_weights: np.ndarray) -> np.ndarray:
-    """Mixtures with no weight above `max_weights` [D]; what is cut off goes to the others in proportion.
+    """Mixtures with no weight above `max_weights` [D]; the excess is distributed over the other domains in proportion.
 
-    The largest weights must sum to 1 or more.
+    `max_weights` must sum to 1 or more.
     """
     weights = weights.copy()
     for _ in range(len(max_weights)):
@@ -142,17 +145,17 @@ def bounded(weights: np.ndarray, max_weights: np.ndarray) -> np.ndarray:
 
 
 def natural(tokens: Mapping[str, int]) -> dict[str, float]:
-    """Every domain by its size."""
+    """Weights in proportion to the size of each domain."""
     return {name: size / sum(tokens.values()) for name, size in tokens.items()}
 
 
 def uniform(names: Sequence[str]) -> dict[str, float]:
-    """Every domain alike."""
+    """The same weight for every domain."""
     return {name: 1 / len(names) for name in names}
 
 
 def rank_correlation(first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray) -> float:
-    """Spearman's: the correlation of ranks, equal values sharing the mean of theirs."""
+    """Spearman's correlation: that of the ranks; equal values get the mean of their ranks."""
     ranks = [_ranks(np.asarray(values, dtype=np.float64)) for values in (first, second)]
     centred = [rank - rank.mean() for rank in ranks]
     norm = np.sqrt(np.square(centred[0]).sum() * np.square(centred[1]).sum())

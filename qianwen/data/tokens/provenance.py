@@ -1,9 +1,9 @@
-"""Where each document of the token files comes from: a row beside them for every document, in their order.
+"""Where each document of the token files comes from: one row for every document, in the order of the documents.
 
-    origins.parquet     source, url, lang, licence, kind, passed (the filters of the curation it came through)
+    origins.parquet     source, url, lang, licence, kind, passed (the filters of the curation that kept it)
 
-A row is the document without its text, so a training step can be followed back to the words it learned from
-(`trace.py`). Rows are written while documents stream by; memory holds some thousands.
+A row is the document without its text. With it, a training step can be traced back to its documents (`trace.py`).
+Rows are written while the documents are tokenised; at most ROWS of them are in memory.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,18 +19,18 @@ from qianwen.runtime.translation import tr
 
 ORIGINS = "origins.parquet"
 COLUMNS = ("source", "url", "lang", "licence", "kind", "passed")
-ROWS = 8192  # in a row group
+ROWS = 8192  # rows of a row group
 
 
 class Tokens(NamedTuple):
-    """The ids of a document, and the document they are of."""
+    """The token ids of a document, and the document itself."""
 
     ids: Sequence[int] | np.ndarray
     document: Mapping[str, Any]
 
 
 class OriginsWriter:
-    """Writes `path` row by row; without a row there is no file."""
+    """Writes `path` row by row. No file is created if no row is added."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -56,29 +56,32 @@ class OriginsWriter:
 
 
 def origins_in(path: Path) -> Iterator[dict[str, str]]:
-    """All rows of a file of origins, in their order."""
+    """All rows of an origins file, in order."""
     with parquet.ParquetFile(path) as file:
         for batch in file.iter_batches(ROWS):
             yield from batch.to_pylist()
 
 
 def origins_of(folder: Path, documents: Sequence[int]) -> list[dict[str, str]]:
-    """The rows of some documents of the token files in `folder`, in the order asked for. Raises DataError."""
+    """The rows of these documents of the token files in `folder`, in the order of `documents`.
+
+    Only the row groups that contain them are read. Raises DataError when there is no origins file.
+    """
     path = folder / ORIGINS
     if not path.exists():
         message = tr(
             "{folder} has no record of the sources of its documents; write the token files again", folder=folder
         )
         raise DataError(message)
-    wanted = np.unique(np.asarray(documents, dtype=np.int64))
-    found: dict[int, dict[str, str]] = {}
+    numbers = np.unique(np.asarray(documents, dtype=np.int64))
+    origins: dict[int, dict[str, str]] = {}
     with parquet.ParquetFile(path) as file:
         begin = 0
         for group in range(file.num_row_groups):
             end = begin + file.metadata.row_group(group).num_rows
-            inside = wanted[np.searchsorted(wanted, begin) : np.searchsorted(wanted, end)]
+            inside = numbers[np.searchsorted(numbers, begin) : np.searchsorted(numbers, end)]
             if len(inside):
                 rows = file.read_row_group(group).take(pa.array(inside - begin)).to_pylist()
-                found.update(zip(inside.tolist(), rows, strict=True))
+                origins.update(zip(inside.tolist(), rows, strict=True))
             begin = end
-    return [found[document] for document in documents]
+    return [origins[document] for document in documents]

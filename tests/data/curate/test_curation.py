@@ -22,7 +22,7 @@ from qianwen.data.curate.curation_report import write_report
 from qianwen.data.curate.filter_part import CurateConfig
 from qianwen.data.curate.quality_scorer import Scorer
 from qianwen.runtime.errors import ConfigError, DataError
-from qianwen.runtime.files import read_jsonl, verify_folder, write_jsonl
+from qianwen.runtime.files import atomic_folder, read_jsonl, verify_folder, write_jsonl
 
 NOUNS = [
     "river",
@@ -225,6 +225,30 @@ def test_a_scorer_drops_by_name_and_leaves_its_numbers(
     strict = dataclasses.replace(scorer, threshold=0.95)
     with pytest.raises(DataError, match="all documents were dropped"):
         run(inputs, tmp_path / "out", scorers=[strict])
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_another_model_under_the_same_name_judges_anew(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """A scorer's settings name its model by a path; what is at the path decides."""
+    module = types.ModuleType("a_users_filters")
+    module.from_file = lambda path: mentions_of(next(Path(path).rglob("word"), Path(path)).read_text())  # pyrefly: ignore
+    monkeypatch.setitem(sys.modules, "a_users_filters", module)
+    model = tmp_path / "model"
+
+    def train(word: str) -> None:
+        if kind == "file":
+            model.write_text(word)
+            return
+        with atomic_folder(model) as folder:
+            (folder / "word").write_text(word)
+
+    scorer = Scorer(name="words", function="a_users_filters:from_file", model=str(model))
+    for word, loser in (("[EMAIL]", "mail:1"), (TEST.upper(), "leak:1"), ("[EMAIL]", "mail:1")):
+        train(word)
+        run(inputs, tmp_path / "out", scorers=[scorer])
+        assert [row["source"] for row in dropped(tmp_path / "out") if row["stage"] == "scores"] == [loser]
 
 
 def test_nothing_left_is_an_error_that_says_where_to_look(tmp_path: Path) -> None:

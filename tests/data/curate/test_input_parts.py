@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -80,6 +81,22 @@ def test_names_of_several_inputs_begin_with_the_input(tmp_path: Path) -> None:
     assert names == ["one/a.txt", "two/a.txt"]
     with pytest.raises(DataError, match="no such file or folder"):
         plan([str(tmp_path / "three")])
+
+
+def test_a_slice_knows_when_its_file_was_changed(tmp_path: Path) -> None:
+    for number, name in enumerate(("a.txt", "b.jsonl", "c.html"), start=1):
+        (tmp_path / name).write_text(json.dumps({"text": "the same size"}))
+        os.utime(tmp_path / name, ns=(7, number * 10**9))
+    assert {one.name: one.stamp for part in plan([str(tmp_path)]) for one in part} == {
+        "a.txt": 10**9,
+        "b.jsonl": 2 * 10**9,
+        "c.html": 3 * 10**9,
+    }
+    before = plan([str(tmp_path)])
+    os.utime(tmp_path / "b.jsonl", ns=(8, 2 * 10**9))
+    assert plan([str(tmp_path)]) == before, "the time of the last access does not count"
+    os.utime(tmp_path / "b.jsonl", ns=(8, 2 * 10**9 + 1))
+    assert plan([str(tmp_path)]) != before
 
 
 def test_a_curation_reads_what_everything_else_reads(tmp_path: Path) -> None:

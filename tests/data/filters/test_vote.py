@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from qianwen.data.filters import vote as scorers
-from qianwen.data.filters.features import MEMBERS
+from qianwen.data.filters.features import MEMBERS, Scores
 from qianwen.data.filters.filter_report import Judged, write_report
+from qianwen.data.filters.score_calibration import Standard
 from qianwen.data.filters.vote import as_scorer, load, open_ensemble, quality, safety, train
+from qianwen.runtime.atomic import atomic_folder
 from qianwen.runtime.errors import CheckpointError, ConfigError, DataError
 
 GENERATOR = np.random.default_rng(0)
@@ -53,23 +55,87 @@ def test_unseen_texts_are_told_apart_by_member_and_vote(ensemble: scorers.Ensemb
         assert measured[lang]["vote auc"] > 0.95
 
 
-def test_folds_split_by_source_and_leave_every_label_to_the_others() -> None:
-    """Calibrated on halves, one half once had all Chinese chatter, and the other turned the filter around."""
-    sizes = {("zh", "good"): (300, 200, 100), ("zh", "low"): (900, 600, 50, 40), ("zh", "unfit"): (500, 400)}
-    texts = [
-        {"text": f"{name} {number} {one}", "label": name, "lang": lang, "source": f"{name} {number}"}
-        for (lang, name), counts in sizes.items()
-        for number, count in enumerate(counts)
-        for one in range(count)
-    ]
-    label = np.array([row["label"] for row in texts])
-    fold = scorers._folds(texts, label)
-    for source in {row["source"] for row in texts}:
-        assert len(set(fold[[row["source"] == source for row in texts]])) == 1
-    for number in range(scorers.FOLDS):
-        assert set(label[fold != number]) == {"good", "low", "unfit"}
-    low = [set(fold[[row["source"] == f"low {number}" for row in texts]]) for number in range(4)]
-    assert len(set.union(*low)) == 4, "each kind of low text is judged by those who know the others"
+class Fixed:
+    """Members with given scores of texts that are numbers in a list: "1 2 3 4"."""
+
+    def __init__(self, script: int, words: int) -> None:
+        self.script, self.words = script, words
+
+    def scores(self, texts: list[str]) -> Scores:
+        raw = np.array([list(map(float, text.split())) for text in texts])
+        return Scores(raw, np.full(len(texts), self.script), np.full(len(texts), self.words))
+
+
+@pytest.mark.parametrize(
+    ("rules", "quality", "safety", "perplexity", "vote"),
+    [
+        (0, 0, 0, 0, -1.0),  # the median good text
+        (2, 0, 0, 0, 1.0),
+        (0, 6, 0, 0, 1.0),  # quality weighs a third
+        (2, -6, 0, 0, -1.0),  # rules and quality are weighed against each other
+        (2, 0, -9, -9, 1.0),  # but clean language and usual words do not make spam worth keeping
+        (-5, -9, 4, 0, 1.0),  # unfit, however well written
+        (-5, -9, 0, 4, 1.0),  # words in no order
+        (2, 3, 5, 9, 6.0),  # the strongest reason
+    ],
+)
+def test_a_text_is_dropped_for_any_reason(
+    rules: float, quality: float, safety: float, perplexity: float, vote: float
+) -> None:
+    scales = tuple(Standard(np.array([[0.0, 1.0], [0.0, 1.0]])) for _ in MEMBERS)
+    fixed = scorers.Ensemble(Fixed(1, 9), scales, np.full((4, 2), 3.0), np.ones(2), ("zh",))  # type: ignore[arg-type]
+    assert MEMBERS == ("rules", "quality", "safety", "perplexity")
+    margins, votes = fixed.logits([f"{rules} {quality} {safety} {perplexity}"])
+    assert votes == pytest.approx([vote])
+    assert margins.tolist() == [[rules - 3, quality - 3, safety - 3, perplexity - 3]]
+
+
+@pytest.mark.parametrize(("words", "vote"), [(0, -1.0), (50, 0.5), (950, 1.85)])
+def test_with_few_words_the_rules_say_little(words: int, vote: float) -> None:
+    scales = tuple(Standard(np.array([[0.0, 1.0], [0.0, 1.0]])) for _ in MEMBERS)
+    fixed = scorers.Ensemble(Fixed(0, words), scales, np.full((4, 2), 9.0), np.ones(2), ("en",))  # type: ignore[arg-type]
+    assert fixed.logits(["3 0 0 0"])[1] == pytest.approx([vote])
+
+
+def test_the_middle_is_where_both_errors_are_equal_and_unfit_texts_do_not_move_it() -> None:
+    low = np.concatenate([np.linspace(0, 1, 101), np.linspace(0.8, 1.8, 101), np.full(50, -9.0)])
+    label = np.array(["good"] * 101 + ["low"] * 101 + ["unfit"] * 50)
+    weights, script = np.ones(252), np.zeros(252, dtype=np.int64)
+    assert scorers._middle(low, label, weights, script) == pytest.approx([0.9, 0.9], abs=0.011)
+    weights[101:202] = 1e-3  # the number of texts of a label does not move it either
+    assert scorers._middle(low, label, weights, script) == pytest.approx([0.9, 0.9], abs=0.011)
+
+
+def test_each_source_and_label_weighs_the_same() -> None:
+    made = [{"lang": "en", "source": "a", "label": "good", "text": ""}] * 4
+    made += [{"lang": "en", "source": "b", "label": "good", "text": ""}, {**made[0], "label": "low"}]
+    assert scorers._weights(made).tolist() == [0.25] * 4 + [1, 1]
+
+
+def test_in_another_script_a_calibration_of_its_own(ensemble: scorers.Ensemble) -> None:
+    lines = np.stack([standard.lines for standard in ensemble.standards])
+    assert lines.shape == (4, 2, 2) and not np.allclose(lines[:, 0], lines[:, 1])
+    assert ensemble.middle.shape == (2,) and ensemble.limits.shape == (4, 2)
+
+
+def test_the_default_drops_bad_texts_of_unseen_sources_and_keeps_good_ones() -> None:
+    """With several sources: their words differ, and a third of each source's words is in no other source."""
+
+    def of_source(number: int, count: int) -> list[dict[str, str]]:
+        own = [f"{stem}{number}" for stem in ("bel", "dor", "mip", "sul", "tav", "wen", "kor", "fid", "lum", "pag")]
+        made = []
+        for row in rows(count, f"source {number}"):
+            if row["lang"] == "en":
+                words = row["text"].split()
+                words[::3] = GENERATOR.choice(own, len(words[::3])).tolist()
+                made.append({**row, "text": " ".join(words), "source": f"{row['label']} {number}"})
+        return made
+
+    trained = train([row for number in range(8) for row in of_source(number, 40)])
+    unseen = of_source(99, 150)
+    label = np.array([row["label"] for row in unseen])
+    vote = trained.logits([row["text"] for row in unseen])[1]
+    assert (vote[label == "good"] > 0).mean() <= 0.03 and (vote[label != "good"] > 0).mean() >= 0.8
 
 
 def test_a_number_depends_on_its_text_alone(ensemble: scorers.Ensemble) -> None:
@@ -103,9 +169,25 @@ def test_absence_and_damage_are_told(ensemble: scorers.Ensemble, tmp_path: Path)
     with pytest.raises(ConfigError, match="train-filter"):
         open_ensemble(tmp_path)
     ensemble.save(tmp_path / "filter")
-    (tmp_path / "filter" / "platt.npy").write_bytes(b"x")
+    (tmp_path / "filter" / "standards.npy").write_bytes(b"x")
     with pytest.raises(CheckpointError):
         open_ensemble(tmp_path / "filter")
+
+
+@pytest.mark.parametrize("version", [None, 1, 3])
+def test_a_filter_of_another_version_is_refused_with_what_to_do(
+    ensemble: scorers.Ensemble, tmp_path: Path, version: int | None
+) -> None:
+    ensemble.save(tmp_path / "filter")
+    facts = json.loads((tmp_path / "filter" / "filter.json").read_text())
+    del facts["version"]
+    facts |= {"version": version} if version else {}
+    with atomic_folder(tmp_path / "old") as folder:
+        for file in (tmp_path / "filter").glob("*.npy"):
+            (folder / file.name).write_bytes(file.read_bytes())
+        (folder / "filter.json").write_text(json.dumps(facts))
+    with pytest.raises(ConfigError, match=rf"filter format {version or 1}, expected 2; train it again"):
+        load(str(tmp_path / "old"))
 
 
 def test_a_transformers_perplexity_takes_the_ngrams_place() -> None:

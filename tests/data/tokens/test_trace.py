@@ -5,7 +5,7 @@ import pytest
 
 from qianwen.data.tokens.pack import PackedDataset, write_tokens
 from qianwen.data.tokens.provenance import Tokens
-from qianwen.data.tokens.trace import by, trace_step
+from qianwen.data.tokens.trace import tokens_by, trace_step
 from qianwen.runtime.errors import DataError
 
 EOD = 999
@@ -35,7 +35,7 @@ def test_the_spans_are_what_the_step_saw(dataset, step):
 
 
 def test_tokens_are_summed_by_what_is_asked(dataset):
-    sums = by(trace_step(dataset, 1, 4), "lang")
+    sums = tokens_by(trace_step(dataset, 1, 4), "lang")
     assert sum(sums.values()) == 32 and set(sums) == {("en",), ("zh",)}
     assert list(sums.values()) == sorted(sums.values(), reverse=True)
 
