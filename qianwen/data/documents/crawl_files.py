@@ -67,8 +67,6 @@ def _text(record: Any, url: str, blocked: Collection[str]) -> str | Rejected:
             return Rejected("", 0, DropReason.NOT_OK, str(status))
         headers = list(record.http_headers.items())
         content_type = next((value for key, value in headers if key.lower() == "content-type"), "")
-    if "Content-Length" not in record.headers:
-        return Rejected("", 0, DropReason.TRUNCATED_RECORD)
     kind = content_type.partition(";")[0].partition(",")[0].strip().lower()
     if kind and kind not in (*PAGES, PLAIN):
         return Rejected("", 0, DropReason.OTHER_CONTENT_TYPE, kind)
@@ -76,15 +74,20 @@ def _text(record: Any, url: str, blocked: Collection[str]) -> str | Rejected:
         return Rejected("", 0, DropReason.BLOCKED)
     if opts_out(headers):
         return Rejected("", 0, DropReason.OPTED_OUT)
+    body = _body(record, headers)
+    if isinstance(body, Rejected):
+        return body
+    charset = charset_of(content_type)
+    return page_text(body, charset) if kind in PAGES or is_html(body) else _plain(body, charset)
+
+
+def _body(record: Any, headers: list[tuple[str, str]]) -> bytes | Rejected:
+    if "Content-Length" not in record.headers:
+        return Rejected("", 0, DropReason.TRUNCATED_RECORD)
     data = record.reader.read(MAX_PAGE + 1)
     if len(data) < min(record.content_length, MAX_PAGE + 1):
         return Rejected("", 0, DropReason.TRUNCATED_RECORD)
-    body = http_bodies.body(data, headers, MAX_PAGE)
-    if isinstance(body, Rejected):
-        return body
-    if kind in PAGES or is_html(body):
-        return page_text(body, charset_of(content_type))
-    return _plain(body, charset_of(content_type))
+    return http_bodies.body(data, headers, MAX_PAGE)
 
 
 def _plain(data: bytes, charset: str) -> str | Rejected:

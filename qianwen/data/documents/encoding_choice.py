@@ -85,7 +85,7 @@ def guessed(data: bytes) -> str:
 
 
 def _utf_16(sample: bytes) -> str:
-    """UTF-16 has its NULs, the upper halves of ASCII characters, all at even or all at odd places; empty if it is not."""
+    """UTF-16 has its NULs, the high bytes of ASCII, all at even or all at odd places. Empty if not."""
     even, odd = sample[::2].count(NUL), sample[1::2].count(NUL)
     if min(even, odd) * 20 > max(even, odd):
         return ""
