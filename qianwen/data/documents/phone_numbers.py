@@ -40,8 +40,8 @@ MOBILE = re.compile(r"1[3-9]\d{9}")
 DATE = re.compile(r"(?:19|20)\d\d[-. ](?:0[1-9]|1[0-2])[-. ](?:0[1-9]|[12]\d|3[01])(?!\d)")
 WORD = re.compile(
     r"(?:(?<![a-z])(?:tele)?(?:phone|fon)(?:s|o|number| number| no)?|(?<![a-z])(?:tel|tél|téléphone|teléfono|telefone"
-    r"|mobile|mobil|móvil|celular|cellulare|cell|fax|handy|hotline|whatsapp|contact number|call(?: us| me)?|dial|rufnummer"
-    r"|portable|тел|телефон|моб)|电话|電話|手机|手機|热线|熱線|传真|傳真|联系方式|聯絡|咨询|微信|携帯|전화|휴대폰|연락처|☎|📞"
+    r"|mobile|mobil|móvil|celular|cellulare|cell|fax|handy|hotline|whatsapp|contact number|call(?: us| me)?|dial"
+    r"|rufnummer|portable|тел|телефон|моб)|电话|電話|手机|手機|热线|熱線|传真|傳真|联系方式|聯絡|咨询|微信|携帯|전화|휴대폰|연락처|☎|📞"
     r"|टेलीफोन|फोन|โทร|هاتف|טלפון)[^\d\n]{0,12}$",
     re.I,
 )
@@ -68,7 +68,7 @@ def is_phone(written: str, before: str, after: str) -> bool:
     if any(pattern.fullmatch(written) for pattern in (NORTH_AMERICA, CHINESE)):
         return True
     digits = "".join(groups)
-    if TRUNK.fullmatch(written) and 9 < len(digits) < 12:
+    if TRUNK.fullmatch(written) and 8 < len(digits) < 12:
         return True
     if 7 <= len(digits) <= 15 and WORD.search(before[-CONTEXT:]) and not UNIT.match(after):
         return True

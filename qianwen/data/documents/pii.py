@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from qianwen.data.documents.email_addresses import ADDRESS, is_address
-from qianwen.data.documents.phone_numbers import CONTEXT, OPERATOR_AFTER, OPERATOR_BEFORE, WORD, is_phone
+from qianwen.data.documents.phone_numbers import CONTEXT, OPERATOR_AFTER, OPERATOR_BEFORE, UNIT, WORD, is_phone
 
 # These begin with a class of characters, which is what the matcher searches for fast; what precedes is looked at after.
 NUMBER = re.compile(r"\d(?:[ ().-]{0,2}\d){6,22}[Xx]?(?![\w/=%*^])(?!\.\d)", re.A)
@@ -93,8 +93,8 @@ def kind_of_number(written: str, before: str = "", after: str = "") -> str:
     if is_chinese_id(digits):
         return "ID"
     if CARD.fullmatch(written) and is_card(digits):
-        is_in_formula = written == digits and (OPERATOR_BEFORE.search(before) or OPERATOR_AFTER.match(after))
-        return "" if is_in_formula else "CARD"
+        is_count = OPERATOR_BEFORE.search(before) or OPERATOR_AFTER.match(after) or UNIT.match(after)
+        return "" if written == digits and is_count else "CARD"
     return "PHONE" if is_phone(written, before, after) else ""
 
 
