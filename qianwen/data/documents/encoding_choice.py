@@ -30,6 +30,10 @@ GOOD_FOR_BAD = 4  # characters in UTF-8 for each bad byte, from which on a text 
 MARKUP = re.compile(rb"\s*<[!?a-zA-Z]{2}")
 JAPANESE = re.compile(rb"\x1b\$[@B]")
 NUL = b"\x00"
+NOT_OF_THE_WEB = {  # names of uchardet's that are no labels of the standard
+    "uhc": "cp949", "johab": "johab", "ibm850": "cp850", "ibm852": "cp852", "ibm855": "cp855", "ibm862": "cp862",
+    "ibm865": "cp865", "mac-centraleurope": "mac-latin2",
+}  # fmt: skip
 PRINTED = 0.95  # share of characters with a meaning from which on bytes are UTF-16
 
 
@@ -99,7 +103,8 @@ def _by_statistics(data: bytes) -> str:
     """What uchardet takes the text for, if it can be decoded as that."""
     from resiliparse.parse.encoding import detect_encoding
 
-    encoding = encoding_of(detect_encoding(data, html5_compatible=False) or "")
+    name = (detect_encoding(data, html5_compatible=False) or "").lower()
+    encoding = NOT_OF_THE_WEB.get(name) or encoding_of(name)
     if not encoding or encoding in (REPLACEMENT, "utf-8") or decode(data[:SAMPLE], encoding).count("\ufffd") >= FEW:
         return "cp1252"
     return encoding

@@ -25,7 +25,7 @@ CODECS = {"gbk": "gb18030", "shift_jis": "cp932", "euc_kr": "cp949", "big5": "bi
 # Labels of the standard that Resiliparse's table leaves out.
 MORE_LABELS = {"x-mac-cyrillic": "mac-cyrillic", "x-mac-ukrainian": "mac-cyrillic", USER_DEFINED: USER_DEFINED}
 UTF = frozenset({"utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"})
-PAIRS = frozenset({"gb18030", "cp932", "cp949", "big5hkscs", "euc_jp"})  # of one or two bytes, or more
+PAIRS = frozenset({"gb18030", "cp932", "cp949", "big5hkscs", "euc_jp", "johab"})  # of one or two bytes, or more
 DIFFERENT = {  # bytes of single-byte tables that the standard maps in another way than Python
     "koi8-u": {0xAE: "ў", 0xBE: "Ў"},
     "mac-cyrillic": {0xA2: "Ґ", 0xB6: "ґ"},
@@ -39,7 +39,9 @@ GB_18030_2022 = dict(
     )
 )
 JIS_AS_MICROSOFT = dict(zip("〜−‖¢£¬", "～－∥￠￡￢", strict=True))
+MICROSOFT_ONLY = dict.fromkeys("\xa0\uf8f1\uf8f2\uf8f3", "\ufffd")  # single bytes of cp932 that Shift_JIS does not have
 MOVED = {
+    "cp932": (re.compile("[\xa0\uf8f1-\uf8f3]"), MICROSOFT_ONLY),
     "gb18030": (re.compile("[\ue78d-\ue864]"), GB_18030_2022),
     "euc_jp": (re.compile("[〜−‖¢£¬]"), JIS_AS_MICROSOFT),
 }

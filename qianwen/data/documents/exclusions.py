@@ -43,10 +43,10 @@ def _header_forbids(value: str) -> bool:
     """`X-Robots-Tag: noai`, `googlebot: noindex, otherbot: noai`: a robot's name is for all directives after it."""
     is_for_one = False
     for item in value.lower().split(","):
-        name, colon, directives = item.rpartition(":")
+        name, colon, directives = item.partition(":")
         if colon and name.strip() not in WITH_VALUES:
             is_for_one = name.strip() not in ("robots", "*")
-        if _forbids(directives, FOR_ANY_ROBOT if is_for_one else FOR_ANY_ROBOT | FOR_ALL_ROBOTS):
+        if _forbids(directives if colon else name, FOR_ANY_ROBOT if is_for_one else FOR_ANY_ROBOT | FOR_ALL_ROBOTS):
             return True
     return False
 

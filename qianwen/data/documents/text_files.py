@@ -42,7 +42,7 @@ def _text_of(data: bytes) -> str | Rejected:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = ""
-    if not text or "\x00" in text:
+    if not text or "\x00" in text or "\x1b$" in text:  # the last begins Japanese in seven bits
         read = decoded(data, _coding_line(data))
         if read is None:
             return Rejected("", 0, DropReason.REFUSED_ENCODING)
