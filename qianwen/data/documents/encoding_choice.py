@@ -31,6 +31,7 @@ MARKUP = re.compile(rb"\s*<[!?a-zA-Z]{2}")
 JAPANESE = re.compile(rb"\x1b\$[@B]")
 NUL = b"\x00"
 NOT_OF_THE_WEB = {  # names of uchardet's that are no labels of the standard
+    "cp949": "cp949",
     "uhc": "cp949", "johab": "johab", "ibm850": "cp850", "ibm852": "cp852", "ibm855": "cp855", "ibm862": "cp862",
     "ibm865": "cp865", "mac-centraleurope": "mac-latin2",
 }  # fmt: skip
