@@ -22,7 +22,7 @@ from planted import write_pages
 
 HERE = Path(__file__).resolve()
 STAGES = {  # of a profile in one process: a function of each stage
-    "reading the crawl": ("documents/extract.py", "_page"),
+    "reading the crawl": ("documents/crawl_files.py", "_page"),
     "main text": ("documents/extract.py", "page_text"),
     "repair": ("documents/extract.py", "repair"),
     "language": ("documents/language_id.py", "languages"),

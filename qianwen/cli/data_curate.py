@@ -56,7 +56,7 @@ def curate(options: Curate) -> int:
 
     from qianwen.data.curate.curation import curate as run
     from qianwen.data.curate.curation_report import write_report
-    from qianwen.data.documents.extract import blocklist
+    from qianwen.data.documents.exclusions import blocklist
     from qianwen.data.filters.vote import as_scorer
 
     config = _config(options)

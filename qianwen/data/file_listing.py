@@ -6,6 +6,7 @@ Remote paths are read with Daft; credentials come from the environment.
 """
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from typing import Any
 from qianwen.runtime.errors import DataError, QianwenError
 from qianwen.runtime.translation import tr
 
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 REMOTE = ("s3://", "hf://", "gs://", "az://", "http://", "https://")
 
 
@@ -42,9 +44,19 @@ def list_files(path: str) -> list[ListedFile]:
         paths = sorted(file for file in root.rglob("*") if file.is_file()) if root.is_dir() else [root]
         if not root.exists():
             raise DataError(tr("{path}: no such file or folder", path=root))
-        names = [file.relative_to(root).as_posix() if root.is_dir() else file.name for file in paths]
+        names = [printable(file.relative_to(root).as_posix() if root.is_dir() else file.name) for file in paths]
         files = [ListedFile(str(file), name, file.stat().st_size) for file, name in zip(paths, names, strict=True)]
     return [file for file in files if not any(part.startswith(".") for part in file.name.split("/"))]
+
+
+def printable(name: str) -> str:
+    """A name as text that any file can hold: control characters and bytes that are not UTF-8 are written as escapes."""
+    return UNPRINTABLE.sub(_escaped, name)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\u{code:04x}" if code < 0xDC80 and code > 0xFF or code > 0xDCFF else f"\\x{code & 0xFF:02x}"
 
 
 @contextmanager

@@ -3,11 +3,13 @@
 Everything written goes through the atomic writer of `atomic.py`, whose functions are offered here too.
 """
 
+import bz2
 import codecs
 import dataclasses
 import gzip
 import io
 import json
+import lzma
 import os
 import shutil
 import sys
@@ -50,7 +52,7 @@ def read_rows(path: str | Path) -> Iterator[dict[str, Any] | DataError]:
                 text = line.removeprefix(codecs.BOM_UTF8 if number == 1 else b"").strip()
                 if text:
                     yield _row(path, number, text)
-    except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
         raise DataError(tr("{path}, after line {number}: {error}", path=path, number=number, error=error)) from error
 
 
@@ -100,11 +102,20 @@ def repair_jsonl(path: str | Path) -> int:
 
 
 def open_bytes(path: Path) -> io.BufferedIOBase:
-    """The plain bytes of a file that may be packed (`.gz`, `.zst`), unpacked little by little."""
-    if path.suffix == ".gz":
+    """The plain bytes of a file that may be packed (gzip, bzip2, xz, zstd), unpacked little by little.
+
+    How it is packed, its first bytes say: a download may be unpacked already and still be called `.gz`.
+    """
+    with path.open("rb") as file:
+        start = file.read(10)
+    if start.startswith(b"\x1f\x8b"):
         return gzip.open(path, "rb")
-    if path.suffix == ".zst":
+    if start.startswith(b"\x28\xb5\x2f\xfd"):
         return io.BufferedReader(_ZstdFile(path), 1 << 16)
+    if start.startswith(b"\xfd7zXZ\x00"):
+        return lzma.open(path, "rb")
+    if start.startswith(b"BZh") and start[4:] == b"1AY&SY":
+        return bz2.open(path, "rb")
     return path.open("rb")
 
 

@@ -35,10 +35,10 @@ def test_build_holds_out_and_sets_aside(tmp_path: Path, capsys: pytest.CaptureFi
     (tmp_path / "in").mkdir()
     for i in range(60):
         (tmp_path / "in" / f"{i}.md").write_text(f"note {i}")
-    (tmp_path / "in" / "bad.txt").write_bytes(b"one\n\xff")
+    (tmp_path / "in" / "bad.txt").write_bytes(b"%PDF-1.7")
     assert main(["data", "build", str(tmp_path / "in"), str(tmp_path / "out"), "--held-out", "0.3"]) == 0
-    assert "not UTF-8" in capsys.readouterr().out
-    assert [row["line"] for row in read_jsonl(tmp_path / "out" / "rejected.jsonl")] == [2]
+    assert "PDF or PostScript" in capsys.readouterr().out
+    assert [row["line"] for row in read_jsonl(tmp_path / "out" / "rejected.jsonl")] == [0]
     assert len(list(read_jsonl(tmp_path / "out" / "train" / "documents.jsonl"))) > 30
 
 

@@ -130,7 +130,7 @@ def stage(folder: Path, settings: Mapping[str, Any], make: Callable[[Path], obje
         return False
     with atomic_folder(folder) as temporary:
         make(temporary)
-        (temporary / SETTINGS).write_text(json.dumps(wanted, indent=1, ensure_ascii=False), encoding="utf-8")
+        (temporary / SETTINGS).write_text(json.dumps(wanted, indent=1), encoding="ascii")  # a file name may be no UTF-8
     return True
 
 

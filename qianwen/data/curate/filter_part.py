@@ -27,7 +27,8 @@ from qianwen.data.curate.tally import Tally
 from qianwen.data.curate.text_statistics import Batch
 from qianwen.data.documents.document import UNKNOWN, Document, Rejected
 from qianwen.data.documents.drop_reasons import DropReason
-from qianwen.data.documents.extract import is_blocked, repair, url_key
+from qianwen.data.documents.exclusions import is_blocked, url_key
+from qianwen.data.documents.extract import repair
 from qianwen.data.documents.language_id import code_language, languages
 from qianwen.data.documents.markup import KINDS as MARKUP
 from qianwen.data.documents.markup import prose_of
@@ -35,7 +36,7 @@ from qianwen.data.documents.pii import scrub
 from qianwen.data.text_arrays import BATCH, Texts
 from qianwen.runtime.files import write_jsonl
 
-LAYOUT = 2  # of a part's files; raise it when their bytes change, so that parts of an older version are regenerated
+LAYOUT = 3  # of a part's files; raise it when their bytes change, so that parts of an older version are regenerated
 ROW_GROUP = 1 << 24  # characters in a row group of a shard
 KEYED = 1 << 19  # characters whose keys are made at a time
 PAGES = ("web", "text")  # kinds whose lines may speak of cookies and scripts to the visitor

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qianwen.data.documents.document import Document, FilePart, Rejected
-from qianwen.data.documents.readers import JSON_LINES, WARC, corpus_files, file_kind, read_file
+from qianwen.data.documents.readers import JSON_LINES, WARC_NAMES, corpus_files, file_kind, read_file
 from qianwen.data.file_listing import ListedFile, is_remote, local_copy
 
 SMALLEST, LARGEST, PARTS = 8 * 2**20, 256 * 2**20, 64  # bytes of a part of plain JSON lines, and how many to aim at
@@ -63,7 +63,7 @@ def _input_files(inputs: list[str]) -> Iterator[ListedFile]:
 def _num_slices(file: ListedFile, size: float) -> int:
     """How many parts of `size` a file gives. A remote one is fetched whole, so it is one."""
     suffix, packed = file_kind(file.name)
-    if is_remote(file.path) or not (suffix in JSON_LINES or suffix in (".parquet", *WARC)):
+    if is_remote(file.path) or not (suffix in JSON_LINES or suffix in (".parquet", *WARC_NAMES)):
         return 1
     number = max(math.ceil(file.size * _weight(file) / size), 1)
     return number if suffix in JSON_LINES and not packed else min(number, MAX_SLICES)
@@ -72,7 +72,7 @@ def _num_slices(file: ListedFile, size: float) -> int:
 def _weight(file: ListedFile) -> float:
     """Bytes of text in a byte of a file, roughly."""
     suffix, packed = file_kind(file.name)
-    return {".parquet": 2.0, ".html": 0.5, ".htm": 0.5}.get(suffix, 0.5 if suffix in WARC else 1.0) * (
+    return {".parquet": 2.0, ".html": 0.5, ".htm": 0.5}.get(suffix, 0.5 if suffix in WARC_NAMES else 1.0) * (
         4 if packed else 1
     )
 

@@ -72,13 +72,19 @@ def document_from_record(row: Any, name: str, number: int) -> Document | Rejecte
         return Rejected(name, number, DropReason.HALF_SURROGATE)
     document = Document(
         text=clean(text),
-        source=str(row.get("source") or f"{name}:{number}"),
-        lang=str(row.get("lang") or UNKNOWN),
-        licence=str(row.get("licence") or row.get("license") or UNKNOWN),
-        kind=str(row.get("kind") or "text"),
+        source=_field(row.get("source")) or f"{name}:{number}",
+        lang=_field(row.get("lang")) or UNKNOWN,
+        licence=_field(row.get("licence") or row.get("license")) or UNKNOWN,
+        kind=_field(row.get("kind")) or "text",
     )
-    if row.get("url"):
-        document["url"] = str(row["url"])
-    if row.get("passed"):
-        document["passed"] = str(row["passed"])
+    if url := _field(row.get("url")):
+        document["url"] = url
+    if passed := _field(row.get("passed")):
+        document["passed"] = passed
     return document
+
+
+def _field(value: Any) -> str:
+    """What a record says beside its text, as text that any file can hold; half a surrogate pair becomes U+FFFD."""
+    field = value if isinstance(value, str) else str(value or "")
+    return field if field.isascii() else SURROGATE.sub("\ufffd", field)

@@ -13,13 +13,21 @@ class DropReason(StrEnum):
     """The reasons of reading, languages, duplicates and benchmarks."""
 
     # files and records that could not be read
-    UNSUPPORTED_FILE = "unsupported_file"
+    PDF = "pdf"
+    IMAGE = "image"
+    SOUND_OR_VIDEO = "sound_or_video"
+    FONT = "font"
+    OFFICE_DOCUMENT = "office_document"
+    PROGRAM = "program"
+    ARCHIVE = "archive"
+    DATABASE = "database"
+    BINARY = "binary"
     UNREADABLE = "unreadable"
     MISSING_PACKAGE = "missing_package"
     FILE_TOO_LONG = "file_too_long"
     LINE_TOO_LONG = "line_too_long"
     NUL_BYTES = "nul_bytes"
-    NOT_UTF8 = "not_utf8"
+    REFUSED_ENCODING = "refused_encoding"
     NOT_JSON = "not_json"
     NOT_AN_OBJECT = "not_an_object"
     NO_TEXT_FIELD = "no_text_field"
@@ -32,6 +40,9 @@ class DropReason(StrEnum):
     EMPTY_PAGE = "empty_page"
     TRUNCATED_RECORD = "truncated_record"
     NO_PAGES = "no_pages"
+    NOT_OK = "not_ok"
+    OTHER_CONTENT_TYPE = "other_content_type"
+    CONTENT_ENCODING = "content_encoding"
     OPTED_OUT = "opted_out"
     # documents that may not or should not be used
     BLOCKED = "blocked"
@@ -55,13 +66,21 @@ def reason_text(reason: str) -> str:
 
 def _texts() -> dict[str, str]:
     return {
-        DropReason.UNSUPPORTED_FILE: tr("file type is not supported"),
+        DropReason.PDF: tr("PDF or PostScript"),
+        DropReason.IMAGE: tr("image"),
+        DropReason.SOUND_OR_VIDEO: tr("sound or video"),
+        DropReason.FONT: tr("font"),
+        DropReason.OFFICE_DOCUMENT: tr("office document or e-book"),
+        DropReason.PROGRAM: tr("compiled program"),
+        DropReason.ARCHIVE: tr("archive"),
+        DropReason.DATABASE: tr("database or array file"),
+        DropReason.BINARY: tr("binary data"),
         DropReason.UNREADABLE: tr("unreadable"),
         DropReason.MISSING_PACKAGE: tr("the package that reads this file is not installed"),
         DropReason.FILE_TOO_LONG: tr("file is too long"),
         DropReason.LINE_TOO_LONG: tr("line is too long"),
         DropReason.NUL_BYTES: tr("contains NUL bytes"),
-        DropReason.NOT_UTF8: tr("not UTF-8"),
+        DropReason.REFUSED_ENCODING: tr("an encoding that browsers do not read"),
         DropReason.NOT_JSON: tr("not JSON in UTF-8"),
         DropReason.NOT_AN_OBJECT: tr("not a JSON object"),
         DropReason.NO_TEXT_FIELD: tr("no field `text`"),
@@ -73,6 +92,9 @@ def _texts() -> dict[str, str]:
         DropReason.EMPTY_PAGE: tr("no text on the page"),
         DropReason.TRUNCATED_RECORD: tr("record is incomplete"),
         DropReason.NO_PAGES: tr("file contains no page"),
+        DropReason.NOT_OK: tr("not an answer with status 200"),
+        DropReason.OTHER_CONTENT_TYPE: tr("neither HTML nor plain text"),
+        DropReason.CONTENT_ENCODING: tr("the body cannot be decompressed"),
         DropReason.OPTED_OUT: tr("opted out of text mining"),
         DropReason.BLOCKED: tr("on the blocklist"),
         DropReason.OTHER_LICENCE: tr("another licence"),

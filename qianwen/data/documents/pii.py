@@ -1,7 +1,8 @@
 """What identifies a person, taken out of a text: e-mail, phone, Chinese id, bank card, IBAN.
 
 Numbers with a checksum are taken only when it holds (ISO 7064 for the id, Luhn for cards, ISO 13616 for IBAN), phones
-only in the forms people write them, so that mathematics and code keep their numbers. Not here: names and addresses.
+only in the forms people write them (`phone_numbers.py`), addresses only under a domain (`email_addresses.py`), so that
+mathematics and code keep theirs. Not here: names, postal addresses, IP addresses, identity numbers of other countries.
 """
 
 import datetime
@@ -10,22 +11,15 @@ from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
-EMAIL = re.compile(
-    r"(?<![\w.+-])[A-Za-z0-9][\w.+-]{0,63}@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,24}\b", re.A
-)
+from qianwen.data.documents.email_addresses import ADDRESS, is_address
+from qianwen.data.documents.phone_numbers import CONTEXT, OPERATOR_AFTER, OPERATOR_BEFORE, UNIT, WORD, is_phone
+
 # These begin with a class of characters, which is what the matcher searches for fast; what precedes is looked at after.
 NUMBER = re.compile(r"\d(?:[ ().-]{0,2}\d){6,22}[Xx]?(?![\w/=%*^])(?!\.\d)", re.A)
 IBAN = re.compile(r"\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b", re.A)
 COUNTRY = re.compile(r"(?:^|[^\w])?[A-Z]{2}")
 OPENING = re.compile(r"(?:\+|\(\+?)?$")
 GLUED = re.compile(r"[\w.,/=#%&*^+-]$", re.A)  # before a number that is part of something longer
-EXAMPLES = re.compile(r"(?:^|[@.])(?:example\.(?:com|org|net)|localhost|test|invalid)$", re.I)
-PHONE = re.compile(
-    r"\+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{1,5}(?:[ .-]?\d{2,5}){1,4}"  # +44 20 7946 0958
-    r"|(?:\(?\+?86\)?[ -]?)?1[3-9]\d[ -]?\d{4}[ -]?\d{4}"  # a Chinese mobile
-    r"|\(?0\d{2,3}\)?[ -]\d{7,8}"  # a Chinese line
-    r"|(?:1[ .-])?(?:\(\d{3}\) ?|\d{3}[.-])\d{3}[.-]\d{4}"  # North America
-)
 ID_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 CARD = re.compile(r"\d{4}([ -]?)\d{4}\1\d{4}\1\d{4}(?:\1\d{3})?|\d{4}([ -]?)\d{6}\2\d{5}")
 CARD_STARTS = re.compile(r"4|5[1-5]|2[2-7]|3[47]|6(?:011|2|4[4-9]|5)|35")
@@ -47,7 +41,7 @@ def scrub(text: str) -> Scrubbed:
         return f"[{kind}]"
 
     if "@" in text:
-        text = EMAIL.sub(lambda m: m[0] if EXAMPLES.search(m[0]) else put("EMAIL"), text)
+        text = ADDRESS.sub(lambda match: put("EMAIL") if is_address(match) else match[0], text)
     return Scrubbed(_without_numbers(_without_ibans(text, put), put), counts)
 
 
@@ -66,29 +60,42 @@ def _without_numbers(text: str, put: Callable[[str], str]) -> str:
     for match in NUMBER.finditer(text):
         before = text[max(match.start() - 3, end) : match.start()]
         opening = OPENING.search(before)[0]  # pyrefly: ignore  it matches the empty string
-        if GLUED.search(before.removesuffix(opening)):
-            continue
+        if ")" not in match[0]:
+            opening = opening.replace("(", "")  # it is around the number, not in it
         start = match.start() - len(opening)
-        pieces += text[end:start], _number(text[start : match.end()], put)
-        end = match.end()
+        line = text[max(start - CONTEXT, 0) : start]
+        if GLUED.search(before.removesuffix(opening)) and not (before.endswith("=") and WORD.search(line)):
+            continue
+        written = text[start : match.end()]
+        scrubbed = _number(written, line, text[match.end() : match.end() + CONTEXT], put)
+        if scrubbed != written:
+            pieces += text[end:start], scrubbed
+            end = match.end()
     return "".join([*pieces, text[end:]])
 
 
-def _number(written: str, put: Callable[[str], str]) -> str:
-    if kind := kind_of_number(written):
+def _number(written: str, before: str, after: str, put: Callable[[str], str]) -> str:
+    if kind := kind_of_number(written, before, after):
         return put(kind)
     pieces = re.split(r"( +)", written)  # two numbers side by side look like one
-    return "".join(put(kind) if (kind := kind_of_number(piece)) else piece for piece in pieces)
+    if len(pieces) == 1:
+        return written
+    scrubbed = ""
+    for number, piece in enumerate(pieces):
+        kind = kind_of_number(piece, before + scrubbed, "".join(pieces[number + 1 :]) + after) if piece.strip() else ""
+        scrubbed += put(kind) if kind else piece
+    return scrubbed
 
 
-def kind_of_number(written: str) -> str:
-    """ID, CARD or PHONE, or nothing."""
+def kind_of_number(written: str, before: str = "", after: str = "") -> str:
+    """ID, CARD or PHONE, or nothing; `before` and `after` are the text around it."""
     digits = re.sub(r"[ ().+-]", "", written).upper()
     if is_chinese_id(digits):
         return "ID"
     if CARD.fullmatch(written) and is_card(digits):
-        return "CARD"
-    return "PHONE" if PHONE.fullmatch(written) else ""
+        is_count = OPERATOR_BEFORE.search(before) or OPERATOR_AFTER.match(after) or UNIT.match(after)
+        return "" if written == digits and is_count else "CARD"
+    return "PHONE" if is_phone(written, before, after) else ""
 
 
 def is_chinese_id(digits: str) -> bool:

@@ -1,7 +1,7 @@
-"""JSON lines and Parquet as documents: a whole file, or one of the parts it is divided into.
+"""JSON lines as documents: a whole file, or one of the parts it is divided into.
 
 Plain JSON lines are divided by bytes. Of packed ones, which can only be read from their start, the parts take lines in
-turn, and of Parquet row groups. Every record is in one part and keeps its number.
+turn. Every record is in one part and keeps its number.
 """
 
 import io
@@ -12,29 +12,18 @@ from typing import Any
 
 from qianwen.data.documents.document import MAX_BYTES, WHOLE_FILE, Document, FilePart, Rejected, document_from_record
 from qianwen.data.documents.drop_reasons import DropReason
-from qianwen.runtime.files import open_bytes
 
 TURN = 256  # lines in a turn
 
 
-def json_lines_file(
-    file: Path, name: str, *, part: FilePart = WHOLE_FILE, is_packed: bool = False
-) -> Iterator[Document | Rejected]:
-    """A document for every line that is not blank."""
-    if is_packed or part.n == 1:
-        yield from _lines_in_turn(file, name, part)
-    else:
-        yield from _lines_between(file, name, part)
+def json_lines(handle: io.BufferedIOBase, name: str, part: FilePart = WHOLE_FILE) -> Iterator[Document | Rejected]:
+    """A document for every line of an open file that is not blank; of a part, for its lines in turn."""
+    for number, line in enumerate(_lines(handle), start=1):
+        if number // TURN % part.n == part.k and (record := _record(line, name, number)):
+            yield record
 
 
-def _lines_in_turn(file: Path, name: str, part: FilePart) -> Iterator[Document | Rejected]:
-    with open_bytes(file) as handle:
-        for number, line in enumerate(_lines(handle), start=1):
-            if number // TURN % part.n == part.k and (record := _record(line, name, number)):
-                yield record
-
-
-def _lines_between(file: Path, name: str, part: FilePart) -> Iterator[Document | Rejected]:
+def json_lines_between(file: Path, name: str, part: FilePart) -> Iterator[Document | Rejected]:
     """The lines that begin in the k-th of n equal stretches of bytes."""
     start, end = (_line_start(file, part.size * k // part.n) for k in (part.k, part.k + 1))
     before = _lines_before(file, start)
@@ -103,23 +92,3 @@ def _lines_before(file: Path, offset: int) -> int:
             count += piece.count(b"\n")
             offset -= len(piece)
     return count
-
-
-def parquet_file(file: Path, name: str, *, part: FilePart = WHOLE_FILE) -> Iterator[Document | Rejected]:
-    """A document for every row."""
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        with parquet.ParquetFile(file) as opened:
-            number = 0
-            for group in range(opened.num_row_groups):
-                if group % part.n != part.k:
-                    number += opened.metadata.row_group(group).num_rows
-                    continue
-                for batch in opened.iter_batches(batch_size=256, row_groups=[group]):
-                    for row in batch.to_pylist():
-                        number += 1
-                        yield document_from_record(row, name, number)
-    except pyarrow.ArrowException as error:
-        yield Rejected(name, 0, DropReason.UNREADABLE, str(error))

@@ -20,7 +20,7 @@ def inputs(tmp_path: Path) -> Path:
     folder.mkdir()
     write_jsonl(folder / "a.jsonl", ({"text": text, "source": f"numbers:{i}"} for i, text in enumerate(TEXTS)))
     (folder / "b.txt").write_text("Document  NUMBER 7 says 49")
-    (folder / "c.txt").write_bytes(b"\xff")
+    (folder / "c.txt").write_bytes(b"%PDF-1.7")
     return folder
 
 
@@ -34,7 +34,7 @@ def test_every_document_is_somewhere(inputs: Path, tmp_path: Path) -> None:
     parts = {name: [row["text"] for row in read_jsonl(tmp_path / "out" / name / "documents.jsonl")] for name in PARTS}
     assert sorted(parts["train"] + parts["held_out"]) == sorted(TEXTS)
     assert 20 <= len(parts["held_out"]) <= 60
-    assert counts["rejected"] == {"duplicate": 1, "not_utf8": 1}
+    assert counts["rejected"] == {"duplicate": 1, "pdf": 1}
     assert counts["held_out"]["numbers"]["documents"] == len(parts["held_out"])
     assert (tmp_path / "out" / "held_out.txt").read_text() == "\n\n".join(parts["held_out"])
     assert json.loads((tmp_path / "out" / "counts.json").read_text()) == counts
@@ -62,8 +62,8 @@ def test_shares_choose_apart_from_holding_out(inputs: Path, tmp_path: Path) -> N
 
 def test_too_little_text_is_refused_with_what_was_left_out(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "c.txt").write_bytes(b"\xff")
-    with pytest.raises(DataError, match="c.txt, line 1: not UTF-8"):
+    (tmp_path / "in" / "c.txt").write_bytes(b"%PDF-1.7")
+    with pytest.raises(DataError, match="c.txt, line 0: PDF or PostScript"):
         build(tmp_path / "in", tmp_path / "out")
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+import zstandard
 from pyarrow import parquet
 
 pytest.importorskip("fasttext", reason="fastText comes with the extra `data`")
@@ -112,7 +113,7 @@ def test_every_document_is_kept_or_dropped_for_a_reason(inputs: Path, tmp_path: 
     kept, gone = texts(output), dropped(output)
     assert counts["read"] == 68 == len(kept) + len(gone) and counts["kept"]["documents"] == len(kept)
     reasons = {row["source"]: (row["stage"], row["reason"]) for row in gone}
-    assert reasons["bad.txt"] == ("read", "nul_bytes") and reasons["short:1"][0] == "rules"
+    assert reasons["bad.txt"] == ("read", "binary") and reasons["short:1"][0] == "rules"
     assert reasons["leak:1"] == ("benchmarks", "contaminated")
     pairs = {
         ("essays:3", "copies:exact"): "exact",
@@ -283,7 +284,7 @@ def test_the_language_of_the_user_changes_the_reports_alone(
     english, chinese = all_bytes(tmp_path / "en"), all_bytes(tmp_path / "zh")
     assert english == chinese and len(english) > 20
     codes = {row["reason"] for row in dropped(tmp_path / "zh") if row["stage"] in ("read", "language")}
-    assert codes >= {"nul_bytes", "nested_too_deep", "no_text_field", "document_too_long", "other_language"}
+    assert codes >= {"binary", "nested_too_deep", "no_text_field", "document_too_long", "other_language"}
     for name in REPORTS:
         texts_ = [(tmp_path / language / name).read_text(encoding="utf-8") for language in ("en", "zh")]
         assert "contains NUL bytes" in texts_[0] and "含有 NUL 字节" in texts_[1]
@@ -306,10 +307,10 @@ def test_a_run_goes_on_in_another_language(inputs: Path, tmp_path: Path, monkeyp
 
 BROKEN: dict[str, tuple[str, bytes]] = {  # name → why it is set aside, and its bytes
     "cut.jsonl.gz": ("unreadable", gzip.compress(b'{"text": "a"}\n' * 1000)[:-20]),
-    "not.jsonl.gz": ("unreadable", b"no gzip"),
-    "not.jsonl.zst": ("unreadable", b"no zstd"),
-    "utf8.txt": ("not_utf8", b"ab\xffcd"),
-    "utf16.txt": ("nul_bytes", "text".encode("utf-16")),
+    "not.jsonl.gz": ("not_json", b"no gzip"),
+    "cut.jsonl.zst": ("unreadable", zstandard.compress(b"{}\n" * 99)[:-4]),
+    "noise.txt": ("binary", bytes(range(1, 256))),
+    "program.txt": ("program", b"\x7fELF\x02\x01"),
     "nul.txt": ("nul_bytes", b"a\x00b"),
     "empty.txt": ("empty", b""),
     "blank.md": ("empty", b" \n\n"),
@@ -335,16 +336,16 @@ BROKEN: dict[str, tuple[str, bytes]] = {  # name → why it is set aside, and it
     "empty.parquet": ("unreadable", b""),
     "cut.parquet": ("unreadable", b"PAR1"),
     "not.warc": ("unreadable", b"no crawl"),
-    "not.warc.gz": ("unreadable", b"no gzip"),
+    "not.warc.gz": ("unreadable", b"no crawl"),
     "empty.warc.gz": ("no_pages", b""),
     "cut.warc": ("no_pages", b"WARC/1.0\r\nContent-Length: 99\r\n\r\nx"),
-    "empty.html": ("empty_page", b""),
+    "empty.html": ("empty", b""),
     "nothing.html": ("empty_page", b"<html><script>x</script></html>"),
     "deep.html": ("nested_too_deep", b"<div>" * 50000),
-    "bytes.html": ("uncertain_language", bytes(range(256))),
-    "unknown.xyz": ("unsupported_file", b"text"),
-    "noname": ("unsupported_file", b"text"),
-    "picture.png": ("unsupported_file", b"\x89PNG\r\n"),
+    "bytes.html": ("gopher_word_count", bytes(range(256))),
+    "unknown.xyz": ("pdf", b"%PDF-1.4\n"),
+    "noname": ("database", b"SQLite format 3\x00"),
+    "picture.png": ("image", b"\x89PNG\r\n"),
 }
 
 

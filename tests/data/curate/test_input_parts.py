@@ -64,7 +64,7 @@ def test_small_files_share_a_part_and_kinds_are_told(tmp_path: Path) -> None:
         ("b.md", "# mark"),
         ("c.lua", "local x = 1"),
         ("d.html", "<p>page text</p>"),
-        ("e.exe", "?"),
+        ("e.exe", "\x7fELF"),
     ):
         (tmp_path / name).write_text(text)
     number, found = read_all(tmp_path)
@@ -103,7 +103,12 @@ def test_a_curation_reads_what_everything_else_reads(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(LINES + b"{bad\n\n" + LINES[:1000])
     (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(LINES))
     parquet.write_table(pa.Table.from_pylist(ROWS), tmp_path / "c.parquet", row_group_size=100)
-    for name, text in (("d.txt", "plain"), ("e.lua", "local x = 1"), ("f.html", "<p>page text</p>"), ("g.exe", "?")):
+    for name, text in (
+        ("d.txt", "plain"),
+        ("e.lua", "local x = 1"),
+        ("f.html", "<p>page text</p>"),
+        ("g.exe", "\x7fELF"),
+    ):
         (tmp_path / name).write_text(text)
     number, found = read_all(tmp_path)
     expected = list(read_documents(tmp_path))
