@@ -53,13 +53,6 @@ def _watch(pid: int, most: list[float], done: threading.Event) -> None:
         most[0] = max(most[0], float(total))
 
 
-def peer_python(name: str) -> str:
-    """The Python of a peer's environment, installed on first use."""
-    script = Path(__file__).parent / "peers.sh"
-    done = subprocess.run(["bash", str(script), name], check=True, capture_output=True, text=True)
-    return done.stdout.strip().splitlines()[-1]
-
-
 def environment() -> dict[str, str]:
     """Of a command that may be run by a peer's Python: it finds our package, and one thread is one thread."""
     return os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1]), "OMP_NUM_THREADS": "1"}

@@ -27,6 +27,7 @@ from qianwen.align.dialogues import Dialogue, PackedDialogues, read_dialogues, r
 from qianwen.chat.chatml import Mask, render
 from qianwen.checkpoints.adapter_folder import write_adapter
 from qianwen.checkpoints.hf_folder import write_folder, write_settings
+from qianwen.checkpoints.parity import write_record
 from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import EngineConfig
 from qianwen.engine.sampling_params import SamplingParams
@@ -107,6 +108,7 @@ def _write(
     here = (Path(config.model), runs_dir() / config.model)
     base = next((str(path.resolve()) for path in here if path.exists()), config.model)
     write_adapter(model, target, config.lora, base)
+    write_record(model, tokenizer, target)
     write_settings(model.config, tokenizer, target, chat=True, generation=generation)
 
 
