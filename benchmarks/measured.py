@@ -22,9 +22,9 @@ class Measured(NamedTuple):
     said: dict
 
 
-def measured(command: list[str], **options: object) -> Measured:
+def measured(command: list[str], env: dict[str, str] | None = None) -> Measured:
     """Run a command whose last line is a JSON object with `seconds`."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options) as child:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as child:
         most = [0.0]
         done = threading.Event()
         watcher = threading.Thread(target=_watch, args=(child.pid, most, done))

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from qianwen.kernels import rounding
 from qianwen.kernels.cpu import operators
-from qianwen.kernels.gguf_blocks import Bytes, Floats
+from qianwen.kernels.gguf_blocks import Bytes, Codes, Floats
 
 SPAN, SUPER = 32, 256  # weights of a block and of a K-quant's block
 RANGES = 16  # ranges tried for each group
@@ -66,14 +66,14 @@ def _signed_scales(weight: Tensor, importance: Tensor, size: int, bits: int) -> 
     return torch.where(squares > 0, (weighted * codes).sum(-1) / squares, scale)
 
 
-def _signed_codes(weight: Tensor, scale: Tensor, bits: int) -> Bytes:
+def _signed_codes(weight: Tensor, scale: Tensor, bits: int) -> Codes:
     """The nearest codes under the scales [N, G] as they are stored, uint8 [N, K] around 2^(bits−1)."""
     half, groups = 2 ** (bits - 1), weight.unflatten(1, (scale.size(1), -1))
     codes = (groups * _inverse(scale)[..., None]).round_().clamp_(-half, half - 1)
     return (codes + half).to(torch.uint8).flatten(1).numpy()
 
 
-def _affine_codes(weight: Tensor, step: Tensor, low: Tensor, bits: int) -> Bytes:
+def _affine_codes(weight: Tensor, step: Tensor, low: Tensor, bits: int) -> Codes:
     groups = weight.unflatten(1, (step.size(1), -1))
     codes = ((groups + low[..., None]) * _inverse(step)[..., None]).round_().clamp_(0, 2**bits - 1)
     return codes.to(torch.uint8).flatten(1).numpy()
@@ -106,22 +106,22 @@ def _halves(values: Tensor) -> Bytes:
     return values.half().numpy().reshape(-1, 1).view(np.uint8)
 
 
-def _planes(codes: Bytes, bits: int, group: int) -> Bytes:
+def _planes(codes: Codes, bits: int, group: int) -> Codes:
     """[n, codes] → [n, bytes]: of `8 / bits · group` codes, the first `group` are the lowest bits of as many bytes."""
     parts = codes.reshape(len(codes), -1, 8 // bits, group) << np.arange(0, 8, bits, dtype=np.uint8).reshape(-1, 1)
     return np.bitwise_or.reduce(parts, axis=2).reshape(len(codes), -1)
 
 
-def _rows(weight: Tensor, *parts: Bytes) -> Bytes:
+def _rows(weight: Tensor, *parts: Codes) -> Bytes:
     """Blocks [n, bytes of a part] side by side, as rows of the matrix."""
     return np.ascontiguousarray(np.concatenate(parts, axis=1)).reshape(len(weight), -1)
 
 
-def _fifth_bits(codes: Bytes) -> Bytes:
+def _fifth_bits(codes: Codes) -> Codes:
     return np.packbits(codes >> 4, axis=1, bitorder="little")
 
 
-def _six_bit_pairs(scales: Tensor, minima: Tensor) -> Bytes:
+def _six_bit_pairs(scales: Tensor, minima: Tensor) -> Codes:
     """Eight scales and eight minima of six bits → twelve bytes; see `gguf_blocks.scales_and_minima`."""
     s, t = (values.to(torch.uint8).numpy().reshape(-1, 8) for values in (scales, minima))
     first, second = (part[:, :4] | part[:, 4:] >> 4 << 6 for part in (s, t))
@@ -169,10 +169,12 @@ def _to_q6_k(weight: Tensor, importance: Tensor) -> Bytes:
     return _rows(weight, _planes(codes & 15, 4, 64), _planes(codes >> 4, 2, 32), scales, _halves(d))
 
 
-def _k_quant(weight: Tensor, importance: Tensor, bits: int) -> tuple[Bytes, Bytes]:
+def _k_quant(weight: Tensor, importance: Tensor, bits: int) -> tuple[Codes, Codes]:
     """The head of each block of Q4_K or Q5_K (two scales, twelve bytes) and its codes [n, 256]."""
     (d, s), (e, t) = (_multiples(values, 8, 63) for values in _fitted(weight, importance, bits))
-    step, low = (scale.float().repeat_interleave(8, 1) * whole for scale, whole in ((d, s), (e, t)))
+    step = d.float().repeat_interleave(8, 1) * s
+    t = torch.where(step == 0, 0, t)  # a step below float16: all codes would be the minimum
+    low = e.float().repeat_interleave(8, 1) * t
     codes = _affine_codes(weight, step, low, bits).reshape(-1, SUPER)
     return np.concatenate([_halves(d), _halves(e), _six_bit_pairs(s, t)], axis=1), codes
 

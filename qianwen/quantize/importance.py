@@ -25,7 +25,8 @@ def input_importance(model: Qwen, texts: Sequence[Sequence[int]], seq_len: int) 
     """
     device = next(model.parameters()).device
     head = "model.embed_tokens" if model.config.tie_word_embeddings else "lm_head"
-    modules = {name: part for name, part in model.named_modules() if isinstance(part, nn.Linear) and name != "lm_head"}
+    linears = ((name, part) for name, part in model.named_modules() if isinstance(part, nn.Linear))
+    modules: dict[str, nn.Module] = {name: part for name, part in linears if name != "lm_head"}
     sums: dict[str, Tensor] = {}
     count = 0
     with _watched(modules, sums):
