@@ -21,9 +21,10 @@ from torch import Tensor
 
 from qianwen.kernels import rounding
 from qianwen.kernels.cpu import operators
-from qianwen.kernels.gguf_blocks import Bytes, Codes, Floats
+from qianwen.kernels.gguf_blocks import Bytes, Codes, Floats, dequantize
 
 SPAN, SUPER = 32, 256  # weights of a block and of a K-quant's block
+CHUNK_WEIGHTS = 1 << 18  # encoded at a time
 RANGES = 16  # ranges tried for each group
 WIDEST, NARROWEST = 1.15, 0.7  # ranges tried, as shares of the largest weight of a group
 TINY = 1e-30
@@ -36,6 +37,16 @@ def quantize(weight: Tensor, type: str, importance: Tensor | None = None) -> Byt
     weights = torch.ones(weight.size(1)) if importance is None else importance.float()
     # A group whose inputs were never active still needs a scale: no input counts less than a thousandth of the mean.
     return ENCODERS[type](weight, ((weights + TINY) / (weights.mean() + TINY)).clamp_min(1e-3))
+
+
+def rounded(weight: Tensor, type: str, importance: Tensor | None = None) -> Tensor:
+    """The weights that a file of `type` would hold, fp32 [N, K] on the CPU."""
+    parts = weight.detach().to("cpu", torch.float32).split(max(CHUNK_WEIGHTS // weight.size(1), 1))
+    return torch.cat([_restored(quantize(part, type, importance), type).view_as(part) for part in parts])
+
+
+def _restored(raw: Bytes, type: str) -> Tensor:
+    return torch.from_numpy(np.concatenate(list(dequantize(raw, type))))
 
 
 # ---- scales and codes -------------------------------------------------------------------------------------------

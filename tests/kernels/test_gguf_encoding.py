@@ -9,7 +9,7 @@ from qianwen.kernels import gguf_encoding, rounding
 from qianwen.kernels.cpu import operators
 from qianwen.kernels.cpu.build import family
 from qianwen.kernels.gguf_blocks import FORMATS, dequantize
-from qianwen.kernels.gguf_encoding import ENCODERS, quantize
+from qianwen.kernels.gguf_encoding import ENCODERS, quantize, rounded
 
 EXACT = ("F32", "F16", "BF16", "Q8_0")
 SEARCHED = tuple(type for type in ENCODERS if type not in EXACT)
@@ -20,7 +20,9 @@ MOST = {"Q4_0": 0.083, "Q4_K": 0.072, "Q5_0": 0.042, "Q5_1": 0.036, "Q5_K": 0.03
 def restored(weight: Tensor, type: str, importance: Tensor | None = None) -> Tensor:
     raw = quantize(weight, type, importance)
     assert raw.shape == (len(weight), weight.size(1) // FORMATS[type].weights * FORMATS[type].bytes)
-    return torch.from_numpy(np.concatenate(list(dequantize(raw, type)))).view_as(weight)
+    back = torch.from_numpy(np.concatenate(list(dequantize(raw, type)))).view_as(weight)
+    assert torch.equal(back.nan_to_num(), rounded(weight, type, importance).nan_to_num())
+    return back
 
 
 def error(weight: Tensor, like: Tensor) -> float:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from qianwen.kernels.gguf_blocks import FORMATS, Bytes, dequantize
-from qianwen.kernels.gguf_encoding import quantize
+from qianwen.kernels.gguf_encoding import CHUNK_WEIGHTS, quantize
 from qianwen.runtime.errors import CheckpointError
 from qianwen.runtime.files import atomic_file
 from qianwen.runtime.translation import tr
@@ -32,7 +32,6 @@ from qianwen.runtime.translation import tr
 MAGIC = b"GGUF"
 DEFAULT_ALIGNMENT = 32
 MAX_DIMENSIONS = 4
-CHUNK_WEIGHTS = 1 << 18  # number of weights that are encoded at a time
 
 # ggml's type numbers of metadata values → NumPy types
 SCALARS = {0: "u1", 1: "i1", 2: "u2", 3: "i2", 4: "u4", 5: "i4", 6: "f4", 7: "?", 10: "u8", 11: "i8", 12: "f8"}
