@@ -153,7 +153,8 @@ def main() -> None:
             if not model:
                 continue
             rows = rows_of(model, options, peer, keep / name.partition(" ")[0])
-            report.note(name, rows)
+            for row, values in rows.items():
+                report.note(f"{name}, {row}", values)
             for type in options.types.split(","):
                 ours, theirs = (rows[f"{type}, {side}"]["KL"] for side in ("ours", "llama.cpp"))
                 ratios[f"{name.partition(' ')[0]}_{type}_KL_llama_cpp_over_ours"] = theirs / ours

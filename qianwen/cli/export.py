@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from qianwen.checkpoints.gguf.tensor_types import GgufType, Rounding
     from qianwen.checkpoints.load import LoadedModel
 
-SEQ_LEN = 256  # maximum tokens of a calibration text
+SEQ_LEN = 128  # maximum tokens of a calibration text
 
 
 @dataclass(frozen=True, kw_only=True)
