@@ -134,9 +134,7 @@ def table(results: Results, layout: dict[str, Any], shared: dict[str, list]) -> 
     lines += ["|---|" + "---:|" * len(columns)]
     for key, name in layout["rows"].items():
         file, _, row = key.rpartition("|")
-        cells = [
-            column_cell(results, column.get("file") or file or layout["file"], row, column) for column in columns
-        ]
+        cells = [column_cell(results, column.get("file") or file or layout["file"], row, column) for column in columns]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     files = files_of(layout)
     script = f"{files[0].partition('.')[0]}.py"
