@@ -15,6 +15,7 @@ layer's output h, relative for each token: |h' − h| / |h|. Two rules give more
 Not here: a choice for the embedding and the head, which have more bits in each type.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,9 +37,9 @@ from qianwen.runtime.translation import tr
 NUM_TEXTS, PROBE_LEN = 16, 48  # of the calibration texts, and tokens of each, that go through the layers
 MAX_CHANGE = 0.1  # of a token's state
 MORE_BITS = 0.04  # of all bits of the layers
-LADDER = ("Q4_0", "Q4_K", "Q5_0", "Q5_K", "Q6_K", "Q8_0")
+LADDER = ("Q4_0", "Q4_K", "Q5_0", "Q5_1", "Q5_K", "Q6_K", "Q8_0")
 # Error of weights from a normal distribution, relative to them, after rounding to each of these formats.
-ERROR = {"Q4_0": 0.081, "Q4_K": 0.070, "Q5_0": 0.040, "Q5_K": 0.034, "Q6_K": 0.018, "Q8_0": 0.0055}
+ERROR = {"Q4_0": 0.081, "Q4_K": 0.070, "Q5_0": 0.040, "Q5_1": 0.034, "Q5_K": 0.034, "Q6_K": 0.018, "Q8_0": 0.0055}
 
 
 @dataclass
@@ -60,13 +61,15 @@ class Matrix:
         larger = (fitting(type, self.shape[-1]) for type in LADDER[LADDER.index(self.type) + 1 :])
         return next((type for type in larger if _bits(type) > _bits(self.type)), None)
 
+    def cost(self) -> float:
+        """The bits that the next format takes more; infinite at the end of the ladder."""
+        type = self.next_type()
+        return math.inf if type is None else self.shape.numel() * (_bits(type) - _bits(self.type))
+
     def gain(self) -> float:
         """The mean square that the next format saves for each bit that it costs; 0 at the end of the ladder."""
         type = self.next_type()
-        if type is None:
-            return 0.0
-        saved = self.mean_square * (1 - (ERROR[type] / ERROR[self.type]) ** 2)
-        return saved / (self.shape.numel() * (_bits(type) - _bits(self.type)))
+        return 0.0 if type is None else self.mean_square * (1 - (ERROR[type] / ERROR[self.type]) ** 2) / self.cost()
 
     def promote(self) -> None:
         type = self.next_type()
@@ -93,10 +96,10 @@ def give_more_bits(matrices: Sequence[Matrix]) -> None:
         while matrix.largest > MAX_CHANGE and matrix.next_type():
             matrix.promote()
     room = MORE_BITS * sum(matrix.bits for matrix in matrices)
-    while room > 0 and (best := max(matrices, key=Matrix.gain)).gain() > 0:
-        before = best.bits
+    while affordable := [matrix for matrix in matrices if matrix.cost() <= room and matrix.gain() > 0]:
+        best = max(affordable, key=Matrix.gain)
+        room -= best.cost()
         best.promote()
-        room -= best.bits - before
 
 
 @torch.inference_mode()

@@ -23,11 +23,12 @@ def matrix(name: str, type: str = "Q4_0", largest: float = 0.01, mean_square: fl
 
 
 def test_a_matrix_that_changes_a_token_gets_bits_until_it_does_not() -> None:
-    matrices = [matrix("plain", rows=10_000), matrix("switch", largest=0.5), matrix("worse", largest=1e9)]
+    switch, worse = (matrix(name, largest=size, mean_square=0) for name, size in (("switch", 0.3), ("worse", 1e9)))
+    matrices = [matrix("plain", rows=500), switch, worse]
     give_more_bits(matrices)
     types = {each.name: each.type for each in matrices}
     assert types == {"plain": "Q4_0", "switch": "Q6_K", "worse": "Q8_0"}
-    assert matrices[1].largest <= MAX_CHANGE
+    assert switch.largest <= MAX_CHANGE
 
 
 def test_more_bits_go_where_they_save_most() -> None:
@@ -36,8 +37,7 @@ def test_more_bits_go_where_they_save_most() -> None:
     bits = sum(each.bits for each in matrices)
     give_more_bits(matrices)
     assert matrices[1].type == "Q8_0" and matrices[2].type == "Q4_0"
-    more = sum(each.bits for each in matrices) / bits - 1
-    assert more > 0
+    assert 0 < sum(each.bits for each in matrices) / bits - 1 <= MORE_BITS
 
 
 def test_the_room_is_used_but_not_much_more() -> None:
@@ -45,11 +45,11 @@ def test_the_room_is_used_but_not_much_more() -> None:
     bits = sum(each.bits for each in matrices)
     give_more_bits(matrices)
     more = sum(each.bits for each in matrices) / bits - 1
-    assert 0.9 * MORE_BITS < more < MORE_BITS + 0.02
+    assert 0.8 * MORE_BITS < more <= MORE_BITS + 1e-9
     assert matrices[-1].type != "Q4_0" and matrices[0].type == "Q4_0"
 
 
-@pytest.mark.parametrize(("row", "types"), [(256, ["Q4_0", "Q4_K", "Q5_0"]), (96, ["Q4_0", "Q5_0", "Q8_0"])])
+@pytest.mark.parametrize(("row", "types"), [(256, ["Q4_0", "Q5_0", "Q5_1", "Q6_K"]), (96, ["Q4_0", "Q5_0", "Q5_1"])])
 def test_the_next_format_fits_the_rows_and_has_more_bits(row: int, types: list[str]) -> None:
     each = Matrix("m", "Q4_0", torch.Size((4, row)), 0, 0)
     found = []
@@ -58,7 +58,7 @@ def test_the_next_format_fits_the_rows_and_has_more_bits(row: int, types: list[s
         before = each.bits
         each.promote()
         assert each.bits > before
-    assert each.type == "Q8_0" and each.gain() == 0 and set(found) <= {"Q4_0", "Q4_K", "Q5_0", "Q5_K", "Q6_K"}
+    assert each.type == "Q8_0" and each.gain() == 0 and found == types
 
 
 def network() -> Qwen:
