@@ -1,6 +1,6 @@
-"""What each GGUF type costs: a model, and the same with an adapter merged, rounded by us, plainly, and by llama.cpp.
+"""What each GGUF type costs a model or a merged adapter: rounded by us, plainly, and by llama.cpp.
 
-    python benchmarks/export_types.py --model DIR_OR_GGUF [--adapter DIR] [--calibration FILE,…] [--types Q8_0,…]
+    python benchmarks/export_types.py --model MODEL [--name NAME] [--calibration FILE,…] [--types Q8_0,…]
         [--llama PYTHON] [--keep FOLDER] [--json FILE]
 
     ours       `export_model`: scales searched, weighed by the activations of the calibration texts, sensitive
@@ -11,6 +11,7 @@
 Each file is read back and compared with the source in fp32: after every token of sixteen passages (`parity.py`), the
 share with the same most likely next token, and the mean KL divergence in nats. llama.cpp answers from our files too: to
 the sixteen passages, 16 tokens, greedy; "same text" is the share of answers that are ours, from the same file.
+Rows begin with `--name`; models and types that are measured apart on one day are joined in `--json`.
 `--llama` is the Python of an environment with llama-cpp-python; without one the peer is installed (`peers.sh`).
 """
 
@@ -139,28 +140,23 @@ def rows_of(model: str, options: Any, peer: Peer, keep: Path) -> dict[str, dict[
 
 
 def main() -> None:
-    options = arguments(__doc__, model="", adapter="", calibration="", types=TYPES, samples=32, llama="", keep="")
+    options = arguments(__doc__, model="", name="base", calibration="", types=TYPES, samples=32, llama="", keep="")
     if not options.model:
-        raise SystemExit("--model names a folder or a GGUF file")
+        raise SystemExit("--model names a folder, a GGUF file or an adapter")
     if options.quick:
         options.types, options.samples = "Q4_0", 4
     peer = Peer([options.llama or peer_path("llama-cpp-avx512"), str(HERE / "llama_files.py")])
-    report, ratios = Report(f"GGUF types, {Path(options.model).stem}", ""), {}
+    report, ratios = Report("GGUF types", ""), {}
     table = Table("", *COLUMNS, box=None, header_style="dim")
     with tempfile.TemporaryDirectory() as temporary:
-        keep = Path(options.keep or temporary)
-        for name, model in (("base", options.model), ("merged adapter", options.adapter)):
-            if not model:
-                continue
-            rows = rows_of(model, options, peer, keep / name.partition(" ")[0])
-            for row, values in rows.items():
-                report.note(f"{name}, {row}", values)
-            for type in options.types.split(","):
-                ours, theirs = (rows[f"{type}, {side}"]["KL"] for side in ("ours", "llama.cpp"))
-                ratios[f"{name.partition(' ')[0]}_{type}_KL_llama_cpp_over_ours"] = theirs / ours
-            for row, values in rows.items():
-                table.add_row(f"{name}, {row}", *(f"{values[c]:.4g}" if c in values else "" for c in COLUMNS))
+        rows = rows_of(options.model, options, peer, Path(options.keep or temporary))
     peer.end()
+    for row, values in rows.items():
+        report.note(f"{options.name}, {row}", values)
+        table.add_row(row, *(f"{values[name]:.4g}" if name in values else "" for name in COLUMNS))
+    for type in options.types.split(","):
+        ours, theirs = (rows[f"{type}, {side}"]["KL"] for side in ("ours", "llama.cpp"))
+        ratios[f"{options.name}_{type}_KL_llama_cpp_over_ours".replace(" ", "_")] = theirs / ours
     console.print(table)
     report.finish(ratios, options.json)
 

@@ -30,6 +30,7 @@ from qianwen.checkpoints.hf_weights import load_weights, stored_dtype
 from qianwen.checkpoints.load import LoadedModel, base_model, find_model, load_model
 from qianwen.checkpoints.model_card import Checks, Origin, model_card
 from qianwen.checkpoints.parity import Parity, compare, next_token_logprobs, probe_ids, read_record
+from qianwen.checkpoints.tied_tables import tie_one_table
 from qianwen.model.linears.lora import adapted, merge
 from qianwen.model.transformer import Qwen
 from qianwen.runtime.errors import CheckpointError, ConfigError
@@ -108,7 +109,6 @@ def export_model(
     reference = _reference(source, path, base, min_agreement)
     merge_error = merge(source.model, probe_ids(source.tokenizer)) if any(adapted(source.model)) else None
     label = f"GGUF {gguf.type}" if format in ("gguf", "ollama") else format
-    num_weights = sum(parameter.numel() for parameter in source.model.parameters())
     with atomic_folder(target) as inside:
         if format in ("gguf", "ollama"):
             written, command = _write_gguf(source, inside, target, gguf, format == "ollama")
@@ -118,6 +118,7 @@ def export_model(
         source.model.to("meta")  # frees its weights before the copy is loaded
         parity = reference.compare(next_token_logprobs(_read_back(written, working, device), source.tokenizer))
         _check_agreement(parity, label, min_agreement)
+        num_weights = sum(parameter.numel() for parameter in source.model.parameters())
         num_bytes = sum(file.stat().st_size for file in inside.iterdir() if file.suffix in (".gguf", ".safetensors"))
         bits = num_bytes * 8 / num_weights
         checks = Checks(parity, reference.name, merge_error, reference.of_base, bits)
@@ -192,6 +193,8 @@ def _write_gguf(
     }
     if template := chat_template(source.tokenizer):
         extra["tokenizer.chat_template"] = template
+    if options.type in ROUNDED:
+        tie_one_table(source.model)
     choose = options.choose if options.type in ROUNDED else None
     settings: dict[str, Any] = {"type": options.type, "max_bytes": options.max_bytes}
     settings["rounding"] = choose(source, options.type) if choose else None

@@ -34,7 +34,7 @@ from qianwen.quantize.importance import input_importance
 from qianwen.runtime.log import progress
 from qianwen.runtime.translation import tr
 
-NUM_TEXTS, PROBE_LEN = 16, 48  # of the calibration texts, and tokens of each, that go through the layers
+NUM_TEXTS, PROBE_LEN = 8, 48  # of the calibration texts, and tokens of each, that go through the layers
 MAX_CHANGE = 0.1  # of a token's state
 MORE_BITS = 0.04  # of all bits of the layers
 LADDER = ("Q4_0", "Q4_K", "Q5_0", "Q5_1", "Q5_K", "Q6_K", "Q8_0")

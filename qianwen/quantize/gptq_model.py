@@ -39,13 +39,13 @@ from qianwen.checkpoints.load import OpenModel
 from qianwen.checkpoints.model_card import Checks, Origin, model_card
 from qianwen.checkpoints.packed_cache import file_stats
 from qianwen.checkpoints.parity import Parity, compare, prompt_rows
+from qianwen.checkpoints.tied_tables import with_one_table
 from qianwen.model.linears.gptq_layout import Groups, shapes, to_gptq
 from qianwen.model.transformer import Layer, Qwen
 from qianwen.quantize import calibration
 from qianwen.quantize.calibration import LINEARS
 from qianwen.quantize.gptq import GptqConfig
 from qianwen.quantize.resume import SavedLayers, layers_done, texts_digest, work_folder
-from qianwen.quantize.tied_tables import with_one_table
 from qianwen.runtime.device import best_device, compute_dtype
 from qianwen.runtime.errors import ConfigError, DataError
 from qianwen.runtime.files import atomic_file, atomic_folder

@@ -11,10 +11,10 @@ from qianwen.checkpoints.gguf.network import GgufModel
 from qianwen.checkpoints.gguf.parts import part_paths
 from qianwen.checkpoints.hf_weights import Layout, inventory
 from qianwen.checkpoints.load import OpenModel
+from qianwen.checkpoints.tied_tables import with_one_table
 from qianwen.model.transformer import empty_network
 from qianwen.quantize.gptq import GptqConfig
 from qianwen.quantize.gptq_model import folder_plans
-from qianwen.quantize.tied_tables import with_one_table
 
 
 class Sizes(NamedTuple):

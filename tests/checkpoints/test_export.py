@@ -208,6 +208,19 @@ def test_importance_and_single_types_reach_the_file(source: Qwen) -> None:
     assert chosen < 0.8 * plain
 
 
+@pytest.mark.parametrize("type", FILE_TYPES)
+def test_two_roundings_of_one_table_are_written_once(source: Qwen, type: str) -> None:
+    """Only where the table is rounded again; the other types are faithful copies."""
+    head = source.lm_head.weight
+    source.model.embed_tokens.weight.data = head + 0.04 * head.norm() / head.numel() ** 0.5 * torch.randn(head.shape)
+    with atomic_folder("twice") as inside:
+        write_folder(source, tokenizer(), inside, chat=True)
+    export_model("twice", "out", "gguf", gguf=GgufOptions(type), min_agreement=0)  # type: ignore[arg-type]
+    (file,) = Path("out").glob("*.gguf")
+    assert ("lm_head.weight" in GgufModel(file).tensors) == (type not in ("Q4_0", "Q4_K_M"))
+    assert load_model("out", dtype=torch.float32).config.tie_word_embeddings == (type in ("Q4_0", "Q4_K_M"))
+
+
 def test_a_config_that_a_format_cannot_express_is_refused(source: Qwen) -> None:
     shared = Qwen(replace(CONFIG, num_key_value_heads=1)).init_weights(seed=1)
     with atomic_folder("shared") as inside:

@@ -1,7 +1,7 @@
 """Which number format each tensor of a GGUF file gets, for the file types that can be written.
 
     F32 F16 BF16 Q8_0    every matrix in this format
-    Q4_0                 embedding and head in Q8_0
+    Q4_0                 the head in Q8_0
     Q4_K_M               Q4_K, but Q6_K for the head and, in half of the layers, for `attn_v` and `ffn_down`
 
 The mix Q4_K_M is llama.cpp's: the first and last eighth of the layers and every third between them get more bits. Rows
@@ -38,16 +38,15 @@ def tensor_type(name: str, shape: tuple[int, ...], type: str, num_layers: int, *
     """The format of a tensor with llama.cpp's `name` in a file of `type`. `is_tied`: the embedding is also the head."""
     if len(shape) == 1:
         return "F32"
+    is_head = name == (EMBEDDING if is_tied else HEAD)
     if type == "Q4_0":
-        type = "Q8_0" if name in (EMBEDDING, HEAD) else "Q4_0"
+        type = "Q8_0" if is_head else "Q4_0"
     elif type == "Q4_K_M":
-        type = _k_quant(name, num_layers, is_tied)
+        type = "Q6_K" if is_head else _k_quant(name, num_layers)
     return fitting(type, shape[-1])
 
 
-def _k_quant(name: str, num_layers: int, is_tied: bool) -> str:
-    if name == (EMBEDDING if is_tied else HEAD):
-        return "Q6_K"
+def _k_quant(name: str, num_layers: int) -> str:
     if ".attn_qkv." in name:  # Qwen v1: the values are fused with queries and keys
         return "Q5_K"
     if ".attn_v." in name or ".ffn_down." in name:

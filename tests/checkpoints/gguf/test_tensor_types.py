@@ -26,6 +26,8 @@ def test_the_head_gets_more_bits_than_the_embedding() -> None:
     assert mix("output.weight") == "Q6_K" and mix("token_embd.weight") == "Q4_K"
     assert mix("token_embd.weight", is_tied=True) == "Q6_K"
     assert tensor_type("output.weight", (64, 64), "Q4_0", 2) == "Q8_0"
+    assert tensor_type("token_embd.weight", (64, 64), "Q4_0", 2) == "Q4_0"
+    assert tensor_type("token_embd.weight", (64, 64), "Q4_0", 2, is_tied=True) == "Q8_0"
 
 
 @pytest.mark.parametrize(
