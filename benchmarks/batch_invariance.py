@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from pairs import Report, alternate, arguments
@@ -35,7 +36,7 @@ def speed(llm: LLM, rows: int, length: int, new: int) -> Callable[[], float]:
 
 def main() -> None:
     options = arguments(__doc__, model="runs/demo", bits="stored")
-    bits = options.bits if options.bits == "stored" else int(options.bits)
+    bits: Any = options.bits if options.bits == "stored" else int(options.bits)
     config = {"max_model_len": 2048, "max_num_seqs": 8}
     invariant = LLM.load(options.model, bits=bits, config=EngineConfig(**config, batch_invariant=True))
     fast = LLM.load(options.model, bits=bits, config=EngineConfig(**config))

@@ -16,8 +16,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from measured import environment, measured, peer_python, seconds_of
+from measured import environment, measured, seconds_of
 from pairs import Report, alternate, arguments
+from peers import peer_path
 from planted import write_pages
 
 HERE = Path(__file__).resolve()
@@ -81,7 +82,7 @@ def main() -> None:
             return size / found.seconds
 
         us = [sys.executable, str(HERE), "--child"]
-        peer = [peer_python("datatrove"), str(HERE.parent / "datatrove_peer.py"), "curate"]
+        peer = [peer_path("datatrove"), str(HERE.parent / "datatrove_peer.py"), "curate"]
         pairs = alternate(
             lambda: run("ours", us), lambda: run("datatrove", peer), 1 if options.quick else options.pairs
         )

@@ -22,8 +22,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from measured import environment, measured, peer_python, seconds_of
+from measured import environment, measured, seconds_of
 from pairs import Report, alternate, arguments
+from peers import peer_path
 from planted import Edit, documents, write_documents
 
 HERE = Path(__file__).resolve()
@@ -95,7 +96,7 @@ def main() -> None:
             most[name] = max(most.get(name, 0), found.megabytes)
             return count / found.seconds
 
-        peer = [peer_python("datatrove"), str(HERE.parent / "datatrove_peer.py"), "dedup", options.words]
+        peer = [peer_path("datatrove"), str(HERE.parent / "datatrove_peer.py"), "dedup", options.words]
         us = [sys.executable, str(HERE), "--child", ""]
         pairs = alternate(
             lambda: run("ours", us), lambda: run("datatrove", peer), 1 if options.quick else options.pairs
@@ -104,7 +105,7 @@ def main() -> None:
         report.note("ours", quality(kept_by_us(work / "ours"), count, edits))
         report.note("datatrove", quality(kept_by_peer(work / "datatrove"), count, edits))
         if options.ray:
-            speed = run("ray", [peer_python("ray"), str(HERE), "--child", "local"])
+            speed = run("ray", [peer_path("ray"), str(HERE), "--child", "local"])
             same = digest(work / "ours") == digest(work / "ray")
             report.note("on Ray", f"{speed:,.0f} documents/s, {'the same shards' if same else 'OTHER SHARDS'}")
         report.note("memory, MB", {name: round(value) for name, value in most.items()})

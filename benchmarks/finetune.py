@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from llama_peer import installed
 from pairs import Pairs, Report, alternate, arguments, console
+from peers import peer_path
 
 from qianwen.model.transformer import Qwen
 from qianwen.runtime.device import compute_dtype, peak_memory_bytes
@@ -90,7 +90,10 @@ def theirs(folder: str, method: str, data: list[dict[str, torch.Tensor]]) -> Ste
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=True)
     linears = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     model = get_peft_model(
-        model, LoraConfig(r=RANK, lora_alpha=ALPHA, lora_dropout=DROPOUT, target_modules=linears, task_type="CAUSAL_LM")
+        model,
+        LoraConfig(
+            r=RANK, lora_alpha=round(ALPHA), lora_dropout=DROPOUT, target_modules=linears, task_type="CAUSAL_LM"
+        ),
     )
     model.train()
     trained = [weight for weight in model.parameters() if weight.requires_grad]
@@ -124,7 +127,7 @@ class Side:
     """A child process that takes steps when told to."""
 
     def __init__(self, side: str, method: str, folder: Path, data: Path) -> None:
-        python = sys.executable if side == "ours" else installed("peft")
+        python = sys.executable if side == "ours" else peer_path("peft")
         command = [python, __file__, "--child", side, method, str(folder), str(data)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.peak = 0.0
@@ -167,11 +170,11 @@ def prepare(options: Any, folder: Path) -> tuple[Path, Path]:
 
 def measured(method: str, options: Any, where: tuple[Path, Path]) -> tuple[Pairs, Pairs]:
     """Tokens/s and GB of both sides."""
-    sides = [Side(side, method, *where) for side in ("ours", "theirs")]
+    us, peer = sides = [Side(side, method, *where) for side in ("ours", "theirs")]
     for side in sides:
         side.steps(1)
     tokens = STEPS * options.seq_len
-    speeds = alternate(*(lambda side=side: tokens / side.steps(STEPS) for side in sides), options.pairs)
+    speeds = alternate(lambda: tokens / us.steps(STEPS), lambda: tokens / peer.steps(STEPS), options.pairs)
     peaks = [side.peak / 1e9 for side in sides]
     for side in sides:
         side.end()

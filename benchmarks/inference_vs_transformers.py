@@ -14,6 +14,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from pairs import Report, alternate, arguments
@@ -45,7 +46,7 @@ def ours(llm: LLM, rows: int, length: int, new: int) -> Callable[[], float]:
     return measure
 
 
-def theirs(model: torch.nn.Module, rows: int, length: int, new: int) -> Callable[[], float]:
+def theirs(model: Any, rows: int, length: int, new: int) -> Callable[[], float]:
     """The same of transformers' `generate`."""
 
     def measure() -> float:

@@ -7,13 +7,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from peers import peer_path
+
 HERE = Path(__file__).parent
-
-
-def installed(peer: str) -> str:
-    """Install a peer if it is not there; the path that `peers.sh` prints."""
-    done = subprocess.run([HERE / "peers.sh", peer], check=True, capture_output=True, text=True)
-    return done.stdout.strip().splitlines()[-1]
 
 
 class Peer:
@@ -48,7 +44,7 @@ class LlamaCpp(Peer):
     """llama.cpp as node-llama-cpp ships it, which also scores texts and answers."""
 
     def __init__(self, model: str, home: str = "") -> None:
-        super().__init__(["node", str(HERE / "llama_cpp.mjs"), home or installed("node-llama-cpp"), model, "1"])
+        super().__init__(["node", str(HERE / "llama_cpp.mjs"), home or peer_path("node-llama-cpp"), model, "1"])
 
 
 class LlamaPython(Peer):
@@ -56,7 +52,7 @@ class LlamaPython(Peer):
 
     def __init__(self, peer: str, model: str, flash: bool = False) -> None:
         module = "ik_llama_cpp" if peer.startswith("ik") else "llama_cpp"
-        super().__init__([installed(peer), str(HERE / "llama_python.py"), module, model, str(int(flash))])
+        super().__init__([peer_path(peer), str(HERE / "llama_python.py"), module, model, str(int(flash))])
 
 
 class FasterOf:

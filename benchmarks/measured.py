@@ -22,9 +22,9 @@ class Measured(NamedTuple):
     said: dict
 
 
-def measured(command: list[str], **options: object) -> Measured:
+def measured(command: list[str], env: dict[str, str] | None = None) -> Measured:
     """Run a command whose last line is a JSON object with `seconds`."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options) as child:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as child:
         most = [0.0]
         done = threading.Event()
         watcher = threading.Thread(target=_watch, args=(child.pid, most, done))
@@ -51,13 +51,6 @@ def _watch(pid: int, most: list[float], done: threading.Event) -> None:
         except psutil.Error:
             continue
         most[0] = max(most[0], float(total))
-
-
-def peer_python(name: str) -> str:
-    """The Python of a peer's environment, installed on first use."""
-    script = Path(__file__).parent / "peers.sh"
-    done = subprocess.run(["bash", str(script), name], check=True, capture_output=True, text=True)
-    return done.stdout.strip().splitlines()[-1]
 
 
 def environment() -> dict[str, str]:

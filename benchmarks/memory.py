@@ -93,8 +93,8 @@ def floats() -> tuple[Make, Again, Make]:
 
 def four_bits() -> tuple[Make, Again, Make]:
     def again(linear: Any) -> nn.Module:
-        parts = [part.clone() for part in (linear.codes, linear.scales, linear.tops, linear.mean)]
-        return Nf4Linear(*parts, (linear.out_features, linear.in_features))
+        codes, scales, tops, mean = (part.clone() for part in (linear.codes, linear.scales, linear.tops, linear.mean))
+        return Nf4Linear(codes, scales, tops, mean, (linear.out_features, linear.in_features))
 
     return Nf4Linear.from_float, again, floats()[0]
 

@@ -43,7 +43,8 @@ DOCUMENT_TOKENS = (30, 1200)  # shortest and longest, log-uniform: most are shor
 
 def documents(vocab_size: int, count: int = 2000) -> Iterator[np.ndarray]:
     generator = np.random.default_rng(0)
-    for length in np.exp(generator.uniform(*np.log(DOCUMENT_TOKENS), count)).astype(int):
+    shortest, longest = np.log(DOCUMENT_TOKENS)
+    for length in np.exp(generator.uniform(shortest, longest, count)).astype(int):
         yield generator.integers(0, vocab_size - 1, length)
 
 
@@ -140,6 +141,7 @@ def measure(name: str, options: Any, report: Report) -> dict[str, Pairs]:
             peer = Theirs(shape, data, options.batch, kind == "bf16")
             pairs[kind] = alternate(our_speed, functools.partial(peer.speed, options.steps), options.pairs)
             report.add(f"{name}, Trainer {kind}", pairs[kind])
+    assert isinstance(ours.state.model, Qwen)
     flops = flops_per_token(ours.state.model, options.seq_len)
     speed = statistics.median([speed for pair in pairs.values() for speed in pair.ours])
     for dtype, found in peaks.items():

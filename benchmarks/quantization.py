@@ -186,9 +186,10 @@ def measure(variant: str, options: Any, texts: dict[str, list[int]], keep: Path)
     row["read tok/s"] = sum(map(len, texts.values())) / seconds
     row["top-1"] = sum(agreed) / len(agreed) if agreed else math.nan
     row["KL"] = sum(apart) / len(apart) if apart else math.nan
-    cache: type[PagedCache] = Int8PagedCache if variant.startswith("kv") else PagedCache
-    dtype = {} if variant.startswith("kv") else {"dtype": loaded.model.model.norm.weight.dtype}
-    row["KB a token"] = cache(loaded.config, 1, 32, **dtype).num_bytes / 64 / 1e3
+    dtype = loaded.model.model.norm.weight.dtype
+    plain_cache = PagedCache(loaded.config, 1, 32, dtype=dtype)
+    cache = Int8PagedCache(loaded.config, 1, 32) if variant.startswith("kv") else plain_cache
+    row["KB a token"] = cache.num_bytes / 64 / 1e3
     if variant in GPTQ_LAYOUT:
         loaded = load_model(keep / variant, bits="stored")
         row["GB"] = weight_bytes(loaded.model) / 1e9

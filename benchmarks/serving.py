@@ -26,6 +26,7 @@ from pathlib import Path
 import httpx
 import psutil
 from pairs import Pairs, Report, arguments
+from peers import peer_path
 
 from qianwen.checkpoints.gguf.network import GgufModel
 from qianwen.tokenizer.tokenizer import Tokenizer
@@ -143,9 +144,7 @@ def main() -> None:
     options = arguments(__doc__, model="", bits="4", node="", clients="1,4,16,64", traffic="own,shared", seconds=60.0)
     if not options.model:
         raise SystemExit("--model names a GGUF file")
-    home = options.node or subprocess.run(
-        [HERE / "peers.sh", "node-llama-cpp"], check=True, capture_output=True, text=True
-    ).stdout.strip().splitlines()[-1]  # fmt: skip
+    home = options.node or peer_path("node-llama-cpp")
     qianwen = [sys.executable, "-m", "qianwen", "serve", f"bench={options.model}", "--port", "PORT"]
     ours, our_url = start([*qianwen, "--context", "1024", "--bits", options.bits])
     peer, peer_url = start(["node", str(HERE / "llama_server.mjs"), home, options.model, "16", "PORT"])

@@ -80,7 +80,9 @@ def encoders() -> dict[str, Encode]:
 
     vocabulary = qwen_vocabulary()
     default, fast = Tokenizer(vocabulary, fast=False), Tokenizer(vocabulary)
-    reference = tiktoken.Encoding("qwen", pat_str=QWEN_PATTERN, mergeable_ranks=vocabulary.ranks, special_tokens={})
+    reference = tiktoken.Encoding(
+        "qwen", pat_str=QWEN_PATTERN, mergeable_ranks=dict(vocabulary.ranks), special_tokens={}
+    )
     with tempfile.TemporaryDirectory() as folder:
         save_vocabulary(vocabulary, folder)
         hugging_face = HuggingFace.from_file(f"{folder}/tokenizer.json")

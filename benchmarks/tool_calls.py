@@ -70,17 +70,17 @@ def questions(dialogues: Sequence[Dialogue]) -> tuple[list[Question], list[Quest
     tools = {function.name: function for dialogue in dialogues for function in dialogue.functions}
     parts: tuple[list[Question], list[Question]] = ([], [])
     for dialogue in dialogues:
-        key = hashlib.sha256("".join(message.content for message in dialogue.messages).encode()).digest()
+        key = hashlib.sha256("".join(message.text for message in dialogue.messages).encode()).digest()
         first = next(message for message in dialogue.messages if message.role == "user")
         for asked, said in pairwise(dialogue.messages):
-            is_answer = asked.role == "user" and said.role == "assistant" and _is_chinese(asked.content)
+            is_answer = asked.role == "user" and said.role == "assistant" and _is_chinese(asked.text)
             if is_answer and (said.tool_calls or asked is first):
                 offered = _offered(dialogue.functions, tools, random.Random(key))
-                begins = said.content.strip().partition("\n")[0][:FIRST]
+                begins = said.text.strip().partition("\n")[0][:FIRST]
                 said = Message("assistant", begins, tool_calls=said.tool_calls[:1])
                 text = "".join(span.text for span in react_turns([asked, said], offered)[-1].spans)
                 tool = said.tool_calls[0].name if said.tool_calls else ""
-                parts[key[0] % HELD_OUT == 0].append(Question(react_prompt(offered, asked.content), text, tool))
+                parts[key[0] % HELD_OUT == 0].append(Question(react_prompt(offered, asked.text), text, tool))
     return parts
 
 

@@ -30,6 +30,7 @@ from qianwen.chat.chatml import Mask
 from qianwen.checkpoints.adapter_folder import write_adapter
 from qianwen.checkpoints.hf_folder import write_folder, write_settings
 from qianwen.checkpoints.load import weights_name
+from qianwen.checkpoints.parity import write_record
 from qianwen.model.linears.lora import LoraConfig, attach
 from qianwen.model.serving import serving
 from qianwen.model.transformer import Qwen
@@ -96,6 +97,7 @@ def sft(
                 write_folder(model, tokenizer, target, chat=True, generation=generation)
             else:
                 write_adapter(model, target, config.lora, base)
+                write_record(model, tokenizer, target)
                 write_settings(model.config, tokenizer, target, chat=True, generation=generation)
         return_free_memory()
         _check_ends(model.eval(), tokenizer, dialogues, job)

@@ -6,32 +6,41 @@
     ollama    a GGUF file with a Modelfile
 
 Every export is read back and compared with its source (`parity.py`); the result is returned and written in the card.
-Source and copy are never in memory together, and the folder is replaced atomically. An adapter is merged into its base,
-and the copy is compared with base and adapter before the merge.
+A copy that agrees too seldom is refused, and nothing of it stays on the disk. Source and copy are never in memory
+together, and the folder is replaced atomically.
+
+An adapter is merged into its base. The copy is compared with the model that was trained, as its trainer recorded it; if
+there is no record, with base and adapter side by side before the merge.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from qianwen.checkpoints.adapter_folder import is_adapter
 from qianwen.checkpoints.gguf.network import GgufModel, write_model
+from qianwen.checkpoints.gguf.tensor_types import ROUNDED, GgufType, Rounding
 from qianwen.checkpoints.gptq_folder import is_gptq
 from qianwen.checkpoints.hf_folder import END_OF_TEXT, chat_template, end_ids, write_folder
 from qianwen.checkpoints.hf_weights import load_weights, stored_dtype
 from qianwen.checkpoints.load import LoadedModel, base_model, find_model, load_model
-from qianwen.checkpoints.model_card import Origin, model_card
-from qianwen.checkpoints.parity import Parity, compare, next_token_logprobs, probe_ids
+from qianwen.checkpoints.model_card import Checks, Origin, model_card
+from qianwen.checkpoints.parity import Parity, compare, next_token_logprobs, probe_ids, read_record
+from qianwen.checkpoints.tied_tables import tie_one_table
 from qianwen.model.linears.lora import adapted, merge
 from qianwen.model.transformer import Qwen
-from qianwen.runtime.errors import ConfigError
+from qianwen.runtime.errors import CheckpointError, ConfigError
 from qianwen.runtime.files import atomic_file, atomic_folder
 from qianwen.runtime.translation import tr
 
 Format = Literal["hf", "qwen-v1", "gguf", "ollama"]
-GgufType = Literal["F32", "F16", "BF16", "Q8_0", "Q4_0"]
+Choose = Callable[[LoadedModel, GgufType], Rounding]  # how to round the weights of a model, without its adapter
 
+MIN_AGREEMENT = 0.7  # of a copy with its source, top-1
 OLLAMA_CONTEXT = 8192  # tokens; Ollama allocates the cache for all of them
 MODELFILE = """\
 FROM ./{file}
@@ -49,12 +58,26 @@ PARAMETER num_ctx {context}
 
 
 @dataclass(frozen=True)
+class GgufOptions:
+    """The number format of a GGUF file, the maximum size of its parts, and how to round formats of four bits.
+
+    Without `choose` all inputs of a linear count the same, and every tensor has the usual format of its file type.
+    """
+
+    type: GgufType = "F16"
+    max_bytes: int | None = None
+    choose: Choose | None = None
+
+
+@dataclass(frozen=True)
 class Exported:
     """The folder of an export, its comparison with the source, and the command that runs it."""
 
     folder: Path
     parity: Parity
     command: str
+    num_bytes: int  # of the weights
+    bits_per_weight: float
 
 
 def export_model(
@@ -62,38 +85,88 @@ def export_model(
     folder: str | Path,
     format: Format = "hf",
     *,
-    gguf_type: GgufType = "F16",
-    max_bytes: int | None = None,
+    gguf: GgufOptions = GgufOptions(),  # noqa: B008 (frozen)
     dtype: torch.dtype | None = None,
     origin: Origin | None = None,
+    min_agreement: float = MIN_AGREEMENT,
 ) -> Exported:
     """Write MODEL into `folder` in `format`, read it back, compare it with the source, and write a model card.
 
     `dtype` is the type of safetensors; the default is that of the source, or bfloat16 if the source is a GGUF file or a
-    GPTQ folder. `max_bytes` splits a GGUF file into parts; Ollama does not support parts (ConfigError).
+    GPTQ folder. Raises ConfigError if the copy has the source's most likely token after less than `min_agreement` of
+    the prompts, and for a split Ollama file. CheckpointError: the base of an adapter is not the one of its training.
     """
-    if max_bytes is not None and format != "gguf":
+    if gguf.max_bytes is not None and format != "gguf":
         raise ConfigError(tr("only format gguf can be split into parts, not {format}", format=format))
-    target, base = Path(folder), base_model(find_model(model))
+    if not 0 <= min_agreement <= 1:
+        raise ConfigError(tr("min_agreement = {value} must be between 0 and 1", value=min_agreement))
+    target, path = Path(folder), find_model(model)
+    base = base_model(path)
     is_quantized = base.suffix == ".gguf" or is_gptq(base)
     working = torch.float32 if is_quantized else stored_dtype(base)
     source = load_model(model, dtype=working)
     device = next(source.model.parameters()).device
-    expected = next_token_logprobs(source.model, source.tokenizer)
+    reference = _reference(source, path, base, min_agreement)
     merge_error = merge(source.model, probe_ids(source.tokenizer)) if any(adapted(source.model)) else None
+    label = f"GGUF {gguf.type}" if format in ("gguf", "ollama") else format
     with atomic_folder(target) as inside:
         if format in ("gguf", "ollama"):
-            written, command = _write_gguf(source, inside, target, gguf_type, format == "ollama", max_bytes)
+            written, command = _write_gguf(source, inside, target, gguf, format == "ollama")
         else:
             file_dtype = dtype or (torch.bfloat16 if is_quantized else working)
             written, command = _write_folder(source, inside, target, format, file_dtype)
         source.model.to("meta")  # frees its weights before the copy is loaded
-        copy = _read_back(written, working, device)
-        parity = compare(expected, next_token_logprobs(copy, source.tokenizer))
-        label = f"GGUF {gguf_type}" if written.is_file() else format
-        facts: dict[str, Any] = {"format": label, "command": command, "merge_error": merge_error}
-        _write_text(inside / "README.md", model_card(source, origin or Origin(model), parity, **facts))
-    return Exported(target, parity, command)
+        parity = reference.compare(next_token_logprobs(_read_back(written, working, device), source.tokenizer))
+        _check_agreement(parity, label, min_agreement)
+        num_weights = sum(parameter.numel() for parameter in source.model.parameters())
+        num_bytes = sum(file.stat().st_size for file in inside.iterdir() if file.suffix in (".gguf", ".safetensors"))
+        bits = num_bytes * 8 / num_weights
+        checks = Checks(parity, reference.name, merge_error, reference.of_base, bits)
+        facts = {"format": label, "command": command}
+        _write_text(inside / "README.md", model_card(source, origin or Origin(model), checks, **facts))
+    return Exported(target, parity, command, num_bytes, bits)
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """What a copy is compared with, in words and as a function; `of_base`: how the loaded weights compare with it."""
+
+    name: str
+    compare: Callable[[torch.Tensor], Parity]
+    of_base: Parity | None = None
+
+
+def _reference(source: LoadedModel, path: Path, base: Path, least: float) -> _Reference:
+    """The answers of the source; of an adapter, those of the model that was trained if they were recorded."""
+    own = next_token_logprobs(source.model, source.tokenizer)
+    if not is_adapter(path):
+        return _Reference("the source", lambda copy: compare(own, copy))
+    record = read_record(path, own.size(1))
+    if record is None:
+        name = "the base model and the adapter before the merge (the adapter has no record of its training)"
+        return _Reference(name, lambda copy: compare(own, copy))
+    parity = record.compare(own)
+    if parity.top1_agreement < least:
+        message = (
+            "{path}: the base {base} is not the one that the adapter was trained on: with it the most likely token is "
+            "the recorded one after only {top1:.1%} of {count} prompts. Name the right base in adapter_config.json, or "
+            "accept this with --min-agreement 0"
+        )
+        names = {"path": path, "base": base}
+        raise CheckpointError(tr(message, top1=parity.top1_agreement, count=parity.num_prompts, **names))
+    return _Reference("the model at the end of its training, as recorded then", record.compare, parity)
+
+
+def _check_agreement(parity: Parity, label: str, least: float) -> None:
+    if least == 0 or (parity.top1_agreement >= least and math.isfinite(parity.mean_kl)):
+        return
+    message = (
+        "{label}: the copy has the most likely next token of its source after only {top1:.1%} of {count} prompts (mean "
+        "KL divergence {kl:.2f} nats); the limit is {least:.0%}. Nothing was written. Choose a type with more bits "
+        "(Q4_K_M, Q8_0), give calibration texts like your own (--data FILE), or accept the loss with --min-agreement 0"
+    )
+    numbers = {"top1": parity.top1_agreement, "count": parity.num_prompts, "kl": parity.mean_kl, "least": least}
+    raise ConfigError(tr(message, label=label, **numbers))
 
 
 def _write_folder(
@@ -107,9 +180,9 @@ def _write_folder(
 
 
 def _write_gguf(
-    source: LoadedModel, inside: Path, target: Path, type: GgufType, for_ollama: bool, max_bytes: int | None
+    source: LoadedModel, inside: Path, target: Path, options: GgufOptions, for_ollama: bool
 ) -> tuple[Path, str]:
-    file = inside / f"{source.name}-{type.lower()}.gguf"
+    file = inside / f"{source.name}-{options.type.lower()}.gguf"
     ends = end_ids(source.tokenizer, source.chat, source.generation)
     eod = source.tokenizer.special_tokens.get(END_OF_TEXT, ends[0])
     extra: dict[str, Any] = {
@@ -120,7 +193,12 @@ def _write_gguf(
     }
     if template := chat_template(source.tokenizer):
         extra["tokenizer.chat_template"] = template
-    file = write_model(source.model, source.tokenizer.vocabulary, file, type=type, extra=extra, max_bytes=max_bytes)
+    if options.type in ROUNDED:
+        tie_one_table(source.model)
+    choose = options.choose if options.type in ROUNDED else None
+    settings: dict[str, Any] = {"type": options.type, "max_bytes": options.max_bytes}
+    settings["rounding"] = choose(source, options.type) if choose else None
+    file = write_model(source.model, source.tokenizer.vocabulary, file, extra=extra, **settings)
     if not for_ollama:
         return file, f"llama-cli -m {target / file.name}"
     context = min(source.config.train_len, OLLAMA_CONTEXT)

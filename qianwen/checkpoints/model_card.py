@@ -3,6 +3,7 @@
 Hubs read the block between the dashes; people read the rest. The card states which facts are not known.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from qianwen.checkpoints.load import LoadedModel, OpenModel
@@ -38,9 +39,8 @@ as {format}.
 
 ## Checked
 
-The files in this folder were read back and compared with the source on {num_prompts} short prompts: {parity}.
-{merged}This checks that the conversion is correct. It does not measure the quality of the model.
-
+The files in this folder were read back and compared with {reference} on {num_prompts} short prompts: {parity}.
+{details}
 ## Limits
 
 {limits}
@@ -50,9 +50,11 @@ purpose first; you are responsible for its use.
 """
 
 
-MERGED = """\
-An adapter was merged into its base model in fp32. This changed the logits by {error:.1e} (relative), as rounding does.
-"""
+EXACT = "The conversion did not change the most likely next token of any prompt."
+LOSS = "The most likely next token is another one after {changed} of the {count} prompts: this is the measured loss."
+QUALITY = "This compares the copy with its source. It does not measure the quality of either."
+MERGED = "An adapter was merged into its base model in fp32, which changed the logits by {error:.1e} (relative)."
+BASE = "Part of the difference was there before the export: the base weights used here, with the adapter: {parity}."
 
 
 @dataclass(frozen=True)
@@ -64,19 +66,23 @@ class Origin:
     data: str = ""
 
 
-def model_card(
-    model: LoadedModel | OpenModel,
-    origin: Origin,
-    parity: Parity,
-    *,
-    format: str,
-    command: str,
-    merge_error: float | None = None,
-) -> str:
-    """The text of the card. Only the name, the config and `chat` of `model` are used.
+@dataclass(frozen=True)
+class Checks:
+    """What was measured on the files: their comparison with `reference` (in words), and their size.
 
-    `merge_error` is the relative change of the logits when an adapter was merged; None: there was no adapter.
+    `merge_error` is the relative change of the logits when an adapter was merged; None: there was no adapter. `of_base`
+    compares base and adapter as they were loaded with the recorded model.
     """
+
+    parity: Parity
+    reference: str = "the source"
+    merge_error: float | None = None
+    of_base: Parity | None = None
+    bits_per_weight: float | None = None
+
+
+def model_card(model: LoadedModel | OpenModel, origin: Origin, checks: Checks, *, format: str, command: str) -> str:
+    """The text of the card. Only the name, the config and `chat` of `model` are used."""
     config = model.config
     return CARD.format(
         name=model.name,
@@ -92,20 +98,37 @@ def model_card(
         license=origin.license or "Not recorded. The licence of the source weights applies; check it before sharing.",
         license_tag=origin.license.lower() if origin.license and " " not in origin.license else "other",
         command=command,
-        num_prompts=parity.num_prompts,
-        parity=parity,
-        merged="" if merge_error is None else MERGED.format(error=merge_error),
-        limits=_limits(config, format),
+        reference=checks.reference,
+        num_prompts=checks.parity.num_prompts,
+        parity=checks.parity,
+        details="\n".join(_details(checks)),
+        limits=_limits(config, format, checks),
     )
 
 
-def _limits(config: QwenConfig, format: str) -> str:
+def _details(checks: Checks) -> Iterator[str]:
+    parity = checks.parity
+    changed = round((1 - parity.top1_agreement) * parity.num_prompts)
+    yield LOSS.format(changed=changed, count=parity.num_prompts) if changed else EXACT
+    if checks.merge_error is not None:
+        yield MERGED.format(error=checks.merge_error)
+    if checks.of_base is not None and checks.of_base.top1_agreement < 1:
+        yield BASE.format(parity=checks.of_base)
+    yield QUALITY
+
+
+def _limits(config: QwenConfig, format: str, checks: Checks) -> str:
     limits = [f"Trained on inputs of up to {config.train_len:,} tokens."]
     if config.use_dynamic_ntk or config.use_logn_attn:
         limits.append(
             "Longer inputs need dynamic NTK and LogN scaling, which Qwen v1 and `qianwen` have and other programs do "
             f"not: use at most {config.train_len:,} tokens there."
         )
-    if format.endswith(("Q4_0", "Q8_0", "Int4", "Int8")):
-        limits.append("Its weights are quantised, which reduces the quality a little.")
+    if format.endswith(("Q4_0", "Q4_K_M", "Q8_0", "Int4", "Int8")):
+        size = "" if checks.bits_per_weight is None else f" to {checks.bits_per_weight:.1f} bits on average"
+        limits.append(
+            f"Its weights are quantised{size}: the most likely next token agrees with the source's after "
+            f"{checks.parity.top1_agreement:.1%} of the prompts, with a mean KL divergence of "
+            f"{checks.parity.mean_kl:.1e} nats."
+        )
     return " ".join(limits)

@@ -6,15 +6,26 @@ mathematics. Each copy reads them in one forward, packed as documents that do no
     top-1 agreement    share of prompts with the same most likely next token
     KL divergence      Σ p · (log p − log q) in nats, p of the source and q of the copy
 
-This finds a wrong layout, a lost bias or a swapped gate. It does not measure quality; `qianwen eval` does.
+This finds a wrong layout, a lost bias or a swapped gate, and measures what rounding costs. It does not measure quality;
+`qianwen eval` does.
+
+A copy of an adapter must be compared with the model that was trained, which may have had other base weights (four
+bits, an older file) than those that its config names today. So training records the 16 most likely tokens after each
+prompt in the adapter's folder. From a record the KL divergence is that of the distribution over these tokens and "any
+other", which is never more than the KL divergence over all tokens.
 """
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from qianwen.model.transformer import Qwen
+from qianwen.runtime.errors import CheckpointError
+from qianwen.runtime.files import atomic_file
 from qianwen.runtime.translation import tr
 from qianwen.tokenizer.tokenizer import Tokenizer
 
@@ -37,6 +48,7 @@ PASSAGES = (
     "Москва является столицей России, а Санкт-Петербург стоит на берегах реки Невы.",
 )
 CUTS = 4  # prompts in each passage
+RECORD, NUM_RECORDED = "next_tokens.json", 16  # file in an adapter's folder, and tokens in it for each prompt
 
 
 @dataclass(frozen=True)
@@ -80,6 +92,56 @@ def probe_ids(tokenizer: Tokenizer) -> Tensor:
 
 def compare(source: Tensor, copy: Tensor) -> Parity:
     """Compare two results of `next_token_logprobs`."""
+    return _parity(source.argmax(-1) == copy.argmax(-1), source, copy)
+
+
+def _parity(is_equal: Tensor, source: Tensor, copy: Tensor) -> Parity:
     divergence = (source.exp() * (source - copy)).sum(-1).clamp(min=0)
-    agreement = (source.argmax(-1) == copy.argmax(-1)).double().mean()
-    return Parity(len(source), agreement.item(), divergence.mean().item(), divergence.max().item())
+    return Parity(len(source), is_equal.double().mean().item(), divergence.mean().item(), divergence.max().item())
+
+
+# ---- the record of a training -----------------------------------------------------------------------------------
+
+
+class Record(NamedTuple):
+    """The most likely next tokens after each prompt, best first, and their log-probabilities, each [64, 16]."""
+
+    tokens: Tensor
+    logprobs: Tensor
+
+    def compare(self, copy: Tensor) -> Parity:
+        """Compare the recorded model with a result of `next_token_logprobs`."""
+        found = copy.gather(1, self.tokens)
+        source, copy_of_record = (torch.cat([part, _rest(part)], 1) for part in (self.logprobs, found))
+        return _parity(self.tokens[:, 0] == copy.argmax(-1), source, copy_of_record)
+
+
+def _rest(logprobs: Tensor) -> Tensor:
+    """The log-probability of all tokens that are not listed, [64, 1]."""
+    return (1 - logprobs.exp().sum(-1, keepdim=True)).clamp(min=1e-9).log()
+
+
+def write_record(model: Qwen, tokenizer: Tokenizer, folder: Path) -> None:
+    """Record the answers of a trained model in the folder of its adapter."""
+    logprobs, tokens = next_token_logprobs(model.eval(), tokenizer).topk(NUM_RECORDED)
+    rows = {"tokens": tokens.tolist(), "logprobs": [[round(value, 5) for value in row] for row in logprobs.tolist()]}
+    with atomic_file(folder / RECORD, "w") as file:
+        json.dump(rows, file)
+
+
+def read_record(folder: Path, vocab_size: int) -> Record | None:
+    """The record in an adapter's folder; None if its trainer wrote none. Raises CheckpointError if it is damaged."""
+    path = folder / RECORD
+    if not path.exists():
+        return None
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        record = Record(torch.tensor(rows["tokens"]), torch.tensor(rows["logprobs"], dtype=torch.float32))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(tr("{path}: cannot be read ({error})", path=path, error=error)) from error
+    shape, is_token = (len(PASSAGES) * CUTS, NUM_RECORDED), not record.tokens.is_floating_point()
+    fits = record.tokens.shape == record.logprobs.shape == shape and is_token
+    if not fits or not 0 <= record.tokens.min() <= record.tokens.max() < vocab_size:
+        message = "{path} is not a record of this model's answers; train again, or remove it to skip the comparison"
+        raise CheckpointError(tr(message, path=path))
+    return record

@@ -14,11 +14,13 @@ from qianwen.runtime.translation import tr
 if TYPE_CHECKING:
     from qianwen.checkpoints.load import OpenModel
     from qianwen.checkpoints.parity import Parity
+    from qianwen.quantize.gptq import GptqConfig
     from qianwen.quantize.gptq_model import Texts
 
 # Options of the rounding: they have no effect when --codes gives the codes.
 OF_CODES = ("bits", "method", "group_size", "asymmetric", "act_order", "search", "passes", "damp_percent", "samples",
             "layout")  # fmt: skip
+NO_GAIN = 0.9  # a folder of more than this share of the present size is not worth making
 SHORT = 2  # texts sampled per full sequence, as many texts are shorter than one
 
 
@@ -81,6 +83,9 @@ def quantize(argv: list[str]) -> int:
     opened, codes = open_model(options.model), find_model(options.codes) if options.codes else None
     if options.tune:
         check_tuning(opened, codes)  # fail now, not after an hour of rounding
+    if not codes:
+        _print_sizes(options, opened)
+    if options.tune:
         parity = _tune(options, opened, codes)
     else:
         parity = _reduce(options, opened, options.to, _calibration(options, opened))
@@ -109,14 +114,10 @@ def _check(options: QuantizeOptions) -> None:
             )
 
 
-def _reduce(
-    options: QuantizeOptions, opened: "OpenModel", to: Path, texts: "Texts", keep: Path | None = None
-) -> "Parity":
-    from qianwen.checkpoints.model_card import Origin
+def _config(options: QuantizeOptions) -> "GptqConfig":
     from qianwen.quantize.gptq import GptqConfig
-    from qianwen.quantize.gptq_model import quantize_model
 
-    config = GptqConfig(
+    return GptqConfig(
         bits=options.bits,
         group_size=options.group_size,
         sym=not options.asymmetric,
@@ -125,10 +126,18 @@ def _reduce(
         search=options.search,
         passes=options.passes,
     )
+
+
+def _reduce(
+    options: QuantizeOptions, opened: "OpenModel", to: Path, texts: "Texts", keep: Path | None = None
+) -> "Parity":
+    from qianwen.checkpoints.model_card import Origin
+    from qianwen.quantize.gptq_model import quantize_model
+
     done = quantize_model(
         opened,
         to,
-        config,
+        _config(options),
         texts,
         seq_len=options.seq_len,
         layout="qwen" if options.layout == "qwen-v1" else "qwen2",
@@ -136,6 +145,24 @@ def _reduce(
         keep=keep,
     )
     return done.parity
+
+
+def _print_sizes(options: QuantizeOptions, opened: "OpenModel") -> None:
+    """The size of the folder to write beside that of the model, and a warning if it gains nothing."""
+    from qianwen.quantize.gptq_model import check_source
+    from qianwen.quantize.sizes import folder_sizes
+
+    check_source(opened)
+    size = folder_sizes(opened, _config(options), "qwen" if options.layout == "qwen-v1" else "qwen2")
+    gigabytes = {"before": size.before / 1e9, "after": size.after / 1e9}
+    message = "{name}: {before:.3f} GB now ({bits:.1f} bits per weight); the folder will take about {after:.3f} GB"
+    console.print(tr(message, name=opened.name, bits=size.bits_before, **gigabytes))
+    if size.after > NO_GAIN * size.before:
+        message = (
+            "This makes the model hardly smaller or even larger, and rounding it again costs accuracy: such a folder "
+            "keeps embedding and head in 16 bits. Every command here takes the model as it is."
+        )
+        console.print(tr(message), style="yellow")
 
 
 def _tune(options: QuantizeOptions, opened: "OpenModel", codes: Path | None) -> "Parity":

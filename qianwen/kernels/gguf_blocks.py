@@ -11,7 +11,7 @@ integer of 2 to 8 bits per weight:
 The arithmetic is float32 in that order, so the results equal ggml's reference to the last bit. Bits above the fourth
 are stored apart (`high`), and halves of a block interleave: byte j of a 32-block holds weights j and j + 16.
 
-Not here: the importance-weighted IQ and ternary formats, and quantising to anything but Q8_0 and Q4_0.
+Not here: the importance-weighted IQ and ternary formats, and the other direction (`gguf_encoding.py`).
 Shapes: n blocks; all functions work on uint8 arrays [n, bytes per block] and return float32 [n, weights per block].
 """
 
@@ -166,47 +166,3 @@ def dequantize(raw: Bytes, type: str) -> Iterator[Floats]:
     step = max(CHUNK_BYTES // form.bytes, 1)
     for start in range(0, len(blocks), step):
         yield form.decode(np.array(blocks[start : start + step])).reshape(-1)
-
-
-def _round_half_away(values: Floats) -> Floats:
-    return np.trunc(values + np.copysign(np.float32(0.5), values))
-
-
-def _to_q8_0(weights: Floats) -> Bytes:
-    """[n, 32] -> [n, 34]: the largest magnitude becomes 127."""
-    scale = np.abs(weights).max(axis=1, keepdims=True) / np.float32(127)
-    inverse = np.divide(1, scale, out=np.zeros_like(scale), where=scale != 0)
-    codes = _round_half_away(weights * inverse).astype(np.int8)
-    return np.concatenate([scale.astype(np.float16).view(np.uint8), codes.view(np.uint8)], axis=1)
-
-
-def _to_q4_0(weights: Floats) -> Codes:
-    """[n, 32] -> [n, 18]: the weight of largest magnitude, with its sign, becomes −8 of the range −8..7."""
-    peak = np.take_along_axis(weights, np.abs(weights).argmax(axis=1, keepdims=True), axis=1)
-    scale = peak / np.float32(-8)
-    inverse = np.divide(1, scale, out=np.zeros_like(scale), where=scale != 0)
-    codes = np.clip(np.trunc(weights * inverse + np.float32(8.5)), 0, 15).astype(np.uint8)
-    return np.concatenate([scale.astype(np.float16).view(np.uint8), codes[:, :16] | codes[:, 16:] << 4], axis=1)
-
-
-def _to_bf16(weights: Floats) -> Bytes:
-    bits = weights.view(np.uint32)
-    # Round to nearest even; a NaN keeps its high half and is made quiet, lest rounding turn it into an infinity.
-    rounded = bits + 0x7FFF + (bits >> 16 & 1) >> 16
-    return np.where(np.isnan(weights), bits >> 16 | 0x40, rounded).astype(np.uint16).view(np.uint8)
-
-
-ENCODERS: dict[str, Callable[[Floats], Bytes]] = {
-    "F32": lambda weights: weights.view(np.uint8),
-    "F16": lambda weights: weights.astype(np.float16).view(np.uint8),
-    "BF16": _to_bf16,
-    "Q8_0": _to_q8_0,
-    "Q4_0": _to_q4_0,
-}
-
-
-def quantize(weights: Floats, type: str) -> Bytes:
-    """float32 [rows, weights per row] -> uint8 [rows, bytes per row]; a row must be whole blocks."""
-    form = FORMATS[type]
-    blocks = ENCODERS[type](np.ascontiguousarray(weights, np.float32).reshape(-1, form.weights))
-    return blocks.reshape(len(weights), -1)

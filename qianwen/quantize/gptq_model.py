@@ -36,9 +36,10 @@ from qianwen.checkpoints.hf_weights import (
     write_shards,
 )
 from qianwen.checkpoints.load import OpenModel
-from qianwen.checkpoints.model_card import Origin, model_card
+from qianwen.checkpoints.model_card import Checks, Origin, model_card
 from qianwen.checkpoints.packed_cache import file_stats
 from qianwen.checkpoints.parity import Parity, compare, prompt_rows
+from qianwen.checkpoints.tied_tables import with_one_table
 from qianwen.model.linears.gptq_layout import Groups, shapes, to_gptq
 from qianwen.model.transformer import Layer, Qwen
 from qianwen.quantize import calibration
@@ -82,22 +83,25 @@ def quantize_model(
     Raises DataError for texts without a token, ConfigError if saved layers were made with other settings, and the
     errors of reading a model.
     """
-    _check(opened)
+    check_source(opened)
     if texts and not any(len(text) for text in texts):
         raise DataError(tr("the calibration texts are empty"))
     device = best_device()
-    source, dtype = opened.source, compute_dtype(device)
+    written, dtype = with_one_table(opened), compute_dtype(device)
+    source = written.source
     model, parameters = (
         source.read(dtype, device) if isinstance(source, GgufModel) else read_weights(source, dtype, device)
     )
     work = _Work(model, parameters, config, layout)
+    if written is not opened:
+        assert isinstance(opened.source, GgufModel)
+        work.own_table = opened.source.tensors["model.embed_tokens.weight"].dequantize(dtype).to(device)
     rows = [row for row in calibration.packed_rows(texts, seq_len) if row[0].numel()]
     made_of = sources(opened) | {"options": asdict(config) | {"seq_len": seq_len}, "texts": texts_digest(texts)}
     own = work_folder(Path(folder), made_of, layers_done) if rows and not keep else nullcontext(keep)
     with own as place, atomic_folder(folder) as inside:  # without texts nothing is saved: rounding takes seconds
         saved = SavedLayers(place, config.bits) if place else None
-        wanted = stacks(model, V1_NAMES if layout == "qwen" else ())
-        plans = dict(_plans(wanted, config, layout))
+        wanted, plans = _file_stacks(model, layout), folder_plans(model, config, layout)
         title = tr("quantising {name} to {bits} bits", name=opened.name, bits=config.bits)
         tensors = work.run(wanted, rows, prompt_rows(opened.tokenizer), saved, title)
         write_shards(inside, plans, _in_order(plans, tensors))
@@ -113,7 +117,8 @@ def sources(opened: OpenModel) -> dict[str, Any]:
     return {"model": files, "dtype": str(compute_dtype(best_device()))}
 
 
-def _check(opened: OpenModel) -> None:
+def check_source(opened: OpenModel) -> None:
+    """Raise ConfigError if `opened` cannot be quantised: an adapter, or a folder that has few bits already."""
     if is_adapter(opened.path):
         message = "{path} is an adapter: merge it first (`qianwen export {path} --to DIR`)"
         raise ConfigError(tr(message, path=opened.path))
@@ -129,6 +134,7 @@ class _Work:
     ) -> None:
         self.model, self.config, self.layout = model, config, layout
         self.parity: Parity | None = None
+        self.own_table: Tensor | None = None  # embedding of the source, where the folder gets another one
         self._parameters = parameters
         self._waiting: tuple[str, Tensor] | None = None
 
@@ -141,7 +147,10 @@ class _Work:
         first = self._take("model.embed_tokens.")
         table = first["model.embed_tokens.weight"]
         rows = calibration.start(config, table, texts)
-        before, after = (calibration.start(config, table, [(ids, positions)]) for _ in range(2))
+        own_table = table if self.own_table is None else self.own_table
+        before, after = (calibration.start(config, each, [(ids, positions)]) for each in (own_table, table))
+        del own_table
+        self.own_table = None
         yield _file_tensors(wanted, first, {}, self.layout)
         for index in progress(range(config.num_hidden_layers), config.num_hidden_layers, title):
             own = self._take(f"model.layers.{index}.")
@@ -190,6 +199,15 @@ def _is_coded(stack: Stack) -> bool:
         name.startswith("model.layers.") and name.endswith(tuple(f"{n}.weight" for n in LINEARS))
         for name in stack.names
     )
+
+
+def folder_plans(model: Qwen, config: GptqConfig, layout: Layout) -> dict[str, Plan]:
+    """Type and shape of every tensor of the folder, in the order of the file; `model` may be without memory."""
+    return dict(_plans(_file_stacks(model, layout), config, layout))
+
+
+def _file_stacks(model: Qwen, layout: Layout) -> dict[str, Stack]:
+    return stacks(model, V1_NAMES if layout == "qwen" else ())
 
 
 def _plans(wanted: dict[str, Stack], config: GptqConfig, layout: Layout) -> Iterator[tuple[str, Plan]]:
@@ -274,4 +292,4 @@ def write_card(opened: OpenModel, inside: Path, origin: Origin, parity: Parity, 
     is_v1 = read_json(inside / CONFIG).get("model_type") == "qwen"
     command = f"qianwen chat {folder}" if is_v1 else f"vllm serve {folder} --served-model-name {opened.name}"
     with atomic_file(inside / "README.md", "w") as file:
-        file.write(model_card(opened, origin, parity, format=format, command=command))
+        file.write(model_card(opened, origin, Checks(parity), format=format, command=command))

@@ -10,7 +10,9 @@ import torch
 from qianwen.chat import Message, render
 from qianwen.checkpoints import export as export_module
 from qianwen.checkpoints.adapter_folder import write_adapter
-from qianwen.checkpoints.export import export_model
+from qianwen.checkpoints.export import GgufOptions, export_model
+from qianwen.checkpoints.gguf.network import GgufModel
+from qianwen.checkpoints.gguf.tensor_types import FILE_TYPES, Rounding
 from qianwen.checkpoints.hf_folder import chat_template, write_folder
 from qianwen.checkpoints.load import load_model, open_model
 from qianwen.checkpoints.model_card import Origin
@@ -103,20 +105,27 @@ def test_v1_and_back_is_bit_equal(source: Qwen) -> None:
     assert "chat_format" not in read("back/generation_config.json")
 
 
-@pytest.mark.parametrize(("type", "least"), [("F32", 1.0), ("F16", 0.95), ("Q8_0", 0.9), ("Q4_0", 0.2)])
-def test_gguf_in_each_type(source: Qwen, type: str, least: float) -> None:
-    done = export_model("source", "out", "gguf", gguf_type=type)
+LEAST = {"F32": 1.0, "F16": 0.95, "BF16": 0.9, "Q8_0": 0.9, "Q4_K_M": 0.5, "Q4_0": 0.4}
+
+
+@pytest.mark.parametrize("type", FILE_TYPES)
+def test_gguf_in_each_type(source: Qwen, type: str) -> None:
+    least = LEAST[type]
+    done = export_model("source", "out", "gguf", gguf=GgufOptions(type), min_agreement=0.2)  # type: ignore[arg-type]
     file = Path("out") / f"source-{type.lower()}.gguf"
     assert done.parity.top1_agreement >= least and done.command == f"llama-cli -m {file}"
     assert (done.parity.max_kl == 0) == (type == "F32")
     loaded = load_model(str(file), dtype=torch.float32)
     assert loaded.chat and loaded.tokenizer.vocabulary == tokenizer().vocabulary
     assert loaded.config == replace(CONFIG, max_position_embeddings=256, use_dynamic_ntk=False, use_logn_attn=False)
-    assert f"GGUF {type}" in (file.parent / "README.md").read_text()
+    card = (file.parent / "README.md").read_text()
+    assert f"GGUF {type}" in card and f"top-1 agreement {done.parity.top1_agreement:.1%}" in card
+    assert ("quantised to" in card) == type.startswith("Q") and "conversion is correct" not in card
+    assert done.num_bytes == file.stat().st_size
 
 
 def test_a_gguf_in_parts(source: Qwen) -> None:
-    done = export_model("source", "out", "gguf", gguf_type="F32", max_bytes=20_000)
+    done = export_model("source", "out", "gguf", gguf=GgufOptions("F32", max_bytes=20_000))
     names = sorted(path.name for path in Path("out").glob("*.gguf"))
     assert len(names) > 1 and names[0] == f"source-f32-00001-of-{len(names):05}.gguf"
     assert done.parity.max_kl == 0 and done.command == f"llama-cli -m out/{names[0]}"
@@ -124,11 +133,11 @@ def test_a_gguf_in_parts(source: Qwen) -> None:
     assert same_weights(loaded.model, source)
     assert load_model(f"out/{names[1]}").name == "source-f32"
     with pytest.raises(ConfigError, match="only format gguf can be split into parts, not ollama"):
-        export_model("source", "out", "ollama", max_bytes=20_000)
+        export_model("source", "out", "ollama", gguf=GgufOptions(max_bytes=20_000))
 
 
 def test_ollama_has_a_modelfile(source: Qwen) -> None:
-    done = export_model("source", "out", "ollama", gguf_type="Q8_0")
+    done = export_model("source", "out", "ollama", gguf=GgufOptions("Q8_0"))
     assert done.command == "ollama create source -f out/Modelfile"
     text = Path("out/Modelfile").read_text()
     assert "FROM ./source-q8_0.gguf" in text and "PARAMETER num_ctx 256" in text
@@ -136,7 +145,7 @@ def test_ollama_has_a_modelfile(source: Qwen) -> None:
 
 
 def test_a_gguf_becomes_a_folder_in_bfloat16(source: Qwen) -> None:
-    export_model("source", "g", "gguf", gguf_type="F32")
+    export_model("source", "g", "gguf", gguf=GgufOptions("F32"))
     done = export_model("g", "out")
     assert read("out/config.json")["torch_dtype"] == "bfloat16" and done.parity.mean_kl < 1e-3
     exact = export_model("g", "out", dtype=torch.float32)
@@ -147,10 +156,69 @@ def test_a_gguf_becomes_a_folder_in_bfloat16(source: Qwen) -> None:
 def test_a_failed_export_leaves_nothing(source: Qwen, monkeypatch: pytest.MonkeyPatch) -> None:
     export_model("source", "out")
     before = Path("out/README.md").read_text()
-    monkeypatch.setattr(export_module, "compare", lambda *_: 1 / 0)
+    monkeypatch.setattr(export_module, "_check_agreement", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         export_model("source", "out", "gguf")
     assert Path("out/README.md").read_text() == before and {p.name for p in Path().iterdir()} == {"source", "out"}
+
+
+def test_a_copy_that_loses_too_much_is_refused_and_leaves_nothing(source: Qwen) -> None:
+    export_model("source", "out")
+    before = Path("out/README.md").read_text()
+    rough = GgufOptions("Q4_0")
+    message = r"GGUF Q4_0: the copy has the most likely next token .* after only .*% of 64 prompts .* limit is 99%"
+    with pytest.raises(ConfigError, match=message):
+        export_model("source", "out", "gguf", gguf=rough, min_agreement=0.99)
+    assert Path("out/README.md").read_text() == before and not list(Path("out").glob("*.gguf"))
+    assert {path.name for path in Path().iterdir()} == {"source", "out"}
+    done = export_model("source", "out", "gguf", gguf=rough, min_agreement=0)
+    changed = round((1 - done.parity.top1_agreement) * 64)
+    assert changed > 0 and f"another one after {changed} of the 64 prompts" in Path("out/README.md").read_text()
+    with pytest.raises(ConfigError, match="min_agreement = 1.5 must be between 0 and 1"):
+        export_model("source", "out", min_agreement=1.5)
+
+
+def test_a_copy_that_is_not_finite_is_refused(source: Qwen) -> None:
+    source.model.norm.weight.data *= 1e5  # beyond the largest float16
+    source.lm_head.weight.data *= 1e-5
+    with atomic_folder("large") as inside:
+        write_folder(source, tokenizer(), inside, chat=True)
+    with pytest.raises(ConfigError, match="the copy has the most likely next token"):
+        export_model("large", "out", dtype=torch.float16, min_agreement=0.01)
+    assert not Path("out").exists()
+
+
+def test_importance_and_single_types_reach_the_file(source: Qwen) -> None:
+    """What `choose` says of a parameter decides how its tensor is rounded; it sees the merged network."""
+    name = "model.layers.1.mlp.up_proj.weight"
+    importance = torch.ones(64)
+    importance[:8] = 1e3
+
+    def choose(loaded: object, type: str) -> Rounding:
+        return Rounding({name: importance}, {"model.layers.0.mlp.up_proj.weight": "Q8_0"})
+
+    files = {}
+    for folder, options in (("plain", GgufOptions("Q4_0")), ("chosen", GgufOptions("Q4_0", choose=choose))):
+        export_model("source", folder, "gguf", gguf=options, min_agreement=0)
+        files[folder] = GgufModel(f"{folder}/source-q4_0.gguf").tensors
+    assert files["chosen"]["model.layers.0.mlp.up_proj.weight"].type == "Q8_0"
+    assert files["plain"]["model.layers.0.mlp.up_proj.weight"].type == "Q4_0"
+    exact = source.get_parameter(name)[:, :8]
+    plain, chosen = ((files[each][name].dequantize()[:, :8] - exact).norm() for each in ("plain", "chosen"))
+    assert chosen < 0.8 * plain
+
+
+@pytest.mark.parametrize("type", FILE_TYPES)
+def test_two_roundings_of_one_table_are_written_once(source: Qwen, type: str) -> None:
+    """Only where the table is rounded again; the other types are faithful copies."""
+    head = source.lm_head.weight
+    source.model.embed_tokens.weight.data = head + 0.04 * head.norm() / head.numel() ** 0.5 * torch.randn(head.shape)
+    with atomic_folder("twice") as inside:
+        write_folder(source, tokenizer(), inside, chat=True)
+    export_model("twice", "out", "gguf", gguf=GgufOptions(type), min_agreement=0)  # type: ignore[arg-type]
+    (file,) = Path("out").glob("*.gguf")
+    assert ("lm_head.weight" in GgufModel(file).tensors) == (type not in ("Q4_0", "Q4_K_M"))
+    assert load_model("out", dtype=torch.float32).config.tie_word_embeddings == (type in ("Q4_0", "Q4_K_M"))
 
 
 def test_a_config_that_a_format_cannot_express_is_refused(source: Qwen) -> None:
@@ -165,6 +233,7 @@ def test_a_config_that_a_format_cannot_express_is_refused(source: Qwen) -> None:
 def test_the_command(source: Qwen, capsys: pytest.CaptureFixture[str]) -> None:
     assert export(["source", "--to", "out", "--format", "gguf", "--type", "F32"]) == 0
     said = capsys.readouterr().out
+    assert "GB, 3" in said and "bits per weight" in said
     assert "top-1 agreement 100.0% over 64 prompts" in said and "llama-cli -m out/source-f32.gguf" in said
 
 

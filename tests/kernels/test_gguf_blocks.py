@@ -1,9 +1,9 @@
-"""Block formats: known bytes by hand, errors of a round trip, and (parity) the reference to the last bit."""
+"""Block formats: known bytes by hand, and the reference to the last bit."""
 
 import numpy as np
 import pytest
 
-from qianwen.kernels.gguf_blocks import ENCODERS, FORMATS, dequantize, quantize
+from qianwen.kernels.gguf_blocks import FORMATS, dequantize
 
 
 def decoded(raw: np.ndarray, type: str) -> np.ndarray:
@@ -39,34 +39,3 @@ def test_decoding_equals_the_reference_to_the_last_bit(type: str) -> None:
         theirs = reference.dequantize(raw, GGMLQuantizationType(form.code)).reshape(-1)
     same = (ours.view(np.uint32) == theirs.view(np.uint32)) | (np.isnan(ours) & np.isnan(theirs))
     assert GGMLQuantizationType(form.code).name == type and same.all()
-
-
-@pytest.mark.parametrize("type", ENCODERS)
-def test_encoding_equals_the_reference_to_the_last_bit(type: str) -> None:
-    reference = pytest.importorskip("gguf.quants", reason="the gguf package is the oracle")
-    from gguf import GGMLQuantizationType
-
-    weights = np.random.default_rng(1).standard_normal((64, 256)).astype(np.float32)
-    weights[0], weights[1, :32], weights[2, 5] = 0, -1, 1e-30
-    theirs = reference.quantize(weights, GGMLQuantizationType(FORMATS[type].code)).view(np.uint8)
-    assert (quantize(weights, type) == theirs).all()
-
-
-@pytest.mark.parametrize(("type", "steps"), [("F32", np.inf), ("F16", 1024), ("BF16", 128), ("Q8_0", 127), ("Q4_0", 8)])
-def test_a_round_trip_is_off_by_half_a_step_at_most(type: str, steps: float) -> None:
-    weights = np.random.default_rng(2).uniform(-1, 1, (8, 320)).astype(np.float32)
-    back = decoded(quantize(weights, type), type).reshape(weights.shape)
-    # Q4_0 reaches only 7/8 of its range on one side, so there the end may be off by a whole step.
-    assert np.abs(back - weights).max() <= (1.001 if type == "Q4_0" else 0.51) / steps + 1e-3 * (type[0] == "Q")
-
-
-def test_bfloat16_rounds_to_even_and_keeps_nan() -> None:
-    bits = np.array([0x3F808000, 0x3F818000, 0x7F7FFFFF, 0x7F800001, 0xFFC00000], np.uint32)
-    back = decoded(quantize(bits.view(np.float32).reshape(1, -1), "BF16"), "BF16")
-    assert back[:3].view(np.uint32).tolist() == [0x3F800000, 0x3F820000, 0x7F800000]
-    assert np.isnan(back[3:]).all()
-
-
-def test_zeros_stay_zeros() -> None:
-    for type in ENCODERS:
-        assert not decoded(quantize(np.zeros((2, 64), np.float32), type), type).any()

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from qianwen.checkpoints.adapter_folder import write_adapter
-from qianwen.checkpoints.export import export_model
+from qianwen.checkpoints.export import GgufOptions, export_model
 from qianwen.checkpoints.gguf.network import GgufModel, write_model
 from qianwen.checkpoints.hf_folder import write_folder
 from qianwen.checkpoints.load import load_model, open_model
@@ -99,14 +99,14 @@ def test_llama_cpp_reads_and_continues_as_we_do(tmp_path: Path, llama_cpp: Run, 
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize(("type", "allowed"), [("F16", 0.05), ("Q8_0", 0.3), ("Q4_0", 0.3)])
+@pytest.mark.parametrize(("type", "allowed"), [("F16", 0.05), ("Q8_0", 0.3), ("Q4_K_M", 0.3), ("Q4_0", 0.3)])
 def test_a_merged_adapter_answers_alike(tmp_path: Path, llama_cpp: Run, type: str, allowed: float) -> None:
     """An adapter over GPTQ codes, added to its base and exported: llama.cpp continues as base and adapter apart do.
 
     In fewer bits as our own reading of the file does; there llama.cpp rounds activations too.
     """
     model = (
-        Qwen(replace(SHAPES["qwen2"], hidden_size=128, head_dim=32, intermediate_size=128)).init_weights(seed=1).eval()
+        Qwen(replace(SHAPES["qwen2"], hidden_size=256, head_dim=64, intermediate_size=256)).init_weights(seed=1).eval()
     )
     for parameter in model.parameters():
         parameter.data *= 2
@@ -118,7 +118,8 @@ def test_a_merged_adapter_answers_alike(tmp_path: Path, llama_cpp: Run, type: st
         torch.nn.init.normal_(lora.lora_B, std=0.1)
     (tmp_path / "adapter").mkdir()
     write_adapter(apart, tmp_path / "adapter", LoraConfig(rank=4), str(tmp_path / "int4"))
-    export_model(str(tmp_path / "adapter"), tmp_path / "out", "ollama", gguf_type=type)  # type: ignore[arg-type]
+    options = GgufOptions(type)  # type: ignore[arg-type]
+    export_model(str(tmp_path / "adapter"), tmp_path / "out", "ollama", gguf=options, min_agreement=0)
     (file,) = (tmp_path / "out").glob("*.gguf")
     expected = apart.eval() if type == "F16" else GgufModel(file).load()
     for answer in llama_cpp(file, TEXTS, 12):

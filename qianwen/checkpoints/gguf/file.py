@@ -7,8 +7,8 @@
 
 The header is checked before it is used: each length against the bytes left in the file, each tensor against the end of
 the file and its neighbours. So a malicious file causes an error and no large allocation. The meaning of tensors is in
-`gguf/network.py`, the encoding of weights in `gguf_blocks.py`, models in several files are in `parts.py`. Big-endian
-files are not supported.
+`gguf/network.py`, reading and writing blocks of weights in `gguf_blocks.py` and `gguf_encoding.py`, models in several
+files are in `parts.py`. Big-endian files are not supported.
 """
 
 import struct
@@ -23,7 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qianwen.kernels.gguf_blocks import FORMATS, Bytes, dequantize, quantize
+from qianwen.kernels.gguf_blocks import FORMATS, Bytes, dequantize
+from qianwen.kernels.gguf_encoding import CHUNK_WEIGHTS, quantize
 from qianwen.runtime.errors import CheckpointError
 from qianwen.runtime.files import atomic_file
 from qianwen.runtime.translation import tr
@@ -31,7 +32,6 @@ from qianwen.runtime.translation import tr
 MAGIC = b"GGUF"
 DEFAULT_ALIGNMENT = 32
 MAX_DIMENSIONS = 4
-CHUNK_WEIGHTS = 1 << 18  # number of weights that are encoded at a time
 
 # ggml's type numbers of metadata values → NumPy types
 SCALARS = {0: "u1", 1: "i1", 2: "u2", 3: "i2", 4: "u4", 5: "i4", 6: "f4", 7: "?", 10: "u8", 11: "i8", 12: "f8"}
@@ -211,6 +211,7 @@ class TensorPlan(NamedTuple):
     name: str
     type: str
     shape: tuple[int, ...]
+    importance: Tensor | None = None  # of its inputs, [shape[-1]], see `gguf_encoding.py`
 
     @property
     def size(self) -> int:
@@ -234,7 +235,7 @@ def write_gguf(path: str | Path, metadata: dict[str, Any], plans: list[TensorPla
             _pad(file)
             rows = tensor.detach().reshape(-1, plan.shape[-1])
             for part in rows.split(max(CHUNK_WEIGHTS // plan.shape[-1], 1)):
-                file.write(quantize(part.to("cpu", torch.float32).numpy(), plan.type).data)
+                file.write(quantize(part.to("cpu", torch.float32), plan.type, plan.importance).data)
         _pad(file)
 
 

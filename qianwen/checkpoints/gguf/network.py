@@ -6,8 +6,8 @@ query and key rows of `llama` are interleaved, because llama.cpp rotates neighbo
 
 `GgufModel.tensors` has all parameters by our names, still packed, so the blocks can be repacked for the fast kernels;
 `load` converts them to an ordinary network. Special tokens, merges and token ids come from the file.
-The container is in `file.py`, the number formats are in `gguf_blocks.py`. GGUF has no fields for dynamic NTK and LogN,
-so an exported Qwen v1 model loses them.
+The container is in `file.py`, the number formats are in `gguf_blocks.py`; `tensor_types.py` chooses one for each tensor
+that is written. GGUF has no fields for dynamic NTK and LogN, so an exported Qwen v1 model loses them.
 """
 
 import os
@@ -24,10 +24,10 @@ from torch import Tensor
 
 from qianwen.checkpoints.gguf.file import GgufFile, GgufTensor, TensorPlan
 from qianwen.checkpoints.gguf.parts import open_gguf, write_parts
+from qianwen.checkpoints.gguf.tensor_types import FILE_TYPES, Rounding, tensor_type
 from qianwen.checkpoints.gguf.vocabulary import read_vocabulary, vocabulary_metadata
 from qianwen.checkpoints.hf_config import config_to_hf
 from qianwen.checkpoints.hf_weights import Stack, check_tensors, empty_model, fill, stacked, stacks
-from qianwen.kernels.gguf_blocks import FORMATS
 from qianwen.model.config import QwenConfig
 from qianwen.model.transformer import Qwen
 from qianwen.runtime.errors import CheckpointError, ConfigError
@@ -35,7 +35,6 @@ from qianwen.runtime.translation import tr
 from qianwen.tokenizer.vocab import Vocabulary
 
 ARCHITECTURES = ("qwen", "qwen2", "qwen3", "llama")
-FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q8_0": 7, "BF16": 32}  # llama.cpp's general.file_type
 
 NAMES = (
     ("model.embed_tokens.", "token_embd."),
@@ -175,8 +174,9 @@ def write_model(
     arch: str = "",
     extra: Mapping[str, Any],
     max_bytes: int | None = None,
+    rounding: Rounding | None = None,
 ) -> Path:
-    """Write a model for llama.cpp in F32, F16, BF16, Q8_0 or Q4_0.
+    """Write a model for llama.cpp in one of `FILE_TYPES`.
 
     `arch`: by default that of the model; `qwen` is the fused layout of v1. `extra`: more metadata, such as name, end
     token and chat template. `max_bytes`: the maximum size of a part. Returns the file, or the first part.
@@ -188,7 +188,7 @@ def write_model(
     metadata = _config_metadata(model.config, arch) | vocabulary_metadata(vocabulary, model.config.vocab_size)
     metadata |= {"general.file_type": FILE_TYPES[type], "general.quantization_version": 2, **extra}
     file_stacks = stacks(model, FUSED if arch == "qwen" else NAMES)
-    plans = [TensorPlan(name, _tensor_type(name, s.shape, type), s.shape) for name, s in file_stacks.items()]
+    plans = _plans(file_stacks, type, model.config, rounding or Rounding())
     parameters = dict(model.named_parameters())
     if arch == "llama":
         parameters = {name: _interleaved(name, value, model.config.head_dim) for name, value in parameters.items()}
@@ -196,13 +196,14 @@ def write_model(
     return write_parts(path, metadata, plans, tensors, sys.maxsize if max_bytes is None else max_bytes)
 
 
-def _tensor_type(name: str, shape: tuple[int, ...], type: str) -> str:
-    """Vectors are F32. With Q4_0 the embedding and the head get 8 bits. Rows that do not fill blocks are F16."""
-    if len(shape) == 1:
-        return "F32"
-    if type == "Q4_0" and name in ("token_embd.weight", "output.weight"):
-        type = "Q8_0"
-    return "F16" if shape[-1] % FORMATS[type].weights else type
+def _plans(file_stacks: Mapping[str, Stack], type: str, config: QwenConfig, rounding: Rounding) -> list[TensorPlan]:
+    """The tensors of the file. Those of one stack read the same inputs, so what the first one needs is for all."""
+    plans = []
+    for name, stack in file_stacks.items():
+        own = tensor_type(name, stack.shape, type, config.num_hidden_layers, is_tied=config.tie_word_embeddings)
+        own = next((rounding.types[part] for part in stack.names if part in rounding.types), own)
+        plans.append(TensorPlan(name, own, stack.shape, rounding.importance.get(stack.names[0])))
+    return plans
 
 
 def _interleaved(name: str, parameter: Tensor, head_dim: int) -> Tensor:
