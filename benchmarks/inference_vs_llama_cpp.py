@@ -28,8 +28,8 @@ from llama_peer import FasterOf, LlamaCpp, LlamaPython
 from pairs import Report, alternate, arguments
 from torch import nn
 
-from qianwen.chat.chatml import render
 from qianwen.chat.messages import Message
+from qianwen.chat.render import render
 from qianwen.checkpoints.gguf.network import GgufModel
 from qianwen.checkpoints.load import load_model
 from qianwen.engine.llm import LLM

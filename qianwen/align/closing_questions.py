@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from qianwen.align.records import Dialogue
-from qianwen.chat.chatml import render
-from qianwen.chat.functions import function_format, function_stop
+from qianwen.chat.functions import function_stop
+from qianwen.chat.render import ChatFormat, render
 from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import EngineConfig
 from qianwen.engine.sampling_params import SamplingParams
@@ -57,7 +57,8 @@ def ended_answers(model: Qwen, tokenizer: Tokenizer, dialogues: Iterable[Dialogu
     # A cache for these answers only: a run that trained in little memory must not need much at its end.
     size = EngineConfig.block_size
     blocks = sum(-(-(len(question.ids) + question.max_tokens) // size) + 1 for question in questions)
-    llm = LLM(model, tokenizer, EngineConfig(max_num_seqs=NUM_QUESTIONS, num_blocks=blocks))
+    config = EngineConfig(max_num_seqs=NUM_QUESTIONS, num_blocks=blocks)
+    llm = LLM(model, tokenizer, config, end_ids=ChatFormat(tokenizer).end_ids)
     params = [SamplingParams(temperature=0.0, max_tokens=q.max_tokens, stop=q.stop) for q in questions]
     answers = llm.generate([question.ids for question in questions], params)
     num_ended = sum(answer.outputs[0].finish_reason == "stop" for answer in answers)
@@ -71,7 +72,7 @@ def _question(first: Dialogue, tokenizer: Tokenizer, context: int) -> _Question 
     answer_len = len(complete) - len(prompt) - 2  # without the end token and the line end after it
     if len(complete) > context:
         return None
-    stop = function_stop(function_format(tokenizer)) if first.functions else ()
+    stop = function_stop(ChatFormat(tokenizer).functions()) if first.functions else ()
     return _Question(prompt, min(3 * answer_len + SPARE_TOKENS, context - len(prompt)), stop)
 
 

@@ -21,7 +21,7 @@ from qianwen.align.left_out import LeftOut
 from qianwen.align.records import Dialogue as Dialogue
 from qianwen.align.records import read_record
 from qianwen.align.turns import RecordError
-from qianwen.chat.chatml import Mask, Rendered, render
+from qianwen.chat.render import ChatFormat, Mask, Rendered, render
 from qianwen.data.tokens.pack import IGNORED
 from qianwen.runtime.errors import DataError, RequestError
 from qianwen.runtime.files import open_bytes, read_rows
@@ -108,10 +108,9 @@ def rendered(dialogues: Sequence[Dialogue], tokenizer: Tokenizer, mask: Mask, se
                 "too; mark at least one assistant turn"
             )
         )
-    if not any(
-        learned and id == tokenizer.im_end_id
-        for each in kept
-        for id, learned in zip(each.ids, each.loss_mask, strict=True)
+    ends = ChatFormat(tokenizer).end_ids
+    if ends and not any(
+        learned and id in ends for each in kept for id, learned in zip(each.ids, each.loss_mask, strict=True)
     ):
         message = tr(
             "no answer ends within {size} tokens, so the model could not learn to stop; use a larger --seq-len",

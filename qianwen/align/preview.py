@@ -7,7 +7,7 @@ from itertools import groupby
 
 from rich.text import Text
 
-from qianwen.chat.chatml import Rendered
+from qianwen.chat.render import Rendered
 from qianwen.tokenizer.tokenizer import Tokenizer
 
 LEARNED, MASKED = "bold green", "dim"

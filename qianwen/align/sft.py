@@ -26,7 +26,7 @@ from torch import nn
 
 from qianwen.align.closing_questions import ended_answers
 from qianwen.align.dialogues import Dialogue, PackedDialogues, read_dialogues, rendered
-from qianwen.chat.chatml import Mask
+from qianwen.chat.render import ChatFormat, Mask
 from qianwen.checkpoints.adapter_folder import write_adapter
 from qianwen.checkpoints.hf_folder import write_folder, write_settings
 from qianwen.checkpoints.load import weights_name
@@ -60,7 +60,7 @@ class SFTConfig:
     data: str  # file of training dialogues
     method: Method = "full"  # full: all weights; lora: an adapter; qlora: an adapter of a 4-bit model
     lora: LoraConfig = field(default_factory=LoraConfig)  # adapter settings for lora and qlora
-    mask: Mask = "clean"  # which tokens have a label: see chat/chatml.py
+    mask: Mask = "clean"  # which tokens have a label: see chat/render.py
     seq_len: int = 2048  # tokens per packed sequence; longer dialogues are truncated
     epochs: float = 5.0  # passes over the dialogues; only if loop.steps is 0
     loop: LoopConfig = field(
@@ -188,7 +188,7 @@ def _packed(
         message = "answers without a label: {count:,} (empty, or excluded by `weight`, `train` or `loss`)"
         console.print(tr(message, count=num_excluded), style="yellow")
     learned = rendered(dialogues, tokenizer, config.mask, config.seq_len)
-    batches = PackedDialogues(learned, config.seq_len, tokenizer.eod_id, seed=config.seed)
+    batches = PackedDialogues(learned, config.seq_len, _pad_id(tokenizer), seed=config.seed)
     steps = config.loop.steps or math.ceil(config.epochs * len(batches) / config.loop.sequences_per_step)
     message = tr(
         "{dialogues:,} dialogues packed into {sequences:,} sequences; "
@@ -201,3 +201,8 @@ def _packed(
     )
     console.print(message)
     return batches, dataclasses.replace(config.loop, steps=steps)
+
+
+def _pad_id(tokenizer: Tokenizer) -> int:
+    """The token that fills sequences up; it has no label, so any would do."""
+    return tokenizer.special_tokens.get("<|endoftext|>", next(iter(ChatFormat(tokenizer).end_ids), 0))

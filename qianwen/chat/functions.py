@@ -1,8 +1,9 @@
-"""Function calling in two formats, written into the prompt and parsed from the streaming reply.
+"""Function calling in three formats, written into the prompt and parsed from the streaming reply.
 
     react        Qwen v1: labelled lines in plain text (`react.py`)
     tool_call    Qwen2.5 and later: functions as JSON in the system turn, calls as
                  <tool_call>{"name": …, "arguments": {…}}</tool_call>, results as <tool_response> in a user turn
+    json         Llama 3: calls are JSON alone. A `tool_call` model may do that too (`bare_calls.py`)
 
 A vocabulary with a token for <tool_call> belongs to a model that was trained on `tool_call`. The readers turn a reply
 into `Delta`s while it streams. However the text is split, the result is the same text and the same calls.
@@ -16,6 +17,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any, Literal
 
+from qianwen.chat.bare_calls import BareCallReader
 from qianwen.chat.messages import FunctionSpec, Message, Span, ToolCall, Turn
 from qianwen.chat.model import Delta
 from qianwen.chat.react import STOP, Field, Piece, ReActReader, react_turns
@@ -23,7 +25,7 @@ from qianwen.runtime.errors import ToolError
 from qianwen.runtime.translation import tr
 from qianwen.tokenizer.tokenizer import Tokenizer
 
-FunctionFormat = Literal["react", "tool_call"]
+FunctionFormat = Literal["react", "tool_call", "json"]
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 _TOOLS_HEAD = (
     "\n\n# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
@@ -43,7 +45,7 @@ _TOOLS_TAIL = (
 
 
 def function_format(tokenizer: Tokenizer) -> FunctionFormat:
-    """The format that the model with this vocabulary was trained on."""
+    """The format of a model without a chat template of its own, by its vocabulary."""
     return "tool_call" if OPEN in tokenizer.special_tokens else "react"
 
 
@@ -261,8 +263,31 @@ class ReActCallReader:
         return [*deltas, Delta(tool_calls=(ToolCall(name, arguments),))]
 
 
-def call_reader(style: FunctionFormat, messages: Sequence[Message]) -> ToolCallReader | ReActCallReader:
+class AnyCallReader:
+    """Reads calls that are JSON alone, and, if the reply is not that, calls in tags."""
+
+    def __init__(self, functions: Sequence[FunctionSpec]) -> None:
+        self._bare, self._tagged = BareCallReader(functions), ToolCallReader()
+
+    def feed(self, text: str) -> list[Delta]:
+        """The deltas that are certain now."""
+        return [delta for passed in self._bare.feed(text) for delta in self._tagged.feed(passed.text)]
+
+    def finish(self) -> list[Delta]:
+        """The text that was held back."""
+        deltas = []
+        for delta in self._bare.finish():
+            deltas += [delta] if delta.tool_calls else self._tagged.feed(delta.text)
+        return deltas + self._tagged.finish()
+
+
+CallReader = AnyCallReader | ReActCallReader
+
+
+def call_reader(
+    style: FunctionFormat, messages: Sequence[Message], functions: Sequence[FunctionSpec] = ()
+) -> CallReader:
     """The reader for the reply to `messages`. After a tool's result, a ReAct prompt ends inside a thought."""
-    if style == "tool_call":
-        return ToolCallReader()
+    if style != "react":
+        return AnyCallReader(functions)
     return ReActCallReader("thought" if messages and messages[-1].role == "tool" else "text")

@@ -33,6 +33,9 @@ class FunctionSpec:
     parameters: Any = field(default_factory=lambda: {"type": "object", "properties": {}})
     name_for_human: str = ""  # its name in the ReAct prompt; empty: `name`
     args_format: ArgsFormat | None = None  # chooses the last sentence of its line in the ReAct prompt
+    sent: Mapping[str, Any] | None = field(
+        default=None, repr=False, compare=False
+    )  # its entry of `tools`, as it was sent
 
     @classmethod
     def from_openai(cls, spec: Mapping[str, Any]) -> FunctionSpec:
@@ -50,12 +53,19 @@ class FunctionSpec:
             parameters={"type": "object", "properties": {}} if parameters is None else parameters,
             name_for_human=body.get("name_for_human") or "",
             args_format=body.get("args_format"),
+            sent=None
+            if "name_for_model" in body
+            else spec
+            if "function" in spec
+            else {"type": "function", "function": body},
         )
 
     def to_openai(self) -> dict[str, Any]:
-        """The entry of OpenAI's `tools` list."""
-        function = {"name": self.name, "description": self.description, "parameters": self.parameters}
-        return {"type": "function", "function": function}
+        """The entry of OpenAI's `tools` list: as it was sent, or with the fields that are not empty."""
+        if self.sent is not None:
+            return dict(self.sent)
+        description = {"description": self.description} if self.description else {}
+        return {"type": "function", "function": {"name": self.name, **description, "parameters": self.parameters}}
 
 
 def new_call_id() -> str:
@@ -115,19 +125,22 @@ Part = TextPart | ImagePart | AudioPart
 class Message:
     """One message. `name` distinguishes speakers of one role; `tool_call_id` is the call that a `tool` message answers.
 
-    A list of parts is stored as a tuple, so that a message can be hashed.
+    `content` None is OpenAI's null in an assistant's message, which some chat templates tell from an empty text.
+    `reasoning_content` are the thoughts before an answer. A list of parts is stored as a tuple, so that a message
+    can be hashed.
     """
 
     role: Role
-    content: str | Sequence[Part]
+    content: str | Sequence[Part] | None
     name: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
+    reasoning_content: str = ""
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
             raise RequestError(tr("Unknown role {role!r}: use one of {roles}.", role=self.role, roles=", ".join(ROLES)))
-        if isinstance(self.content, str):
+        if isinstance(self.content, str) or (self.content is None and self.role == "assistant"):
             return
         if not isinstance(self.content, (list, tuple)) or not all(isinstance(part, Part) for part in self.content):
             raise RequestError(
@@ -137,9 +150,9 @@ class Message:
 
     @property
     def text(self) -> str:
-        """The content as one string. Raises RequestError for an image or audio."""
-        if isinstance(self.content, str):
-            return self.content
+        """The content as one string, empty for null. Raises RequestError for an image or audio."""
+        if self.content is None or isinstance(self.content, str):
+            return self.content or ""
         texts = []
         for part in self.content:
             if not isinstance(part, TextPart):
@@ -168,8 +181,11 @@ class Turn:
 
 def to_openai(message: Message) -> dict[str, Any]:
     """A message in the form of OpenAI's API, without empty fields."""
-    content = message.content if isinstance(message.content, str) else [part.to_openai() for part in message.content]
+    parts, is_list = message.content, isinstance(message.content, tuple)
+    content = [part.to_openai() for part in parts] if is_list else parts  # type: ignore[union-attr]
     out: dict[str, Any] = {"role": message.role, "content": content}
+    if message.reasoning_content:
+        out["reasoning_content"] = message.reasoning_content
     if message.name is not None:
         out["name"] = message.name
     if message.tool_calls:
@@ -200,10 +216,11 @@ def from_openai(message: Mapping[str, Any]) -> Message:
         )
     return Message(
         role=role,  # type: ignore[arg-type]  # __post_init__ refuses an unknown role
-        content=_content(message.get("content")),
+        content=_content(message.get("content"), role),
         name=message.get("name"),
         tool_calls=tuple(_call(call) for call in calls),
         tool_call_id=message.get("tool_call_id"),
+        reasoning_content=_reasoning(message),
     )
 
 
@@ -242,9 +259,16 @@ def _json_or_none(text: str) -> Any:
         return None
 
 
-def _content(content: Any) -> str | Sequence[Part]:
+def _reasoning(message: Mapping[str, Any]) -> str:
+    thoughts = message.get("reasoning_content")
+    if not (thoughts is None or isinstance(thoughts, str)):
+        raise RequestError(tr("reasoning_content must be text; got {value}", value=repr(thoughts)[:200]))
+    return thoughts or ""
+
+
+def _content(content: Any, role: Any) -> Any:
     """Content is a string, null, or a list of parts; `Message` refuses any other type."""
-    if content is None:
+    if content is None and role != "assistant":
         return ""
     return [_part(part) for part in content] if isinstance(content, list) else content
 

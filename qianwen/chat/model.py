@@ -35,12 +35,16 @@ class Usage:
 
 @dataclass(frozen=True)
 class Delta:
-    """The next piece of a reply. A tool call is always complete. The last delta has `finish_reason` and `usage`."""
+    """The next piece of a reply. A tool call is always complete. The last delta has `finish_reason` and `usage`.
+
+    `reasoning` is text of the thoughts before the answer.
+    """
 
     text: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
+    reasoning: str = ""
 
 
 class ChatModel(Protocol):
@@ -106,8 +110,10 @@ def finish_reason_after(reason: FinishReason, has_calls: bool) -> FinishReason:
 def collect(deltas: Iterable[Delta]) -> Message:
     """Join the deltas of one reply into the assistant's message."""
     texts: list[str] = []
+    thoughts: list[str] = []
     calls: list[ToolCall] = []
     for delta in deltas:
         texts.append(delta.text)
+        thoughts.append(delta.reasoning)
         calls.extend(delta.tool_calls)
-    return Message("assistant", "".join(texts), tool_calls=tuple(calls))
+    return Message("assistant", "".join(texts), tool_calls=tuple(calls), reasoning_content="".join(thoughts))

@@ -96,8 +96,8 @@ class ReplyAssembler:
             if event.get("usage"):
                 self._usage = _usage(event["usage"])
             for choice in event.get("choices") or ():
-                if text := self._choice(choice):
-                    yield Delta(text=text)
+                if (delta := self._choice(choice)).text or delta.reasoning:
+                    yield delta
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise _malformed(json.dumps(event).encode()) from error
 
@@ -113,7 +113,7 @@ class ReplyAssembler:
             yield Delta(tool_calls=calls)
         yield Delta(finish_reason=finish_reason_after(self._reason, bool(calls)), usage=self._usage)
 
-    def _choice(self, choice: dict[str, Any]) -> str:
+    def _choice(self, choice: dict[str, Any]) -> Delta:
         delta = choice.get("delta") or {}
         for piece in delta.get("tool_calls") or ():
             self._add_to_call(piece)
@@ -121,10 +121,10 @@ class ReplyAssembler:
             self._reason = REASONS.get(reason, "abort")
         if delta.get("refusal"):
             self._reason = "content_filter"
-        text = delta.get("content") or ""
-        if not isinstance(text, str):
+        text, thoughts = delta.get("content") or "", delta.get("reasoning_content") or ""
+        if not (isinstance(text, str) and isinstance(thoughts, str)):
             raise TypeError("content is not text")
-        return text
+        return Delta(text=text, reasoning=thoughts)
 
     def _add_to_call(self, piece: dict[str, Any]) -> None:
         index = piece.get("index")

@@ -21,11 +21,12 @@ from typing import Any, Literal
 
 import torch
 
+from qianwen.chat.templates.choose import template_source
 from qianwen.checkpoints.adapter_folder import is_adapter
 from qianwen.checkpoints.gguf.network import GgufModel, write_model
 from qianwen.checkpoints.gguf.tensor_types import ROUNDED, GgufType, Rounding
 from qianwen.checkpoints.gptq_folder import is_gptq
-from qianwen.checkpoints.hf_folder import END_OF_TEXT, chat_template, end_ids, write_folder
+from qianwen.checkpoints.hf_folder import END_OF_TEXT, end_ids, write_folder
 from qianwen.checkpoints.hf_weights import load_weights, stored_dtype
 from qianwen.checkpoints.load import LoadedModel, base_model, find_model, load_model
 from qianwen.checkpoints.model_card import Checks, Origin, model_card
@@ -36,6 +37,8 @@ from qianwen.model.transformer import Qwen
 from qianwen.runtime.errors import CheckpointError, ConfigError
 from qianwen.runtime.files import atomic_file, atomic_folder
 from qianwen.runtime.translation import tr
+from qianwen.tokenizer.template_files import QWEN_V1
+from qianwen.tokenizer.tokenizer import Tokenizer
 
 Format = Literal["hf", "qwen-v1", "gguf", "ollama"]
 Choose = Callable[[LoadedModel, GgufType], Rounding]  # how to round the weights of a model, without its adapter
@@ -191,8 +194,7 @@ def _write_gguf(
         "tokenizer.ggml.bos_token_id": eod,
         "tokenizer.ggml.padding_token_id": eod,
     }
-    if template := chat_template(source.tokenizer):
-        extra["tokenizer.chat_template"] = template
+    extra |= _template_metadata(source.tokenizer)
     if options.type in ROUNDED:
         tie_one_table(source.model)
     choose = options.choose if options.type in ROUNDED else None
@@ -204,6 +206,21 @@ def _write_gguf(
     context = min(source.config.train_len, OLLAMA_CONTEXT)
     _write_text(inside / "Modelfile", MODELFILE.format(file=file.name, context=context))
     return file, f"ollama create {source.name.lower()} -f {target / 'Modelfile'}"
+
+
+def _template_metadata(tokenizer: Tokenizer) -> dict[str, Any]:
+    """The chat template as metadata of a GGUF file, and the ids of the tokens that it names."""
+    chosen = Tokenizer(tokenizer.vocabulary) if tokenizer.template == QWEN_V1 else tokenizer
+    source = template_source(chosen)
+    if source is None:
+        return {}
+    extra: dict[str, Any] = {"tokenizer.chat_template": source.text}
+    if source.tool_use is not None:
+        extra["tokenizer.chat_template.tool_use"] = source.tool_use
+    begin = dict(source.tokens).get("bos_token", "")
+    if begin in tokenizer.special_tokens:
+        extra["tokenizer.ggml.bos_token_id"] = tokenizer.special_tokens[begin]
+    return extra
 
 
 def _read_back(written: Path, dtype: torch.dtype, device: torch.device) -> Qwen:

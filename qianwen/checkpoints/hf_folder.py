@@ -3,25 +3,25 @@
     qwen2    the files of Hugging Face; transformers, vLLM and SGLang read them without our code
     qwen     the files of Qwen v1: config and settings of the first release; its modelling files can be added
 
-The chat template gives the same text as `chat/chatml.py`. One difference is unavoidable: a template returns text, so a
-control token that a user types becomes a real one there. In `chat/chatml.py` it stays plain text.
+The chat template is the model's own, or ours if it came without. It gives the same ids in other programs as here, with
+one difference: a control token that a user types becomes a real one there. In `chat/render.py` it stays plain text.
 """
 
 import json
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from qianwen.chat.functions import function_format
+from qianwen.chat.templates.choose import template_source
 from qianwen.checkpoints.hf_weights import CONFIG, Layout, read_json, write_weights
 from qianwen.checkpoints.load import END_OF_TURN, GENERATION
 from qianwen.model.config import QwenConfig
 from qianwen.model.transformer import Qwen
 from qianwen.runtime.files import atomic_file
 from qianwen.tokenizer.hf_vocab_files import TOKENIZER_CONFIG, write_tokenizer_config
+from qianwen.tokenizer.template_files import QWEN_V1, V1_FLAG
 from qianwen.tokenizer.tokenizer import Tokenizer
 
 END_OF_TEXT = "<|endoftext|>"
@@ -41,7 +41,6 @@ V1_TOKENIZER = {
     "tokenizer_class": "QWenTokenizer",
     "auto_map": {"AutoTokenizer": ["tokenization_qwen.QWenTokenizer", None]},
 }
-NO_TOOLS = "{%- if tools %}{{ raise_exception('this model takes tools as text, see its ReAct format') }}{%- endif %}\n"
 
 
 def write_folder(
@@ -86,14 +85,13 @@ def write_settings(
         settings = {name: value for name, value in settings.items() if name not in V1_ONLY}
         settings |= {"eos_token_id": ends, "pad_token_id": eod if eod is not None else ends[0]}
         names = {token: name for name, token in tokenizer.special_tokens.items()}
-        template = chat_template(tokenizer)
         write_tokenizer_config(
             tokenizer.vocabulary,
             folder,
             eos_token=names.get(ends[0]),
             pad_token=names.get(eod if eod is not None else ends[0]),
             model_max_length=max_length,
-            **({"chat_template": template} if template else {}),
+            **chat_template_fields(tokenizer),
         )
     write_json(folder / GENERATION, settings)
 
@@ -106,12 +104,19 @@ def end_ids(tokenizer: Tokenizer, chat: bool, generation: Mapping[str, Any] | No
     return list(dict.fromkeys([*turn, *(generation or {}).get("eos_token_id", ()), *text]))
 
 
-def chat_template(tokenizer: Tokenizer) -> str | None:
-    """ChatML as a Jinja template; None if the vocabulary has no ChatML tokens."""
-    if END_OF_TURN not in tokenizer.special_tokens:
-        return None
-    template = resources.files("qianwen.chat").joinpath("chat_template.jinja").read_text(encoding="utf-8")
-    return template if function_format(tokenizer) == "tool_call" else NO_TOOLS + template
+def chat_template_fields(tokenizer: Tokenizer) -> dict[str, Any]:
+    """The chat template, and the tokens that it names, as fields of tokenizer_config.json; none if there is none."""
+    if tokenizer.template == QWEN_V1:
+        plain = template_source(Tokenizer(tokenizer.vocabulary))
+        return {} if plain is None else {"chat_template": plain.text, V1_FLAG: True}
+    source = template_source(tokenizer)
+    if source is None:
+        return {}
+    tokens = {name: token for name, token in source.tokens if name in ("bos_token", "unk_token")}
+    if source.tool_use is None:
+        return {"chat_template": source.text, **tokens}
+    named = {"default": source.text, "tool_use": source.tool_use}
+    return {"chat_template": [{"name": name, "template": text} for name, text in named.items()], **tokens}
 
 
 def write_json(path: Path, contents: Mapping[str, Any]) -> None:

@@ -35,11 +35,13 @@ from qianwen.runtime.device import best_device, compute_dtype
 from qianwen.runtime.errors import CheckpointError, ConfigError
 from qianwen.runtime.files import runs_dir
 from qianwen.runtime.translation import tr
+from qianwen.tokenizer.template_files import template_from_gguf
 from qianwen.tokenizer.tokenizer import Tokenizer
 
 Bits = Literal["stored", "nf4", 4, 5, 8, 16] | None
 GENERATION = "generation_config.json"
 END_OF_TURN = "<|im_end|>"
+ENDS_OF_TURN = (END_OF_TURN, "<|eot_id|>")  # DeepSeek's models end their turns with the token that ends every text
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def _vocabulary(source: GgufModel | Path, path: Path) -> tuple[Tokenizer, dict[s
     """The tokenizer and the recommended settings: from the adapter if it has them, else from its base."""
     generation: dict[str, Any] = {}
     if isinstance(source, GgufModel):
-        tokenizer = Tokenizer(source.vocabulary)
+        tokenizer = Tokenizer(source.vocabulary, template=template_from_gguf(source.metadata))
         ends = (source.metadata.get(f"tokenizer.ggml.{kind}_token_id") for kind in ("eos", "eot"))
         generation["eos_token_id"] = [end for end in ends if end is not None]
     else:
@@ -156,7 +158,8 @@ def _vocabulary(source: GgufModel | Path, path: Path) -> tuple[Tokenizer, dict[s
             generation = read_json(source / GENERATION)
     if is_adapter(path):
         if any((path / file).exists() for file in ("tokenizer.json", "vocab.json", "qwen.tiktoken")):
-            tokenizer = Tokenizer.from_folder(path)
+            own = Tokenizer.from_folder(path)
+            tokenizer = Tokenizer(own.vocabulary, template=own.template or tokenizer.template)
         if (path / GENERATION).exists():
             generation = read_json(path / GENERATION)
     generation["eos_token_id"] = _as_list(generation.get("eos_token_id"))
@@ -260,5 +263,7 @@ def _as_list(value: Any) -> list[int]:
 
 def _is_chat(generation: dict[str, Any], tokenizer: Tokenizer) -> bool:
     """Whether the end of a turn ends generation, or `chat_format` (Qwen v1) is "chatml"."""
-    ends_turns = tokenizer.special_tokens.get(END_OF_TURN) in generation["eos_token_id"]
+    special, ends = tokenizer.special_tokens, generation["eos_token_id"]
+    ends_turns = any(special.get(name) in ends for name in ENDS_OF_TURN)
+    ends_turns = ends_turns or ("<｜Assistant｜>" in special and tokenizer.template is not None)
     return ends_turns or generation.get("chat_format") == "chatml"

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from qianwen.align.dialogues import Dialogue, read_dialogues
-from qianwen.chat.chatml import render
 from qianwen.chat.messages import Message
+from qianwen.chat.render import render
 from qianwen.data.documents.document import UNKNOWN, Document, Rejected
 from qianwen.data.documents.readers import readable_documents
 from qianwen.data.documents.sources import standard_library

@@ -13,7 +13,8 @@ from typing import Any
 
 import tyro
 
-from qianwen.chat import Message, from_openai, to_openai, trim_history
+from qianwen.chat import Delta, Message, collect, from_openai, to_openai, trim_history
+from qianwen.chat.render import ChatFormat
 from qianwen.checkpoints.load import Bits
 from qianwen.engine.llm import LLM
 from qianwen.engine.sampling_params import SamplingParams
@@ -110,6 +111,8 @@ class ChatSession:
         self.llm, self.sampling = llm, dict(sampling or {})
         self.messages = [] if system is None else [Message("system", system)]
         self.num_retries = 0
+        self.thinking: bool | None = None  # None: as the model's chat template has it
+        self._is_thinking = False
         self._write = write or _print
         llm.params(**self.sampling)
 
@@ -136,27 +139,37 @@ class ChatSession:
         except QianwenError:
             self.messages = before
             raise
-        self.messages = [*messages, Message("assistant", answer)]
+        self.messages = [*messages, answer]
 
-    def _answer(self, messages: list[Message]) -> str:
+    def _answer(self, messages: list[Message]) -> Message:
         sampling = dict(self.sampling)
         if sampling.get("seed") is not None:
             sampling["seed"] += self.num_retries
         trimmed = trim_history(messages, self.llm.tokenizer, self._window(messages[-1].text, sampling))
         if trimmed.note:
             self._write(trimmed.note + "\n")
-        parts: list[str] = []
+        parts: list[Delta] = []
         with _interruptible() as is_interrupted:
-            for delta in self.llm.chat(trimmed.messages, **sampling):
-                parts.append(delta.text)
-                self._write(delta.text)
+            for delta in self.llm.chat(trimmed.messages, thinking=self.thinking, **sampling):
+                self._write(self._shown(delta, is_first=not parts))
+                parts.append(delta)
                 if is_interrupted():
                     self._write(" " + tr("[stopped]"))
                     break
                 if delta.finish_reason == "length":
                     self._write(" " + tr("[truncated: max_tokens or the end of the context was reached]"))
         self._write("\n")
-        return "".join(parts)
+        return collect(parts)
+
+    def _shown(self, delta: Delta, *, is_first: bool) -> str:
+        """What is printed of a delta: thoughts between two lines that say so, then the answer."""
+        text = ""
+        if delta.reasoning and not self._is_thinking:
+            text = ("" if is_first else "\n") + tr("[thinking]") + "\n"
+        elif self._is_thinking and not delta.reasoning:
+            text = "\n" + tr("[end of the thoughts]") + "\n"
+        self._is_thinking = bool(delta.reasoning)
+        return text + delta.reasoning + delta.text
 
     def _window(self, question: str, sampling: dict[str, Any]) -> int:
         """Tokens left for system prompt and history, after the question and the answer."""
@@ -207,6 +220,20 @@ class ChatSession:
         self.sampling["seed"] = seed
         self._write(f"  seed = {seed}\n")
 
+    def _think(self, text: str) -> None:
+        """Turn the thoughts of a model on; `/think off` and `/no_think` turn them off."""
+        if text not in ("", "on", "off"):
+            raise RequestError(tr("Write /think, /think on or /think off."))
+        self._set_thinking(text != "off")
+
+    def _no_think(self, _: str) -> None:
+        self._set_thinking(False)
+
+    def _set_thinking(self, thinking: bool) -> None:
+        ChatFormat(self.llm.tokenizer).thinking(thinking)  # refuses what this model cannot do
+        self.thinking = thinking
+        self._write((tr("Thoughts are on.") if thinking else tr("Thoughts are off.")) + "\n")
+
     def _save(self, text: str) -> None:
         saved = {"messages": [to_openai(message) for message in self.messages], "sampling": self.sampling}
         with atomic_file(_path(text), "w", encoding="utf-8") as file:
@@ -243,6 +270,8 @@ COMMANDS: dict[str, tuple[str, Callable[[ChatSession, str], None], str]] = {
     "system": ("/system [TEXT]", ChatSession._system, "show or set the system prompt"),
     "sampling": ("/sampling [NAME=VALUE …]", ChatSession._sampling, "show or set how answers are drawn"),
     "seed": ("/seed [N]", ChatSession._seed, "the same answers again; without N different ones"),
+    "think": ("/think [on|off]", ChatSession._think, "let the model think before it answers, or not"),
+    "no_think": ("/no_think", ChatSession._no_think, "the same as /think off"),
     "save": ("/save FILE", ChatSession._save, "write the conversation as JSON"),
     "load": ("/load FILE", ChatSession._load, "go on with a saved conversation"),
     "retry": ("/retry", ChatSession._retry, "answer the last question again"),

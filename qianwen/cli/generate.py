@@ -10,8 +10,9 @@ from typing import Any
 import tyro
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from qianwen.chat import Message, from_openai, render
+from qianwen.chat import Message, from_openai
 from qianwen.checkpoints.load import Bits
+from qianwen.engine.chat_run import ChatRun
 from qianwen.engine.llm import LLM, Stream
 from qianwen.engine.sampling_params import SamplingParams
 from qianwen.runtime.errors import ConfigError, DataError, QianwenError
@@ -149,7 +150,8 @@ def _start(llm: LLM, row: dict[str, Any]) -> Stream:
     params: SamplingParams = llm.params(**sampling)
     if isinstance(row.get("messages"), list):
         messages: list[Message] = [from_openai(message) for message in row["messages"]]
-        return llm.stream(render(messages, llm.tokenizer, add_generation_prompt=True).ids, params)
+        run = ChatRun(llm.tokenizer, messages)
+        return llm.stream(run.prompt_ids, run.params(params))
     if not isinstance(row.get("prompt"), str):
         raise DataError(tr("A row needs `prompt` (text) or `messages` (a list)."))
     return llm.stream(row["prompt"], params)

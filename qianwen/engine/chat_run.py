@@ -9,11 +9,11 @@ requests to a model on another machine are in `chat/client.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
-from qianwen.chat.chatml import render
-from qianwen.chat.functions import ReActCallReader, ToolCallReader, call_reader, function_format, function_stop
+from qianwen.chat.functions import CallReader, call_reader, function_stop
 from qianwen.chat.messages import FunctionSpec, Message
 from qianwen.chat.model import (
     Delta,
@@ -23,6 +23,8 @@ from qianwen.chat.model import (
     finish_reason_after,
     forced_functions,
 )
+from qianwen.chat.render import ChatFormat, render
+from qianwen.chat.thoughts import ThoughtReader
 from qianwen.engine.constrain import Grammar, call_grammar, json_grammar
 from qianwen.engine.llm_engine import Output
 from qianwen.engine.sampling_params import SamplingParams
@@ -43,16 +45,25 @@ class ChatRun:
         tool_choice: ToolChoice = "auto",
         response_format: ResponseFormat = None,
         stop: Sequence[str] = (),
+        thinking: bool | None = None,
+        template_variables: Mapping[str, Any] | None = None,
     ) -> None:
         check_response_format(response_format)
         self._forced = forced_functions(functions, tool_choice)
         self._functions = () if tool_choice == "none" else tuple(functions)
         self._tokenizer, self._messages, self._response_format = tokenizer, messages, response_format
         self._stop = (stop,) if isinstance(stop, str) else tuple(stop)
-        self._style = function_format(tokenizer)
-        self.prompt_ids = render(
-            messages, tokenizer, functions=self._functions, style=self._style, add_generation_prompt=True
-        ).ids
+        self._format = ChatFormat(tokenizer)
+        self._style = self._format.functions()
+        prompt = render(
+            messages,
+            tokenizer,
+            functions=self._functions,
+            add_generation_prompt=True,
+            thinking=thinking,
+            variables=template_variables,
+        )
+        self.prompt_ids, self._is_thinking = prompt.ids, prompt.is_thinking
 
     def params(self, sampling: SamplingParams) -> SamplingParams:
         """`sampling` with the stop strings and the grammar of this request. RequestError if there are two grammars."""
@@ -62,12 +73,18 @@ class ChatRun:
             raise RequestError(tr(message), param="grammar")
         format_stop = function_stop(self._style) if self._functions else ()
         return replace(
-            sampling, stop=(*(self._stop or sampling.stop), *format_stop), grammar=grammar or sampling.grammar
+            sampling,
+            stop=(*(self._stop or sampling.stop), *format_stop),
+            stop_token_ids=(*sampling.stop_token_ids, *(() if sampling.ignore_eos else self._format.end_ids)),
+            grammar=grammar or sampling.grammar,
         )
 
     def reader(self) -> DeltaReader:
         """A reader for one answer to this request."""
-        return DeltaReader(call_reader(self._style, self._messages) if self._functions else None)
+        is_free = not self._forced and self._response_format is None  # a grammar leaves no room for thoughts
+        thoughts = ThoughtReader(self._is_thinking) if self._format.has_thoughts and is_free else None
+        calls = call_reader(self._style, self._messages, self._functions) if self._functions else None
+        return DeltaReader(calls, thoughts)
 
     def deltas(self, outputs: Iterable[Output]) -> Iterator[Delta]:
         """The outputs of one answer as deltas."""
@@ -91,23 +108,25 @@ class ChatRun:
 
 
 class DeltaReader:
-    """Turns the outputs of one answer into deltas and parses tool calls. The last delta has finish reason and usage."""
+    """Turns the outputs of one answer into deltas: thoughts, text, tool calls. The last has finish reason and usage."""
 
-    def __init__(self, calls: ToolCallReader | ReActCallReader | None) -> None:
-        """`calls` parses tool calls. It is None if the request has no functions; then all text is content."""
-        self._calls = calls
+    def __init__(self, calls: CallReader | None, thoughts: ThoughtReader | None = None) -> None:
+        """`calls` parses tool calls, `thoughts` the thoughts before an answer. Without either all text is content."""
+        self._calls, self._thoughts = calls, thoughts
         self._has_calls = False
 
     def feed(self, output: Output) -> list[Delta]:
         """The deltas that this output completes; text that may belong to a tool call is held back."""
-        if self._calls is None:
-            deltas = [Delta(text=output.text)] if output.text else []
-        else:
-            deltas = self._calls.feed(output.text)
-            if output.finish_reason:
-                deltas += self._calls.finish()
+        is_last = output.finish_reason is not None
+        deltas = [Delta(text=output.text)] if output.text else []
+        if self._thoughts is not None:
+            deltas = self._thoughts.feed(output.text) + (self._thoughts.finish() if is_last else [])
+        if self._calls is not None:
+            calls = self._calls
+            deltas = [new for delta in deltas for new in ([delta] if delta.reasoning else calls.feed(delta.text))]
+            deltas += calls.finish() if is_last else []
         self._has_calls = self._has_calls or any(delta.tool_calls for delta in deltas)
-        if output.finish_reason:
+        if output.finish_reason is not None:
             reason = finish_reason_after(output.finish_reason, self._has_calls)
             deltas.append(Delta(finish_reason=reason, usage=output.usage))
         return deltas

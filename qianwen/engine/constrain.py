@@ -17,6 +17,7 @@ import numpy as np
 
 from qianwen.chat.functions import CLOSE, OPEN, FunctionFormat
 from qianwen.chat.messages import FunctionSpec
+from qianwen.chat.render import ChatFormat
 from qianwen.runtime.errors import RequestError
 from qianwen.runtime.translation import tr
 from qianwen.tokenizer.tokenizer import Tokenizer
@@ -78,6 +79,8 @@ def call_grammar(tokenizer: Tokenizer, functions: Sequence[FunctionSpec], style:
     if style == "react":
         head, tail = r'"Thought: " /[^\n]+/ "\nAction: "', ""
         between = r'"\nAction Input: "'
+    elif style == "json":
+        head, tail, between = r'"{\"name\": \""', r' "}"', r'"\", \"parameters\": "'
     else:
         is_token = OPEN in tokenizer.special_tokens
         opening, closing = (OPEN, CLOSE) if is_token else (json.dumps(OPEN), json.dumps(CLOSE))
@@ -119,7 +122,7 @@ class _Bytes:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self.eos_token_id, self.bos_token_id = tokenizer.im_end_id, None
+        self.eos_token_id, self.bos_token_id = _ends(tokenizer)[0], None
         self.tokens = [tokenizer.token_bytes(token) for token in range(tokenizer.vocab_size)]
         self.special_token_ids = sorted(tokenizer.special_ids)
 
@@ -132,6 +135,11 @@ def _vocabulary(tokenizer: Tokenizer) -> LLTokenizer:
     from llguidance import LLTokenizer, TokenizerWrapper
 
     if tokenizer not in _vocabularies:
-        ends = [tokenizer.im_end_id, tokenizer.eod_id]
-        _vocabularies[tokenizer] = LLTokenizer(TokenizerWrapper(_Bytes(tokenizer)), eos_token=ends)
+        _vocabularies[tokenizer] = LLTokenizer(TokenizerWrapper(_Bytes(tokenizer)), eos_token=_ends(tokenizer))
     return _vocabularies[tokenizer]
+
+
+def _ends(tokenizer: Tokenizer) -> list[int]:
+    """The tokens that may follow a complete answer: the end of the turn, the end of the text."""
+    text_end = tokenizer.special_tokens.get("<|endoftext|>")
+    return [*ChatFormat(tokenizer).end_ids, *([] if text_end is None else [text_end])]

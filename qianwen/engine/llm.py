@@ -161,11 +161,21 @@ class LLM:
         tool_choice: ToolChoice = "auto",
         response_format: ResponseFormat = None,
         stop: Sequence[str] = (),
+        thinking: bool | None = None,
         **sampling: Any,
     ) -> Iterator[Delta]:
-        """Stream the assistant's reply; `sampling` are fields of `SamplingParams` that replace the defaults."""
+        """Stream the assistant's reply; `sampling` are fields of `SamplingParams` that replace the defaults.
+
+        `thinking` turns the thoughts of a model on and off; None leaves it to the model's chat template.
+        """
         run = ChatRun(
-            self.tokenizer, messages, functions, tool_choice=tool_choice, response_format=response_format, stop=stop
+            self.tokenizer,
+            messages,
+            functions,
+            tool_choice=tool_choice,
+            response_format=response_format,
+            stop=stop,
+            thinking=thinking,
         )
         params = run.params(self.params(**sampling))
         if params.n != 1:

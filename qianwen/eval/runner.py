@@ -11,6 +11,7 @@ from typing import Any
 
 from qianwen.chat.messages import Message
 from qianwen.chat.model import ChatModel, Delta
+from qianwen.chat.templates.choose import template_source
 from qianwen.engine.llm import LLM, CompletionOutput
 from qianwen.eval.likelihood import likelihoods
 from qianwen.eval.metrics import Estimate, estimate
@@ -52,8 +53,8 @@ def _require(task: Task, model: ChatModel, examples: Sequence[Example]) -> None:
     """ConfigError if `model` cannot do what some example needs."""
     needs = {example.needs for example in examples}
     if isinstance(model, LLM):
-        if "chat" in needs and "<|im_start|>" not in model.tokenizer.special_tokens:
-            message = "{task} needs a chat model: the vocabulary of {model} has no <|im_start|>"
+        if "chat" in needs and template_source(model.tokenizer) is None:
+            message = "{task} needs a chat model: {model} has neither a chat template nor tokens for turns"
             raise ConfigError(tr(message, task=task.name, model=model.name))
     elif "likelihood" in needs:
         raise ConfigError(tr("{task} needs likelihoods: a model that runs here, not one behind a URL", task=task.name))

@@ -96,10 +96,12 @@ def prepare_chat(request: protocol.ChatCompletionRequest, served: Served) -> Job
     chat = ChatRun(
         served.tokenizer,
         [from_openai(message.model_dump()) for message in request.messages],
-        [FunctionSpec.from_openai(definition.model_dump()) for definition in request.definitions],
+        [FunctionSpec.from_openai(definition.sent) for definition in request.definitions],
         tool_choice=request.choice,
         response_format=request.format,
         stop=request.stops,
+        thinking=request.thinking,
+        template_variables=request.chat_template_kwargs,
     )
     max_tokens = answer_limit(len(chat.prompt_ids), request.limit, served.context)
     logprobs = (request.top_logprobs or 0) if request.logprobs else None

@@ -44,6 +44,7 @@ from qianwen.serve.wire import (
 MAX_CHOICES = 16
 MAX_TOP_LOGPROBS = 20
 MAX_LOGIT_BIAS = 1024
+MAX_TEMPLATE_VARIABLES = 32
 MAX_INPUTS = 256  # prompts or texts in one request
 
 Request = TypeVar("Request", bound=BaseModel)
@@ -101,6 +102,10 @@ class ChatCompletionRequest(Sampling):
     response_format: ResponseFormat | None = None
     store: Literal[False] | None = None
     modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    chat_template_kwargs: (
+        Annotated[dict[str, Any], Field(max_length=MAX_TEMPLATE_VARIABLES), max_entries(MAX_TEMPLATE_VARIABLES)] | None
+    ) = None  # not in OpenAI's API: variables of the model's chat template
 
     @model_validator(mode="after")
     def _check_combinations(self) -> ChatCompletionRequest:
@@ -126,6 +131,11 @@ class ChatCompletionRequest(Sampling):
         if "none" in self._choices and (self.forced_name or "required" in self._choices):
             raise ValueError(tr("tool_choice and function_call contradict each other; set only tool_choice"))
         return self
+
+    @property
+    def thinking(self) -> bool | None:
+        """Whether the model writes thoughts before its answer; None leaves it to the model's chat template."""
+        return None if self.reasoning_effort is None else self.reasoning_effort not in ("none", "minimal")
 
     @property
     def definitions(self) -> list[FunctionDefinition]:

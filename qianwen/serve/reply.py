@@ -50,7 +50,8 @@ class ChatChoice:
         return pieces
 
     def _content(self, delta: Delta) -> list[Piece]:
-        pieces = [self._piece({"content": delta.text})] if delta.text else []
+        pieces = [self._piece({"reasoning_content": delta.reasoning})] if delta.reasoning else []
+        pieces += [self._piece({"content": delta.text})] if delta.text else []
         for call in delta.tool_calls:
             if self._num_calls and (self.one_call or self.legacy):
                 break
@@ -79,6 +80,8 @@ def fold_chat(pieces: Iterable[Piece]) -> list[dict[str, Any]]:
         message, delta = choice["message"], piece["delta"]
         if delta.get("content"):
             message["content"] = (message["content"] or "") + delta["content"]
+        if delta.get("reasoning_content"):
+            message["reasoning_content"] = message.get("reasoning_content", "") + delta["reasoning_content"]
         if "refusal" in delta:
             message["refusal"] = delta["refusal"]
         if "function_call" in delta:

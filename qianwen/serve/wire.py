@@ -9,7 +9,7 @@ costs no more than a body with one. Where OpenAI's API accepts null for the defa
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -17,6 +17,8 @@ from pydantic import (
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
     StringConstraints,
     model_validator,
 )
@@ -110,6 +112,7 @@ class Message(Wire):
     tool_calls: Annotated[list[ToolCall], Field(fail_fast=True, max_length=MAX_TOOLS)] | None = None
     tool_call_id: str | None = Field(None, max_length=128)
     function_call: FunctionCall | None = None
+    reasoning_content: str | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -151,6 +154,19 @@ class FunctionDefinition(Wire):
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
+    _sent: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keep(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Remember the fields in the order in which they were sent: the prompt has them in that order."""
+        definition = handler(value)
+        definition._sent = dict(value) if isinstance(value, dict) else definition.model_dump(exclude_unset=True)
+        return definition
+
+    @property
+    def sent(self) -> dict[str, Any]:
+        return self._sent
 
 
 class ToolDefinition(Wire):

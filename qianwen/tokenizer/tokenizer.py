@@ -2,7 +2,7 @@
 
 A text is normalised (`normal.py`: NFC, no surrogates), split by the pattern of the vocabulary (Qwen's splits digits one
 by one) and encoded by tiktoken, or by gigatoken for corpora (`fast.py`). Any string of any length can be encoded
-(`long_pieces.py`). Templates insert control ids by name (`chat/chatml.py`).
+(`long_pieces.py`). Templates insert control ids by name (`chat/render.py`).
 
 >>> tokenizer = Tokenizer.qwen()
 >>> tokenizer.encode("通义千问")
@@ -30,6 +30,7 @@ from qianwen.tokenizer.fast import Encode, fast_encoder
 from qianwen.tokenizer.long_pieces import PROBE_EVERY, encode_pieces, may_have_long_piece
 from qianwen.tokenizer.normal import normal_text, unspelled
 from qianwen.tokenizer.patterns import grouped
+from qianwen.tokenizer.template_files import QWEN_V1, TemplateSource, read_template
 from qianwen.tokenizer.vocab import Vocabulary
 from qianwen.tokenizer.vocab_files import load_vocabulary, qwen_vocabulary, save_vocabulary
 
@@ -41,10 +42,13 @@ T = TypeVar("T")
 
 
 class Tokenizer:
-    """Encodes and decodes with one vocabulary. With `fast` off, gigatoken is not imported."""
+    """Encodes and decodes with one vocabulary. With `fast` off, gigatoken is not imported.
 
-    def __init__(self, vocabulary: Vocabulary, *, fast: bool = True) -> None:
-        self.vocabulary = vocabulary
+    `template` is the chat template of its model, as `chat/render.py` runs it; None: the one that fits the vocabulary.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, *, fast: bool = True, template: TemplateSource | None = None) -> None:
+        self.vocabulary, self.template = vocabulary, template
         self.special_tokens = dict(vocabulary.special_tokens)
         self.special_ids = frozenset(self.special_tokens.values())
         self.vocab_size = vocabulary.size
@@ -65,13 +69,14 @@ class Tokenizer:
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> Tokenizer:
-        """The tokenizer of a model folder, or of a file that `load_vocabulary` can read."""
-        return cls(load_vocabulary(folder))
+        """The tokenizer of a model folder, or of a file that `load_vocabulary` can read, with its chat template."""
+        path = Path(folder)
+        return cls(load_vocabulary(path), template=read_template(path if path.is_dir() else path.parent))
 
     @classmethod
     def qwen(cls) -> Tokenizer:
         """The tokenizer of Qwen, with 151,851 tokens."""
-        return cls(qwen_vocabulary())
+        return cls(qwen_vocabulary(), template=QWEN_V1)
 
     def save(self, folder: str | Path) -> None:
         """Write the vocabulary to `folder` in every file format."""

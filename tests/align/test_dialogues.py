@@ -9,7 +9,7 @@ import torch
 
 from qianwen.align.dialogues import Dialogue, PackedDialogues, pack, read_dialogues, rendered
 from qianwen.chat import Message, render
-from qianwen.chat.chatml import Rendered
+from qianwen.chat.render import Rendered
 from qianwen.runtime.errors import DataError
 from qianwen.tokenizer.tokenizer import Tokenizer
 

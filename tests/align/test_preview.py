@@ -2,7 +2,7 @@
 
 from qianwen.align.preview import LEARNED, MAX_TOKENS, preview
 from qianwen.chat import Message, render
-from qianwen.chat.chatml import Rendered
+from qianwen.chat.render import Rendered
 from qianwen.tokenizer.tokenizer import Tokenizer
 
 

@@ -113,7 +113,8 @@ def test_the_vocabulary_decides_the_format(tokenizer, tag_tokenizer):
     assert function_format(tag_tokenizer) == "tool_call" and not function_stop("tool_call")
     after_result = [Message("user", "q"), Message("tool", "4")]
     assert read(call_reader("react", after_result), [" I know\nFinal Answer: 4"]) == ("4", ())
-    assert isinstance(call_reader("tool_call", after_result), ToolCallReader)
+    tagged = 'Yes.\n<tool_call>{"name": "add", "arguments": {}}</tool_call>'
+    assert read(call_reader("tool_call", after_result, [ADD]), [tagged]) == ("Yes.", (call("{}"),))
 
 
 def test_the_prompt_of_tool_calls(tag_tokenizer):

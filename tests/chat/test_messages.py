@@ -20,7 +20,7 @@ def test_to_openai_and_back():
 
 def test_older_forms_are_read():
     old = from_openai({"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}})
-    assert old.tool_calls == (ToolCall("f", "{}"),) and old.content == ""
+    assert old.tool_calls == (ToolCall("f", "{}"),) and old.content is None and old.text == ""
     assert from_openai({"role": "function", "name": "f", "content": "3"}).role == "tool"
     assert from_openai({"role": "developer", "content": "x"}).role == "system"
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]

@@ -13,7 +13,7 @@ from qianwen.checkpoints.adapter_folder import write_adapter
 from qianwen.checkpoints.export import GgufOptions, export_model
 from qianwen.checkpoints.gguf.network import GgufModel
 from qianwen.checkpoints.gguf.tensor_types import FILE_TYPES, Rounding
-from qianwen.checkpoints.hf_folder import chat_template, write_folder
+from qianwen.checkpoints.hf_folder import chat_template_fields, write_folder
 from qianwen.checkpoints.load import load_model, open_model
 from qianwen.checkpoints.model_card import Origin
 from qianwen.checkpoints.parity import compare, next_token_logprobs
@@ -276,8 +276,7 @@ CHATS = [
 def test_the_template_gives_the_text_of_render(chat: list[Message], ask: bool) -> None:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    template = chat_template(tokenizer())
-    assert template is not None
+    template = chat_template_fields(tokenizer())["chat_template"]
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
     messages = [{"role": message.role, "content": message.content} for message in chat]
     text = environment.from_string(template).render(messages=messages, add_generation_prompt=ask)
@@ -286,7 +285,7 @@ def test_the_template_gives_the_text_of_render(chat: list[Message], ask: bool) -
 
 def test_no_template_without_chatml_tokens() -> None:
     ranks = {bytes([byte]): byte for byte in range(256)}
-    assert chat_template(Tokenizer(Vocabulary(ranks, {"<|endoftext|>": 256}))) is None
+    assert chat_template_fields(Tokenizer(Vocabulary(ranks, {"<|endoftext|>": 256}))) == {}
 
 
 def test_an_adapter_is_merged_before_export(source: Qwen) -> None:
