@@ -107,7 +107,7 @@ def test_files_as_editors_write_them(tmp_path: Path, form: str) -> None:
         path.write_bytes(LINE + b"\r\n\r\n")
     elif form == "gz":
         path = tmp_path / "data.jsonl.gz"
-        path.write_bytes(gzip.compress(LINE + b"\n"))
+        path.write_bytes(gzip.compress(LINE + b"\n", mtime=0))
     elif form == "one line":
         path = tmp_path / "data.json"
         path.write_bytes(LINE)

@@ -48,16 +48,16 @@ def read(folder: Path, *records: bytes) -> list:
 ENCODED = {
     "Transfer-Encoding: chunked": chunked(PAGE),
     "transfer-encoding: Chunked": chunked(PAGE, 37, b";name=value"),
-    "Content-Encoding: gzip": gzip.compress(PAGE),
-    "Content-Encoding: x-gzip": gzip.compress(PAGE),
-    "Content-Encoding: gzip\r\nTransfer-Encoding: chunked": chunked(gzip.compress(PAGE)),
-    "Transfer-Encoding: gzip, chunked": chunked(gzip.compress(PAGE)),
+    "Content-Encoding: gzip": gzip.compress(PAGE, mtime=0),
+    "Content-Encoding: x-gzip": gzip.compress(PAGE, mtime=0),
+    "Content-Encoding: gzip\r\nTransfer-Encoding: chunked": chunked(gzip.compress(PAGE, mtime=0)),
+    "Transfer-Encoding: gzip, chunked": chunked(gzip.compress(PAGE, mtime=0)),
     "Content-Encoding: deflate": zlib.compress(PAGE),
     "content-encoding: DEFLATE": raw_deflate(PAGE),
     "Content-Encoding: zstd": zstandard.compress(PAGE),
-    "Content-Encoding: gzip, zstd": zstandard.compress(gzip.compress(PAGE)),
-    "Content-Encoding: gzip ": gzip.compress(PAGE[:50]) + gzip.compress(PAGE[50:]),
-    "Server: says nothing of it": gzip.compress(PAGE),
+    "Content-Encoding: gzip, zstd": zstandard.compress(gzip.compress(PAGE, mtime=0)),
+    "Content-Encoding: gzip ": gzip.compress(PAGE[:50], mtime=0) + gzip.compress(PAGE[50:], mtime=0),
+    "Server: says nothing of it": gzip.compress(PAGE, mtime=0),
     "Content-Encoding: identity": PAGE,
 }
 
@@ -78,8 +78,8 @@ def test_a_body_that_only_claims_an_encoding_passes(tmp_path: Path, claim: str) 
 @pytest.mark.parametrize(
     ("header", "data", "reason"),
     [
-        ("Content-Encoding: gzip", gzip.compress(PAGE)[:-30], DropReason.TRUNCATED_RECORD),
-        ("Content-Encoding: gzip", gzip.compress(PAGE)[:10] + b"\xff" * 50, DropReason.CONTENT_ENCODING),
+        ("Content-Encoding: gzip", gzip.compress(PAGE, mtime=0)[:-30], DropReason.TRUNCATED_RECORD),
+        ("Content-Encoding: gzip", gzip.compress(PAGE, mtime=0)[:10] + b"\xff" * 50, DropReason.CONTENT_ENCODING),
         ("Content-Encoding: compress", b"\x1f\x9d\x90" + b"\x00\x01" * 50, DropReason.CONTENT_ENCODING),
         ("Content-Encoding: unheard-of", b"\x00\x01" * 50, DropReason.CONTENT_ENCODING),
         ("Content-Encoding: gzip", b"\x89PNG\r\n\x1a\n\x00", DropReason.CONTENT_ENCODING),
@@ -107,7 +107,7 @@ def test_brotli_is_decoded_or_refused_by_name(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_bomb_does_not_fill_the_memory() -> None:
-    bomb = gzip.compress(b"\x00" * (64 << 20))
+    bomb = gzip.compress(b"\x00" * (64 << 20), mtime=0)
     assert len(body(bomb, [("Content-Encoding", "gzip")], LIMIT)) == LIMIT + 1
 
 

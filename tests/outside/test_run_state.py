@@ -59,8 +59,9 @@ def test_a_zombie_has_stopped_and_can_be_deleted(folder: Path, process: subproce
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("pid", [os.getpid(), os.getppid(), 1, 2**22 + 9, -1, None, "x"])
+@pytest.mark.parametrize("pid", ["own", "parent", 1, 2**22 + 9, -1, None, "x"])
 def test_the_number_of_another_process_means_nothing(folder: Path, pid: object) -> None:
+    pid = {"own": os.getpid(), "parent": os.getppid()}.get(pid, pid)  # as constants: each worker has its own
     RunFolder.create("mine", "pretrain", {}).set_state("running", pid=pid)
     for written in (None, str(pid)):
         if written is not None:
