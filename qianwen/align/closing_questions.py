@@ -69,7 +69,8 @@ def _question(first: Dialogue, tokenizer: Tokenizer, context: int) -> _Question 
     """The prompt of a dialogue that ends with its answer; None if both together are longer than the context."""
     prompt = render(first.messages[:-1], tokenizer, functions=first.functions, add_generation_prompt=True).ids
     complete = render(first.messages, tokenizer, functions=first.functions).ids
-    answer_len = len(complete) - len(prompt) - 2  # without the end token and the line end after it
+    # Without the end token and the line end after it. A prompt may have an open <think> that `complete` has not.
+    answer_len = max(len(complete) - len(prompt) - 2, 1)
     if len(complete) > context:
         return None
     stop = function_stop(ChatFormat(tokenizer).functions()) if first.functions else ()
