@@ -47,7 +47,7 @@ def test_a_curation_drops_what_the_vote_finds_not_worth_keeping(tmp_path, capsys
     assert main([*argv, "--test", str(tmp_path / "test.jsonl")]) == 0
     good, low, _ = (row["text"] for row in rows(1, "web"))
     texts = {
-        "good": "\n".join(f"{good} Reach {n}." for n in range(9)),
+        "good": "\n".join([good] * 9),
         "low": "\n".join(f"{low} {n}" for n in range(9)),
     }
     write_jsonl(tmp_path / "in.jsonl", [{"text": text, "source": f"web:{name}"} for name, text in texts.items()])

@@ -41,11 +41,13 @@ def script_of(texts: Texts) -> np.ndarray:
     return (alone > 0.5 * texts.num_words).astype(np.int64)
 
 
-def fit_standard(scores: np.ndarray, weights: np.ndarray, group: np.ndarray) -> Standard:
-    """From good texts. A group without any gets the line of all texts."""
+def fit_standard(scores: np.ndarray, weights: np.ndarray, group: np.ndarray, spread: float = 0.0) -> Standard:
+    """From good texts. A group without any gets the line of all texts. Median and decile are at least `spread` apart:
+    good texts that are nearly equal say nothing about the scale."""
     lines = []
     for here in groups(group):
-        lines.append([upper_quantile(scores[here], weights[here], share) for share in (0.5, 0.1)])
+        median, decile = (upper_quantile(scores[here], weights[here], share) for share in (0.5, 0.1))
+        lines.append([median, max(decile, median + spread)])
     return Standard(np.array(lines))
 
 
@@ -68,7 +70,8 @@ def equal_error(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> 
     scores, labels, weights = scores[order], labels[order], weights[order]
     missed = np.cumsum(weights * labels) / weights[labels].sum()
     wrong = 1 - np.cumsum(weights * ~labels) / weights[~labels].sum()
-    return float(scores[np.argmin(np.abs(missed - wrong))])
+    best = int(np.argmin(np.abs(missed - wrong)))
+    return float(scores[best] + scores[min(best + 1, len(scores) - 1)]) / 2  # the centre of a gap between the labels
 
 
 # ---- how good a score is -----------------------------------------------------------------------------------------

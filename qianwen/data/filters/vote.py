@@ -44,6 +44,7 @@ FILTER = "filter.json"
 VERSION = 2  # of the files of a folder; raise it when they, or what they mean, change
 RARE = 0.002  # share of good texts of unseen sources above the limit of a member
 RULES, QUALITY, SAFETY, PERPLEXITY = range(len(MEMBERS))
+LEAST_SPREAD = 0.1  # of the standard deviation of all scores: the least distance from z = 0 to z = 1
 QUALITY_WEIGHT = 1 / 3
 SHORT = 50  # words at which the rules weigh half, in scripts with spaces
 
@@ -143,10 +144,13 @@ def train(rows: Sequence[Row], perplexity: Perplexity | None = None) -> Ensemble
     scores = out_of_fold_scores(rows, fit)
     weights, script = _weights(rows), scores.script
     good = label == GOOD
-    standards = tuple(fit_standard(column[good], weights[good], script[good]) for column in scores.raw.T)
+    standards = tuple(
+        fit_standard(column[good], weights[good], script[good], LEAST_SPREAD * float(column.std()))
+        for column in scores.raw.T
+    )
     z = _standardised(scores, standards)
     limits = [
-        [upper_quantile(column[here], weights[good][here], RARE) for here in groups(script[good])]
+        [max(upper_quantile(column[here], weights[good][here], RARE), 1.0) for here in groups(script[good])]
         for column in z[good].T
     ]
     languages = tuple(sorted({row["lang"] for row in rows}))

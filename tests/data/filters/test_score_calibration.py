@@ -80,6 +80,11 @@ def test_a_script_without_texts_takes_the_line_of_all_and_equal_scores_are_no_er
     assert same.z(np.array([1.0, 2.0, 3.0]), np.zeros(3, dtype=np.int64)).tolist() == [-SURE, 0, SURE]
 
 
+def test_between_labels_that_do_not_overlap_the_middle_is_in_the_centre() -> None:
+    scores = np.array([5.0, 0.0, 1.0, 3.0])
+    assert equal_error(scores, np.array([True, False, False, True]), np.ones(4)) == 2
+
+
 def test_both_errors_are_equal_at_the_middle() -> None:
     labels = np.arange(20_000) % 5 == 0
     scores = GENERATOR.normal(size=20_000) + 2.0 * labels
