@@ -107,7 +107,7 @@ def _tool(chance: random.Random, number: int) -> dict[str, Any]:
 
 
 def _calls(chance: random.Random, tools: list[dict[str, Any]], mark: str, text: Any) -> Iterator[dict[str, Any]]:
-    calls = []
+    calls: list[dict[str, Any]] = []
     for number in range(chance.choice((1, 1, 2, 3))):
         value = {"city": text(), "days": chance.choice((1, 2.5, None, True, [1, "b"]))}
         arguments = json.dumps(value, ensure_ascii=False)
@@ -189,7 +189,7 @@ def families(
     )
     for name, model in models.items():
         yield name, model.vocabulary, template_from_gguf(model.metadata)
-    yield "made by SFT here", qwen, qwen and template_source(Tokenizer(qwen))
+    yield "made by SFT here", qwen, template_source(Tokenizer(qwen)) if qwen else None
     for name, sentence in (("Qwen1.5", "You are a helpful assistant"), ("Qwen2", "You are a helpful assistant.")):
         yield name, qwen, TemplateSource(PLAIN.replace("SENTENCE", sentence))
     for name, file in FILES.items():
