@@ -20,6 +20,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from qianwen.chat.infill import infill_prompt
 from qianwen.chat.messages import FunctionSpec, from_openai
 from qianwen.chat.model import Usage
 from qianwen.engine.chat_run import ChatRun
@@ -127,8 +128,16 @@ def _ids(prompt: protocol.Prompt, served: Served) -> list[int]:
 
 
 def prepare_completion(request: protocol.CompletionRequest, served: Served) -> Job:
-    """Encode the prompts. `echo` with `logprobs` also computes the log-probabilities of the prompt tokens."""
-    prompts = [_ids(prompt, served) for prompt in request.prompts]
+    """Encode the prompts. `echo` with `logprobs` also computes the log-probabilities of the prompt tokens.
+
+    With a `suffix` the answer is the text between prompt and suffix.
+    """
+    if request.suffix:
+        infills = [infill_prompt(served.tokenizer, prompt, request.suffix) for prompt in request.prompts]
+        prompts = [infill.ids for infill in infills]
+        request = request.model_copy(update={"stop_token_ids": [*request.stop_token_ids, *infills[0].stop_ids]})
+    else:
+        prompts = [_ids(prompt, served) for prompt in request.prompts]
     params = [
         sampling_params(
             request,
