@@ -184,16 +184,16 @@ class LLM:
             stop=stop,
             thinking=thinking,
         )
-        params = run.params(self.params(**sampling))
+        params = run.params(self.params(thinking, **sampling))
         if params.n != 1:
             message = "n = {n} is not possible: chat streams one answer; use `generate` for several"
             raise RequestError(tr(message, n=params.n), param="n")
         return run.deltas(self.stream(run.prompt_ids, params))
 
-    def params(self, **sampling: Any) -> SamplingParams:
+    def params(self, thinking: bool | None = None, /, **sampling: Any) -> SamplingParams:
         """The default parameters with these fields replaced. RequestError for an unknown field."""
         check_sampling_names(sampling, [field.name for field in dataclasses.fields(SamplingParams)])
-        return dataclasses.replace(self.defaults, **sampling)
+        return dataclasses.replace(defaults_for(thinking, self.defaults, self.recommended), **sampling)
 
     def clear_cache(self) -> None:
         """Drop all cached prompts, as after a change of the weights."""
@@ -248,3 +248,13 @@ class Stream:
 
     def __del__(self) -> None:
         self.close()
+
+
+def defaults_for(thinking: bool | None, defaults: SamplingParams, recommended: Recommended) -> SamplingParams:
+    """`defaults`; if thinking is off, with the values recommended then, except where the user chose another value."""
+    if thinking is not False:
+        return defaults
+    usual = SamplingParams(**recommended.sampling)
+    values = recommended.without_thinking.items()
+    changed = {name: value for name, value in values if getattr(defaults, name) == getattr(usual, name)}
+    return dataclasses.replace(defaults, **changed)

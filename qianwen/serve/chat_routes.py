@@ -24,6 +24,7 @@ from qianwen.chat.infill import infill_prompt
 from qianwen.chat.messages import FunctionSpec, from_openai
 from qianwen.chat.model import Usage
 from qianwen.engine.chat_run import ChatRun
+from qianwen.engine.llm import defaults_for
 from qianwen.engine.llm_engine import Output
 from qianwen.engine.request import Context, Pooling
 from qianwen.engine.request import Request as EngineRequest
@@ -104,6 +105,7 @@ def prepare_chat(request: protocol.ChatCompletionRequest, served: Served) -> Job
         thinking=request.thinking,
         template_variables=request.chat_template_kwargs,
     )
+    served = replace(served, defaults=defaults_for(request.thinking, served.defaults, served.recommended))
     max_tokens = answer_limit(len(chat.prompt_ids), request.limit, served.context)
     logprobs = (request.top_logprobs or 0) if request.logprobs else None
     params = chat.params(sampling_params(request, served, max_tokens, logprobs=logprobs))

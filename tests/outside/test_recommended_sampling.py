@@ -76,3 +76,17 @@ def test_the_model_route_shows_it(tmp_path: Path) -> None:
         assert card["sampling"]["source"] == llm.recommended.source
         assert card.get("sampling_without_thinking") == (QWEN3 if more else None)
     assert Recommended().sampling == {}
+
+
+@pytest.mark.parametrize("thinking", [None, True, False])
+def test_without_thoughts_the_values_are_the_others_unless_the_user_chose(
+    tmp_path: Path, thinking: bool | None
+) -> None:
+    llm = load(tmp_path, arch="qwen3")
+    expected = QWEN3 if thinking is False else QWEN3_THINKING
+    assert llm.params(thinking) == SamplingParams(**expected)
+    assert llm.params(thinking, top_p=0.3) == SamplingParams(**{**expected, "top_p": 0.3})
+    llm.defaults = llm.params(temperature=0.1)
+    assert llm.params(thinking) == SamplingParams(**{**expected, "temperature": 0.1})
+    plain = load(tmp_path)
+    assert plain.params(thinking) == SamplingParams(**QWEN25)
