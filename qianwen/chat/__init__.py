@@ -7,6 +7,7 @@ Read in this order:
     chatml.py      the same for Qwen v1 and for what SFT makes here
     render.py      spans → token ids + loss mask; the only writer of control tokens
     history.py     the window over a history
+    infill.py      the prompt for the text between a prefix and a suffix (fill in the middle)
     react.py       the ReAct prompt of Qwen v1, and the reader of Thought / Action / Action Input
     functions.py   both function-calling formats (ReAct, Qwen2.5's <tool_call>) as one incremental reader
     bare_calls.py  calls that are JSON alone, without tags; json_schema.py checks their arguments

@@ -5,22 +5,23 @@
                                 base_model.model.<module>.weight for modules that were trained fully
 
 Adapters for the modules of Qwen v1 (`c_attn`, `w1`, …) load too: the linears that are fused in the file each get a copy
-of A, and B is cut along its rows like the weights (`hf_weights.py`). Features other than a low rank (DoRA, biases,
-different ranks) are rejected by name. `load.py` loads an adapter with its base model, and `adapter_bank.py` uses many
-adapters with one base model.
+of A, and B is cut along its rows like the weights (`hf_weights.py`). What the config says about the computation is in
+`adapter_settings.py`; features other than a low rank (DoRA, biases) are rejected by name. `load.py` loads an adapter
+with its base model, and `adapter_bank.py` uses many adapters with one base model.
 """
 
 import json
-import math
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from qianwen.checkpoints.hf_weights import PICKLES, V1_NAMES, pickle_error, read_json
+from qianwen.checkpoints.adapter_settings import CONFIG, AdapterSettings, read_settings
+from qianwen.checkpoints.hf_weights import PICKLES, pickle_error, read_json
 from qianwen.checkpoints.safetensors_file import SafetensorsFile, write_safetensors
+from qianwen.checkpoints.tensor_names import V1_NAMES
 from qianwen.model.linears.lora import (
     FULL_MODULES,
     LINEARS,
@@ -32,21 +33,17 @@ from qianwen.model.linears.lora import (
     adapted,
     adapter_dtype,
 )
+from qianwen.model.linears.lora_init import INITIAL_PARTS, without_part
+from qianwen.model.linears.packed import PackedLinear
 from qianwen.model.transformer import Qwen, replace_module
 from qianwen.runtime.errors import CheckpointError
 from qianwen.runtime.files import atomic_file
 from qianwen.runtime.translation import tr
 
-CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
+TENSORS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 A, B = ".lora_A.weight", ".lora_B.weight"
-
-# Fields of unsupported features, and the values that switch these off.
-OFF = (None, False, "none", {}, [])
-UNSUPPORTED = (
-    "bias", "lora_bias", "use_dora", "use_qalora", "use_bdlora", "fan_in_fan_out", "layer_replication",
-    "rank_pattern", "alpha_pattern", "trainable_token_indices", "target_parameters",
-)  # fmt: skip
+FLAT_NAMES = (("model.layers.", "layers."), ("model.embed_tokens.", "embed_tokens."))  # of a network without a head
 
 
 def is_adapter(folder: Path) -> bool:
@@ -100,11 +97,9 @@ def read_adapter(model: Qwen, folder: Path) -> Adapter:
 
     Raises CheckpointError for damaged files and for tensors that do not fit the network.
     """
-    settings = read_json(folder / CONFIG)
-    rank, scale = _rank_and_scale(settings, folder)
-    file = _tensors(folder)
+    settings, file = read_settings(folder), _tensors(folder)
     entries = {name.removeprefix(PREFIX): entry.shape for name, entry in file.entries.items()}
-    renaming = V1_NAMES if any(name.startswith("transformer.") for name in entries) else ()
+    renaming = _renaming(entries)
     used: set[str] = set()
     linears: dict[str, LowRank] = {}
     for file_name, names in _file_names(model, renaming).items():
@@ -112,18 +107,26 @@ def read_adapter(model: Qwen, folder: Path) -> Adapter:
             used |= {file_name + A, file_name + B}
             targets = [model.get_submodule(name) for name in names]
             rows = [int(linear.out_features) for linear in targets]  # type: ignore[arg-type]
+            rank = settings.rank_of(file_name)
             shapes = (rank, targets[0].in_features), (sum(rows), rank)
             if (entries[file_name + A], entries.get(file_name + B)) != shapes:
                 message = "{path}: the adapter of {name} does not fit this network; is it for another base model?"
                 raise CheckpointError(tr(message, path=folder, name=file_name))
             a, b = file.read(PREFIX + file_name + A), file.read(PREFIX + file_name + B)
-            linears |= {name: LowRank(a, part, scale) for name, part in zip(names, b.split(rows), strict=True)}
+            change = LowRank(a, b, settings.scale_of(file_name))
+            if settings.init:
+                change = _from_original(change, targets, settings, folder)
+            parts = change.b.split(rows)
+            linears |= {name: replace(change, b=part) for name, part in zip(names, parts, strict=True)}
     full = {module: _renamed(f"{name}.weight", renaming) for module, name in FULL_MODULES.items()}
     used |= {name for name in full.values() if name in entries}
     if unused := entries.keys() - used:
         message = "{path}: the network has no module for tensor {name}; is the adapter for another base model?"
         raise CheckpointError(tr(message, path=folder, name=min(unused)))
-    return Adapter(linears, {m: file.read(PREFIX + name) for m, name in full.items() if name in entries})
+    weights = {m: file.read(PREFIX + name) for m, name in full.items() if name in entries}
+    if settings.ties_weights and model.config.tie_word_embeddings and weights:
+        weights = dict.fromkeys(FULL_MODULES, next(iter(weights.values())))
+    return Adapter(linears, weights)
 
 
 def load_adapter(model: Qwen, folder: Path) -> Qwen:
@@ -135,16 +138,24 @@ def load_adapter(model: Qwen, folder: Path) -> Qwen:
     return model.requires_grad_(False).eval()
 
 
-def _rank_and_scale(settings: dict[str, Any], folder: Path) -> tuple[int, float]:
-    rank, alpha = settings.get("r"), settings.get("lora_alpha")
-    if settings.get("peft_type") != "LORA" or type(rank) is not int or rank < 1 or not isinstance(alpha, (int, float)):
-        message = "{path}: not a LoRA config: peft_type must be LORA, and r and lora_alpha must be numbers"
-        raise CheckpointError(tr(message, path=folder / CONFIG))
-    for field in UNSUPPORTED:
-        if settings.get(field) not in OFF:
-            message = "{path}: {field} = {value} is not supported; merge the adapter with PEFT and load the result"
-            raise CheckpointError(tr(message, path=folder / CONFIG, field=field, value=settings[field]))
-    return rank, alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank)
+def _renaming(names: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    first = {name.partition(".")[0] for name in names}
+    return V1_NAMES if "transformer" in first else FLAT_NAMES if "layers" in first else ()
+
+
+def _from_original(change: LowRank, targets: list[nn.Module], settings: AdapterSettings, folder: Path) -> LowRank:
+    """The change of the original weights, for an adapter whose training took a part out of them first."""
+    bases = [target.base if isinstance(target, LoraLinear) else target for target in targets]
+    weights = [base.weight for base in bases if isinstance(base, nn.Linear)]
+    weights += [base.dequantize() for base in bases if isinstance(base, PackedLinear) and base.format == "bf16"]
+    if len(weights) != len(bases):
+        message = (
+            "{path}: an adapter with init_lora_weights = {init} needs the weights of its training, but the base model "
+            "is loaded with fewer bits; load it with 16 bits, or export it to one model first"
+        )
+        raise CheckpointError(tr(message, path=folder / CONFIG, init=settings.init))
+    weight = torch.cat([each.detach().float() for each in weights])
+    return without_part(change, INITIAL_PARTS[settings.init](weight, len(change.a), change.scale))
 
 
 def _tensors(folder: Path) -> SafetensorsFile:

@@ -75,9 +75,8 @@ def config_from_hf(hf: Mapping[str, Any]) -> QwenConfig:
     """
     model_type = _model_type(hf)
     for field in ("rope_scaling", "rope_parameters"):
-        scaling = hf.get(field) or {}
-        if not isinstance(scaling, Mapping) or scaling.get("rope_type", scaling.get("type", "default")) != "default":
-            raise _refusal(field, scaling, ["default"])
+        if not _leaves_positions(hf.get(field) or {}):
+            raise _refusal(field, hf[field], ["default"])
     hf = {**hf, **(hf.get("rope_parameters") or {})}
     for field, supported in _SUPPORTED.items():
         if field in hf and hf[field] not in supported:
@@ -95,6 +94,19 @@ def config_to_hf(config: QwenConfig, model_type: str = "") -> dict[str, Any]:
         raise _refusal("model_type", model_type, ARCHITECTURES)
     hf = _write_v1(fields) if model_type == "qwen" else _write_later(fields, model_type)
     return {"architectures": [ARCHITECTURES[model_type]], "model_type": model_type, **hf}
+
+
+def _leaves_positions(scaling: Any) -> bool:
+    """Whether a rope scaling changes nothing: of type default, by a factor of one, or without type and numbers."""
+    if not isinstance(scaling, Mapping):
+        return False
+    given = {name: value for name, value in scaling.items() if value is not None}
+    kind = given.pop("rope_type", given.get("type"))
+    if kind == "default":
+        return not any(isinstance(value, Mapping) for value in given.values())
+    if kind == "linear":
+        return given.get("factor") == 1
+    return kind is None and given.pop("factor", 1) == 1 and given.keys() <= {"rope_theta", "partial_rotary_factor"}
 
 
 def _model_type(hf: Mapping[str, Any]) -> str:

@@ -1,11 +1,5 @@
 """Weight folders of Qwen v1, Qwen1.5 / 2 / 2.5, Qwen3 and Llama ↔ our network.
 
-Our parameter names are those of Hugging Face's Qwen2, so most folders need no renaming. Others have a table of
-renamings in which several of our parameters may be stacked along the rows of one file tensor: `c_attn` of Qwen v1 is q,
-k and v. The same table is used to read and to write, and `gguf/network.py` has its own table.
-
-    rename each of our names → group equal results → compare with the tensors in the files → copy, one tensor at a time
-
 A model is built on the meta device, without memory, and gets each tensor in its final type and on its final device. So
 loading needs memory for the weights and one more tensor. Tensors that are missing, unexpected or of another shape are
 reported by file and name before weights are read. Pickles (`.bin`, `.pt`) can run code when opened, so they are
@@ -15,88 +9,34 @@ rejected. The tokenizer and generation settings are in `hf_folder.py`, quantised
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from qianwen.checkpoints.hf_config import config_from_hf, config_to_hf
 from qianwen.checkpoints.safetensors_file import SafetensorsFile, write_safetensors
+from qianwen.checkpoints.tensor_names import V1_NAMES, Stack, check_tensors, renaming_of, stacks, without_head
 from qianwen.model.config import QwenConfig
 from qianwen.model.transformer import Qwen, empty_network
 from qianwen.runtime.atomic import MANIFEST
 from qianwen.runtime.errors import CheckpointError
 from qianwen.runtime.files import atomic_file, atomic_folder, verify_folder
-from qianwen.runtime.log import console, progress
+from qianwen.runtime.log import console, notices, progress
+from qianwen.runtime.placeholders import check_contents
 from qianwen.runtime.translation import tr
 
 Layout = Literal["qwen2", "qwen"]
 
 CONFIG, SINGLE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+SHARD = re.compile(r".+-\d{5}-of-(?P<count>\d{5})\.safetensors")
 SHARD_BYTES = 4 << 30
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
-# Buffers that early releases saved with the weights; they are ignored.
-LEFTOVERS = re.compile(r"(^|\.)(rotary_emb\.inv_freq|attn\.masked_bias)$")
-
-V1_NAMES = (
-    ("model.embed_tokens.", "transformer.wte."),
-    ("model.layers.", "transformer.h."),
-    ("model.norm.", "transformer.ln_f."),
-    (".input_layernorm.", ".ln_1."),
-    (".post_attention_layernorm.", ".ln_2."),
-    (".self_attn.q_proj.", ".attn.c_attn."),
-    (".self_attn.k_proj.", ".attn.c_attn."),
-    (".self_attn.v_proj.", ".attn.c_attn."),
-    (".self_attn.o_proj.", ".attn.c_proj."),
-    (".mlp.up_proj.", ".mlp.w1."),
-    (".mlp.gate_proj.", ".mlp.w2."),
-    (".mlp.down_proj.", ".mlp.c_proj."),
-)
-
-
 Plan = tuple[torch.dtype, tuple[int, ...]]  # type and shape of a tensor in the file to write
-
-
-class Stack(NamedTuple):
-    """One tensor of a file: one or more of our parameters, stacked along the rows."""
-
-    names: tuple[str, ...]
-    rows: tuple[int, ...]  # of each parameter
-    shape: tuple[int, ...]
-
-
-def stacks(model: Qwen, renaming: Iterable[tuple[str, str]] = ()) -> dict[str, Stack]:
-    """Name of each file tensor → the parameters of `model` in it, for files named by `renaming`."""
-    result: dict[str, Stack] = {}
-    for name, parameter in model.named_parameters():
-        file_name = name
-        for ours, theirs in renaming:
-            file_name = file_name.replace(ours, theirs)
-        rows, *rest = parameter.shape
-        names, counts, _ = result.get(file_name, Stack((), (), ()))
-        result[file_name] = Stack((*names, name), (*counts, rows), (sum(counts) + rows, *rest))
-    return result
-
-
-def check_tensors(
-    expected: Mapping[str, Stack], actual: Mapping[str, tuple[Path, tuple[int, ...]]], source: Path
-) -> None:
-    """Compare `actual` (file and shape by name) with `expected`. CheckpointError for the first tensor that differs."""
-    for name, stack in expected.items():
-        if name not in actual:
-            message = "{path}: tensor {name} of shape {shape} is missing; fetch or export the model again"
-            raise CheckpointError(tr(message, path=source, name=name, shape=list(stack.shape)))
-        file, shape = actual[name]
-        if shape != stack.shape:
-            message = "{path}: tensor {name} has shape {found}, but its config needs {expected}; is this its config?"
-            raise CheckpointError(tr(message, path=file, name=name, found=list(shape), expected=list(stack.shape)))
-    for name, (file, shape) in actual.items():
-        if name not in expected and not LEFTOVERS.search(name):
-            message = "{path}: the network has no tensor {name} of shape {shape}; is this its config?"
-            raise CheckpointError(tr(message, path=file, name=name, shape=list(shape)))
 
 
 def empty_model(config: QwenConfig, num_tensors: int) -> Qwen:
@@ -128,7 +68,10 @@ def fill(model: Qwen, parameters: Iterable[tuple[str, Tensor]]) -> Qwen:
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file. CheckpointError if it cannot be read."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        check_contents(path)
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except CheckpointError:
+        raise
     except OSError as error:
         raise CheckpointError(tr("{path}: cannot be read ({error})", path=path, error=error.strerror)) from error
     except (ValueError, RecursionError) as error:
@@ -155,11 +98,17 @@ def read_weights(
         message = "{path}: quantised weights ({how}) are not supported here; use the 16-bit folder or a GGUF file"
         raise CheckpointError(tr(message, path=folder, how=quantization))
     config, where = config_from_hf(raw), inventory(folder)
+    if without_head(config, where):
+        message = (
+            "{path} is an embedding model without an output head; use it for embeddings, its texts have no meaning"
+        )
+        notices.print(tr(message, path=folder), style="yellow", markup=False)
+        config = replace(config, tie_word_embeddings=True)
     model = empty_model(config, len(where))
     actual = {name: (file.path, file.entries[name].shape) for name, file in where.items()}
-    if config.tie_word_embeddings:
-        actual.pop("lm_head.weight", None)  # some files have a copy of the tied weight
-    expected = stacks(model, V1_NAMES if "transformer.wte.weight" in actual else ())
+    if config.tie_word_embeddings:  # some files have a copy of the tied weight
+        actual = {name: entry for name, entry in actual.items() if not name.endswith("lm_head.weight")}
+    expected = stacks(model, renaming_of(actual))
     check_tensors(expected, actual, folder)
     return model, _parts(where, expected, dtype, device)
 
@@ -189,7 +138,7 @@ def _weight_files(folder: Path) -> list[Path]:
             raise CheckpointError(tr("{path}: weight_map is missing or not valid; fetch it again", path=folder / INDEX))
         names = sorted(set(listed.values()))
     else:
-        names = [SINGLE]
+        names = [SINGLE] if (folder / SINGLE).exists() else _unlisted_files(folder) or [SINGLE]
     for name in names:
         if Path(name).name != name:
             message = "{path}: {name} is not a file name in this folder; fetch the index again"
@@ -197,6 +146,17 @@ def _weight_files(folder: Path) -> list[Path]:
         if not (folder / name).is_file():
             raise _missing_file(folder, name)
     return [folder / name for name in names]
+
+
+def _unlisted_files(folder: Path) -> list[str]:
+    """The weights of a folder without index: the only file of another name, or all shards by their numbers; or none."""
+    names = sorted(
+        file.name for file in folder.glob("*.safetensors") if not file.name.startswith(("adapter_", "head."))
+    )
+    shards = [match for name in names if (match := SHARD.fullmatch(name))]
+    if len(shards) == len(names):
+        return names if shards and {int(shard["count"]) for shard in shards} == {len(names)} else []
+    return names if len(names) == 1 else []
 
 
 def _missing_file(folder: Path, name: str) -> CheckpointError:

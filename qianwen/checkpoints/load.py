@@ -12,6 +12,9 @@ Local files have priority. A hub is contacted only if MODEL is not a local path 
 """
 
 import difflib
+import os
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -19,6 +22,9 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from qianwen.checkpoints.adapter_folder import base_of, is_adapter, load_adapter
+from qianwen.checkpoints.generation_config import GENERATION as GENERATION
+from qianwen.checkpoints.generation_config import gguf_generation, read_generation
+from qianwen.checkpoints.gguf.file import MAGIC
 from qianwen.checkpoints.gguf.network import GgufModel
 from qianwen.checkpoints.gguf.parts import part_paths, stem_of
 from qianwen.checkpoints.gptq_folder import QUANTIZATION, as_floats, as_packed, gptq_model, is_gptq, read_format
@@ -27,6 +33,7 @@ from qianwen.checkpoints.hf_weights import CONFIG, PICKLES, load_weights, pickle
 from qianwen.checkpoints.hub import fetch_model, is_hub_name
 from qianwen.checkpoints.nf4_network import nf4_model
 from qianwen.checkpoints.packed_cache import converted, gguf_bits, packed_model
+from qianwen.checkpoints.recommended_sampling import Recommended, recommended_sampling
 from qianwen.kernels.cpu import operators
 from qianwen.model.config import QwenConfig
 from qianwen.model.linears.packed import HEAD_BITS, pack_model, to_device
@@ -39,9 +46,9 @@ from qianwen.tokenizer.template_files import template_from_gguf
 from qianwen.tokenizer.tokenizer import Tokenizer
 
 Bits = Literal["stored", "nf4", 4, 5, 8, 16] | None
-GENERATION = "generation_config.json"
 END_OF_TURN = "<|im_end|>"
 ENDS_OF_TURN = (END_OF_TURN, "<|eot_id|>")  # DeepSeek's models end their turns with the token that ends every text
+HUB_FOLDER = re.compile(r"models--.+--(?P<name>.+)")  # a repository in the hub's cache
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,7 @@ class LoadedModel:
     generation: dict[str, Any]  # the contents of generation_config.json; `eos_token_id` is always a list
     name: str
     chat: bool  # whether it is a chat model, which ends its turns
+    sampling: Recommended = Recommended()
 
 
 def load_model(
@@ -80,8 +88,12 @@ def load_model(
     if path != base:
         network = load_adapter(network, path)
     tokenizer, generation = _vocabulary(source, path)
-    name, chat = model_name(str(model)), _is_chat(generation, tokenizer)
-    return LoadedModel(network, tokenizer, network.config, generation, name, chat)
+    name, chat = (
+        model_name(str(model)),
+        is_chat(generation, tokenizer.special_tokens, has_template=tokenizer.template is not None),
+    )
+    sampling = _sampling(generation, network.config, tokenizer, chat=chat)
+    return LoadedModel(network, tokenizer, network.config, generation, name, chat, sampling)
 
 
 class OpenModel(NamedTuple):
@@ -94,6 +106,7 @@ class OpenModel(NamedTuple):
     generation: dict[str, Any]
     name: str
     chat: bool
+    sampling: Recommended
 
     @property
     def bits(self) -> int | None:
@@ -106,7 +119,9 @@ def open_model(model: str) -> OpenModel:
     path = find_model(model)
     source, config = source_and_shape(base_model(path))
     tokenizer, generation = _vocabulary(source, path)
-    return OpenModel(path, source, config, tokenizer, generation, model_name(model), _is_chat(generation, tokenizer))
+    chat = is_chat(generation, tokenizer.special_tokens, has_template=tokenizer.template is not None)
+    sampling = _sampling(generation, config, tokenizer, chat=chat)
+    return OpenModel(path, source, config, tokenizer, generation, model_name(model), chat, sampling)
 
 
 def source_and_shape(base: Path) -> tuple[GgufModel | Path, QwenConfig]:
@@ -147,23 +162,24 @@ def _gptq_network(folder: Path, bits: int | Literal["nf4"] | None, dtype: torch.
 
 def _vocabulary(source: GgufModel | Path, path: Path) -> tuple[Tokenizer, dict[str, Any]]:
     """The tokenizer and the recommended settings: from the adapter if it has them, else from its base."""
-    generation: dict[str, Any] = {}
     if isinstance(source, GgufModel):
         tokenizer = Tokenizer(source.vocabulary, template=template_from_gguf(source.metadata))
-        ends = (source.metadata.get(f"tokenizer.ggml.{kind}_token_id") for kind in ("eos", "eot"))
-        generation["eos_token_id"] = [end for end in ends if end is not None]
+        generation = gguf_generation(source.metadata, source.path)
     else:
-        tokenizer = Tokenizer.from_folder(source)
-        if (source / GENERATION).exists():
-            generation = read_json(source / GENERATION)
+        tokenizer, generation = Tokenizer.from_folder(source), read_generation(source)
     if is_adapter(path):
         if any((path / file).exists() for file in ("tokenizer.json", "vocab.json", "qwen.tiktoken")):
             own = Tokenizer.from_folder(path)
             tokenizer = Tokenizer(own.vocabulary, template=own.template or tokenizer.template)
         if (path / GENERATION).exists():
-            generation = read_json(path / GENERATION)
-    generation["eos_token_id"] = _as_list(generation.get("eos_token_id"))
+            generation = read_generation(path)
     return tokenizer, generation
+
+
+def _sampling(generation: dict[str, Any], config: QwenConfig, tokenizer: Tokenizer, *, chat: bool) -> Recommended:
+    template = tokenizer.template.text if tokenizer.template else None
+    special = tokenizer.special_tokens
+    return recommended_sampling(generation, config.architecture, special, chat=chat, template=template)
 
 
 def _stored_bits(source: GgufModel | Path, device: torch.device) -> int | None:
@@ -179,8 +195,18 @@ def _stored_bits(source: GgufModel | Path, device: torch.device) -> int | None:
 
 def model_name(model: str) -> str:
     """A short name for MODEL: the name of the run, the file or the repository."""
-    path = Path(model.rpartition(":")[2].partition("@")[0]) if is_hub_name(model) else Path(model).resolve()
-    return path.parent.name if path.name == "model" else stem_of(path) if path.suffix == ".gguf" else path.name
+    # Links are not followed: in a hub cache they lead to files that are named after their hashes.
+    path = Path(os.path.abspath(Path(model).expanduser()))
+    if is_hub_name(model) and not path.exists():
+        path = Path(model.rpartition(":")[2].partition("@")[0])
+    if path.suffix == ".gguf":
+        return stem_of(path)
+    if path.suffix == ".safetensors" or path.name == CONFIG:
+        path = path.parent
+    if path.name == "model":  # of a run
+        path = path.parent
+    cached = HUB_FOLDER.fullmatch(path.parent.parent.name) if path.parent.name == "snapshots" else None
+    return cached["name"] if cached else path.name
 
 
 def base_model(path: Path) -> Path:
@@ -223,6 +249,10 @@ def _of_file(path: Path) -> Path:
         return path
     if path.suffix == ".safetensors" or path.name == CONFIG:
         return path.parent
+    with path.open("rb") as file:
+        if file.read(len(MAGIC)) == MAGIC:  # a blob of Ollama or of a hub's cache
+            message = "{path} is a GGUF file without the suffix .gguf; rename it, or make a link with that suffix"
+            raise ConfigError(tr(message, path=path))
     raise _unknown(str(path))
 
 
@@ -257,13 +287,8 @@ def _unknown(model: str) -> ConfigError:
     return ConfigError(tr(message, model=model, hint=hint, runs=runs_dir()))
 
 
-def _as_list(value: Any) -> list[int]:
-    return [] if value is None else list(value) if isinstance(value, list) else [value]
-
-
-def _is_chat(generation: dict[str, Any], tokenizer: Tokenizer) -> bool:
+def is_chat(generation: Mapping[str, Any], special_tokens: Mapping[str, int], *, has_template: bool) -> bool:
     """Whether the end of a turn ends generation, or `chat_format` (Qwen v1) is "chatml"."""
-    special, ends = tokenizer.special_tokens, generation["eos_token_id"]
-    ends_turns = any(special.get(name) in ends for name in ENDS_OF_TURN)
-    ends_turns = ends_turns or ("<｜Assistant｜>" in special and tokenizer.template is not None)
+    ends_turns = any(special_tokens.get(name) in generation["eos_token_id"] for name in ENDS_OF_TURN)
+    ends_turns = ends_turns or ("<｜Assistant｜>" in special_tokens and has_template)
     return ends_turns or generation.get("chat_format") == "chatml"

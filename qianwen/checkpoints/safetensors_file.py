@@ -19,6 +19,7 @@ from torch import Tensor
 
 from qianwen.runtime.errors import CheckpointError
 from qianwen.runtime.files import atomic_file
+from qianwen.runtime.placeholders import check_contents
 from qianwen.runtime.translation import tr
 
 HEADER_LIMIT = 16 << 20  # bytes; enough for a hundred thousand tensors
@@ -53,6 +54,7 @@ class SafetensorsFile:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        check_contents(self.path)
         size = self.path.stat().st_size
         with self.path.open("rb") as file:
             start = file.read(8)

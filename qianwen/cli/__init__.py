@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pretrain": ("qianwen.cli.pretrain:pretrain", "train a language model on text, or continue one"),
     "sft": ("qianwen.cli.sft:sft", "teach a language model to answer"),
     "eval": ("qianwen.cli.eval:evaluate", "put tasks to a model"),
+    "models": ("qianwen.cli.models:models", "list the models on this disk, and what fits this machine"),
     "chat": ("qianwen.cli.chat:chat", "talk to a model"),
     "bench": ("qianwen.cli.bench:bench", "measure how fast a model reads and writes here"),
     "generate": ("qianwen.cli.generate:generate", "continue a prompt, or answer a file of prompts"),

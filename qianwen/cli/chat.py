@@ -16,7 +16,9 @@ import tyro
 from qianwen.chat import Delta, Message, collect, from_openai, to_openai, trim_history
 from qianwen.chat.render import ChatFormat
 from qianwen.checkpoints.load import Bits
+from qianwen.cli.model_settings import sampling_source, settings_line
 from qianwen.engine.llm import LLM
+from qianwen.engine.llm_engine import EngineConfig
 from qianwen.engine.sampling_params import SamplingParams
 from qianwen.runtime.errors import ConfigError, QianwenError, RequestError
 from qianwen.runtime.files import atomic_file, runs_dir
@@ -37,6 +39,8 @@ class ChatOptions:
     """System prompt."""
     bits: Bits = "stored"
     """Bits per weight: `stored`: as on disk; 4, 5, 8, 16: packed for the fast kernels; None: unpacked floats."""
+    context: int = 0
+    """Maximum tokens of the conversation and the answer; 0: the model's own limit, or what fits in memory."""
     seed: int | None = None
     """Random seed: with it the answers are the same every time."""
     temperature: float | None = None
@@ -55,11 +59,13 @@ class ChatOptions:
 def chat(argv: list[str]) -> int:
     """Load a model and chat until the input ends or the user types /exit."""
     options = tyro.cli(ChatOptions, prog="qianwen chat", args=argv)
-    llm = LLM.load(options.model or str(newest_chat_model()), bits=options.bits)
+    config = EngineConfig(max_model_len=options.context)
+    llm = LLM.load(options.model or str(newest_chat_model()), bits=options.bits, config=config)
     session = ChatSession(llm, system=options.system, sampling=options.sampling())
     is_terminal = sys.stdin.isatty()
     if is_terminal:
         print(tr("{name} is ready. /help lists the commands, Ctrl-C stops an answer, Ctrl-D leaves.", name=llm.name))
+        print(settings_line(llm, session.sampling))
     for line in _lines(is_terminal):
         if not session.take(line):
             break
@@ -213,6 +219,7 @@ class ChatSession:
         params = self.llm.params(**changed)
         self.sampling = changed
         self._write("".join(f"  {name} = {getattr(params, name)}\n" for name in SETTINGS))
+        self._write(f"  ({sampling_source(self.llm.recommended)})\n")
 
     def _seed(self, text: str) -> None:
         seed = _value(text) if text else None

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,11 @@ import tyro
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from qianwen.chat import Message, from_openai
+from qianwen.chat.infill import infill_prompt
 from qianwen.checkpoints.load import Bits
 from qianwen.engine.chat_run import ChatRun
 from qianwen.engine.llm import LLM, Stream
+from qianwen.engine.llm_engine import EngineConfig
 from qianwen.engine.sampling_params import SamplingParams
 from qianwen.runtime.errors import ConfigError, DataError, QianwenError
 from qianwen.runtime.files import read_jsonl, repair_jsonl
@@ -25,15 +27,17 @@ from qianwen.runtime.translation import tr
 class GenerateOptions:
     """Continue a prompt, or generate an answer for every row of a JSONL file.
 
-    A row has `prompt` (continued as it is) or `messages` (answered as a chat); its other fields are copied to the
-    output, and `sampling` may set its own parameters. The output has the rows in the same order, each with `text`,
-    `finish_reason` and `usage`, or with `error`. The same command continues an interrupted one.
+    A row has `prompt` (continued as it is, or up to `suffix`) or `messages` (answered as a chat); its other fields are
+    copied to the output, and `sampling` may set its own parameters. The output has the rows in the same order, each
+    with `text`, `finish_reason` and `usage`, or with `error`. The same command continues an interrupted one.
     """
 
     model: tyro.conf.Positional[str]
     """The model: a folder, GGUF file, run name or hub id."""
     prompt: str | None = None
     """Text to continue."""
+    suffix: str = ""
+    """Text behind the output: the model writes what is between --prompt and this, if it can fill in the middle."""
     input: Path | None = None
     """JSONL file of prompts or messages."""
     output: Path | None = None
@@ -42,6 +46,8 @@ class GenerateOptions:
     """Send --prompt as a chat message instead of continuing it."""
     bits: Bits = "stored"
     """Bits per weight: `stored`: as on disk; 4, 5, 8, 16: packed for the fast kernels; None: unpacked floats."""
+    context: int = 0
+    """Maximum tokens of prompt and answer together; 0: the model's own limit, or what fits in memory."""
     temperature: float | None = None
     """Sampling temperature; 0: always the most likely token. Default: the model's own."""
     top_k: int | None = None
@@ -70,10 +76,12 @@ def generate(argv: list[str]) -> int:
         raise ConfigError(tr("Give either --prompt TEXT or --input FILE.jsonl"))
     if options.input is not None and options.output is None:
         raise ConfigError(tr("--input needs --output FILE.jsonl"))
-    llm = LLM.load(options.model, bits=options.bits)
+    if options.suffix and (options.prompt is None or options.chat):
+        raise ConfigError(tr("--suffix needs --prompt TEXT, without --chat; in a file, rows have their own `suffix`"))
+    llm = LLM.load(options.model, bits=options.bits, config=EngineConfig(max_model_len=options.context))
     llm.defaults = llm.params(**options.sampling())
     if options.prompt is not None:
-        row = _chat_row(options.prompt) if options.chat else {"prompt": options.prompt}
+        row = _chat_row(options.prompt) if options.chat else {"prompt": options.prompt, "suffix": options.suffix}
         for output in _start(llm, row):
             print(output.text, end="", flush=True)
         print()
@@ -154,7 +162,12 @@ def _start(llm: LLM, row: dict[str, Any]) -> Stream:
         return llm.stream(run.prompt_ids, run.params(params))
     if not isinstance(row.get("prompt"), str):
         raise DataError(tr("A row needs `prompt` (text) or `messages` (a list)."))
-    return llm.stream(row["prompt"], params)
+    if not row.get("suffix"):
+        return llm.stream(row["prompt"], params)
+    if not isinstance(row["suffix"], str):
+        raise DataError(tr("`suffix` of a row must be text; got {value!r}", value=row["suffix"]))
+    infill = infill_prompt(llm.tokenizer, row["prompt"], row["suffix"])
+    return llm.stream(infill.ids, replace(params, stop_token_ids=(*params.stop_token_ids, *infill.stop_ids)))
 
 
 def _chat_row(question: str) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class ServeOptions:
     bits: Bits = "stored"
     """Bits per weight: `stored`: as on disk; 4, 5, 8, 16: packed for the fast kernels; None: unpacked floats."""
     context: int = 0
-    """Maximum tokens of prompt and answer together; 0: the model's own limit."""
+    """Maximum tokens of prompt and answer together; 0: the model's own limit, or what fits in memory."""
     max_running: int = 16
     """Maximum number of answers generated at once."""
     kv_cache_dtype: Literal["auto", "bfloat16", "int8"] = "auto"
@@ -132,6 +132,7 @@ def access_rules(options: ServeOptions, store: Store) -> AccessRules:
 
 def _load(entry: str, options: ServeOptions, adapters: Sequence[str] = ()) -> list:
     """A model and the adapters that share its weights, as `Served`. Imports are here because they load torch."""
+    from qianwen.cli.model_settings import settings_line
     from qianwen.engine.llm import LLM
     from qianwen.engine.llm_engine import EngineConfig
     from qianwen.serve.bridge import Bridge
@@ -142,6 +143,7 @@ def _load(entry: str, options: ServeOptions, adapters: Sequence[str] = ()) -> li
         max_model_len=options.context,
         max_num_seqs=options.max_running,
         kv_cache_dtype=options.kv_cache_dtype,
+        memory_share=EngineConfig.memory_share / len(options.models),
         batch_invariant=options.batch_invariant,
     )
     llm = LLM.load(model, bits=options.bits, config=config)
@@ -149,7 +151,9 @@ def _load(entry: str, options: ServeOptions, adapters: Sequence[str] = ()) -> li
     for adapter, folder in folders.items():
         llm.add_adapter(adapter, folder)
     name = name or llm.name
-    base = Served(name, Bridge(llm.engine), llm.tokenizer, llm.engine.max_model_len, llm.defaults)
+    bridge, context = Bridge(llm.engine), llm.engine.max_model_len
+    base = Served(name, bridge, llm.tokenizer, context, llm.defaults, recommended=llm.recommended)
+    console.print(f"{name}: {settings_line(llm, {})}", style="dim", markup=False)
     return [base, *(replace(base, name=adapter, adapter=adapter, parent=name) for adapter in folders)]
 
 

@@ -38,6 +38,15 @@ def blocks_of_kinds(
     return counts
 
 
+def token_bytes(model: Qwen, kind: CacheDtype) -> int:
+    """Bytes of the keys and values of a token in one layer."""
+    config = model.config
+    if kind == "int8":  # and two float16 for each head
+        return 2 * config.num_key_value_heads * (config.head_dim + 4)
+    itemsize = 2 if kind == "bfloat16" else model.model.norm.weight.element_size()
+    return 2 * config.num_key_value_heads * config.head_dim * itemsize
+
+
 def new_cache(
     model: Qwen, num_blocks: Sequence[int], block_size: int, kind: CacheDtype, *, is_fused: bool, is_invariant: bool
 ) -> PagedCache:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,7 @@ from qianwen.chat.messages import FunctionSpec, Message
 from qianwen.chat.model import Delta, FinishReason, ResponseFormat, ToolChoice, Usage, check_sampling_names
 from qianwen.checkpoints.adapter_folder import is_adapter
 from qianwen.checkpoints.load import Bits, find_model, load_model
+from qianwen.checkpoints.recommended_sampling import Recommended
 from qianwen.engine.chat_run import ChatRun
 from qianwen.engine.llm_engine import EngineConfig, LLMEngine, Output
 from qianwen.engine.request import DEFAULT_CONTEXT, Context, Pooling, Request
@@ -32,6 +33,7 @@ from qianwen.engine.sampling import TokenLogprob
 from qianwen.engine.sampling_params import SamplingParams
 from qianwen.model.transformer import Qwen
 from qianwen.runtime.errors import ConfigError, RequestError
+from qianwen.runtime.log import notices
 from qianwen.runtime.translation import tr
 from qianwen.tokenizer.tokenizer import Tokenizer
 
@@ -95,6 +97,7 @@ class LLM:
     ) -> None:
         self.tokenizer, self.name = tokenizer, name
         self.defaults = defaults or SamplingParams()
+        self.recommended = Recommended()
         self.engine = LLMEngine(model, tokenizer, config, draft_model, end_ids)
         self._lock = threading.Lock()
         self._queues: dict[str, deque[Output]] = {}
@@ -106,14 +109,18 @@ class LLM:
         `bits` is the argument of `load_model`; by default the weights have as many bits as on disk.
         """
         loaded = load_model(name, bits=bits)
-        return cls(
+        llm = cls(
             loaded.model,
             loaded.tokenizer,
             config,
-            defaults=_recommended(loaded.generation),
+            defaults=SamplingParams(**loaded.sampling.sampling),
             end_ids=loaded.generation["eos_token_id"],
             name=loaded.name,
         )
+        llm.recommended = loaded.sampling
+        if llm.engine.context_note:
+            notices.print(llm.engine.context_note, style="yellow", markup=False)
+        return llm
 
     def add_adapter(self, name: str, folder: str) -> None:
         """Load the adapter in `folder` (a folder, a run or a hub id), so that requests can use it under `name`."""
@@ -177,16 +184,16 @@ class LLM:
             stop=stop,
             thinking=thinking,
         )
-        params = run.params(self.params(**sampling))
+        params = run.params(self.params(thinking, **sampling))
         if params.n != 1:
             message = "n = {n} is not possible: chat streams one answer; use `generate` for several"
             raise RequestError(tr(message, n=params.n), param="n")
         return run.deltas(self.stream(run.prompt_ids, params))
 
-    def params(self, **sampling: Any) -> SamplingParams:
+    def params(self, thinking: bool | None = None, /, **sampling: Any) -> SamplingParams:
         """The default parameters with these fields replaced. RequestError for an unknown field."""
         check_sampling_names(sampling, [field.name for field in dataclasses.fields(SamplingParams)])
-        return dataclasses.replace(self.defaults, **sampling)
+        return dataclasses.replace(defaults_for(thinking, self.defaults, self.recommended), **sampling)
 
     def clear_cache(self) -> None:
         """Drop all cached prompts, as after a change of the weights."""
@@ -243,10 +250,11 @@ class Stream:
         self.close()
 
 
-def _recommended(generation: Mapping[str, Any]) -> SamplingParams:
-    """Sampling parameters from a `generation_config.json`; if it has none, those of the released chat models."""
-    if generation.get("do_sample") is False:
-        generation = {**generation, "temperature": 0.0}
-    names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
-    named = {name: generation[name] for name in names if generation.get(name) is not None}
-    return SamplingParams(**(named or {"top_p": 0.8}))
+def defaults_for(thinking: bool | None, defaults: SamplingParams, recommended: Recommended) -> SamplingParams:
+    """`defaults`; if thinking is off, with the values recommended then, except where the user chose another value."""
+    if thinking is not False:
+        return defaults
+    usual = SamplingParams(**recommended.sampling)
+    values = recommended.without_thinking.items()
+    changed = {name: value for name, value in values if getattr(defaults, name) == getattr(usual, name)}
+    return dataclasses.replace(defaults, **changed)

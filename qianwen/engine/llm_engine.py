@@ -19,8 +19,16 @@ import numpy as np
 from qianwen.chat.model import FinishReason, Usage
 from qianwen.checkpoints.adapter_folder import read_adapter
 from qianwen.engine.block_manager import BlockManager
+from qianwen.engine.context_size import ContextSize, context_size
 from qianwen.engine.detokenize import Detokenizer, StopStrings
-from qianwen.engine.kv_cache import INVARIANT_TILE, CacheDtype, blocks_of_kinds, invariant_tile, new_cache
+from qianwen.engine.kv_cache import (
+    INVARIANT_TILE,
+    CacheDtype,
+    blocks_of_kinds,
+    invariant_tile,
+    new_cache,
+    token_bytes,
+)
 from qianwen.engine.model_runner import ModelRunner
 from qianwen.engine.request import Request, check_features, check_tokens
 from qianwen.engine.sampling import Sampler, TokenLogprob, token_logprob
@@ -32,6 +40,7 @@ from qianwen.model.fused_layers import fused_layers
 from qianwen.model.linears.adapter_bank import AdapterBank
 from qianwen.model.long_context import rope_state
 from qianwen.model.transformer import Qwen
+from qianwen.runtime.device import free_memory_bytes
 from qianwen.runtime.errors import RequestError
 from qianwen.runtime.translation import tr
 from qianwen.tokenizer.tokenizer import Tokenizer
@@ -43,11 +52,12 @@ END_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")  # a model that ope
 class EngineConfig:
     """Sizes and modes of an engine. The defaults suit two CPU cores."""
 
-    max_model_len: int = 0  # Maximum number of tokens of prompt and answer. 0: the limit of the model.
+    max_model_len: int = 0  # Maximum number of tokens of prompt and answer. 0: the limit of the model, or what fits.
     max_num_seqs: int = 16  # Maximum number of answers that run at the same time.
     max_num_batched_tokens: int = 512  # Maximum number of tokens in a step. Limits how long a prompt delays answers.
     block_size: int = 32  # Tokens in a block of the cache.
     num_blocks: int = 0  # Blocks of the cache. 0: enough for max_num_seqs · 2,048 tokens, at least one full context.
+    memory_share: float = 0.8  # Part of the free memory that the cache may take, unless num_blocks is given.
     kv_cache_dtype: CacheDtype = "auto"  # auto: the type of the weights. int8: half the memory of bfloat16, but slower.
     fused_attention: bool = True  # Use the C++ attention kernel if it supports this machine.
     prefix_caching: bool = True  # Reuse the keys and values of prompts with the same beginning.
@@ -89,11 +99,10 @@ class LLMEngine:
         config, shape = self.config, model.config
         fused_layers(model, is_invariant=config.batch_invariant)  # built now, so that the first request does not wait
         size, windows = config.block_size, shape.distinct_windows
-        self.max_model_len = config.max_model_len or shape.max_position_embeddings
-        num_tokens = max(self.max_model_len, min(self.max_model_len, 2048) * config.max_num_seqs)
-        self.num_blocks = config.num_blocks or -(-num_tokens // size)
-        self.max_model_len = min(self.max_model_len, self.num_blocks * size)
-        counts = blocks_of_kinds(windows, self.num_blocks, size, config.max_num_seqs, config.max_num_batched_tokens)
+        context = self._context_size(model)
+        self.context_note, self.num_blocks = context.note, config.num_blocks or -(-context.cached_tokens // size)
+        self.max_model_len = min(context.max_model_len, self.num_blocks * size)
+        counts = self._block_counts(windows, self.num_blocks)
         is_fused, is_invariant = config.fused_attention, config.batch_invariant
         cache = new_cache(model, counts, size, config.kv_cache_dtype, is_fused=is_fused, is_invariant=is_invariant)
         tile = invariant_tile(model, cache.kernel is not None) if is_invariant else 0
@@ -106,6 +115,29 @@ class LLMEngine:
         self._requests: dict[str, list[Sequence]] = {}
         self._siblings: dict[str, list[Sequence]] = {}  # answers that wait until the first one has read the prompt
         self._names = itertools.count()
+
+    def _context_size(self, model: Qwen) -> ContextSize:
+        """The longest text, as far as it fits in memory unless the number of blocks is given."""
+        config, shape = self.config, model.config
+        if config.num_blocks:
+            return ContextSize(config.max_model_len or shape.max_position_embeddings, 0)
+        windows = [shape.window(layer) for layer in range(shape.num_hidden_layers)]
+        block_bytes = token_bytes(model, config.kv_cache_dtype) * config.block_size
+
+        def cache_bytes(num_tokens: int) -> int:
+            counts = self._block_counts(shape.distinct_windows, -(-num_tokens // config.block_size))
+            layers = map(windows.count, shape.distinct_windows)
+            return sum(count * number * block_bytes for count, number in zip(counts, layers, strict=True))
+
+        free = config.memory_share * free_memory_bytes(model.model.norm.weight.device)
+        limit = shape.max_position_embeddings
+        return context_size(config.max_model_len, limit, config.max_num_seqs, cache_bytes=cache_bytes, free=free)
+
+    def _block_counts(self, windows: Ids[int], num_blocks: int) -> list[int]:
+        config = self.config
+        return blocks_of_kinds(
+            windows, num_blocks, config.block_size, config.max_num_seqs, config.max_num_batched_tokens
+        )
 
     @property
     def has_work(self) -> bool:

@@ -7,11 +7,16 @@ integer of 2 to 8 bits per weight:
     Q4_1 Q5_1             w = d · q + m                    32 weights, q unsigned
     Q2_K Q4_K Q5_K        w = (d · s) · q − (m · t)        256 weights, s and t per 16 or 32 of them
     Q3_K Q6_K             w = (d · s) · q                  256 weights, s per 16 of them, q signed
+    IQ4_NL                w = d · v[q]                     32 weights, v a table of sixteen values
+    IQ4_XS                w = (d · s) · v[q]               256 weights, s per 32 of them
+    MXFP4                 w = 2^(e − 128) · v[q]           32 weights, v twice the values of a four-bit float
 
 The arithmetic is float32 in that order, so the results equal ggml's reference to the last bit. Bits above the fourth
 are stored apart (`high`), and halves of a block interleave: byte j of a 32-block holds weights j and j + 16.
 
-Not here: the importance-weighted IQ and ternary formats, and the other direction (`gguf_encoding.py`).
+The formats with one to three bits (IQ1 to IQ3, ternary) need tables of a thousand entries, which llama.cpp's own
+package `gguf` brings (`pip install 'qianwen[gguf]'`). Not here: the other direction
+(`gguf_encoding.py`).
 Shapes: n blocks; all functions work on uint8 arrays [n, bytes per block] and return float32 [n, weights per block].
 """
 
@@ -105,12 +110,18 @@ def _q2_k(blocks: Bytes) -> Floats:
     return _scaled(codes, _float16(blocks, 80) * (scales & 15), _float16(blocks, 82) * (scales >> 4))
 
 
-def _q3_k(blocks: Bytes) -> Floats:
+def q3_k_parts(blocks: Bytes) -> tuple[Codes, Codes]:
+    """Codes from −4 to 3, [n, 256], and signed scales of each group of 16 weights, [n, 16]."""
     high, low, packed = blocks[:, :32], blocks[:, 32:96], blocks[:, 96:108]
     # A clear high bit means "minus four": the code is low + 4 · high − 4.
     codes = (bit_planes(low, 2, 32) | bit_planes(high, 1, 32) << 2).view(np.int8) - np.int8(4)
     # 16 six-bit scales: four low bits in bytes 0..7 (low then high halves), two high bits in bytes 8..11.
     scales = (nibbles(packed[:, :8], 8) | bit_planes(packed[:, 8:], 2, 4) << 4).view(np.int8) - np.int8(32)
+    return codes, scales
+
+
+def _q3_k(blocks: Bytes) -> Floats:
+    codes, scales = q3_k_parts(blocks)
     return _scaled(codes, _float16(blocks, 108) * scales)
 
 
@@ -142,6 +153,51 @@ def _q6_k(blocks: Bytes) -> Floats:
     return _scaled(codes, _float16(blocks, 208) * scales)
 
 
+# The values that the codes of IQ4 stand for: closer together around zero, where most weights are.
+IQ4_VALUES = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], np.int8)
+MXFP4_VALUES = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12], np.float32)
+
+
+def _iq4_nl(blocks: Bytes) -> Floats:
+    return IQ4_VALUES[nibbles(blocks[:, 2:], 16)] * _float16(blocks, 0)
+
+
+def iq4_xs_scales(blocks: Bytes) -> Floats:
+    """d · s of each group of 32 weights, [n, 8]; s has four bits in bytes 4..7 and two in bytes 2..3."""
+    scales = (nibbles(blocks[:, 4:8], 1) | bit_planes(blocks[:, 2:4], 2, 1) << 4).view(np.int8) - np.int8(32)
+    return _float16(blocks, 0) * scales
+
+
+def _iq4_xs(blocks: Bytes) -> Floats:
+    return _scaled(IQ4_VALUES[nibbles(blocks[:, 8:], 16)], iq4_xs_scales(blocks))
+
+
+def _mxfp4(blocks: Bytes) -> Floats:
+    return np.ldexp(MXFP4_VALUES[nibbles(blocks[:, 1:], 16)], blocks[:, :1].astype(np.int32) - 128)
+
+
+def _by_library(type: str) -> Callable[[Bytes], Floats]:
+    def decode(blocks: Bytes) -> Floats:
+        from gguf import GGMLQuantizationType, quants  # an optional package: most files do not need it
+
+        return quants.dequantize(blocks, GGMLQuantizationType[type])
+
+    return decode
+
+
+# Formats that `gguf` decodes: number in the file, weights and bytes of a block.
+LIBRARY_FORMATS = {
+    "IQ1_S": (19, 256, 50),
+    "IQ1_M": (29, 256, 56),
+    "IQ2_XXS": (16, 256, 66),
+    "IQ2_XS": (17, 256, 74),
+    "IQ2_S": (22, 256, 82),
+    "IQ3_XXS": (18, 256, 98),
+    "IQ3_S": (21, 256, 110),
+    "TQ1_0": (34, 256, 54),
+    "TQ2_0": (35, 256, 66),
+}
+
 FORMATS: dict[str, BlockFormat] = {
     "F32": BlockFormat(0, 1, 4, _f32),
     "F16": BlockFormat(1, 1, 2, _f16),
@@ -156,6 +212,10 @@ FORMATS: dict[str, BlockFormat] = {
     "Q4_K": BlockFormat(12, 256, 144, _q4_k),
     "Q5_K": BlockFormat(13, 256, 176, _q5_k),
     "Q6_K": BlockFormat(14, 256, 210, _q6_k),
+    "IQ4_NL": BlockFormat(20, 32, 18, _iq4_nl),
+    "IQ4_XS": BlockFormat(23, 256, 136, _iq4_xs),
+    "MXFP4": BlockFormat(39, 32, 17, _mxfp4),
+    **{name: BlockFormat(*geometry, _by_library(name)) for name, geometry in LIBRARY_FORMATS.items()},
 }
 
 

@@ -2,17 +2,29 @@
 
     Q4_K Q5_K        → int4, int5     the same two levels of scales and minima, six bits widened to eight
     Q4_0 Q5_0 Q8_0   → q4_0, q5_0, q8_0
-    Q6_K             → q6_k
+    Q3_K Q6_K        → q6_k
+    IQ4_NL IQ4_XS    → q8_0: the values of the table as codes of eight bits
 
-Nothing is rounded: the packed weights dequantise to the same numbers as the file's, to the last bit. What is in other
-formats has no layout of its own here and is quantised anew by the caller.
+Nothing is rounded: the packed weights dequantise to the same numbers as the file's, to the last bit. The exception is
+IQ4_XS: the scale of a group is a product of a float16 and a small integer, which is rounded to float16 (one part in
+2,048 at most). What is in other formats has no layout of its own here and is quantised anew by the caller.
 """
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from qianwen.kernels.gguf_blocks import FORMATS, Bytes, bit_planes, five_bits, nibbles, scales_and_minima
+from qianwen.kernels.gguf_blocks import (
+    FORMATS,
+    IQ4_VALUES,
+    Bytes,
+    bit_planes,
+    five_bits,
+    iq4_xs_scales,
+    nibbles,
+    q3_k_parts,
+    scales_and_minima,
+)
 from qianwen.kernels.packing import Quantized
 
 
@@ -72,4 +84,33 @@ def _q6_k(blocks: Bytes, rows: int) -> Quantized:
     return Quantized("q6_k", _rows(codes, rows), _halves(blocks, 208, rows), scales)
 
 
-READERS = {"Q4_0": _q4_0, "Q5_0": _q5_0, "Q8_0": _q8_0, "Q4_K": _q4_k, "Q5_K": _q5_k, "Q6_K": _q6_k}
+def _q3_k(blocks: Bytes, rows: int) -> Quantized:
+    codes, scales = q3_k_parts(blocks)
+    return Quantized(
+        "q6_k", _rows((codes + np.int8(32)).view(np.uint8), rows), _halves(blocks, 108, rows), _rows(scales, rows)
+    )
+
+
+def _iq4_codes(packed: Bytes) -> np.ndarray:
+    return IQ4_VALUES.view(np.uint8)[nibbles(packed, 16)] ^ 128
+
+
+def _iq4_nl(blocks: Bytes, rows: int) -> Quantized:
+    return _simple("q8_0", _iq4_codes(blocks[:, 2:]), blocks, rows)
+
+
+def _iq4_xs(blocks: Bytes, rows: int) -> Quantized:
+    return Quantized("q8_0", _rows(_iq4_codes(blocks[:, 8:]), rows), _rows(iq4_xs_scales(blocks), rows).half())
+
+
+READERS = {
+    "Q4_0": _q4_0,
+    "Q5_0": _q5_0,
+    "Q8_0": _q8_0,
+    "Q3_K": _q3_k,
+    "Q4_K": _q4_k,
+    "Q5_K": _q5_k,
+    "Q6_K": _q6_k,
+    "IQ4_NL": _iq4_nl,
+    "IQ4_XS": _iq4_xs,
+}

@@ -24,21 +24,12 @@ from qianwen.checkpoints.gguf.network import GgufModel
 from qianwen.checkpoints.gptq_folder import QUANTIZATION
 from qianwen.checkpoints.hf_config import config_to_hf
 from qianwen.checkpoints.hf_folder import write_json, write_settings
-from qianwen.checkpoints.hf_weights import (
-    CONFIG,
-    V1_NAMES,
-    Layout,
-    Plan,
-    Stack,
-    read_json,
-    read_weights,
-    stacks,
-    write_shards,
-)
+from qianwen.checkpoints.hf_weights import CONFIG, Layout, Plan, read_json, read_weights, write_shards
 from qianwen.checkpoints.load import OpenModel
 from qianwen.checkpoints.model_card import Checks, Origin, model_card
 from qianwen.checkpoints.packed_cache import file_stats
 from qianwen.checkpoints.parity import Parity, compare, prompt_rows
+from qianwen.checkpoints.tensor_names import V1_NAMES, Stack, stacks
 from qianwen.checkpoints.tied_tables import with_one_table
 from qianwen.model.linears.gptq_layout import Groups, shapes, to_gptq
 from qianwen.model.transformer import Layer, Qwen

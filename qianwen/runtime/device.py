@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 import torch
 
+from qianwen.runtime.memory_limits import limited_bytes
 from qianwen.runtime.processor import cpu_features
 
 BF16_FEATURES = frozenset(
@@ -85,7 +86,7 @@ def peak_memory_bytes() -> int:
 
 
 def free_memory_bytes(device: torch.device) -> int:
-    """What programs may still take on `device`: of the GPU's memory, or of the machine's."""
+    """What this program may still take on `device`: of the GPU's memory, or of the machine's within its limits."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return psutil.virtual_memory().available
+    return max(min(psutil.virtual_memory().available, *limited_bytes()), 0)

@@ -22,6 +22,7 @@ from qianwen.runtime.translation import tr
 T = TypeVar("T")
 
 console = Console(highlight=False, soft_wrap=True)
+notices = Console(stderr=True, highlight=False, soft_wrap=True)  # remarks that do not belong in a command's output
 
 
 class MetricsLog:

@@ -20,9 +20,11 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from qianwen.chat.infill import infill_prompt
 from qianwen.chat.messages import FunctionSpec, from_openai
 from qianwen.chat.model import Usage
 from qianwen.engine.chat_run import ChatRun
+from qianwen.engine.llm import defaults_for
 from qianwen.engine.llm_engine import Output
 from qianwen.engine.request import Context, Pooling
 from qianwen.engine.request import Request as EngineRequest
@@ -103,6 +105,7 @@ def prepare_chat(request: protocol.ChatCompletionRequest, served: Served) -> Job
         thinking=request.thinking,
         template_variables=request.chat_template_kwargs,
     )
+    served = replace(served, defaults=defaults_for(request.thinking, served.defaults, served.recommended))
     max_tokens = answer_limit(len(chat.prompt_ids), request.limit, served.context)
     logprobs = (request.top_logprobs or 0) if request.logprobs else None
     params = chat.params(sampling_params(request, served, max_tokens, logprobs=logprobs))
@@ -127,8 +130,16 @@ def _ids(prompt: protocol.Prompt, served: Served) -> list[int]:
 
 
 def prepare_completion(request: protocol.CompletionRequest, served: Served) -> Job:
-    """Encode the prompts. `echo` with `logprobs` also computes the log-probabilities of the prompt tokens."""
-    prompts = [_ids(prompt, served) for prompt in request.prompts]
+    """Encode the prompts. `echo` with `logprobs` also computes the log-probabilities of the prompt tokens.
+
+    With a `suffix` the answer is the text between prompt and suffix.
+    """
+    if request.suffix:
+        infills = [infill_prompt(served.tokenizer, prompt, request.suffix) for prompt in request.prompts]
+        prompts = [infill.ids for infill in infills]
+        request = request.model_copy(update={"stop_token_ids": [*request.stop_token_ids, *infills[0].stop_ids]})
+    else:
+        prompts = [_ids(prompt, served) for prompt in request.prompts]
     params = [
         sampling_params(
             request,

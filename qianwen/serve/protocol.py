@@ -186,12 +186,14 @@ class CompletionRequest(Sampling):
     echo: DefaultFalse = False
     logprobs: int | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS)
     best_of: Annotated[int, Field(ge=1, le=1)] | None = None
-    suffix: None = None
+    suffix: str | None = None  # the text behind the answer; empty: none
 
     @model_validator(mode="after")
     def _check_max_tokens(self) -> CompletionRequest:
         if self.max_tokens == 0 and not self.echo:
             raise ValueError(tr("max_tokens must be at least 1 unless echo is true"))
+        if self.suffix and self.echo:
+            raise ValueError(tr("echo cannot be combined with suffix"))
         return self
 
     @property

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from qianwen.checkpoints.generation_config import SAMPLING
+from qianwen.checkpoints.recommended_sampling import Recommended
 from qianwen.engine.sampling_params import SamplingParams
 from qianwen.runtime.errors import RequestError
 from qianwen.runtime.translation import tr
@@ -33,11 +35,16 @@ class Served:
     defaults: SamplingParams = field(default_factory=SamplingParams)
     adapter: str = ""  # name of the LoRA adapter in the engine; empty: none
     parent: str | None = None  # name of the base model of that adapter
+    recommended: Recommended = Recommended()  # where `defaults` are from
 
     def card(self, created: int) -> dict[str, Any]:
         """The entry of `/v1/models`."""
-        card = {"id": self.name, "object": "model", "created": created, "owned_by": "qianwen"}
-        return {**card, "max_model_len": self.context, "parent": self.parent}
+        card: dict[str, Any] = {"id": self.name, "object": "model", "created": created, "owned_by": "qianwen"}
+        sampling = {name: getattr(self.defaults, name) for name in SAMPLING} | {"source": self.recommended.source}
+        card |= {"max_model_len": self.context, "parent": self.parent, "sampling": sampling}
+        if self.recommended.without_thinking != self.recommended.sampling:
+            card["sampling_without_thinking"] = dict(self.recommended.without_thinking)
+        return card
 
 
 class Service:

@@ -15,6 +15,7 @@ from typing import Any
 
 from qianwen.runtime.errors import CheckpointError, ConfigError
 from qianwen.runtime.files import atomic_file
+from qianwen.runtime.placeholders import check_contents
 from qianwen.runtime.translation import tr
 from qianwen.tokenizer.byte_pairs import bytes_to_text, text_to_bytes
 from qianwen.tokenizer.normal import unspelled
@@ -61,9 +62,15 @@ def _special_fields(added: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
 
 def read_vocab_json(path: Path) -> dict[bytes, int]:
     """The ranks of a `vocab.json` and the `merges.txt` beside it."""
-    lines = path.with_name("merges.txt").read_text(encoding="utf-8").split("\n")
+    ids, beside = _json(path), path.with_name("merges.txt")
+    if not beside.exists():
+        raise CheckpointError(
+            tr("{path} needs {name} beside it; fetch the rest of the model", path=path, name=beside.name)
+        )
+    check_contents(beside)
+    lines = beside.read_text(encoding="utf-8").split("\n")
     merges = [line.replace(" ", "", 1) for line in lines[lines[0].startswith("#version") :] if line]
-    return _ranks(path, _json(path), merges, ())
+    return _ranks(path, ids, merges, ())
 
 
 def read_tokenizer_json(path: Path) -> Vocabulary:
@@ -112,8 +119,8 @@ def _pattern(path: Path, before: dict[str, Any] | None) -> str:
 
 
 def _nfc(path: Path, data: dict[str, Any]) -> bool:
-    normalizer = data.get("normalizer") or {}
-    kinds = {step["type"] for step in normalizer.get("normalizers") or ([normalizer] if normalizer else [])}
+    normalizer = data.get("normalizer") or {"normalizers": []}
+    kinds = {step["type"] for step in normalizer.get("normalizers", [normalizer])}
     if kinds - {"NFC"}:
         raise ConfigError(tr("{path}: normalizer {kinds} is not supported; only NFC is", path=path, kinds=kinds))
     return bool(kinds)
@@ -121,7 +128,10 @@ def _nfc(path: Path, data: dict[str, Any]) -> bool:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        check_contents(path)
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except CheckpointError:
+        raise
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(tr("{path} is not readable JSON: {reason}", path=path, reason=error)) from error
 

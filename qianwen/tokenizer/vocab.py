@@ -29,7 +29,12 @@ SENTENCE_MARKS = frozenset({"<s>", "</s>", "<unk>", "<pad>", "<mask>", "<bos>", 
 
 def is_control_name(text: str) -> bool:
     """Whether the name of a special token is that of a control token: `<|…|>`, or a mark such as `<s>`."""
-    return (text.startswith("<|") and text.endswith("|>")) or text in SENTENCE_MARKS
+    return (text.startswith("<|") and text.endswith("|>")) or text in SENTENCE_MARKS or is_deepseek_mark(text)
+
+
+def is_deepseek_mark(text: str) -> bool:
+    """Whether a special token is one of DeepSeek's (`<｜User｜>`, …); its files call some of them text."""
+    return text.startswith("<｜") and text.endswith("｜>")
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,9 @@ class Vocabulary:
     def __post_init__(self) -> None:
         if self.visible is None:
             visible = frozenset(name for name in self.special_tokens if not is_control_name(name))
-            object.__setattr__(self, "visible", visible)
+        else:
+            visible = frozenset(name for name in self.visible if not is_deepseek_mark(name))
+        object.__setattr__(self, "visible", visible)
 
     @property
     def size(self) -> int:

@@ -21,6 +21,7 @@ from pathlib import Path
 from qianwen.runtime.errors import CheckpointError, ConfigError, DataError
 from qianwen.runtime.files import atomic_file, cache_dir
 from qianwen.runtime.log import console
+from qianwen.runtime.placeholders import check_contents
 from qianwen.runtime.translation import tr
 from qianwen.runtime.wheels import wheel_file
 from qianwen.tokenizer.hf_vocab_files import (
@@ -74,6 +75,7 @@ def load_vocabulary(path: str | Path) -> Vocabulary:
 
 def read_tiktoken(path: str | Path, *, is_whole: bool = True) -> dict[bytes, int]:
     """The ranks of a tiktoken file; not `is_whole` if it adds to another one. CheckpointError names the line."""
+    check_contents(Path(path))
     ranks: dict[bytes, int] = {}
     for number, line in enumerate(Path(path).read_bytes().splitlines(), 1):
         if not line:

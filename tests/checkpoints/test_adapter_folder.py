@@ -96,7 +96,7 @@ def test_rank_stabilised_scale(tmp_path: Path) -> None:
     ("change", "complaint"),
     [
         ({"use_dora": True}, "use_dora = True is not supported"),
-        ({"rank_pattern": {"q_proj": 2}}, "rank_pattern"),
+        ({"rank_pattern": {"q_proj": 2}}, "q_proj does not fit this network"),
         ({"bias": "all"}, "bias = all is not supported"),
         ({"r": 0}, "not a LoRA config"),
         ({"peft_type": "IA3"}, "not a LoRA config"),

@@ -54,7 +54,7 @@ def change(folder: Path, edit: Change) -> None:
 
 
 def test_the_layout_of_the_first_release_is_read(folder: Path) -> None:
-    assert is_gptq(folder) and read_format(folder) == (4, 32, 1)
+    assert is_gptq(folder) and read_format(folder) == (4, 32, 1, True, True)
     model = gptq_model(folder, dtype=torch.float32)
     original = Qwen(CONFIG).init_weights(seed=1)
     assert model.model.layers[0].self_attn.o_proj.bias is None
@@ -91,7 +91,7 @@ def drop(name: str) -> Change:
     ("edit", "complaint"),
     [
         (drop("transformer.h.0.mlp.w1.scales"), "w1.scales of shape .* is missing"),
-        (drop("transformer.h.0.attn.c_attn.g_idx"), "c_attn.g_idx of shape .* is missing"),
+        (drop("transformer.h.0.attn.c_attn.qweight"), "c_attn.weight of shape .* is missing"),
         (lambda t: t.update({"transformer.h.0.mlp.w1.qweight": torch.zeros(3, 3, dtype=torch.int32)}), "has shape"),
         (lambda t: t["transformer.h.0.mlp.w1.g_idx"].fill_(9), "has the index of a group that does not exist"),
         (lambda t: t["transformer.h.0.mlp.w1.g_idx"].fill_(-1), "has the index of a group that does not exist"),

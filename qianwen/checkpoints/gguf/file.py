@@ -27,6 +27,7 @@ from qianwen.kernels.gguf_blocks import FORMATS, Bytes, dequantize
 from qianwen.kernels.gguf_encoding import CHUNK_WEIGHTS, quantize
 from qianwen.runtime.errors import CheckpointError
 from qianwen.runtime.files import atomic_file
+from qianwen.runtime.placeholders import check_contents
 from qianwen.runtime.translation import tr
 
 MAGIC = b"GGUF"
@@ -125,6 +126,7 @@ class GgufFile:
         self.path = Path(path)
         if not self.path.is_file() or self.path.stat().st_size < len(MAGIC):
             raise CheckpointError(tr("{path}: the GGUF file does not exist or is empty", path=self.path))
+        check_contents(self.path)
         data = np.memmap(self.path, np.uint8, mode="r")
         cursor = _Cursor(data.data, self.path)
         num_tensors, num_entries = self._counts(cursor)

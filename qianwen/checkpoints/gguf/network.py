@@ -27,7 +27,8 @@ from qianwen.checkpoints.gguf.parts import open_gguf, write_parts
 from qianwen.checkpoints.gguf.tensor_types import FILE_TYPES, Rounding, tensor_type
 from qianwen.checkpoints.gguf.vocabulary import read_vocabulary, vocabulary_metadata
 from qianwen.checkpoints.hf_config import config_to_hf
-from qianwen.checkpoints.hf_weights import Stack, check_tensors, empty_model, fill, stacked, stacks
+from qianwen.checkpoints.hf_weights import empty_model, fill, stacked
+from qianwen.checkpoints.tensor_names import Stack, check_tensors, stacks
 from qianwen.model.config import QwenConfig
 from qianwen.model.transformer import Qwen
 from qianwen.runtime.errors import CheckpointError, ConfigError
@@ -112,9 +113,7 @@ def _read_config(file: GgufFile) -> QwenConfig:
         # Restore the decimal number that was rounded to float32: 1e-06, not 9.999999974752427e-07.
         return float(f"{value:.7g}") if isinstance(value, float) else value
 
-    if (scaling := str(file.metadata.get(f"{arch}.rope.scaling.type", "none"))) != "none":
-        message = "{path}: rope scaling {scaling!r} is not supported"
-        raise ConfigError(tr(message, path=file.path, scaling=scaling))
+    _check_computation(file, arch)
     if "token_embd.weight" not in file.tensors:
         raise CheckpointError(tr("{path}: tensor token_embd.weight is missing; fetch the file again", path=file.path))
     heads, hidden = read("attention.head_count"), read("embedding_length")
@@ -137,6 +136,22 @@ def _read_config(file: GgufFile) -> QwenConfig:
         message = "{path}: {rotated} of {head_dim} dimensions of a head are rotated; partial rotation is not supported"
         raise ConfigError(tr(message, path=file.path, rotated=rotated, head_dim=config.head_dim))
     return config
+
+
+def _check_computation(file: GgufFile, arch: str) -> None:
+    """Raise ConfigError for metadata that changes the computation in a way the network does not support."""
+    rope, metadata = f"{arch}.rope.scaling", file.metadata
+    kind = metadata.get(f"{rope}.type")
+    factor = metadata.get(f"{rope}.factor", metadata.get(f"{arch}.rope.scale_linear", 1))
+    if kind is None and factor not in (0, 1):  # llama.cpp scales linearly then
+        message = "{path}: rope scaling by the factor {factor} without a type ({key}) is not supported"
+        raise ConfigError(tr(message, path=file.path, factor=factor, key=f"{rope}.type"))
+    if kind not in (None, "none") and (kind, factor) not in (("linear", 0), ("linear", 1)):
+        message = "{path}: rope scaling {scaling!r} is not supported"
+        raise ConfigError(tr(message, path=file.path, scaling=kind))
+    if metadata.get(f"{arch}.attention.causal", True) is not True:
+        message = "{path}: attention in both directions ({key} = false) is not supported"
+        raise ConfigError(tr(message, path=file.path, key=f"{arch}.attention.causal"))
 
 
 def _parameters(file: GgufFile, expected: Mapping[str, Stack], config: QwenConfig) -> Iterator[tuple[str, GgufTensor]]:

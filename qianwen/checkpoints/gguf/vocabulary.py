@@ -2,7 +2,8 @@
 
 llama.cpp stores each token as text in GPT-2's alphabet (a printable character for each byte), its type, the merges in
 order, and the name of the pattern that splits text before merging. Our ranks are the token ids. That is equivalent if
-the merges create tokens in the order of their ids; other files are rejected.
+the merges create tokens in the order of their ids; other files are rejected. The name of the pattern also says whether
+text is composed first (NFC): Qwen's vocabularies do this, the others do not.
 Only byte-level BPE is supported; SentencePiece vocabularies (`tokenizer.ggml.model` = llama) are rejected.
 """
 
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from qianwen.runtime.errors import CheckpointError, ConfigError
+from qianwen.runtime.log import notices
 from qianwen.runtime.translation import tr
 from qianwen.tokenizer.byte_pairs import bytes_to_text, text_to_bytes
 from qianwen.tokenizer.patterns import QWEN_PATTERN
@@ -31,13 +33,21 @@ PATTERNS = {
     "smollm": _GPT2 + r"|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?=\p{N})|\s+(?!\S)|\s+",
 }
 
+# Other names that llama.cpp gives to the same patterns.
+SAME_PATTERNS = {
+    "qwen2": ("deepseek-r1-qwen", "kormo", "megrez"),
+    "llama-bpe": ("llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "smaug-bpe"),
+    "gpt-2": ("phi-2", "jina-es", "jina-de", "jina-v2-es", "jina-v2-de", "gigachat", "a.x-4.0", "mellum", "exaone4"),
+}
+PATTERN_OF = {name: name for name in PATTERNS} | {
+    other: name for name, others in SAME_PATTERNS.items() for other in others
+}
+NFC = ("qwen2", "deepseek-r1-qwen")  # vocabularies that compose text
+
 
 def read_vocabulary(metadata: Mapping[str, Any], path: Path) -> Vocabulary:
     """The tokens of a file with its ids. CheckpointError if they are damaged, ConfigError for an unsupported type."""
-    kind, pre = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre")
-    if kind != "gpt2" or not isinstance(pre, str) or pre not in PATTERNS:
-        message = "{path}: vocabulary {kind!r} with pattern {pre!r} is not supported; supported: gpt2 with {known}"
-        raise ConfigError(tr(message, path=path, kind=kind, pre=pre, known=", ".join(PATTERNS)))
+    pre = _pattern_name(metadata, path)
     texts, kinds = metadata.get("tokenizer.ggml.tokens"), metadata.get("tokenizer.ggml.token_type")
     merges = metadata.get("tokenizer.ggml.merges")
     lists = isinstance(texts, list) and isinstance(merges, list) and isinstance(kinds, np.ndarray)
@@ -57,7 +67,22 @@ def read_vocabulary(metadata: Mapping[str, Any], path: Path) -> Vocabulary:
         message = "{path}: the merges do not create tokens in the order of their ids; this vocabulary is not supported"
         raise CheckpointError(tr(message, path=path))
     visible = frozenset(text for text, token in special.items() if kinds[token] == USER_DEFINED)
-    return Vocabulary(ranks=ranks, special_tokens=special, pattern=PATTERNS[pre], visible=visible)
+    pattern = PATTERNS[PATTERN_OF[pre]]
+    return Vocabulary(ranks=ranks, special_tokens=special, pattern=pattern, visible=visible, nfc=pre in NFC)
+
+
+def _pattern_name(metadata: Mapping[str, Any], path: Path) -> str:
+    """The name of the pattern; for files without one, older than the name, that of the architecture, with a warning."""
+    kind, pre = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre", "default")
+    if kind != "gpt2" or not isinstance(pre, str) or pre not in (*PATTERN_OF, "default"):
+        message = "{path}: vocabulary {kind!r} with pattern {pre!r} is not supported; supported: gpt2 with {known}"
+        raise ConfigError(tr(message, path=path, kind=kind, pre=pre, known=", ".join(PATTERN_OF)))
+    if pre != "default":
+        return pre
+    pre = "llama-bpe" if metadata.get("general.architecture") == "llama" else "qwen2"
+    message = "{path} does not name the pattern of its vocabulary (tokenizer.ggml.pre); that of {pre} is used"
+    notices.print(tr(message, path=path.name, pre=pre), style="yellow", markup=False)
+    return pre
 
 
 def vocabulary_metadata(vocabulary: Vocabulary, vocab_size: int) -> dict[str, Any]:

@@ -11,7 +11,7 @@ The search for codes is in `gptq.py`, a linear over them in `gptq_codes.py`, and
 Shapes: N outputs, K inputs, G groups.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -31,6 +31,10 @@ class Groups:
     scales: Tensor  # fp16 [N, G]
     zeros: Tensor  # uint8 [N, G], the code of weight zero
     group_of: Tensor  # int32 [K]
+
+    def centred(self) -> "Groups":
+        """The same codes with the middle code as the zero of every group."""
+        return replace(self, zeros=torch.full_like(self.zeros, 1 << (self.bits - 1)))
 
     @property
     def is_symmetric(self) -> bool:
