@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qianwen.align.records import Dialogue
-from qianwen.chat.chatml import render
+from qianwen.chat.render import render
 from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import EngineConfig
 from qianwen.engine.sampling_params import SamplingParams

@@ -14,7 +14,7 @@ from typing import cast
 from qianwen.align.dialogues import all_rendered, pack, read_dialogues, rendered
 from qianwen.align.sft import Method, SFTConfig
 from qianwen.align.training_method import Choice, choose
-from qianwen.chat.chatml import Rendered
+from qianwen.chat.render import Rendered
 from qianwen.checkpoints.load import open_model
 from qianwen.runtime.device import best_device, compute_dtype, free_memory_bytes
 from qianwen.tokenizer.tokenizer import Tokenizer

@@ -19,8 +19,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from qianwen.chat.messages import from_openai
+from qianwen.chat.render import ChatFormat
 from qianwen.engine.chat_run import ChatRun
-from qianwen.runtime.errors import RequestError
+from qianwen.runtime.errors import ConfigError, RequestError
 from qianwen.runtime.translation import tr
 from qianwen.serve.chat_routes import prepare_chat, run
 from qianwen.serve.gate import ANONYMOUS
@@ -29,7 +30,6 @@ from qianwen.serve.protocol import ChatCompletionRequest, parse
 from qianwen.serve.service import Served, Service
 from qianwen.serve.store import Conversation, Key, Store
 from qianwen.serve.ui.sides import Side, merged
-from qianwen.serve.ui.text import THOUGHT
 from qianwen.serve.ui.turns import (
     INTERRUPTED,
     STOPPED,
@@ -159,10 +159,12 @@ def continue_answer(conversation: Conversation, settings: Settings) -> Conversat
 
 
 def can_think(served: Served) -> bool:
-    """Whether the model was trained to think before it answers: then its vocabulary has tokens for it."""
-    return (
-        THOUGHT[0] in served.tokenizer.special_tokens and "chat_template_kwargs" in ChatCompletionRequest.model_fields
-    )
+    """Whether the thinking of the model can be switched: its chat template has a variable for it."""
+    try:
+        template = ChatFormat(served.tokenizer).template
+    except ConfigError:  # a model that continues text has no template
+        return False
+    return template is not None and template.switch is not None
 
 
 def num_tokens(served: Served, settings: Settings, turns: list[Turn]) -> int:
