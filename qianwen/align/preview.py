@@ -18,12 +18,17 @@ MAX_TOKENS = 400
 def preview(dialogue: Rendered, tokenizer: Tokenizer, *, colour: bool) -> Text:
     """The first MAX_TOKENS tokens of a dialogue; text with a label is marked."""
     text = Text()
-    pairs = list(zip(dialogue.ids, dialogue.loss_mask, strict=True))
-    for is_learned, group in groupby(pairs[:MAX_TOKENS], key=lambda pair: pair[1]):
-        piece = tokenizer.decode([token for token, _ in group])
-        if is_learned and not colour:
-            piece = OPEN + piece + CLOSE
-        text.append(piece, style=LEARNED if is_learned else MASKED)
-    if len(pairs) > MAX_TOKENS:
-        text.append(" …", style=MASKED)
+    for piece, is_learned in labelled_pieces(dialogue, tokenizer):
+        marked = OPEN + piece + CLOSE if is_learned and not colour else piece
+        text.append(marked, style=LEARNED if is_learned else MASKED)
     return text
+
+
+def labelled_pieces(dialogue: Rendered, tokenizer: Tokenizer) -> list[tuple[str, bool]]:
+    """The text of the first MAX_TOKENS tokens in pieces, each with whether its tokens have a label."""
+    pairs = list(zip(dialogue.ids, dialogue.loss_mask, strict=True))
+    pieces = [
+        (tokenizer.decode([token for token, _ in group]), is_learned)
+        for is_learned, group in groupby(pairs[:MAX_TOKENS], key=lambda pair: pair[1])
+    ]
+    return [*pieces, (" …", False)] if len(pairs) > MAX_TOKENS else pieces

@@ -24,6 +24,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from qianwen.align.before_after import answer_after, answer_before, comparison
 from qianwen.align.closing_questions import ended_answers
 from qianwen.align.dialogues import Dialogue, PackedDialogues, read_dialogues, rendered
 from qianwen.chat.render import ChatFormat, Mask
@@ -101,13 +102,15 @@ def sft(
                 write_settings(model.config, tokenizer, target, chat=True, generation=generation)
         return_free_memory()
         _check_ends(model.eval(), tokenizer, dialogues, job)
+        _compare(model, tokenizer, dialogues, job)
         return job.path / "model"
 
 
 def _tune(config: SFTConfig, model: Qwen, tokenizer: Tokenizer, job: Job, evaluate: Measure | None) -> list[Dialogue]:
     """Train `model`; returns the dialogues of the data."""
-    seed_everything(config.seed)
     dialogues = list(read_dialogues(config.data))
+    answer_before(model, tokenizer, dialogues, job.path)  # first, because it may draw random numbers
+    seed_everything(config.seed)
     batches, loop = _packed(config, dialogues, tokenizer, model.config.max_position_embeddings)
     device = best_device()
     if config.method != "full":
@@ -143,6 +146,18 @@ def _adapt(config: SFTConfig, model: Qwen, dtype: torch.dtype) -> None:
     trained, frozen = (sum(size for size, learns in counts if learns == wanted) for wanted in (True, False))
     message = "LoRA rank {rank}: {trained:,} weights are trained, {frozen:,} are frozen"
     console.print(tr(message, rank=config.lora.rank, trained=trained, frozen=frozen))
+
+
+def _compare(model: Qwen, tokenizer: Tokenizer, dialogues: list[Dialogue], job: Job) -> None:
+    """Print a few answers before and after. The model is written already, so no error here fails the run."""
+    try:
+        rows = answer_after(model, tokenizer, dialogues, job.path)
+    except (QianwenError, RuntimeError, MemoryError) as error:
+        message = "the model is complete, but its answers could not be compared: {error}"
+        console.print(tr(message, error=error), style="yellow", markup=False)
+    else:
+        if rows:
+            console.print(comparison(rows))
 
 
 def _unpack_head(model: Qwen, dtype: torch.dtype) -> None:

@@ -95,7 +95,10 @@ def serve(argv: list[str]) -> int:
     if with_pages:
         console.print(tr("pages at {url}/", url=url), style="bold")
     with_runs = options.show_runs or not access.keys_required
-    served = app.create_app(service, access, with_pages=with_pages, with_runs=with_runs)
+    served = app.create_app(
+        service, access, with_pages=with_pages, with_runs=with_runs,
+        load=lambda name, model: _load(f"{name}={model}", options)[0],
+    )  # fmt: skip
     app.serve(served, service, options.host, options.port, sockets)
     return 0
 
@@ -152,9 +155,12 @@ def _load(entry: str, options: ServeOptions, adapters: Sequence[str] = ()) -> li
         llm.add_adapter(adapter, folder)
     name = name or llm.name
     bridge, context = Bridge(llm.engine), llm.engine.max_model_len
-    base = Served(name, bridge, llm.tokenizer, context, llm.defaults, recommended=llm.recommended)
+    base = Served(name, bridge, llm.tokenizer, context, llm.defaults, recommended=llm.recommended, source=model)
     console.print(f"{name}: {settings_line(llm, {})}", style="dim", markup=False)
-    return [base, *(replace(base, name=adapter, adapter=adapter, parent=name) for adapter in folders)]
+    adapters = [
+        replace(base, name=adapter, adapter=adapter, parent=name, source=folder) for adapter, folder in folders.items()
+    ]
+    return [base, *adapters]
 
 
 def _named(entry: str) -> tuple[str, str]:
@@ -182,7 +188,8 @@ def list_keys(store: StoreFile = None) -> int:
         limits = (row["tokens_per_day"], row["requests_per_minute"])
         used = (row["requests"], row["tokens"], row["tokens_today"])
         numbers = ("-" if number is None else f"{number:,}" for number in (*used, *limits))
-        table.add_row(row["name"], tr("revoked") if row["revoked"] else tr("in use"), *numbers)
+        state = tr("revoked") if row["revoked"] else tr("admin") if row["is_admin"] else tr("in use")
+        table.add_row(row["name"], state, *numbers)
     console.print(table)
     return 0
 
@@ -191,11 +198,12 @@ def add_key(
     name: Name,
     tokens_per_day: int | None = None,
     requests_per_minute: int | None = None,
+    admin: Annotated[bool, tyro.conf.arg(help="Allow fine-tuning and loading models from the pages.")] = False,
     store: StoreFile = None,
 ) -> int:
     """Create an API key and print it. It is not shown again."""
-    keys_store = Store(store or store_path())
-    print(keys_store.add_key(name, tokens_per_day=tokens_per_day, requests_per_minute=requests_per_minute))
+    limits = {"tokens_per_day": tokens_per_day, "requests_per_minute": requests_per_minute}
+    print(Store(store or store_path()).add_key(name, **limits, is_admin=admin))
     console.print(
         tr("Store this key now: it is not shown again. Clients send it as `Authorization: Bearer KEY`."), style="dim"
     )

@@ -2,8 +2,7 @@
 
 import dataclasses
 import shlex
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.files import RunFolder, runs_dir
@@ -11,7 +10,7 @@ from qianwen.runtime.log import console
 from qianwen.runtime.translation import tr
 
 if TYPE_CHECKING:
-    from qianwen.align.sft import Method, SFTConfig
+    from qianwen.align.sft import SFTConfig
 
 USAGE = """usage: qianwen sft RECIPE [--FIELD VALUE …]
        qianwen sft MODEL --data FILE [--method METHOD] [--FIELD VALUE …]
@@ -58,46 +57,28 @@ def sft(argv: list[str]) -> int:
 
 def _default(model: str, fields: list[str]) -> "SFTConfig":
     """Choose and print settings that suit the model, the data and this machine. Options on the command line win."""
-    from qianwen.align.dialogues import all_rendered, read_dialogues
+    from qianwen.align.finetune_plan import default_name, plan_finetune
     from qianwen.align.preview import preview
     from qianwen.align.sft import SFTConfig
-    from qianwen.align.training_method import choose
-    from qianwen.checkpoints.load import open_model
-    from qianwen.runtime.device import best_device, compute_dtype, free_memory_bytes
 
-    opened, data = open_model(model), _option(fields, "--data")
-    plain = SFTConfig(name=_option(fields, "--name") or f"{Path(model).stem or 'model'}-sft", model=model, data=data)
+    plain = SFTConfig(
+        name=_option(fields, "--name") or default_name(model), model=model, data=_option(fields, "--data")
+    )
     if (saved := _saved_run(plain.name)) is not None:  # continue with its settings, whatever memory is free now
         return _with_settings(plain, saved.config)
-    dialogues = read_dialogues(data, quiet=True)  # the run reads them again and prints what it leaves out
-    rendered = all_rendered(list(dialogues), opened.tokenizer, "clean", quiet=True)
-    device, seq_len = best_device(), _option(fields, "--seq-len")
-    chosen = choose(
-        opened.config,
-        [len(dialogue.ids) for dialogue in rendered],
-        free_memory_bytes(device),
-        itemsize=compute_dtype(device).itemsize,
-        method=_option(fields, "--method"),
-        has_few_bits=opened.bits is not None,
-        seq_len=int(seq_len) if seq_len.isdigit() else 0,
-    )
-    if rendered:
-        console.print(tr("tokens of the first dialogue that have a label (the rest is context):"), style="bold")
-        console.print(preview(rendered[0], opened.tokenizer, colour=console.is_terminal and not console.no_color))
+    seq_len = _option(fields, "--seq-len")
+    length = int(seq_len) if seq_len.isdigit() else 0
+    plan = plan_finetune(plain, method=_option(fields, "--method"), seq_len=length)
+    console.print(tr("tokens of the first dialogue that have a label (the rest is context):"), style="bold")
+    console.print(preview(plan.first, plan.tokenizer, colour=console.is_terminal and not console.no_color))
     message = (
         "chosen: --method {method} --loop.lr {lr:g} --seq-len {seq_len} --loop.sequences-per-step {batch}, "
         "about {need:.1f} GB; pass the same options to change them"
     )
+    chosen = plan.choice
     settings = {"method": chosen.method, "lr": chosen.lr, "seq_len": chosen.seq_len, "batch": chosen.sequences_per_step}
     console.print(tr(message, **settings, need=chosen.bytes_needed / 1e9))
-    loop = dataclasses.replace(plain.loop, lr=chosen.lr, sequences_per_step=chosen.sequences_per_step)
-    return dataclasses.replace(
-        plain,
-        method=cast("Method", chosen.method),
-        seq_len=chosen.seq_len,
-        loop=loop,
-        checkpoint_activations=chosen.recompute,
-    )
+    return plan.config
 
 
 def _saved_run(name: str) -> RunFolder | None:

@@ -6,6 +6,7 @@ one level down, as the demo holds its stages.
 
 import os
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,6 +71,17 @@ def follow(run: RunFolder, *, poll_seconds: float = 0.5) -> Iterator[dict[str, A
         if not is_running:
             return
         time.sleep(poll_seconds)
+
+
+def stop(run: RunFolder) -> None:
+    """Ask the process of a run to save a checkpoint and end. Raises ConfigError if the run is not running."""
+    try:
+        if state(run) != "running":
+            raise ProcessLookupError
+        # The holder of the lock is the run's process; the number in the record may be another process by now.
+        os.kill(int((run.path / ".lock").read_text(encoding="ascii")), signal.SIGTERM)
+    except (OSError, ValueError):
+        raise ConfigError(tr("{name} is not running", name=label(run))) from None
 
 
 def delete(run: RunFolder) -> None:

@@ -34,15 +34,25 @@ from qianwen.serve.exchange import ClientDisconnected
 from qianwen.serve.gate import AccessRules, Gate
 from qianwen.serve.openapi import describe
 from qianwen.serve.protocol import BODIES, error_body
-from qianwen.serve.service import Service
+from qianwen.serve.service import Served, Service
 
 HEADER_SECONDS = 20.0  # that a client has to send the headers of its request
 CLOSE_SECONDS = 1.0  # that open connections have after a drain; an open page would keep its event stream for ever
 MAX_CONNECTIONS = 2048  # open at once, with idle ones; a request above this gets a 503
 
 
-def create_app(service: Service, access: AccessRules, *, with_pages: bool = False, with_runs: bool = False) -> Gate:
-    """The ASGI application behind its `Gate`. The pages need the `[ui]` extra; `with_runs` adds the runs page."""
+def create_app(
+    service: Service,
+    access: AccessRules,
+    *,
+    with_pages: bool = False,
+    with_runs: bool = False,
+    load: Callable[[str, str], Served] | None = None,
+) -> Gate:
+    """The ASGI application behind its `Gate`. The pages need the `[ui]` extra; `with_runs` adds the runs page.
+
+    `load(name, MODEL)` loads the model of a run when a user of the pages wants to talk to it.
+    """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -66,7 +76,7 @@ def create_app(service: Service, access: AccessRules, *, with_pages: bool = Fals
         from qianwen.serve.ui.shell import mount_pages  # loads Gradio
 
         access = replace(access, login=LOGIN)
-        mount_pages(app, service, access, with_runs=with_runs)
+        mount_pages(app, service, access, with_runs=with_runs, load=load)
     return Gate(app, access=access, metrics=service.metrics)
 
 

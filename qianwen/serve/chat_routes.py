@@ -51,6 +51,7 @@ class Job:
     params: list[SamplingParams]
     choices: list[Choice]  # params.n for each prompt, one prompt after another
     score_from: int | None = None
+    prefix: str = ""  # start of the answer, at the end of the prompt
     usages: dict[int, Usage] = field(default_factory=dict)  # of each choice, up to its latest output
 
     @property
@@ -93,8 +94,11 @@ def sampling_params(request: protocol.Sampling, served: Served, max_tokens: int,
     )
 
 
-def prepare_chat(request: protocol.ChatCompletionRequest, served: Served) -> Job:
-    """Render the conversation, and add the grammar that the answer must follow, if any, to the sampling parameters."""
+def prepare_chat(request: protocol.ChatCompletionRequest, served: Served, prefix: str = "") -> Job:
+    """Render the conversation, and add the grammar that the answer must follow, if any, to the sampling parameters.
+
+    An answer that was cut off goes on after `prefix`.
+    """
     chat = ChatRun(
         served.tokenizer,
         [from_openai(message.model_dump()) for message in request.messages],
@@ -106,7 +110,8 @@ def prepare_chat(request: protocol.ChatCompletionRequest, served: Served) -> Job
         template_variables=request.chat_template_kwargs,
     )
     served = replace(served, defaults=defaults_for(request.thinking, served.defaults, served.recommended))
-    max_tokens = answer_limit(len(chat.prompt_ids), request.limit, served.context)
+    prompt = [*chat.prompt_ids, *served.tokenizer.encode(prefix)]
+    max_tokens = answer_limit(len(prompt), request.limit, served.context)
     logprobs = (request.top_logprobs or 0) if request.logprobs else None
     params = chat.params(sampling_params(request, served, max_tokens, logprobs=logprobs))
     legacy, one_call = request.functions is not None, not request.parallel_tool_calls
@@ -114,7 +119,7 @@ def prepare_chat(request: protocol.ChatCompletionRequest, served: Served) -> Job
         ChatChoice(index, served.tokenizer, chat.reader(), legacy=legacy, one_call=one_call)
         for index in range(request.n)
     ]
-    return _checked(Job(served, [chat.prompt_ids], [params], choices))
+    return _checked(Job(served, [prompt], [params], choices, prefix=prefix))
 
 
 def _checked(job: Job) -> Job:
@@ -172,7 +177,7 @@ async def run(job: Job, service: Service, salt: str) -> AsyncGenerator[Piece, No
             merged.put_nowait(error)
 
     tasks = [asyncio.ensure_future(follow(position)) for position in range(len(job.prompts))]
-    guards = [GuardedText(service.guard) for _ in job.choices] if service.guard else []
+    guards = [GuardedText(service.guard, job.prefix) for _ in job.choices] if service.guard else []
     num_open, started = len(job.choices), time.monotonic()
     try:
         while num_open:

@@ -92,6 +92,10 @@ class AccessRules:
                 return tr("requests from other sites are refused; allow a site with --allow-origin ORIGIN")
         return None
 
+    def is_admin(self, key: Key) -> bool:
+        """Whether a key may change what this server does: fine-tune, load models. Without keys everybody may."""
+        return not self.keys_required or key.is_admin
+
     def _is_known_host(self, host: str) -> bool:
         try:
             name = urlsplit(f"//{host}").hostname

@@ -63,11 +63,11 @@ async def check_prompt(guard: Guard | None, text: str) -> None:
 
 
 class GuardedText:
-    """Holds back the text of one answer until the guard has checked it."""
+    """Holds back the text of one answer until the guard has checked it; `prefix` was sent before."""
 
-    def __init__(self, guard: Guard) -> None:
+    def __init__(self, guard: Guard, prefix: str = "") -> None:
         self._guard = guard
-        self._text, self._num_sent = "", 0
+        self._text, self._num_sent = prefix, len(prefix)
         self._logprobs: tuple[TokenLogprob, ...] = ()
         self.reason: str | None = None  # why the rest of the answer is not sent
 

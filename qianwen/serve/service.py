@@ -36,6 +36,7 @@ class Served:
     adapter: str = ""  # name of the LoRA adapter in the engine; empty: none
     parent: str | None = None  # name of the base model of that adapter
     recommended: Recommended = Recommended()  # where `defaults` are from
+    source: str = ""  # MODEL, as it was given; empty if it is not known
 
     def card(self, created: int) -> dict[str, Any]:
         """The entry of `/v1/models`."""
@@ -77,6 +78,20 @@ class Service:
             )
             raise RequestError(message, status=404, param="model", code="model_not_found")
         return self.models[name]
+
+    def add(self, served: Served) -> None:
+        """Serve one more model or adapter."""
+        self.models[served.name] = served
+        if served.bridge not in self.bridges:
+            self.bridges.append(served.bridge)
+
+    def remove(self, name: str) -> Bridge:
+        """Stop serving a model and its adapters; returns its bridge, to be closed by the caller."""
+        bridge = self.models[name].bridge
+        for each in [each for each, served in self.models.items() if served.bridge is bridge]:
+            del self.models[each]
+        self.bridges.remove(bridge)
+        return bridge
 
     @property
     def is_healthy(self) -> bool:

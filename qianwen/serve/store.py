@@ -1,4 +1,4 @@
-"""The SQLite file of a server: API keys with quotas and usage, and conversations.
+"""The SQLite file of a server: API keys with quotas and usage, conversations, and links to shared ones.
 
 A key is printed once, when it is created. The file has only its SHA-256, so it cannot leak keys. To look up a key, the
 client's secret is hashed and compared with every stored digest in constant time, so the time does not show how much of
@@ -25,13 +25,16 @@ from qianwen.runtime.translation import tr
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS keys (
     name TEXT PRIMARY KEY, digest TEXT NOT NULL UNIQUE, created REAL NOT NULL, revoked REAL,
-    tokens_per_day INTEGER, requests_per_minute INTEGER);
+    tokens_per_day INTEGER, requests_per_minute INTEGER, is_admin INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS usage (
     name TEXT NOT NULL, day TEXT NOT NULL, requests INTEGER NOT NULL DEFAULT 0,
     prompt_tokens INTEGER NOT NULL DEFAULT 0, completion_tokens INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (name, day));
 CREATE TABLE IF NOT EXISTS conversations (
     id TEXT PRIMARY KEY, owner TEXT NOT NULL, title TEXT NOT NULL, updated REAL NOT NULL, messages TEXT NOT NULL,
     settings TEXT NOT NULL DEFAULT '{}');
+CREATE TABLE IF NOT EXISTS shares (
+    token TEXT PRIMARY KEY, owner TEXT NOT NULL, conversation TEXT NOT NULL, title TEXT NOT NULL, updated REAL NOT NULL,
+    messages TEXT NOT NULL, UNIQUE (owner, conversation));
 CREATE INDEX IF NOT EXISTS conversations_by_owner ON conversations (owner, updated DESC);
 """
 
@@ -43,6 +46,7 @@ class Key:
     name: str
     tokens_per_day: int | None = None
     requests_per_minute: int | None = None
+    is_admin: bool = False  # may fine-tune and load models
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,8 @@ class Store:
             with self._write() as db:
                 db.execute("PRAGMA journal_mode=WAL")
                 db.executescript(SCHEMA)
+                if "is_admin" not in {row[1] for row in db.execute("PRAGMA table_info(keys)")}:  # of an older version
+                    db.execute("ALTER TABLE keys ADD COLUMN is_admin INTEGER NOT NULL DEFAULT 0")
         except (sqlite3.Error, OSError) as error:
             raise ConfigError(
                 tr("cannot open the store {path} ({reason}); choose another file with --store", path=path, reason=error)
@@ -98,7 +104,14 @@ class Store:
 
     # ---- keys ----
 
-    def add_key(self, name: str, *, tokens_per_day: int | None = None, requests_per_minute: int | None = None) -> str:
+    def add_key(
+        self,
+        name: str,
+        *,
+        tokens_per_day: int | None = None,
+        requests_per_minute: int | None = None,
+        is_admin: bool = False,
+    ) -> str:
         """Create a key called `name` and return its secret, which cannot be read again."""
         if not name or len(name) > 64 or not name.isprintable():
             raise ConfigError(tr("a key name must have 1 to 64 printable characters; got {name!r}", name=name))
@@ -106,8 +119,9 @@ class Store:
         try:
             with self._write() as db:
                 db.execute(
-                    "INSERT INTO keys (name, digest, created, tokens_per_day, requests_per_minute) VALUES (?,?,?,?,?)",
-                    (name, _digest(secret), time.time(), tokens_per_day, requests_per_minute),
+                    "INSERT INTO keys (name, digest, created, tokens_per_day, requests_per_minute, is_admin)"
+                    " VALUES (?,?,?,?,?,?)",
+                    (name, _digest(secret), time.time(), tokens_per_day, requests_per_minute, is_admin),
                 )
         except sqlite3.IntegrityError:
             raise ConfigError(
@@ -127,11 +141,11 @@ class Store:
     def find_key(self, secret: str) -> Key | None:
         """The key with this secret, or None. Compares all digests, also after a match, so the time is constant."""
         digest_of_secret, match = _digest(secret), None
-        for name, digest, per_day, per_minute in self._rows(
-            "SELECT name, digest, tokens_per_day, requests_per_minute FROM keys WHERE revoked IS NULL"
+        for name, digest, per_day, per_minute, is_admin in self._rows(
+            "SELECT name, digest, tokens_per_day, requests_per_minute, is_admin FROM keys WHERE revoked IS NULL"
         ):
             if hmac.compare_digest(digest_of_secret, digest):
-                match = Key(name, per_day, per_minute)
+                match = Key(name, per_day, per_minute, bool(is_admin))
         return match
 
     def has_keys(self) -> bool:
@@ -140,7 +154,7 @@ class Store:
     def key_table(self) -> list[dict]:
         """All keys with their limits and their usage, today and in total; never a secret."""
         rows = self._rows(
-            "SELECT k.name, k.created, k.revoked, k.tokens_per_day, k.requests_per_minute,"
+            "SELECT k.name, k.created, k.revoked, k.tokens_per_day, k.requests_per_minute, k.is_admin,"
             " COALESCE(SUM(u.requests),0), COALESCE(SUM(u.prompt_tokens+u.completion_tokens),0),"
             " COALESCE(SUM(CASE WHEN u.day=? THEN u.prompt_tokens+u.completion_tokens END),0)"
             " FROM keys k LEFT JOIN usage u ON u.name=k.name GROUP BY k.name ORDER BY k.created",
@@ -152,6 +166,7 @@ class Store:
             "revoked",
             "tokens_per_day",
             "requests_per_minute",
+            "is_admin",
             "requests",
             "tokens",
             "tokens_today",
@@ -213,6 +228,37 @@ class Store:
     def delete_conversation(self, owner: str, id: str) -> None:
         with self._write() as db:
             db.execute("DELETE FROM conversations WHERE owner=? AND id=?", (owner, id))
+            db.execute("DELETE FROM shares WHERE owner=? AND conversation=?", (owner, id))
+
+    # ---- shared conversations ----
+
+    def share(self, owner: str, conversation: Conversation) -> str:
+        """Share a copy of a conversation, and return its token. A second call replaces the copy and keeps the token."""
+        messages = json.dumps(conversation.messages, ensure_ascii=False)
+        with self._write() as db:
+            db.execute(
+                "INSERT INTO shares (token, owner, conversation, title, updated, messages) VALUES (?,?,?,?,?,?)"
+                " ON CONFLICT (owner, conversation) DO UPDATE SET title=excluded.title, updated=excluded.updated,"
+                " messages=excluded.messages",
+                (secrets.token_urlsafe(24), owner, conversation.id, conversation.title, time.time(), messages),
+            )
+        token = self.share_token(owner, conversation.id)
+        assert token is not None
+        return token
+
+    def share_token(self, owner: str, id: str) -> str | None:
+        """The token of a shared conversation, or None if it is not shared."""
+        rows = self._rows("SELECT token FROM shares WHERE owner=? AND conversation=?", owner, id)
+        return rows[0][0] if rows else None
+
+    def shared(self, token: str) -> Conversation | None:
+        """The copy that was shared, without its settings."""
+        rows = self._rows("SELECT conversation, title, updated, messages FROM shares WHERE token=?", token)
+        return next((Conversation(i, t, u, json.loads(m), {}) for i, t, u, m in rows), None)
+
+    def revoke_share(self, owner: str, id: str) -> None:
+        with self._write() as db:
+            db.execute("DELETE FROM shares WHERE owner=? AND conversation=?", (owner, id))
 
 
 def _search_query(columns: str, owner: str, search: str, limit: int) -> tuple[str, tuple[object, ...]]:

@@ -101,3 +101,16 @@ def test_a_store_that_cannot_be_opened_is_an_error_with_its_path(tmp_path):
     (tmp_path / "dir.sqlite").mkdir()
     with pytest.raises(ConfigError, match="dir.sqlite"):
         Store(tmp_path / "dir.sqlite")
+
+
+def test_administrators_are_marked_and_an_older_file_is_extended(tmp_path):
+    path = tmp_path / "old.sqlite"
+    store = Store(path)
+    secret = store.add_key("ann")
+    store._db.executescript("ALTER TABLE keys DROP COLUMN is_admin; DROP TABLE shares")
+    store.close()
+    store = Store(path)
+    assert store.find_key(secret).is_admin is False
+    assert store.find_key(store.add_key("root", is_admin=True)).is_admin is True
+    assert [row["is_admin"] for row in store.key_table()] == [0, 1]
+    store.close()

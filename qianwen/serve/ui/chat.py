@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import html
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 from typing import Any, cast
@@ -20,20 +21,25 @@ import gradio as gr
 from qianwen.runtime.errors import QianwenError
 from qianwen.runtime.translation import tr
 from qianwen.serve.store import Conversation, Key
+from qianwen.serve.ui.attachments import edited_question, picker_html, read_attached
+from qianwen.serve.ui.bubbles import CONTINUE, chatbot_messages, last_question
 from qianwen.serve.ui.conversation import (
     ChatBackend,
     Frame,
     Settings,
     add_question,
+    continue_answer,
     num_tokens,
     open_conversation,
     owner_of,
+    question_at,
     retry,
     title_of,
 )
+from qianwen.serve.ui.export import menu_html
 from qianwen.serve.ui.login import LOGIN
-from qianwen.serve.ui.panel import Panel
-from qianwen.serve.ui.text import answer_to_markdown, from_markdown, to_markdown
+from qianwen.serve.ui.panel import Panel, compare_options, html_block, menu_options, model_menu
+from qianwen.serve.ui.text import from_markdown
 
 Update = dict[Any, Any]
 Change = Callable[[Conversation, Settings], Conversation]
@@ -73,12 +79,6 @@ def meter(used: int, context: int, speed: float = 0.0, ended: str = "") -> str:
     return f'<label class="{state}">{bar} <span>{html.escape(text)}</span></label>'
 
 
-def chatbot_messages(conversation: Conversation) -> list[dict[str, str]]:
-    """The messages in the form of the Gradio chat component."""
-    show = {"user": to_markdown, "assistant": answer_to_markdown}
-    return [{"role": m["role"], "content": show[m["role"]](m["content"])} for m in conversation.messages]
-
-
 class ChatPage:
     """The components of the page and their event handlers."""
 
@@ -104,22 +104,35 @@ class ChatPage:
                     show_label=False, label=tr("Title"), container=False, visible=False, elem_id="title",
                     max_length=200, scale=1,
                 )  # fmt: skip
+                menu = model_menu(self.service)
+                self.more = html_block(elem_id="menu", is_own=True, visible=False)
                 self.delete = gr.Button(tr("Delete"), size="sm", visible=False, scale=0, elem_id="delete")
                 self.confirm_delete = gr.Button(
                     tr("Confirm deletion"), size="sm", variant="stop", visible=False, scale=0, elem_id="confirm-delete"
                 )
-            self.chat = gr.Chatbot(
-                elem_id="chat", label=tr("Conversation"), show_label=False, container=False, height="100%",
-                editable="user", buttons=["copy"], layout="bubble", allow_tags=False, latex_delimiters=MATHEMATICS,
-                placeholder=self._greeting(), examples=[{"text": text} for text in _examples()],
-            )  # fmt: skip
-            self.meter = gr.Markdown(elem_id="meter", container=False)
+            with gr.Row(elem_id="sides"):
+                look: dict[str, Any] = {
+                    "show_label": False, "container": False, "height": "100%", "buttons": ["copy"], "layout": "bubble",
+                    "allow_tags": False, "latex_delimiters": MATHEMATICS,
+                }  # fmt: skip
+                self.chat = gr.Chatbot(
+                    elem_id="chat", label=tr("Conversation"), editable="user", placeholder=self._greeting(),
+                    examples=[{"text": text} for text in _examples()], **look,
+                )  # fmt: skip
+                self.other = gr.Chatbot(elem_id="other", label=tr("Second model"), visible=False, **look)
+            with gr.Row(elem_id="above"):
+                self.meter = gr.Markdown(elem_id="meter", container=False)
+                html_block(picker_html(), elem_id="picker", is_own=True)
             self.question = gr.Textbox(
                 show_label=False, label=tr("Your question"), placeholder=tr("Ask a question"), lines=1, max_lines=12,
                 autofocus=True, container=False, elem_id="question", **IDLE,
             )  # fmt: skip
+            # the attached files as JSON; `pages.js` fills it, and it is not displayed
+            self.files = gr.Textbox(show_label=False, container=False, elem_id="attached", label=tr("Attached files"))
+            # `pages.js` empties the box when it sends a question. A new time in here means: it was refused, put it back
+            self.refused = html_block(elem_id="refused")
         with gr.Sidebar(elem_id="right", position="right", open=False, width=320):
-            self.panel = Panel(self.service)
+            self.panel = Panel(self.service, menu)
 
     def listen(self, pages: gr.Blocks) -> None:
         """Connect the components to their handlers."""
@@ -128,15 +141,9 @@ class ChatPage:
         silent: dict[str, Any] = quiet | {"queue": False}
         streaming: dict[str, Any] = quiet | {"concurrency_limit": None}
         answering = [
-            self.chat,
-            self.meter,
-            self.question,
-            self.open_id,
-            self.title,
-            self.delete,
-            self.confirm_delete,
-            self.conversations,
-        ]
+            self.chat, self.other, self.meter, self.question, self.refused, self.open_id, self.title, self.more,
+            self.delete, self.confirm_delete, self.conversations,
+        ]  # fmt: skip
         showing = [*answering, *self.panel.components]
         state = [self.open_id, self.search, *self.panel.components]
         pages.load(self.load, None, showing, **silent)
@@ -152,9 +159,12 @@ class ChatPage:
         )
         answers = [
             # A question sent during an answer waits for its end. Dropping it would also drop one sent just at the end.
-            self.question.submit(self.ask, [self.question, *state], answering, trigger_mode="always_last", **streaming),
+            self.question.submit(
+                self.ask, [self.question, self.files, *state], answering, trigger_mode="always_last", **streaming
+            ),
             self.chat.retry(self.regenerate, state, answering, **streaming),
             self.chat.edit(self.edit, state, answering, **streaming),
+            self.chat.option_select(self.choose, state, answering, **streaming),
             self.chat.example_select(self.example, state, answering, **streaming),
         ]
         self.question.stop(self.stop, None, None, **silent)
@@ -163,9 +173,10 @@ class ChatPage:
         self.new.click(self.start_new, None, showing, **silent)
         self.conversations.input(self.open, [self.conversations], showing, **silent)
         self.confirm_delete.click(self.remove, [self.open_id, self.search], showing, **silent)
+        parts = self.panel.parts
         gr.on(
-            [self.question.change, self.panel.parts["system"].change, self.panel.parts["model"].change],
-            self.update_meter, [self.question, self.open_id, *self.panel.components], [self.meter],
+            [part.change for part in (self.question, self.files, parts["system"], parts["model"])],
+            self.update_meter, [self.question, self.files, self.open_id, *self.panel.components], [self.meter],
             trigger_mode="always_last", **silent,
         )  # fmt: skip
         for event in (self.title.submit, self.title.blur):
@@ -188,15 +199,30 @@ class ChatPage:
         is_listed = any(id == open_id for _, id in result["choices"])
         return gr.update(**result, value=open_id if is_listed else None)
 
+    def _bubbles(self, conversation: Conversation, *, is_live: bool) -> Update:
+        """The updates of both chat components."""
+        show: dict[str, Any] = {"is_live": is_live, "with_names": len(self.service.models) > 1}
+        update: Update = {self.chat: chatbot_messages(conversation, **show)}
+        if conversation.settings.get("compare"):
+            update[self.other] = chatbot_messages(conversation, side=1, **show)
+        return update
+
     def _chat_update(self, conversation: Conversation, used: int, speed: float = 0.0, ended: str = "") -> Update:
         context = self.service.model(conversation.settings["model"]).context
-        return {self.chat: chatbot_messages(conversation), self.meter: meter(used, context, speed, ended)}
+        bubbles = self._bubbles(conversation, is_live=self.backend.is_live(conversation.id))
+        return bubbles | {self.meter: meter(used, context, speed, ended)}
 
-    def _page_update(self, conversation: Conversation, used: int) -> Update:
+    def _page_update(self, key: Key, conversation: Conversation, used: int) -> Update:
         is_saved = bool(conversation.messages)
-        return self._chat_update(conversation, used) | {
+        more = menu_html(self.store, owner_of(key), conversation) if is_saved else ""
+        update = self._chat_update(conversation, used)
+        # the second chat component is visible while the conversation compares two models
+        second = gr.update(value=update.get(self.other, []), visible=self.other in update)
+        return update | {
+            self.other: second,
             self.open_id: conversation.id if is_saved else None,
             self.title: gr.update(value=conversation.title, visible=is_saved),
+            self.more: gr.update(value=more, visible=is_saved),
             self.delete: gr.update(visible=is_saved),
             self.confirm_delete: gr.update(visible=False),
         }
@@ -213,12 +239,21 @@ class ChatPage:
         settings = Settings.from_saved(conversation, self.service)
         conversation.settings.update(asdict(settings))
         used = await self._num_used_tokens(settings, conversation)
-        return self._page_update(conversation, used) | self.panel.update(settings) | {self.question: gr.update(**IDLE)}
+        return (
+            self._page_update(key_of(request), conversation, used)
+            | self.panel.update(settings)
+            | {self.question: gr.update(**IDLE)}
+        )
 
     async def load(self, request: gr.Request) -> Update:
         """Open the conversation in the address. `pages.js` updates the address, so a reload opens the same one."""
         update = await self.open(request, request.query_params.get("open"))
-        return update | {self.conversations: gr.update(value=update[self.open_id])}
+        menu, compare, options = self.panel.parts["model"], self.panel.parts["compare"], menu_options(self.service)
+        name = request.query_params.get("model")
+        value = name if update[self.open_id] is None and name in self.service.models else update[menu]
+        listed = {self.conversations: gr.update(value=update[self.open_id])}
+        second = gr.update(**compare_options(self.service), value=update[compare])
+        return update | listed | {menu: gr.update(**options, value=value), compare: second}
 
     async def start_new(self, request: gr.Request) -> Update:
         return await self.open(request, None) | {
@@ -242,22 +277,30 @@ class ChatPage:
         self.store.delete_conversation(owner_of(key), open_id or "")
         return await self.open(request, None) | {self.conversations: self._list_update(key, search, None)}
 
-    async def update_meter(self, request: gr.Request, draft: str, open_id: str | None, *values: Any) -> Any:
+    async def update_meter(
+        self, request: gr.Request, draft: str, attached: str, open_id: str | None, *values: Any
+    ) -> Any:
         """Update the meter while the user types; while an answer is generated, `_generate` updates it."""
         if self.backend.is_answering(key_of(request), request.session_hash or ""):
             return gr.skip()
         settings = self.panel.settings(values)
         conversation = open_conversation(self.store, key_of(request), open_id, settings)
-        with_draft = add_question(conversation, draft, settings) if draft.strip() else conversation
+        files = read_attached(attached)
+        has_draft = draft.strip() or files
+        with_draft = add_question(conversation, draft or "…", settings, files=files) if has_draft else conversation
         return meter(await self._num_used_tokens(settings, with_draft), self.service.model(settings.model).context)
 
     # ---- questions and answers ----
 
-    async def ask(self, request: gr.Request, question: str, *state: Any) -> AsyncIterator[Update]:
+    async def ask(self, request: gr.Request, question: str, attached: str, *state: Any) -> AsyncIterator[Update]:
         if not question.strip():
             yield {self.question: gr.skip()}
             return
-        async for update in self._generate(request, state, lambda c, s: add_question(c, question, s), question):
+
+        def add(conversation: Conversation, settings: Settings) -> Conversation:
+            return add_question(conversation, question, settings, files=read_attached(attached))
+
+        async for update in self._generate(request, state, add, question):
             yield update
 
     async def example(self, request: gr.Request, data: gr.SelectData, *state: Any) -> AsyncIterator[Update]:
@@ -269,8 +312,19 @@ class ChatPage:
             yield update
 
     async def edit(self, request: gr.Request, data: gr.EditData, *state: Any) -> AsyncIterator[Update]:
-        text, place = from_markdown(str(data.value)), _message_index(data.index)
-        async for update in self._generate(request, state, lambda c, s: add_question(c, text, s, at=place)):
+        shown, place = from_markdown(str(data.value)), _message_index(data.index)
+
+        def change(conversation: Conversation, settings: Settings) -> Conversation:
+            text, files = edited_question(question_at(conversation, place), shown)
+            return add_question(conversation, text, settings, at=place, files=files)
+
+        async for update in self._generate(request, state, change):
+            yield update
+
+    async def choose(self, request: gr.Request, data: gr.SelectData, *state: Any) -> AsyncIterator[Update]:
+        """The buttons below an answer that ended early."""
+        change: Change = continue_answer if data.value == CONTINUE else lambda c, s: retry(c, s, last_question(c))
+        async for update in self._generate(request, state, change):
             yield update
 
     async def stop(self, request: gr.Request) -> None:
@@ -286,26 +340,28 @@ class ChatPage:
             settings = self.panel.settings(values)
             before = open_conversation(self.store, key, open_id, settings)
             conversation = change(before, settings)
-            yield {self.chat: chatbot_messages(conversation), self.question: gr.update(value="", **BUSY)}
+            yield self._bubbles(conversation, is_live=True) | {self.question: gr.update(**BUSY)}
             async for frame in self.backend.answer(key, request.session_hash or "", conversation):
                 if is_listed:  # do not update the title: the user may be editing it
                     yield self._chat_update(frame.conversation, frame.used, frame.speed)
                     continue
                 is_listed, listing = True, self._list_update(key, search, conversation.id)
-                # Gradio may restore the old text when it updates another property of the box, so it is emptied again
-                cleared = {self.conversations: listing, self.question: gr.update(value="")}
-                yield self._page_update(frame.conversation, frame.used) | cleared
+                yield self._page_update(key, frame.conversation, frame.used) | {self.conversations: listing}
         except QianwenError as error:
             gr.Warning(html.escape(str(error)), title=tr("No answer"))
         except Exception as error:
             failure = error  # raised below, after the page is usable again; Gradio then reports it
         if frame is None:
-            messages = gr.skip() if before is None else chatbot_messages(before)
-            yield {self.chat: messages, self.question: gr.update(value=draft, **IDLE)}
+            bubbles = {} if before is None else self._bubbles(before, is_live=False)
+            refused = f"<p>{time.time()}</p>" if draft else gr.skip()
+            yield bubbles | {self.refused: refused, self.question: gr.update(**IDLE)}
         else:
             listing = self._list_update(key, search, frame.conversation.id)
-            update = self._chat_update(frame.conversation, frame.used, frame.speed, _why_it_ended(frame))
-            yield update | {self.conversations: listing, self.question: gr.update(**IDLE)}
+            saved = self.store.conversation(owner_of(key), frame.conversation.id) or frame.conversation
+            update = self._chat_update(saved, frame.used, frame.speed, _why_it_ended(frame))
+            # Gradio may lose an update of what is visible while an answer grows, so the last one repeats it
+            shown = {part: gr.update(visible=True) for part in (self.title, self.more, self.delete)}
+            yield update | shown | {self.conversations: listing, self.question: gr.update(**IDLE)}
         if failure is not None:
             raise failure
 
@@ -317,8 +373,6 @@ def _message_index(index: int | tuple[int, ...] | list[int]) -> int:
 def _why_it_ended(frame: Frame) -> str:
     if frame.end == "content_filter":
         return tr("stopped by the content filter of this server")
-    if frame.end == "length":
-        return tr("stopped at the maximum answer length")
     return ""
 
 

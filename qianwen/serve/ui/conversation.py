@@ -2,7 +2,7 @@
 
 It becomes a request as a client would send it to `/v1/chat/completions`, with the same steps: validation, guard,
 admission with quotas, bridge, metrics, usage of the key. In addition the conversation is saved: when its question is
-admitted, every few seconds, and when the answer ends, also after an error.
+admitted, every second, and when the answer ends, also after an error. `turns.py` has the form of the saved messages.
 
 This module does not use Gradio.
 """
@@ -13,14 +13,15 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import ExitStack, aclosing, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from qianwen.chat.messages import from_openai
+from qianwen.chat.render import ChatFormat
 from qianwen.engine.chat_run import ChatRun
-from qianwen.runtime.errors import RequestError
+from qianwen.runtime.errors import ConfigError, RequestError
 from qianwen.runtime.translation import tr
 from qianwen.serve.chat_routes import prepare_chat, run
 from qianwen.serve.gate import ANONYMOUS
@@ -28,10 +29,21 @@ from qianwen.serve.guard import check_prompt
 from qianwen.serve.protocol import ChatCompletionRequest, parse
 from qianwen.serve.service import Served, Service
 from qianwen.serve.store import Conversation, Key, Store
+from qianwen.serve.ui.sides import Side, merged
+from qianwen.serve.ui.turns import (
+    INTERRUPTED,
+    STOPPED,
+    Turn,
+    answer_turn,
+    can_continue,
+    split_unfinished,
+    to_wire,
+    view,
+)
 
 TITLE_LEN = 60  # characters
 FRAME_SECONDS = 0.04  # shortest time between two updates of the page
-SAVE_SECONDS = 3.0  # between two saves of an unfinished answer; a crash loses at most this much
+SAVE_SECONDS = 1.0  # between two saves of an unfinished answer; a crash loses at most this much
 MAX_TOKENS = 1024  # default limit of an answer
 
 
@@ -47,6 +59,8 @@ class Settings:
     repetition_penalty: float = 1.0
     max_tokens: int = MAX_TOKENS  # of an answer; fewer if the context has less room
     seed: int | None = None
+    thinking: bool = True  # let a model that can think do so before it answers
+    compare: str = ""  # a second model that answers the same questions
 
     @classmethod
     def from_model(cls, served: Served) -> Settings:
@@ -63,15 +77,14 @@ class Settings:
         known = {field.name for field in fields(cls)} & conversation.settings.keys()
         saved: dict[str, Any] = {field: conversation.settings[field] for field in known}
         saved["model"] = served.name
+        if saved.get("compare") not in service.models:
+            saved["compare"] = ""
         return replace(cls.from_model(served), **saved)
 
-    def body(self, messages: list[dict], max_tokens: int) -> dict[str, Any]:
+    def body(self, turns: list[Turn], max_tokens: int) -> dict[str, Any]:
         """The body of a chat completion request."""
-        body = {**asdict(self), "messages": self.with_system(messages), "max_tokens": max_tokens}
-        return {name: value for name, value in body.items() if name != "system" and value is not None}
-
-    def with_system(self, messages: list[dict]) -> list[dict]:
-        return ([{"role": "system", "content": self.system}] if self.system else []) + messages
+        body = {**asdict(self), "messages": to_wire(turns, self.system), "max_tokens": max_tokens}
+        return {name: body[name] for name in body.keys() - {"system", "thinking", "compare"} if body[name] is not None}
 
 
 @dataclass(frozen=True)
@@ -101,35 +114,62 @@ def title_of(question: str) -> str:
 
 
 def add_question(
-    conversation: Conversation, question: str, settings: Settings, *, at: int | None = None
+    conversation: Conversation,
+    question: str,
+    settings: Settings,
+    *,
+    at: int | None = None,
+    files: Sequence[dict[str, str]] = (),
 ) -> Conversation:
     """The conversation cut at message `at`, with `question` as its new last message; None appends at the end."""
     if not question.strip():
         raise RequestError(tr("the question is empty; write a question first"))
+    turn: Turn = {"role": "user", "content": question}
+    if files:
+        turn["files"] = list(files)
     if at is not None:
-        _question_at(conversation, at)
+        question_at(conversation, at)
     return replace(
         conversation,
         title=conversation.title or title_of(question),
-        messages=[*conversation.messages[:at], {"role": "user", "content": question}],
+        messages=[*conversation.messages[:at], turn],
         settings=asdict(settings),
     )
 
 
 def retry(conversation: Conversation, settings: Settings, at: int) -> Conversation:
     """The conversation cut after the question at message `at`, so that it gets a new answer."""
-    return add_question(conversation, _question_at(conversation, at), settings, at=at)
+    turn = question_at(conversation, at)
+    return add_question(conversation, turn["content"], settings, at=at, files=turn.get("files", ()))
 
 
-def _question_at(conversation: Conversation, at: int) -> str:
+def question_at(conversation: Conversation, at: int) -> Turn:
+    """The question at message `at`. RequestError if there is none, because another window changed the conversation."""
     if not 0 <= at < len(conversation.messages) or conversation.messages[at]["role"] != "user":
         raise RequestError(tr("this question is no longer in the conversation; load the page again"))
-    return conversation.messages[at]["content"]
+    return conversation.messages[at]
 
 
-def num_tokens(served: Served, settings: Settings, messages: list[dict]) -> int:
+def continue_answer(conversation: Conversation, settings: Settings) -> Conversation:
+    """The conversation, ready to go on with its last answer. RequestError if that answer is complete."""
+    last = conversation.messages[-1] if conversation.messages else {}
+    if not can_continue(last):
+        raise RequestError(tr("this answer is complete or empty, so it cannot be continued; ask again instead"))
+    return replace(conversation, settings=asdict(settings))
+
+
+def can_think(served: Served) -> bool:
+    """Whether the thinking of the model can be switched: its chat template has a variable for it."""
+    try:
+        template = ChatFormat(served.tokenizer).template
+    except ConfigError:  # a model that continues text has no template
+        return False
+    return template is not None and template.switch is not None
+
+
+def num_tokens(served: Served, settings: Settings, turns: list[Turn]) -> int:
     """Number of prompt tokens of a conversation, without its next answer."""
-    prompt = settings.with_system(messages)
+    prompt = to_wire(turns, settings.system)
     if not prompt:
         return 0
     return len(ChatRun(served.tokenizer, [from_openai(message) for message in prompt]).prompt_ids)
@@ -142,6 +182,7 @@ class ChatBackend:
         assert service.store is not None, "the pages save conversations, so the server needs a store"
         self.service, self.store = service, service.store
         self._answers: dict[tuple[str, str], asyncio.Task] = {}
+        self._live: set[str] = set()  # ids of the conversations that get an answer now
 
     async def answer(self, key: Key, page: str, conversation: Conversation) -> AsyncGenerator[Frame, None]:
         """Yield the conversation while its answer is generated; `stop(key, page)` ends it. RequestError if refused.
@@ -192,31 +233,62 @@ class ChatBackend:
         """Whether an answer is being generated for a page."""
         return (owner_of(key), page) in self._answers
 
+    def is_live(self, id: str) -> bool:
+        """Whether an answer of conversation `id` is being generated, for any page."""
+        return id in self._live
+
     async def _frames(self, key: Key, conversation: Conversation) -> AsyncGenerator[Frame, None]:
         settings = Settings(**conversation.settings)
-        served = self.service.model(settings.model)
-        used = await asyncio.to_thread(num_tokens, served, settings, conversation.messages)
-        room = max(min(settings.max_tokens, served.context - used), 1)
-        request = parse(json.dumps(settings.body(conversation.messages, room)).encode(), ChatCompletionRequest)
-        await check_prompt(self.service.guard, "\n".join(m.text for m in request.messages if m.role != "assistant"))
-        job = await asyncio.to_thread(prepare_chat, request, served)
-        with self.service.admission.admit(key, job.num_tokens):
-            self._save(key, conversation, is_new=True)
-            yield Frame(conversation, used)
-            text, begun, saved_at = "", 0.0, time.monotonic()
+        turns, begun = split_unfinished(conversation.messages)
+        models = [settings.model] + ([settings.compare] if settings.compare and begun is None else [])
+        sides = [
+            await self._prepared(view(turns, number), begun, settings, self.service.model(name))
+            for number, name in enumerate(models)
+        ]
+
+        def with_answer(end: str) -> Conversation:
+            first, *others = (side.turn(end) for side in sides)
+            empty = answer_turn("", "", end, settings.model)
+            answer = (first or empty) | {"other": others[0]} if any(others) else first
+            return replace(conversation, messages=[*turns, *([answer] if answer else [])])
+
+        with ExitStack() as stack:
+            for side in sides:
+                stack.enter_context(self.service.admission.admit(key, side.job.num_tokens))
+            self._live.add(conversation.id)
+            self._save(key, with_answer(INTERRUPTED), is_new=True)
+            yield Frame(with_answer(""), sides[0].used)
+            saved_at, end = 0.0, INTERRUPTED
             try:
-                async with aclosing(run(job, self.service, key.name)) as pieces:
-                    async for piece in pieces:
-                        text += piece["delta"].get("content") or ""
-                        usage, begun = job.usage(), begun or time.monotonic()
-                        used, speed = usage["total_tokens"], _speed(usage["completion_tokens"], begun)
-                        yield Frame(_with_answer(conversation, text), used, speed, piece["finish_reason"])
+                async with aclosing(merged([run(side.job, self.service, key.name) for side in sides])) as pieces:
+                    async for number, piece in pieces:
+                        sides[number].feed(piece)
+                        reason = sides[0].end if all(side.end for side in sides) else None
+                        yield Frame(with_answer(""), sides[0].used, sides[0].speed, reason)
                         if time.monotonic() - saved_at > SAVE_SECONDS:
-                            self._save(key, _with_answer(conversation, text))
+                            self._save(key, with_answer(INTERRUPTED))
                             saved_at = time.monotonic()
+            except (asyncio.CancelledError, GeneratorExit):  # by the user, or because the page was closed
+                end = STOPPED
+                raise
             finally:
-                self.service.record_usage(key, job.usage(), served.name)
-                self._save(key, _with_answer(conversation, text))
+                self._live.discard(conversation.id)
+                for side in sides:
+                    self.service.record_usage(key, side.job.usage(), side.job.served.name)
+                self._save(key, with_answer(end))
+
+    async def _prepared(self, turns: list[Turn], begun: Turn | None, settings: Settings, served: Served) -> Side:
+        """The answer of one model to the last question, or the rest of the answer `begun`, ready to run."""
+        prefix = begun["content"] if begun else ""
+        used = await asyncio.to_thread(num_tokens, served, settings, turns)
+        used += len(served.tokenizer.encode(prefix))
+        room = max(min(settings.max_tokens, served.context - used), 1)
+        body = settings.body(turns, room) | {"model": served.name}
+        if can_think(served) and (begun or not settings.thinking):  # what is continued is an answer, not a thought
+            body["chat_template_kwargs"] = {"enable_thinking": False}
+        request = parse(json.dumps(body).encode(), ChatCompletionRequest)
+        await check_prompt(self.service.guard, "\n".join(m.text for m in request.messages if m.role != "assistant"))
+        return Side(await asyncio.to_thread(prepare_chat, request, served, prefix), used, begun)
 
     def _save(self, key: Key, conversation: Conversation, *, is_new: bool = False) -> None:
         """Save with the title in the store, which may have changed since; a deleted conversation stays deleted."""
@@ -231,15 +303,3 @@ def open_conversation(store: Store, key: Key, id: str | None, settings: Settings
     """Conversation `id` of the key's owner, or a new one if the owner has none with this id."""
     stored = store.conversation(owner_of(key), id) if id else None
     return stored or new_conversation(settings)
-
-
-def _with_answer(conversation: Conversation, text: str) -> Conversation:
-    if not text:
-        return conversation
-    return replace(conversation, messages=[*conversation.messages, {"role": "assistant", "content": text}])
-
-
-def _speed(num_tokens: int, begun: float) -> float:
-    """Tokens per second; the first token came at `begun`."""
-    seconds = time.monotonic() - begun
-    return (num_tokens - 1) / seconds if num_tokens > 1 and seconds > 0 else 0.0

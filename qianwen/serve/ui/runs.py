@@ -7,9 +7,12 @@ unchanged in a sandbox.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import html
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -18,12 +21,19 @@ from fastapi import APIRouter
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, Response
 
+from qianwen.align.before_after import FILE, read_rows
 from qianwen.runtime import runs as registry
+from qianwen.runtime.errors import QianwenError, RequestError
 from qianwen.runtime.files import RunFolder, flat_config, runs_dir
 from qianwen.runtime.log import displayed_metrics
 from qianwen.runtime.translation import tr
 from qianwen.runtime.trend import is_number, points_of, smoothed, trend
+from qianwen.serve.finetunes import LOG, Finetunes, can_resume, is_new_name, is_starting, log_tail
+from qianwen.serve.gate import AccessRules
+from qianwen.serve.run_models import RunModels, model_path
 from qianwen.serve.ui.curve import curve_svg
+from qianwen.serve.ui.panel import html_block
+from qianwen.serve.ui.tune import TUNE, before_after_html, check_admin
 
 TICK_SECONDS = 2.0  # between two updates
 FIRST = ("loss", "held_out", "lr", "grad_norm", "tokens_per_second")  # curves whose names start with these come first
@@ -34,7 +44,16 @@ SANDBOX = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-a
 Seen = tuple[object, ...] | None
 
 
-def runs_page(pages: gr.Blocks) -> None:
+@dataclass(frozen=True)
+class RunActions:
+    """What administrators can do with a run; `models` is None if the server cannot load more models."""
+
+    access: AccessRules
+    finetunes: Finetunes
+    models: RunModels | None
+
+
+def runs_page(pages: gr.Blocks, actions: RunActions) -> None:
     """Build the current page of `pages`."""
     seen = gr.State(None)
     gr.Navbar(visible=False)
@@ -42,34 +61,79 @@ def runs_page(pages: gr.Blocks) -> None:
         with gr.Row(elem_id="top"):
             gr.Markdown("# qianwen", elem_id="brand", container=False)
             gr.Button(tr("Chat"), link="/", link_target="_self", size="sm", scale=0, elem_id="to-chat")
+        gr.Button(tr("Fine-tune a model"), link=TUNE, link_target="_self", variant="primary", elem_id="to-tune")
         names = gr.Radio([], label=tr("Runs"), elem_id="history")
     with gr.Column(elem_id="run"):
+        with gr.Row(elem_id="acts"):
+            talk = gr.Button(tr("Talk to this run"), size="sm", scale=0, visible=False, elem_id="talk")
+            stop = gr.Button(tr("Stop"), size="sm", scale=0, visible=False, elem_id="stop-run")
+            resume = gr.Button(tr("Continue"), size="sm", scale=0, visible=False, elem_id="resume-run")
+        result = html_block(elem_id="result")
         view = gr.Markdown(elem_id="run-view", container=False, latex_delimiters=[])
     silent: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
-    outputs = [names, view, seen]
+    outputs = [names, view, seen, talk, stop, resume]
     pages.load(load_page, None, outputs, **silent)
     names.input(refresh, [names, seen], outputs, **silent)
+    names.change(lambda: "", None, [result], **silent)
     gr.Timer(TICK_SECONDS).tick(refresh, [names, seen], outputs, trigger_mode="once", **silent)
 
+    def act(button: gr.Button, effect: Callable[[str], Awaitable[str]]) -> None:
+        async def handle(request: gr.Request, chosen: str | None) -> str:
+            try:
+                check_admin(actions.access, request.request.scope["key"])  # type: ignore[union-attr]
+                return await effect(chosen or "")
+            except QianwenError as error:
+                return f'<p class="problem" role="alert">{_safe(error)}</p>'
 
-def load_page(request: gr.Request) -> tuple[Any, Any, Any]:
+        button.click(handle, [names], [result], **silent)
+
+    async def talk_to(label: str) -> str:
+        if actions.models is None:
+            raise RequestError(tr("this server cannot load more models"))
+        name = await actions.models.serve(label)
+        return f'<p><a href="/?model={_safe(quote(name, safe=""))}">{_safe(name)}</a></p>'
+
+    async def stop_run(label: str) -> str:
+        await asyncio.to_thread(actions.finetunes.stop, label)
+        return f"<p>{_safe(tr('The run saves a checkpoint and stops.'))}</p>"
+
+    async def resume_run(label: str) -> str:
+        await asyncio.to_thread(actions.finetunes.resume, label)
+        return f"<p>{_safe(tr('The run continues from its last checkpoint.'))}</p>"
+
+    act(talk, talk_to)
+    act(stop, stop_run)
+    act(resume, resume_run)
+
+
+def load_page(request: gr.Request) -> tuple[Any, ...]:
     """The run in the address, else the newest."""
     return refresh(request.query_params.get("open"), None)
 
 
-def refresh(chosen: str | None, seen: Seen) -> tuple[Any, Any, Any]:
-    """The list of runs, the chosen run (else the newest), and a stamp of what was sent.
+def refresh(chosen: str | None, seen: Seen) -> tuple[Any, ...]:
+    """The list of runs, the chosen run (else the newest), a stamp of what was sent, and which buttons it has.
 
     `seen` is the stamp of the last update; if nothing has changed since, nothing is sent.
     """
     by_label = {registry.label(run): run for run in registry.all_runs()}
+    hidden = tuple(gr.update(visible=False) for _ in range(3))
+    starting = chosen if chosen and is_new_name(chosen) and is_starting(runs_dir() / chosen) else None
     chosen = chosen if chosen in by_label else next(iter(by_label), None)
     states = {label: registry.state(run) for label, run in by_label.items()}
     now = (chosen, tuple(states.items()), _stamp(by_label[chosen]) if chosen else None)
-    if now == seen:
-        return gr.skip(), gr.skip(), gr.skip()
+    if now == seen and not starting:
+        return (gr.skip(),) * 6
     choices = [(f"{label} · {_state_text(state)}", label) for label, state in states.items()]
-    return gr.update(choices=choices, value=chosen), run_html(by_label[chosen]) if chosen else _no_runs(), now
+    if starting:
+        choices = [(f"{starting} · {tr('starting')}", starting), *choices]
+        return gr.update(choices=choices, value=starting), _starting(starting), None, *hidden
+    listing = gr.update(choices=choices, value=chosen)
+    if chosen is None:
+        return listing, _no_runs(), now, *hidden
+    run = by_label[chosen]
+    has = (states[chosen] == "finished" and model_path(run) is not None, states[chosen] == "running", can_resume(run))
+    return listing, run_html(run), now, *(gr.update(visible=each) for each in has)
 
 
 def run_html(run: RunFolder) -> str:
@@ -81,7 +145,8 @@ def run_html(run: RunFolder) -> str:
     if (run.path / "report.html").is_file():
         link = f"/runs/report?run={quote(registry.label(run), safe='')}"
         parts.append(f'<p><a href="{_safe(link)}">{_safe(tr("Open the report"))}</a></p>')
-    parts += [_curves(rows), _samples(rows), _configuration(run)]
+    parts += [_curves(rows), before_after_html(read_rows(run.path)), _samples(rows), _configuration(run)]
+    parts.append(_log(run.path, is_open=registry.state(run) == "failed"))
     return f'<div class="run">{"".join(parts)}</div>'
 
 
@@ -100,13 +165,27 @@ def run_routes() -> APIRouter:
 
 
 def _stamp(run: RunFolder) -> tuple[object, ...]:
-    files = (run.metrics_path, run.path / "run.json", run.path / "report.html")
+    files = (run.metrics_path, *(run.path / name for name in ("run.json", "report.html", LOG, FILE)))
     return tuple((s.st_mtime_ns, s.st_size) for file in files if file.exists() and (s := file.stat()))
 
 
 def _no_runs() -> str:
     text = tr("no runs in {folder} yet: `qianwen demo` makes the first", folder=runs_dir())
     return f'<div class="run"><h2>{_safe(tr("Runs"))}</h2><p>{_safe(text)}</p></div>'
+
+
+def _starting(label: str) -> str:
+    text = "The run has no record yet: the model is being loaded, or the start failed. The output below says more."
+    log = _log(runs_dir() / label, is_open=True)
+    return f'<div class="run"><h2>{_safe(label)}</h2><p>{_safe(tr(text))}</p>{log}</div>'
+
+
+def _log(folder: Path, *, is_open: bool) -> str:
+    """The end of what the process printed, of a run that was started on the page."""
+    text = log_tail(folder)
+    opened = " open" if is_open else ""
+    title = _safe(tr("Output"))
+    return f"<details{opened}><summary>{title}</summary><pre>{_safe(text)}</pre></details>" if text else ""
 
 
 def _headline(run: RunFolder, last: dict[str, Any]) -> str:

@@ -29,15 +29,20 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from qianwen.runtime.errors import RequestError
 from qianwen.runtime.translation import language, tr
 from qianwen.serve.exchange import read_body
+from qianwen.serve.finetunes import Finetunes
 from qianwen.serve.gate import ANONYMOUS, AccessRules, Receive, Scope, Send
 from qianwen.serve.protocol import error_body
+from qianwen.serve.run_models import Load, RunModels
 from qianwen.serve.service import Service
+from qianwen.serve.ui.attachments import attachment_routes
 from qianwen.serve.ui.chat import chat_page
 from qianwen.serve.ui.conversation import ChatBackend, owner_of
+from qianwen.serve.ui.export import export_routes
 from qianwen.serve.ui.login import login_routes
-from qianwen.serve.ui.runs import run_routes, runs_page
+from qianwen.serve.ui.runs import RunActions, run_routes, runs_page
+from qianwen.serve.ui.tune import TUNE, TunePage, tune_routes
 
-DOCUMENTS = ("/", "/runs")
+DOCUMENTS = ("/", "/runs", TUNE)
 OPEN_ROUTES = {
     "GET": re.compile(
         r"/(assets/.*|static/.*|svelte/.*|theme\.css|gradio_api/(queue/data|startup-events|app_id|heartbeat/[a-z0-9]{1,32}))"
@@ -57,26 +62,34 @@ POLICY = (
 )
 
 
-def mount_pages(app: FastAPI, service: Service, access: AccessRules, *, with_runs: bool) -> None:
-    """Add the chat page at `/`, the runs page at `/runs` and the login page to the application. Call it last."""
+def mount_pages(
+    app: FastAPI, service: Service, access: AccessRules, *, with_runs: bool, load: Load | None = None
+) -> None:
+    """Add the chat page at `/`, the runs pages at `/runs` and `/tune`, and the login page. Call it last."""
     backend = ChatBackend(service)
+    actions = RunActions(access, Finetunes(service), RunModels(service, load) if load else None)
     app.include_router(login_routes(service, access))
+    app.include_router(attachment_routes(service))
+    app.include_router(export_routes(service))
     if with_runs:
         app.include_router(run_routes())
+        app.include_router(tune_routes(service, access, actions.finetunes))
     for name, media_type in OWN_FILES.items():
         app.add_api_route(f"/pages/{name}", _file_route(name, media_type), include_in_schema=False)
     # without a running event loop Gradio creates one and never closes it
-    asyncio.run(_mount(app, backend, access, with_runs=with_runs))
+    asyncio.run(_mount(app, backend, actions, with_runs=with_runs))
     mount = app.router.routes[-1]
     mount.app = Shell(mount.app, service, backend, DOCUMENTS if with_runs else DOCUMENTS[:1])  # type: ignore[attr-defined]
 
 
-async def _mount(app: FastAPI, backend: ChatBackend, access: AccessRules, *, with_runs: bool) -> None:
+async def _mount(app: FastAPI, backend: ChatBackend, actions: RunActions, *, with_runs: bool) -> None:
     with gr.Blocks(title="qianwen", analytics_enabled=False, fill_height=True) as pages:
-        chat_page(pages, backend, with_login=access.keys_required, with_runs=with_runs)
+        chat_page(pages, backend, with_login=actions.access.keys_required, with_runs=with_runs)
     if with_runs:
         with pages.route(tr("Runs"), "/runs"):
-            runs_page(pages)
+            runs_page(pages, actions)
+        with pages.route(tr("Fine-tune a model"), TUNE):
+            TunePage(pages, actions.access, actions.finetunes)
     pages.queue(api_open=False)  # handlers that use the queue cannot be called without it
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Gradio uses deprecated functions of its dependencies
@@ -247,7 +260,7 @@ def _rewrite(document: str, owner: str) -> Response:
     }  # fmt: skip
     words = {
         "conversations": tr("Conversations"), "settings": tr("Settings"), "send": tr("Send"), "stop": tr("Stop"),
-        "labels": labels, "notices": notices, "owner": owner,
+        "labels": labels, "notices": notices, "owner": owner, "remove": tr("Remove"),
     }  # fmt: skip
     attributes = f'lang="{"zh-Hans" if language() == "zh" else "en"}" data-words="{html.escape(json.dumps(words))}"'
     document = re.sub(r'<meta\s+(?:property|name)="(?:og|twitter):[^>]*>|<link rel="manifest"[^>]*>', "", document)

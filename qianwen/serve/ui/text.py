@@ -15,10 +15,13 @@ Editing a displayed question needs the original text: `from_markdown(to_markdown
 from __future__ import annotations
 
 import functools
+import html
 import re
 from collections.abc import Callable
 
 from markdown_it import MarkdownIt
+
+from qianwen.runtime.translation import tr
 
 CODE = re.compile(
     r"^ {0,3}(?P<fence>`{3,}(?=[^`\n]*\n)|~{3,})[^\n]*\n.*?(?:^ {0,3}(?P=fence)[`~]*[ \t]*$|\Z)"  # a fenced block
@@ -35,6 +38,7 @@ THOUGHT = ("<think>", "</think>")  # around the reasoning of models such as Qwen
 UNESCAPED = {reference: character for character, reference in ESCAPED.items()}
 REFERENCES = re.compile("|".join(UNESCAPED))
 FENCE_BELOW_ROW = re.compile(r"\|[^\n]*\n {0,3}(?:```|~~~)")  # perhaps a table row: parsers differ
+FENCE = re.compile(r"[ \t>]*(?P<ticks>`{3,}|~{3,})")
 MARKDOWN = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 
 
@@ -65,13 +69,33 @@ def _is_inert(markdown: str) -> bool:
     return {token.type for token in (*tokens, *inner)}.isdisjoint(("html_block", "html_inline", "image"))
 
 
-def answer_to_markdown(text: str) -> str:
-    """`to_markdown` for an answer; reasoning before the answer becomes a quotation."""
+def split_thought(text: str) -> tuple[str, str]:
+    """The reasoning at the start of an answer, and the rest. Without its end, all of the text is reasoning."""
     if not text.startswith(THOUGHT[0]):
-        return to_markdown(text)
+        return "", text
     thought, _, answer = text.removeprefix(THOUGHT[0]).partition(THOUGHT[1])
+    return thought.strip(), answer.lstrip("\n")
+
+
+def thought_to_markdown(thought: str, *, is_open: bool) -> str:
+    """A folded thought. Its text is a quotation, so code in it that is not closed ends with it."""
+    title = tr("Thinking…") if is_open else tr("Thoughts")
     quoted = "".join(f"> {line}\n" for line in to_markdown(thought.strip()).splitlines())
-    return f"{quoted}\n{to_markdown(answer.strip())}".strip()
+    opened = " open" if is_open else ""
+    return f"<details{opened}><summary>{title}</summary>\n\n{quoted}\n</details>\n\n"
+
+
+def with_note(markdown: str, note: str) -> str:
+    """Markdown with a small line below it; code that is not closed is closed first."""
+    fence = ""
+    for line in markdown.splitlines():
+        mark = FENCE.match(line)
+        if mark and not fence:
+            fence = mark[0]
+        elif mark and mark["ticks"].startswith(fence.strip(" \t>")) and not line[mark.end() :].strip():
+            fence = ""
+    closed = f"{markdown}\n{fence}" if fence else markdown
+    return f"{closed}\n\n<small>{html.escape(note)}</small>"
 
 
 def from_markdown(markdown: str) -> str:

@@ -1,23 +1,28 @@
 """A real server with very small real models, and visitors who use its pages in a real Chromium.
 
-Needs the `[ui]` extra, playwright and a Chromium; whatever is missing is the reason of a skip. With axe-core at
-`node_modules/axe-core` (`npm install --no-save axe-core`) or where $QIANWEN_AXE points, pages are also checked for what
-would keep somebody from using them. $QIANWEN_PATIENCE multiplies all waiting, for a machine with other work.
+Needs the `[ui]` extra, playwright and a Chromium; whatever is missing is the reason of a skip. axe-core, which checks
+pages for what would keep somebody from using them, comes from npm on first use (or from $QIANWEN_AXE).
+$QIANWEN_PATIENCE multiplies all waiting, for a machine with other work.
 """
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from qianwen.runtime.errors import DataError
+from qianwen.runtime.npm import npm_archive
 
 pytest.importorskip("gradio", reason="the pages need the [ui] extra")
 playwright = pytest.importorskip("playwright.sync_api", reason="the journeys need playwright")
@@ -26,8 +31,7 @@ PATIENCE = float(os.environ.get("QIANWEN_PATIENCE", 1))
 SECONDS = 20 * PATIENCE  # for anything to happen on a page
 expect.set_options(timeout=SECONDS * 1e3)
 
-ROOT = Path(__file__).resolve().parents[3]
-AXE = Path(os.environ.get("QIANWEN_AXE") or ROOT / "node_modules/axe-core/axe.min.js")
+AXE = ("axe-core@4.14.1", "e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
@@ -103,6 +107,21 @@ class Site:
         return self.process.wait(timeout=3 * SECONDS)
 
 
+@functools.cache
+def axe() -> str:
+    """The script of axe-core; a skip with the reason where it cannot be had."""
+    if path := os.environ.get("QIANWEN_AXE"):
+        return Path(path).read_text(encoding="utf-8")
+    try:
+        archive = npm_archive(*AXE)
+    except DataError as error:
+        pytest.skip(str(error))
+    with tarfile.open(archive) as opened:
+        script = opened.extractfile("package/axe.min.js")
+        assert script is not None
+        return script.read().decode()
+
+
 class Visitor:
     """One browser window with the chat page, and the actions of a user."""
 
@@ -127,14 +146,31 @@ class Visitor:
             field.blur()
 
     def send(self, text: str) -> None:
+        count = self.questions.count()
         self.box.fill(text)
         self.box.press("Enter")
         expect(self.box).to_have_value("")
+        expect(self.questions).to_have_count(count + 1)
 
     def answer(self, index: int = -1) -> str:
-        """The text of an answer, after generation has ended."""
+        """The text of an answer, after generation has ended, without the note below it."""
         expect(self.page.locator("#question .submit-button")).to_be_visible(timeout=3e3 * SECONDS)
-        return self.answers.nth(index).inner_text().strip()
+        text = self.answers.nth(index).inner_text().strip()
+        return text.removesuffix(self.note(index)).strip()
+
+    def note(self, index: int = -1) -> str:
+        """What the page says about the end of an answer."""
+        notes = self.answers.nth(index).locator("small")
+        return notes.inner_text().strip() if notes.count() else ""
+
+    def choose(self, menu: str, name: str) -> None:
+        """Choose an entry of a menu."""
+        self.page.locator(f"#{menu} input").click()
+        self.page.get_by_role("option", name=name).click()
+
+    def press_option(self, label: str) -> None:
+        """A button below the last answer."""
+        self.page.locator("#chat .option", has_text=label).click()
 
     def ask(self, text: str = "hello", **values: str) -> str:
         self.settings(**{"max_tokens": "12", **values})
@@ -143,9 +179,7 @@ class Visitor:
 
     def findings(self) -> list[str]:
         """The serious and critical problems that axe finds."""
-        if not AXE.is_file():
-            pytest.skip("axe-core is not here: npm install --no-save axe-core")
-        self.page.evaluate(AXE.read_text(encoding="utf-8"))
+        self.page.evaluate(axe())
         found = self.page.evaluate("axe.run()")["violations"]
         return [f"{v['id']}: {v['nodes'][0]['html']}" for v in found if v["impact"] in ("serious", "critical")]
 
@@ -169,6 +203,12 @@ def open_site(tmp_path_factory) -> Iterator[Callable[..., Site]]:
 def site(open_site) -> Site:
     """A server in English that needs no key."""
     return open_site("en")
+
+
+@pytest.fixture(scope="session")
+def two_models_site(open_site) -> Site:
+    """A server of two models, `letters` and `digits`."""
+    return open_site("en", "--digits")
 
 
 @pytest.fixture(scope="session")
@@ -209,7 +249,7 @@ def visit(browser) -> Iterator[Callable[..., Visitor]]:
         context.expose_function("hit", lambda where: hits.append(where))
         page = context.new_page()
         page.set_default_timeout(SECONDS * 1e3)
-        own = (url.removesuffix("/runs"), "data:", "blob:")
+        own = (url.removesuffix("/runs").removesuffix("/tune"), "data:", "blob:")
         page.on("request", lambda request: None if request.url.startswith(own) else foreign.append(request.url))
         page.on("dialog", lambda dialog: (hits.append(dialog.message), dialog.dismiss()))
         page.goto(url)

@@ -1,10 +1,11 @@
 """A server with pages for the browser's journeys, with a very small real model that answers in letters.
 
-    python server.py FOLDER [--locked] [--attacks] [--port P] [--max-requests N]
+    python server.py FOLDER [--locked] [--attacks] [--digits] [--port P] [--max-requests N]
 
 prints `port P`, `keys ANN BOB` and `ready`; SIGTERM ends it. The model `letters` never ends by itself and takes 10 ms a
 token, so that a reader can be quicker. With `--attacks` there is another one, whose tokens are whole attacks: whatever
-its random weights say is one; and the store holds a conversation of attacks and many that are called after one.
+its random weights say is one; and the store holds a conversation of attacks and many that are called after one. With
+`--digits` there is another one that answers in digits. `letters` is also a folder, so it can be fine-tuned.
 """
 
 import argparse
@@ -15,6 +16,8 @@ from pathlib import Path
 import torch
 import uvicorn
 
+from qianwen.checkpoints.hf_folder import write_folder
+from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import EngineConfig, LLMEngine
 from qianwen.engine.sampling_params import SamplingParams
 from qianwen.model.config import QwenConfig
@@ -61,12 +64,21 @@ class SlowEngine(LLMEngine):
         return super().step()
 
 
-def served(name: str, more: dict[bytes, int]) -> Served:
-    ranks = {bytes([value]): value for value in range(256)} | more
-    tokenizer = Tokenizer(Vocabulary(ranks, SPECIALS, PATTERN))
-    tokens = range(min(more.values()), max(more.values()) + 1) if more else range(ord("a"), ord("z") + 1)
-    engine = SlowEngine(model_of(tokens), tokenizer, EngineConfig(num_blocks=256))
-    return Served(name, Bridge(engine), tokenizer, engine.max_model_len, SamplingParams(temperature=0))
+def served(name: str, tokens: range, more: dict[bytes, int] | None = None, folder: Path | None = None) -> Served:
+    ranks = {bytes([value]): value for value in range(256)} | (more or {})
+    tokenizer, model = Tokenizer(Vocabulary(ranks, SPECIALS, PATTERN)), model_of(tokens)
+    if folder is not None and not folder.exists():
+        write_folder(model, tokenizer, folder, chat=True)
+    engine = SlowEngine(model, tokenizer, EngineConfig(num_blocks=256))
+    limit, source = engine.max_model_len, "" if folder is None else str(folder)
+    return Served(name, Bridge(engine), tokenizer, limit, SamplingParams(temperature=0), source=source)
+
+
+def load(name: str, model: str) -> Served:
+    """The model of a run, with the sampling of the others."""
+    llm = LLM.load(model, config=EngineConfig(num_blocks=256))
+    limit, params = llm.engine.max_model_len, SamplingParams(temperature=0)
+    return Served(name, Bridge(llm.engine), llm.tokenizer, limit, params, source=model)
 
 
 def fill(store: Store) -> None:
@@ -83,6 +95,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--locked", action="store_true")
     parser.add_argument("--attacks", action="store_true", help="say and be called attacks")
+    parser.add_argument("--digits", action="store_true", help="serve a second model")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--max-requests", type=int, default=256)
     options = parser.parse_args()
@@ -90,16 +103,19 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
 
     store = Store(options.folder / "serve.sqlite")
-    models = [served("letters", {})]
+    models = [served("letters", range(ord("a"), ord("z") + 1), folder=options.folder / "letters")]
+    if options.digits:
+        models.append(served("digits", range(ord("0"), ord("9") + 1)))
     if options.attacks:
-        models.append(served("attacks", {attack.encode(): 259 + i for i, attack in enumerate(ATTACKS)}))
+        tokens = {attack.encode(): 259 + number for number, attack in enumerate(ATTACKS)}
+        models.append(served("attacks", range(259, 259 + len(ATTACKS)), tokens))
         fill(store)
     if options.locked and not store.has_keys():
         print("keys", store.add_key("ann"), store.add_key("bob"), flush=True)
     limits = Limits(drain_seconds=5, max_requests=options.max_requests)
     service = Service(models, Admission(limits, store), store)
     access = AccessRules(keys_required=options.locked, store=store)
-    app = create_app(service, access, with_pages=True, with_runs=not options.locked)
+    app = create_app(service, access, with_pages=True, with_runs=not options.locked, load=load)
     listener = listen("127.0.0.1", options.port)
     print("port", listener.getsockname()[1], flush=True)
     print("ready", flush=True)

@@ -34,6 +34,7 @@ def test_stop_an_answer(site, visit):
         assert 5 < len(text) < 900
         site.wait_until_idle()
         assert visitor.answer() == text, "nothing more comes"
+        assert visitor.note() == "You stopped this answer."
         visitor.page.locator("#new").click()
         expect(visitor.greeting).to_be_visible()
 
@@ -46,6 +47,26 @@ def test_regenerate_an_answer(site, visit):
     assert visitor.answer().strip() and visitor.answers.count() == 1
 
 
+def test_continue_an_answer_that_was_stopped_and_ask_again(site, visit):
+    visitor = visit(site.url)
+    visitor.settings(max_tokens="900")
+    visitor.send("go on and on")
+    expect(visitor.answers.first).to_have_text(re.compile("[a-z]{5,}"))
+    visitor.stop_button.click()
+    stopped = visitor.answer()
+    visitor.settings(max_tokens="7")
+    visitor.press_option("Continue")
+    expect(visitor.answers.first).to_contain_text("maximum length")
+    assert visitor.answer().startswith(stopped) and len(visitor.answer()) == len(stopped) + 7
+    visitor.page.reload()
+    visitor.page.wait_for_selector("#chat [data-testid=bot]")
+    assert len(visitor.answer()) == len(stopped) + 7
+    visitor.settings(max_tokens="9")
+    visitor.press_option("Try again")
+    expect(visitor.answers.first).to_have_text(re.compile("^[a-z]{9}\\s"))
+    assert visitor.answers.count() == 1
+
+
 def test_edit_a_question(site, visit):
     visitor = visit(site.url)
     visitor.ask("first <b>")
@@ -53,6 +74,7 @@ def test_edit_a_question(site, visit):
     visitor.page.locator("#chat button[aria-label=Edit]").first.click()
     box = visitor.page.locator("#chat textarea")
     assert from_markdown(box.input_value()) == "first <b>"
+    assert box.bounding_box()["width"] > 0.8 * visitor.answers.first.bounding_box()["width"], "as wide as the text"
     box.fill("changed <i>")
     visitor.page.locator("#chat button[aria-label=Submit]").click()
     expect(visitor.questions.first).to_contain_text("changed <i>")
@@ -161,6 +183,22 @@ def test_watch_a_loss_curve_grow_while_a_run_trains(site, visit):
     assert curve.get_attribute("src") != before and curve.evaluate("i => i.complete && i.naturalWidth > 0")
     expect(visitor.page.locator("#run-view pre").first).to_have_text("At step 50")
     expect(visitor.history.filter(has_text="live")).to_contain_text("running")
+
+
+def test_the_address_of_a_run_opens_it_again(site, visit):
+    for name in ("older run", "newer run"):
+        folder = site.runs / name
+        folder.mkdir(parents=True)
+        record = {"stage": "sft", "state": "finished", "created": f"2026-02-0{len(name)}", "config": {}}
+        (folder / "run.json").write_text(json.dumps(record))
+    visitor = visit(f"{site.url}/runs", "#run-view h2")
+    visitor.history.filter(has_text="older run").click()
+    title = visitor.page.locator("#run-view h2")
+    expect(title).to_have_text("older run")
+    expect(visitor.page).to_have_url(f"{site.url}/runs?open=older%20run")
+    visitor.page.reload()
+    expect(title).to_have_text("older run")
+    expect(visitor.page).to_have_url(f"{site.url}/runs?open=older%20run")
 
 
 def test_read_everything_in_chinese(chinese_site, visit):

@@ -20,6 +20,11 @@ def test_the_server_stops_during_an_answer_and_comes_back(weak_site, visit):
     expect(visitor.box).to_have_value("typed while nobody answers")
     expect(visitor.title).to_have_value("before")
     expect(visitor.questions).to_have_count(2)
+    expect(visitor.answers).to_have_count(2)
+    assert visitor.note() == "This answer was interrupted." and visitor.answer()
+    visitor.settings(max_tokens="5")
+    visitor.press_option("Continue")
+    expect(visitor.answers.nth(1)).to_contain_text("maximum length")
     assert visitor.ask("after")
 
 
@@ -45,8 +50,10 @@ def test_the_queue_is_full(weak_site, visit):
     second.settings(max_tokens="12")
     second.box.fill("one too many")
     second.box.press("Enter")
+    second.page.keyboard.type("typed since")
     expect(second.page.locator(".toast-wrap")).to_contain_text("the queue is full")
-    expect(second.box).to_have_value("one too many")
+    expect(second.box).to_have_value("one too many\ntyped since")
+    second.box.fill("one too many")
     expect(second.greeting).to_be_visible()
     first.stop_button.click()
     first.answer()
@@ -107,3 +114,16 @@ def test_a_question_sent_at_any_moment_is_answered(site, visit):
         visitor.box.press("Enter")
         expect(visitor.answers).to_have_count(number + 1)
         visitor.answer()
+
+
+def test_text_typed_right_after_enter_stays(site, visit):
+    visitor = visit(site.url)
+    visitor.settings(max_tokens="40")
+    for number in range(5):
+        visitor.box.fill(f"question {number}")
+        visitor.box.press("Enter")
+        visitor.page.keyboard.type("and then", delay=15 * number)
+        expect(visitor.answers).to_have_count(number + 1)
+        visitor.answer()
+        expect(visitor.box).to_have_value("and then")
+    assert [text.strip() for text in visitor.questions.all_inner_texts()] == [f"question {n}" for n in range(5)]

@@ -2,10 +2,7 @@
 
 import json
 import random
-import re
-import uuid
 
-import httpx
 import pytest
 
 pytest.importorskip("gradio", reason="the pages need the [ui] extra")
@@ -15,35 +12,6 @@ from qianwen.serve.store import Conversation, Store  # noqa: E402
 from qianwen.serve.ui.chat import meter  # noqa: E402
 
 NUM_GUESSES = 1000
-
-
-class Page:
-    """A page without a browser: sends the requests that a browser would send."""
-
-    def __init__(self, client: httpx.Client) -> None:
-        self.client, self.name = client, uuid.uuid4().hex[:10]
-        document = client.get("/", headers={"accept": "text/html"}).text
-        match = re.search(r"window\.gradio_config = (.*?);</script>", document)
-        assert match is not None
-        self.config = json.loads(match[1])
-
-    def function(self, part: str, event: str) -> int:
-        """The number of the handler for `event` of the component with element id `part`."""
-        ids = [c["id"] for c in self.config["components"] if c["props"].get("elem_id") == part]
-        called = [d for d in self.config["dependencies"] if d["backend_fn"]]
-        return next(d["id"] for d in called if [ids[0], event] in [list(t) for t in d["targets"]])
-
-    def call(self, function: int, *data: object, address: str = "") -> httpx.Response:
-        """Call a handler, as a page at the address of conversation `address` would."""
-        body = {"fn_index": function, "data": data, "session_hash": self.name, "event_data": None}
-        waits = next(d["queue"] for d in self.config["dependencies"] if d["id"] == function) is not False
-        path = "/gradio_api/queue/join" if waits else "/gradio_api/run/predict"
-        return self.client.post(path, json=body, params={"open": address} if address else {})
-
-    def open(self, id: str) -> httpx.Response:
-        """Load the page at the address of a conversation."""
-        arrivals = [d for d in self.config["dependencies"] if [t[1] for t in d["targets"]] == ["load"]]
-        return self.call(arrivals[0]["id"], address=id)
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +27,10 @@ def server(start, tmp_path_factory):
 
 
 @pytest.fixture
-def pages(server):
+def pages(server, page_of):
     """Ann's page and Bob's."""
     clients = [server.client(headers={"authorization": f"Bearer {key}"}) for key in server.secrets]
-    yield [Page(client) for client in clients]
+    yield [page_of(client) for client in clients]
     for client in clients:
         client.close()
 
@@ -80,7 +48,7 @@ def test_only_answers_use_the_queue(pages):
     called = {
         t[1] for d in ann.config["dependencies"] if d["queue"] is not False and d["backend_fn"] for t in d["targets"]
     }
-    assert called == {"submit", "retry", "edit", "example_select"}
+    assert called == {"submit", "retry", "edit", "example_select", "option_select"}
     body = {"fn_index": question, "data": [], "session_hash": ann.name}
     assert ann.client.post("/gradio_api/run/predict", json=body).status_code == 404, "and they cannot go around it"
 

@@ -20,6 +20,7 @@ from qianwen.serve.ui.conversation import (
     ChatBackend,
     Settings,
     add_question,
+    continue_answer,
     new_conversation,
     num_tokens,
     open_conversation,
@@ -216,3 +217,93 @@ def test_a_long_answer_is_saved_while_it_is_generated(backend, monkeypatch):
         return False
 
     assert asyncio.run(saved_early())
+
+
+def stopped_answer(backend: ChatBackend, after: int = 3):
+    """A conversation whose answer was stopped, as it is saved."""
+    conversation = ask(backend)
+    conversation.settings["max_tokens"] = 1500
+    frames(backend, conversation, stop_after=after)
+    saved = backend.store.conversation("local", conversation.id)
+    assert saved is not None
+    return saved
+
+
+def test_a_stopped_answer_is_saved_as_stopped_and_can_go_on(backend):
+    saved = stopped_answer(backend)
+    begun = saved.messages[-1]
+    assert begun["end"] == "stopped" and begun["model"] == "tiny" and begun["content"]
+    more = frames(backend, continue_answer(saved, settings_of(backend, max_tokens=4)))[-1].conversation
+    assert [m["role"] for m in more.messages] == ["user", "assistant"] and more.id == saved.id
+    assert more.messages[-1]["content"].startswith(begun["content"]) and more.messages[-1] != begun
+    assert more.messages[-1]["end"] == "length"
+
+
+def test_an_answer_goes_on_where_one_answer_without_a_stop_would(backend):
+    """Greedy decoding of prompt and prefix gives the same tokens as in one go, where the text has one encoding."""
+    at_once = frames(backend, ask(backend, temperature=0.0))[-1].conversation
+    short = ask(backend, temperature=0.0)
+    short.settings["max_tokens"] = 3
+    half = frames(backend, short)[-1].conversation
+    rest = frames(backend, continue_answer(half, settings_of(backend, max_tokens=5, temperature=0.0)))[-1].conversation
+    if "\ufffd" not in half.messages[-1]["content"]:  # bytes that are not text cannot be encoded again
+        assert rest.messages[-1]["content"] == at_once.messages[-1]["content"]
+
+
+@pytest.mark.parametrize("end", ["stop", "content_filter", "", "tool_calls", None])
+def test_a_complete_or_refused_answer_cannot_go_on(backend, end):
+    saved = stopped_answer(backend)
+    saved.messages[-1]["end"] = end
+    with pytest.raises(RequestError, match="cannot be continued"):
+        continue_answer(saved, settings_of(backend))
+
+
+def test_without_text_there_is_nothing_to_go_on_with(backend):
+    saved = stopped_answer(backend)
+    for messages in ([], saved.messages[:1], [saved.messages[0], {**saved.messages[1], "content": ""}]):
+        with pytest.raises(RequestError, match="cannot be continued"):
+            continue_answer(replace(saved, messages=messages), settings_of(backend))
+
+
+def test_an_answer_that_a_crash_cuts_off_is_already_saved_as_interrupted(backend, monkeypatch):
+    monkeypatch.setattr("qianwen.serve.ui.conversation.SAVE_SECONDS", 0.0)
+    conversation = ask(backend)
+    conversation.settings["max_tokens"] = 1500
+
+    async def ends() -> set[str]:
+        seen = set()
+        async with aclosing(backend.answer(ANONYMOUS, "page", conversation)) as answer:
+            async for _ in answer:
+                saved = backend.store.conversation("local", conversation.id)
+                seen |= {message["end"] for message in saved.messages[1:]} if saved else set()
+                assert backend.is_live(conversation.id)
+                if seen:
+                    break
+        return seen
+
+    assert asyncio.run(ends()) == {"interrupted"}
+    assert not backend.is_live(conversation.id)
+
+
+def test_an_engine_that_fails_leaves_an_interrupted_answer(backend):
+    conversation = ask(backend)
+    conversation.settings["max_tokens"] = 1500
+
+    async def fail() -> None:
+        async for frame in backend.answer(ANONYMOUS, "page", conversation):
+            if len(frame.conversation.messages) == 2:
+                backend.service.bridges[0].abort_all(RequestError("gone", status=503))
+
+    with pytest.raises(RequestError, match="gone"):
+        asyncio.run(fail())
+    saved = backend.store.conversation("local", conversation.id)
+    assert saved is not None and saved.messages[-1]["end"] == "interrupted"
+
+
+def test_the_guard_judges_a_continued_answer_from_its_beginning(backend):
+    saved = stopped_answer(backend)
+    start = saved.messages[-1]["content"][:3]
+    seen = []
+    backend.service.guard = lambda text: seen.append(text)
+    frames(backend, continue_answer(saved, settings_of(backend, max_tokens=4)))
+    assert len(seen) > 1 and all(text.startswith(start) for text in seen[1:]), "the first is the question"

@@ -28,27 +28,27 @@ def log(run: RunFolder, *rows: dict) -> None:
 
 
 def test_without_runs_the_page_says_how_to_create_one(folder):
-    listing, view, _ = runs.refresh(None, None)
+    listing, view, _, *_ = runs.refresh(None, None)
     assert listing["choices"] == [] and "qianwen demo" in view
 
 
 def test_a_running_run_is_updated_and_an_unchanged_one_is_not_sent_again(folder):
     run = RunFolder.create("mine", "pretrain", {"loop": {"steps": 9}})
     with lock(run.path):
-        listing, view, seen = runs.refresh(None, None)
+        listing, view, seen, *_ = runs.refresh(None, None)
         assert listing["choices"] == [("mine · running", "mine")] and listing["value"] == "mine"
         assert "<img" not in view and "two logged steps" in view
 
         log(
             run, {"step": 1, "loss": 3.0, "time": 1.0}, {"step": 2, "loss": 2.5, "eta": "0:01:00", "sample": "Once <b>"}
         )
-        listing, view, seen = runs.refresh("mine", seen)
+        listing, view, seen, *_ = runs.refresh("mine", seen)
         assert view.count("<img") == 1 and "loss over steps; last value 2.5" in view and "0:01:00" in view
         assert "Once &lt;b&gt;" in view and "loop.steps" in view and "loss −0.5 since step 1" in html.unescape(view)
-        assert runs.refresh("mine", seen) == (gradio.skip(),) * 3
+        assert runs.refresh("mine", seen) == (gradio.skip(),) * 6
 
     run.set_state("finished")
-    listing, view, _ = runs.refresh("mine", seen)
+    listing, view, _, *_ = runs.refresh("mine", seen)
     assert listing["choices"] == [("mine · finished", "mine")] and "finished" in view
 
 
@@ -90,8 +90,51 @@ def test_damaged_and_deleted_runs(folder):
     RunFolder.create("good", "pretrain", {})
     (folder / "bad").mkdir()
     (folder / "bad" / "run.json").write_text("{")
-    listing, view, _ = runs.refresh("bad", None)
+    listing, view, _, *_ = runs.refresh("bad", None)
     assert ("bad · damaged", "bad") in listing["choices"] and "damaged" in view
-    listing, _, _ = runs.refresh("no such run", None)
+    listing, _, _, *_ = runs.refresh("no such run", None)
     assert listing["value"] in ("good", "bad")
     assert os.listdir(folder / "bad") == ["run.json"]
+
+
+def visible(*arguments) -> list[bool]:
+    """Which of the buttons are visible: talk, stop, continue."""
+    return [update["visible"] for update in runs.refresh(*arguments)[3:]]
+
+
+def test_each_state_has_its_buttons(folder, monkeypatch):
+    run = RunFolder.create("mine", "sft", {})
+    with lock(run.path):
+        assert visible("mine", None) == [False, True, False]
+    (run.path / "data.jsonl").write_text("{}")
+    run.set_state("interrupted")
+    assert visible("mine", None) == [False, False, True]
+    run.set_state("finished")
+    assert visible("mine", None) == [False, False, False], "it has no model"
+    monkeypatch.setattr(runs, "model_path", lambda run: run.path / "model")
+    assert visible("mine", None) == [True, False, False]
+    assert visible(None, None) == [True, False, False]
+
+
+def test_a_run_that_is_being_started_is_displayed_with_its_output(folder):
+    RunFolder.create("older", "sft", {})
+    (folder / "new").mkdir()
+    (folder / "new" / "log.txt").write_text("reading <weights>\n")
+    listing, view, *_ = runs.refresh("new", None)
+    assert listing["value"] == "new" and [value for _, value in listing["choices"]] == ["new", "older"]
+    assert "reading &lt;weights&gt;" in view and "no record yet" in view
+    RunFolder.create("new", "sft", {})
+    assert "no record yet" not in runs.refresh("new", None)[1]
+    listing, *_ = runs.refresh("../new", None)
+    assert listing["value"] in ("new", "older")
+
+
+def test_the_answers_before_and_after_are_displayed_and_escaped(folder):
+    run = RunFolder.create("mine", "sft", {})
+    rows = [{"question": ATTACK, "expected": "a\n\n# b", "before": "x" * 5000, "after": "<b>"}, {"question": "only"}]
+    (run.path / "before_after.json").write_text(json.dumps(rows))
+    view = runs.run_html(run)
+    assert html.escape(ATTACK) in view and "before training" in view and "\n" not in view and "x" * 700 not in view
+    for damaged in ("{", "[1]", "null", '{"question": 1}'):
+        (run.path / "before_after.json").write_text(damaged)
+        assert "before training" not in runs.run_html(run)

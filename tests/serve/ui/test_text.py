@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from qianwen.serve.ui.text import answer_to_markdown, from_markdown, to_markdown
+from qianwen.serve.ui.text import from_markdown, split_thought, thought_to_markdown, to_markdown, with_note
 
 
 @pytest.mark.parametrize(
@@ -87,15 +87,34 @@ def test_without_code_no_tag_begins(text: str):
 
 
 @pytest.mark.parametrize(
-    ("text", "markdown"),
+    ("text", "thought", "answer"),
     [
-        ("just <b>", "just &lt;b>"),
-        ("<think>\nif <a>\nthen\n</think>\n\nso <b>", "> if &lt;a>\n> then\n\nso &lt;b>"),
-        ("<think>\nstill", "> still"),  # reasoning that is not finished
-        ("<think>\n\n</think>\n\nyes", "yes"),
-        ("so <think> is a tag", "so &lt;think> is a tag"),
-        ("<think>```\n<b>\n```</think>x", "> ```\n> <b>\n> ```\n\nx"),
+        ("just <b>", "", "just <b>"),
+        ("<think>\nif <a>\nthen\n</think>\n\nso <b>", "if <a>\nthen", "so <b>"),
+        ("<think>\nstill", "still", ""),  # reasoning that is not finished
+        ("<think>\n\n</think>\n\nyes", "", "yes"),
+        ("so <think> is a tag", "", "so <think> is a tag"),
+        ("<think>a</think>b</think>c", "a", "b</think>c"),
+        ("<think></think>", "", ""),
     ],
 )
-def test_reasoning_becomes_a_quotation(text: str, markdown: str):
-    assert answer_to_markdown(text) == markdown
+def test_reasoning_is_separated_from_the_answer(text: str, thought: str, answer: str):
+    assert split_thought(text) == (thought, answer)
+
+
+@pytest.mark.parametrize("thought", ["if <a>", "```\n<b>", "</details><img src=x>", "- ~~~\n  </details>", "> \n\n<x>"])
+@pytest.mark.parametrize("is_open", [True, False])
+def test_a_thought_is_folded_and_cannot_close_itself(thought: str, is_open: bool):
+    tokens = MarkdownIt("commonmark").parse(thought_to_markdown(thought, is_open=is_open) + "the answer")
+    blocks = [token.content.strip() for token in tokens if token.type == "html_block"]
+    assert [block.partition(">")[0] for block in blocks] == ["<details open" if is_open else "<details", "</details"]
+    assert tokens[-2].content == "the answer" and tokens[-2].level == 1, "it is neither a quotation nor code"
+
+
+@pytest.mark.parametrize(
+    "answer", ["", "plain", "```\ncode", "```py\ncode\n```", "~~~\na\n```\n", "- ```\n  a", "> ````\n> ```"]
+)
+def test_a_note_is_below_the_answer_and_never_code(answer: str):
+    tokens = MarkdownIt("commonmark").parse(with_note(to_markdown(answer), "cut <b>"))
+    last = [token for token in tokens if token.type == "inline" and "<small>" in token.content]
+    assert [token.content for token in last] == ["<small>cut &lt;b&gt;</small>"]
