@@ -157,10 +157,10 @@ def _load(entry: str, options: ServeOptions, adapters: Sequence[str] = ()) -> li
     bridge, context = Bridge(llm.engine), llm.engine.max_model_len
     base = Served(name, bridge, llm.tokenizer, context, llm.defaults, recommended=llm.recommended, source=model)
     console.print(f"{name}: {settings_line(llm, {})}", style="dim", markup=False)
-    adapters = [
+    variants = [
         replace(base, name=adapter, adapter=adapter, parent=name, source=folder) for adapter, folder in folders.items()
     ]
-    return [base, *adapters]
+    return [base, *variants]
 
 
 def _named(entry: str) -> tuple[str, str]:

@@ -73,7 +73,7 @@ class TrainState:
             part.load_state_dict(values["extras"][name])
 
 
-_LATER_COUNTERS = {"unlogged_loss": 0.0, "unlogged_items": 0}  # older checkpoints do not have these
+_LATER_COUNTERS: dict[str, Any] = {"unlogged_loss": 0.0, "unlogged_items": 0}  # older checkpoints do not have these
 _COUNTERS = ("step", "cursor", "tokens_seen", "skipped_steps", "consecutive_skips", "recent_losses", *_LATER_COUNTERS)
 
 

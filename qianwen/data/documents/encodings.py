@@ -40,7 +40,7 @@ GB_18030_2022 = dict(
 )
 JIS_AS_MICROSOFT = dict(zip("〜−‖¢£¬", "～－∥￠￡￢", strict=True))
 MICROSOFT_ONLY = dict.fromkeys("\xa0\uf8f1\uf8f2\uf8f3", "\ufffd")  # single bytes of cp932 that Shift_JIS does not have
-MOVED = {
+MOVED: dict[str, tuple[re.Pattern[str], Mapping[Any, str]]] = {
     "cp932": (re.compile("[\xa0\uf8f1-\uf8f3]"), MICROSOFT_ONLY),
     "gb18030": (re.compile("[\ue78d-\ue864]"), GB_18030_2022),
     "euc_jp": (re.compile("[〜−‖¢£¬]"), JIS_AS_MICROSOFT),
@@ -68,11 +68,17 @@ def decode(data: bytes, codec: str) -> str:
         return data.decode(codec, "replace")
     if codec in PAIRS:
         text = data.decode(codec, _handler(codec))
-        moved, characters = MOVED.get(codec, (None, {}))
-        return moved.sub(lambda match: characters.get(match[0], match[0]), text) if moved else text
+        if codec not in MOVED:
+            return text
+        moved, characters = MOVED[codec]
+        return moved.sub(lambda match: characters.get(match[0], match[0]), text)
     if codec == "iso2022_jp":
         return _iso_2022_jp(data)
-    return codecs.charmap_decode(data, "strict", _table(codec))[0]
+    return _by_table(data, _table(codec))
+
+
+def _by_table(data: bytes, table: str) -> str:
+    return codecs.charmap_decode(data, "strict", table)[0]  # pyrefly: ignore  a text of 256 characters is a table too
 
 
 @functools.cache
@@ -141,5 +147,5 @@ def _iso_2022_jp(data: bytes) -> str:
         elif escape == b"(B":
             text.append(section.decode("ascii", "replace"))
         else:
-            text.append(codecs.charmap_decode(section, "strict", KATAKANA if escape == b"(I" else ROMAN)[0])
+            text.append(_by_table(section, KATAKANA if escape == b"(I" else ROMAN))
     return "".join(text)

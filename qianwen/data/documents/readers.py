@@ -18,6 +18,7 @@ import zipfile
 import zlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 import zstandard
 
@@ -128,7 +129,7 @@ def _members(file: Path, name: str) -> Iterator[Document | Rejected]:
                 yield from _text(handle, head, inside, WHOLE_FILE)
 
 
-def _text(handle: io.BufferedReader, head: bytes, name: str, part: FilePart) -> Iterator[Document | Rejected]:
+def _text(handle: "io.BufferedReader[Any]", head: bytes, name: str, part: FilePart) -> Iterator[Document | Rejected]:
     """The documents of an open file that is text, if it is."""
     suffix, _ = file_kind(name)
     if _holds_records(head, suffix):
