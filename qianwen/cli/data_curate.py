@@ -16,8 +16,8 @@ class Curate:
     """Extract, filter, deduplicate and decontaminate text. The same command continues an interrupted one."""
 
     inputs: tyro.conf.Positional[tuple[str, ...]]
-    """Input folders or files, also s3:// and hf://. Formats: JSON lines, Parquet (.gz, .zst), text, Markdown, code,
-    HTML, WARC, WET."""
+    """Input folders or files, also s3:// and hf://. Formats: JSON lines, Parquet, text, Markdown, code, HTML,
+    WARC, WET, also packed; the content of a file decides, not its name."""
     output: str
     """Output folder for documents/, dropped/, README.md (the dataset card), counts.json and report.html."""
     benchmarks: tuple[str, ...] = ()

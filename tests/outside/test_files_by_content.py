@@ -1,4 +1,4 @@
-"""What a file is, its content says: text without a name, packed files under any name, and every binary format by name."""
+"""What a file is, its content says: text without a name, packed files under any name, binary formats."""
 
 import bz2
 import gzip
@@ -84,23 +84,60 @@ def test_records_are_records_whatever_they_are_called(tmp_path: Path, name: str)
 BINARY = {
     "pdf": [b"%PDF-1.7\n%\xe2\xe3\xcf\xd3", b"%!PS-Adobe-3.0\n"],
     "image": [
-        b"\x89PNG\r\n\x1a\n\x00", b"\xff\xd8\xff\xe0\x00\x10JFIF", b"GIF89a\x01\x00", b"RIFF\x24\x00\x00\x00WEBPVP8 ",
-        b"II*\x00\x08\x00", b"\x00\x00\x01\x00\x01\x00", b"\x00\x00\x00\x1cftypavif\x00",
+        b"\x89PNG\r\n\x1a\n\x00",
+        b"\xff\xd8\xff\xe0\x00\x10JFIF",
+        b"GIF89a\x01\x00",
+        b"RIFF\x24\x00\x00\x00WEBPVP8 ",
+        b"II*\x00\x08\x00",
+        b"\x00\x00\x01\x00\x01\x00",
+        b"\x00\x00\x00\x1cftypavif\x00",
     ],
     "sound_or_video": [
-        b"ID3\x03\x00\x00", b"OggS\x00\x02", b"RIFF\x24\x00\x00\x00WAVEfmt ", b"\x00\x00\x00\x18ftypmp42", b"\x1aE\xdf\xa3\x01",
+        b"ID3\x03\x00\x00",
+        b"OggS\x00\x02",
+        b"RIFF\x24\x00\x00\x00WAVEfmt ",
+        b"\x00\x00\x00\x18ftypmp42",
+        b"\x1aE\xdf\xa3\x01",
     ],
     "font": [b"wOF2\x00\x01\x00\x00", b"OTTO\x00\x0b", b"\x00\x01\x00\x00\x00\x0f"],
-    "office_document": [b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\x00", b"{\\rtf1\\ansi text}", zipped(**{"[Content_Types]_dot_xml": b"x"})],
-    "program": [b"\x7fELF\x02\x01\x01", b"MZ\x90\x00\x03", b"\xca\xfe\xba\xbe\x00\x00", b"\x00asm\x01", zipped(**{"META-INF__MANIFEST_dot_MF": b"x"})],
-    "archive": [b"7z\xbc\xaf\x27\x1c\x00", b"Rar!\x1a\x07\x00", b"!<arch>\ndebian-binary", gzip.compress(b"x" * 257 + b"ustar\x0000", mtime=0),
-                gzip.compress(gzip.compress(b"text", mtime=0), mtime=0), b"x" * 257 + b"ustar  \x00"],
-    "database": [b"SQLite format 3\x00\x10", b"\x89HDF\r\n\x1a\n", b"\x93NUMPY\x01\x00", b"GGUF\x03\x00\x00\x00", b"\xde\x12\x04\x95\x00"],
+    "office_document": [
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\x00",
+        b"{\\rtf1\\ansi text}",
+        zipped(**{"[Content_Types]_dot_xml": b"x"}),
+    ],
+    "program": [
+        b"\x7fELF\x02\x01\x01",
+        b"MZ\x90\x00\x03",
+        b"\xca\xfe\xba\xbe\x00\x00",
+        b"\x00asm\x01",
+        zipped(**{"META-INF__MANIFEST_dot_MF": b"x"}),
+    ],
+    "archive": [
+        b"7z\xbc\xaf\x27\x1c\x00",
+        b"Rar!\x1a\x07\x00",
+        b"!<arch>\ndebian-binary",
+        gzip.compress(b"x" * 257 + b"ustar\x0000", mtime=0),
+        gzip.compress(gzip.compress(b"text", mtime=0), mtime=0),
+        b"x" * 257 + b"ustar  \x00",
+    ],
+    "database": [
+        b"SQLite format 3\x00\x10",
+        b"\x89HDF\r\n\x1a\n",
+        b"\x93NUMPY\x01\x00",
+        b"GGUF\x03\x00\x00\x00",
+        b"\xde\x12\x04\x95\x00",
+    ],
     "binary": [bytes(range(1, 256)) * 4, b"\x01\x02\x03\x80\x81" * 99],
     "nul_bytes": [b"text \x00 and text"],
     "empty": [b"", gzip.compress(b"", mtime=0), b" \n\n", b"\xef\xbb\xbf"],
-    "unreadable": [gzip.compress(TEXT.encode() * 99, mtime=0)[:-30], b"PAR1 torn", b"PK\x03\x04 torn", bz2.compress(TEXT.encode())[:-9], lzma.compress(TEXT.encode())[:-9]],
-}  # fmt: skip
+    "unreadable": [
+        gzip.compress(TEXT.encode() * 99, mtime=0)[:-30],
+        b"PAR1 torn",
+        b"PK\x03\x04 torn",
+        bz2.compress(TEXT.encode())[:-9],
+        lzma.compress(TEXT.encode())[:-9],
+    ],
+}
 
 
 @pytest.mark.parametrize("name", ["noname", "page.html", "a.txt", "x.py"])

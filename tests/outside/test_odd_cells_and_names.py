@@ -44,10 +44,14 @@ COLUMNS = {
     "bytes": pa.array([b"\xff\x00"] * 3),
     "bytes of one length": pa.array([b"\xff" * 16] * 3, pa.binary(16)),
     "nothing": pa.nulls(3),
-    "bad UTF-8": pa.Array.from_buffers(pa.string(), 3, [None, pa.py_buffer(b"\0\0\0\0\1\0\0\0\2\0\0\0\3\0\0\0"), pa.py_buffer(b"\xff\xfe\xfd")]),
+    "bad UTF-8": pa.Array.from_buffers(
+        pa.string(),
+        3,
+        [None, *map(pa.py_buffer, (bytes([0, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0]), b"\xff\xfe\xfd"))],
+    ),
     "truths": pa.array([True, False, None]),
     "numbers": pa.array([1.5, float("nan"), float("inf")]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", ["odd", "source", "lang", "licence", "kind", "url"])
@@ -122,9 +126,25 @@ def test_odd_fields_of_a_record_end_nothing(tmp_path: Path) -> None:
 
 
 NAMES = [
-    b"line\nbreak.txt", b"\xff\xfe.txt", b"-rf.txt", b"--help", b" ", b"a b\t.txt", "猫.txt".encode(), b"caf\xe9.md", b"'\"`$(x).txt",
-    b"a%20b#?.txt", b"[bold]x[/bold].txt", b"x" * 250, b"con.txt", b"a:b.txt", b"~", b"*.txt", b"{name}.txt", b"\x1b[31m.txt",
-]  # fmt: skip
+    b"line\nbreak.txt",
+    b"\xff\xfe.txt",
+    b"-rf.txt",
+    b"--help",
+    b" ",
+    b"a b\t.txt",
+    "猫.txt".encode(),
+    b"caf\xe9.md",
+    b"'\"`$(x).txt",
+    b"a%20b#?.txt",
+    b"[bold]x[bold].txt",
+    b"x" * 250,
+    b"con.txt",
+    b"a:b.txt",
+    b"~",
+    b"*.txt",
+    b"{name}.txt",
+    b"\x1b[31m.txt",
+]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux allows any bytes in a name")

@@ -183,10 +183,7 @@ LONG = 6  # times a text, so that statistics have something to count
 )
 @pytest.mark.parametrize("name", ["a.txt", "README", "a.html"])
 def test_what_declares_nothing_is_recognised(tmp_path: Path, codec: str, text: str, name: str) -> None:
-    if name.endswith("html"):
-        text = page("", text * LONG)
-    else:
-        text = "\n".join([text] * LONG)
+    text = page("", text * LONG) if name.endswith("html") else "\n".join([text] * LONG)
     (tmp_path / name).write_bytes(text.encode(codec))
     (found,) = read_file(tmp_path / name, name)
     assert not isinstance(found, Rejected) and (found["text"] == text or found["text"].split("\n")[0] in text)

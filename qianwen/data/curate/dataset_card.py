@@ -70,7 +70,7 @@ def curation_card(output: Path, counts: Mapping[str, Any], passed: str) -> None:
             found=benchmarks["found"],
         ),
         tr("Opting out"): tr(
-            "Pages marked `noai` or `tdm-reservation: 1`, and hosts and URLs of the blocklist, were left out."
+            "Pages marked `noai`, `noml`, `noindex` or `tdm-reservation: 1`, and addresses on the blocklist, were dropped."
         ),
     }
     write_card(output / CARD, output.resolve().name, facts, sections)

@@ -42,7 +42,8 @@ def warc_file(
                 if (number - 1) // TURN % part.n == part.k:
                     yield _page(record, name, number, blocked)
     except (OSError, ValueError, RuntimeError, EOFError, zlib.error) as error:
-        yield Rejected(name, number + 1, DropReason.UNREADABLE, str(error))
+        if number // TURN % part.n == part.k:
+            yield Rejected(name, number + 1, DropReason.UNREADABLE, str(error))
         return
     if not number and part.k == 0:
         yield Rejected(name, 0, DropReason.NO_PAGES)

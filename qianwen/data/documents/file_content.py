@@ -43,6 +43,7 @@ CONTAINERS = {  # format by the type that is written inside the file
     b"WEBP": DropReason.IMAGE, b"avif": DropReason.IMAGE, b"heic": DropReason.IMAGE, b"mif1": DropReason.IMAGE,
     b"WAVE": DropReason.SOUND_OR_VIDEO, b"AVI ": DropReason.SOUND_OR_VIDEO,
 }  # fmt: skip
+TAR = b"ustar"  # at byte 257
 BZIP2 = re.compile(rb"BZh[1-9]1AY&SY")
 PAGE = re.compile(
     rb"(?:\s|<\?xml[^>]{0,300}>|<!--.{0,4000}?-->){0,20}"
@@ -58,7 +59,7 @@ UTF_8_MARK = b"\xef\xbb\xbf"
 def binary_kind(head: bytes) -> DropReason | None:
     """The binary format that bytes begin as, None for text and what is not known."""
     if not head or (head[0] not in _FIRST_BYTES and not head.startswith((b"RIFF", b"BZh")) and head[4:8] != b"ftyp"):
-        return DropReason.ARCHIVE if head[257:262] == b"ustar" else None
+        return DropReason.ARCHIVE if head[257:262] == TAR else None
     if head.startswith(WIDE_MARKS) and not head.startswith(b"\xff\xfe\xff"):
         return None
     if head.startswith(b"RIFF"):
@@ -67,7 +68,8 @@ def binary_kind(head: bytes) -> DropReason | None:
         return CONTAINERS.get(head[8:12], DropReason.SOUND_OR_VIDEO)
     if BZIP2.match(head):
         return DropReason.ARCHIVE
-    return next((kind for kind, starts in _PATTERNS if starts.match(head)), None)
+    kind = next((kind for kind, starts in _PATTERNS if starts.match(head)), None)
+    return kind or (DropReason.ARCHIVE if head[257:262] == TAR else None)
 
 
 def is_html(head: bytes) -> bool:
