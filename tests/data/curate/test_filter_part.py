@@ -102,4 +102,4 @@ def test_the_layout_names_what_a_part_contains(tmp_path: Path) -> None:
     content.append(json.loads((task.folder / "counts.json").read_text()))
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
     assert json.loads((task.folder / "settings.json").read_text())["layout"] == LAYOUT
-    assert (LAYOUT, digest) == (2, "71b99a841b0659d3")
+    assert (LAYOUT, digest) == (3, "71b99a841b0659d3")
