@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # pytest-xdist already uses every core
-os.environ.pop("QIANWEN_LANG", None)
+os.environ["QIANWEN_LANG"] = "en"  # whatever the locale is
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

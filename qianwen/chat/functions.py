@@ -18,6 +18,7 @@ from itertools import groupby
 from typing import Any, Literal
 
 from qianwen.chat.bare_calls import BareCallReader
+from qianwen.chat.exact_json import Number, read_json, write_json
 from qianwen.chat.messages import FunctionSpec, Message, Span, ToolCall, Turn
 from qianwen.chat.model import Delta
 from qianwen.chat.react import STOP, Field, Piece, ReActReader, react_turns
@@ -106,8 +107,8 @@ def _dumps(value: Any) -> str:
 def _compact(arguments: str) -> str:
     """The arguments in compact JSON; invalid JSON becomes one JSON string."""
     try:
-        return _dumps(json.loads(arguments))
-    except ValueError:
+        return write_json(read_json(arguments))
+    except (ValueError, RecursionError):
         return _dumps(arguments)
 
 
@@ -136,11 +137,12 @@ def _json5(text: str) -> object:
 
 
 class ToolCallReader:
-    """Reads <tool_call> replies. A body that is not a valid call is returned as text, with its tags."""
+    """Reads <tool_call> replies. A body that is not a valid call is returned as text, with its tags and blanks."""
 
     def __init__(self) -> None:
         self._buffer = ""
         self._in_call = False
+        self._num_blanks = 0  # before the tag at the start of the buffer
         self._num_searched = 0  # characters of the buffer already searched for the closing tag
         self._has_called = False
 
@@ -155,9 +157,9 @@ class ToolCallReader:
                     # the end of the buffer may be the first part of the tag, split by the stream
                     held = _overlap(self._buffer, OPEN)
                     return deltas + self._text(len(self._buffer[: len(self._buffer) - held].rstrip()))
-                deltas += self._text(len(self._buffer[:start].rstrip()))
-                self._buffer = self._buffer.lstrip()
-                self._in_call, self._num_searched = True, 0
+                end_of_text = len(self._buffer[:start].rstrip())
+                deltas += self._text(end_of_text)
+                self._in_call, self._num_searched, self._num_blanks = True, 0, start - end_of_text
             end = self._close()
             if end is None:
                 return deltas
@@ -176,7 +178,7 @@ class ToolCallReader:
         return [Delta(text=text)] if text else []
 
     def _call(self, end: int, body_end: int) -> list[Delta]:
-        call = _read_call(self._buffer[len(OPEN) : body_end])
+        call = _read_call(self._buffer[self._num_blanks + len(OPEN) : body_end])
         if call is None:
             return self._text(end)
         self._buffer = self._buffer[end:]
@@ -191,7 +193,7 @@ class ToolCallReader:
         searched, self._num_searched = self._num_searched, len(self._buffer)
         if self._buffer.find(CLOSE, max(searched - len(CLOSE), 0)) < 0:
             return None
-        for match in _STRING_OR_CLOSE.finditer(self._buffer, len(OPEN)):
+        for match in _STRING_OR_CLOSE.finditer(self._buffer, self._num_blanks + len(OPEN)):
             if match[0] == CLOSE:
                 return match.end()
         return None
@@ -207,13 +209,15 @@ def _overlap(text: str, tag: str) -> int:
 
 def _read_call(body: str) -> ToolCall | None:
     try:
-        value = json.loads(body, strict=False)
+        value = read_json(body)
+        name = value.get("name") if isinstance(value, dict) else None
+        if not isinstance(name, str) or isinstance(name, Number):
+            return None
+        arguments = value.get("arguments", value.get("parameters", {}))
+        is_text = isinstance(arguments, str) and not isinstance(arguments, Number)
+        return ToolCall(name, arguments if is_text else write_json(arguments))
     except (ValueError, RecursionError):
         return None
-    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
-        return None
-    arguments = value.get("arguments", value.get("parameters", {}))
-    return ToolCall(value["name"], arguments if isinstance(arguments, str) else _dumps(arguments))
 
 
 class ReActCallReader:

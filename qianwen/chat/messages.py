@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, get_args
 
 from qianwen.runtime.errors import RequestError, excerpt
@@ -45,7 +45,7 @@ class FunctionSpec:
             raise RequestError(tr("A function must be a JSON object with a name; got {value}.", value=excerpt(body)))
         name = body.get("name_for_model") or body.get("name")
         if not isinstance(name, str) or not name:
-            raise RequestError(tr("A function needs a name (a non-empty string); got {value!r}.", value=name))
+            raise RequestError(tr("A function needs a name (a non-empty string); got {value}.", value=excerpt(name)))
         parameters = body.get("parameters")
         return cls(
             name=name,
@@ -139,12 +139,17 @@ class Message:
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
-            raise RequestError(tr("Unknown role {role!r}: use one of {roles}.", role=self.role, roles=", ".join(ROLES)))
+            message = "Unknown role {role}: use one of {roles}."
+            raise RequestError(tr(message, role=excerpt(self.role), roles=", ".join(ROLES)))
+        for name in ("name", "tool_call_id"):
+            if not isinstance(getattr(self, name), str | None):
+                message = "A message's {name} must be text; got {value}."
+                raise RequestError(tr(message, name=name, value=excerpt(getattr(self, name))))
         if isinstance(self.content, str) or (self.content is None and self.role == "assistant"):
             return
         if not isinstance(self.content, (list, tuple)) or not all(isinstance(part, Part) for part in self.content):
             raise RequestError(
-                tr("A message's content must be text or a list of parts; got {value}.", value=repr(self.content)[:200])
+                tr("A message's content must be text or a list of parts; got {value}.", value=excerpt(self.content))
             )
         object.__setattr__(self, "content", tuple(self.content))
 
@@ -201,13 +206,19 @@ def to_openai(message: Message) -> dict[str, Any]:
 def from_openai(message: Mapping[str, Any]) -> Message:
     """Read one message of a request. Raises RequestError for a message that is not in OpenAI's form."""
     if not isinstance(message, Mapping):
-        raise RequestError(tr("A message must be an object with role and content; got {value!r}.", value=message))
+        raise RequestError(
+            tr("A message must be an object with role and content; got {value}.", value=excerpt(message))
+        )
     role = message.get("role")
     if role == "function":
         role = "tool"
     elif role == "developer":
         role = "system"
     calls = message.get("tool_calls") or ()
+    if not isinstance(calls, (list, tuple)):
+        raise RequestError(
+            tr("A message's {name} must be a list; got {value}.", name="tool_calls", value=excerpt(calls))
+        )
     if message.get("function_call"):
         calls = [{"function": message["function_call"]}]
     if not isinstance(calls, (list, tuple)):
@@ -222,6 +233,23 @@ def from_openai(message: Mapping[str, Any]) -> Message:
         tool_call_id=message.get("tool_call_id"),
         reasoning_content=_reasoning(message),
     )
+
+
+def text_messages(messages: Any) -> list[Message]:
+    """Read the messages of a request to a text model. Raises RequestError, which names the message by its number."""
+    if not isinstance(messages, list) or not messages:
+        message = "`{name}` must be a list of messages; got {value}"
+        raise RequestError(tr(message, name="messages", value=excerpt(messages)), param="messages")
+    read = []
+    for number, each in enumerate(messages):
+        try:
+            parsed = from_openai(each)
+            # refuses images and audio; null stays null, which a chat template may render differently
+            read.append(parsed if parsed.content is None else replace(parsed, content=parsed.text))
+        except RequestError as error:
+            message = "messages[{number}]: {error}"
+            raise RequestError(tr(message, number=number, error=error), param=f"messages[{number}]") from error
+    return read
 
 
 def _call(call: Any) -> ToolCall:
@@ -287,6 +315,6 @@ def _part(part: Any) -> Part:
     raise RequestError(
         tr(
             "A content part must be text, image_url or input_audio as in OpenAI's API; got {value}.",
-            value=repr(part)[:200],
+            value=excerpt(part),
         )
     )

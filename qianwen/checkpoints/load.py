@@ -275,16 +275,22 @@ def _of_folder(path: Path) -> Path:
 
 
 def _unknown(model: str) -> ConfigError:
-    here = Path(model).expanduser().parent
-    names = [str(path) for path in here.iterdir()] if here.is_dir() else []
-    names += [path.name for path in runs_dir().iterdir()] if runs_dir().is_dir() else []
-    close = difflib.get_close_matches(str(Path(model)), names, n=3)
+    path = Path(model).expanduser()
+    names = [str(each) for each in path.parent.iterdir() if _may_be_model(each)] if path.parent.is_dir() else []
+    names += [each.name for each in runs_dir().iterdir() if _may_be_model(each)] if runs_dir().is_dir() else []
+    close = difflib.get_close_matches(str(Path(model)), [name for name in names if name != str(Path(model))], n=3)
     hint = tr(" Did you mean {names}?", names=", ".join(close)) if close else ""
+    if path.is_file():
+        hint = tr(" It is a file of another kind; training data is given with --data FILE.") + hint
     message = (
         "{model} is not a model.{hint} A model is a folder with config.json and safetensors, a .gguf file, a run "
         "({runs}/NAME), or a hub name (Qwen/Qwen2.5-0.5B-Instruct, modelscope:Qwen/Qwen-7B-Chat)."
     )
     return ConfigError(tr(message, model=model, hint=hint, runs=runs_dir()))
+
+
+def _may_be_model(path: Path) -> bool:
+    return path.suffix in (".gguf", ".safetensors") or any((path / name).exists() for name in (CONFIG, "run.json"))
 
 
 def is_chat(generation: Mapping[str, Any], special_tokens: Mapping[str, int], *, has_template: bool) -> bool:

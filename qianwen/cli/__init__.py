@@ -13,7 +13,8 @@ import sys
 import traceback
 
 from qianwen import __version__
-from qianwen.runtime.errors import QianwenError
+from qianwen.runtime.errors import QianwenError, fault_message
+from qianwen.runtime.streams import accept_any_bytes
 from qianwen.runtime.translation import tr
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -39,7 +40,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command and print errors that the user can cause as one line. `QIANWEN_DEBUG=1` shows tracebacks."""
+    """Run one command and print every error as one line. `QIANWEN_DEBUG=1` shows tracebacks."""
+    accept_any_bytes()
     try:
         status = _run(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()  # a closed pipe raises here, inside the try, not at exit
@@ -57,9 +59,13 @@ def main(argv: list[str] | None = None) -> int:
             message = tr("{error}: free some disk space, then run the same command again", error=message)
         return _complain(message)
     except ModuleNotFoundError as error:
-        if not (extra := _extra_of(error.name or "")):
-            raise
-        return _complain(tr("this needs {name}: pip install 'qianwen[{extra}]'", name=error.name, extra=extra))
+        if extra := _extra_of(error.name or ""):
+            return _complain(tr("this needs {name}: pip install 'qianwen[{extra}]'", name=error.name, extra=extra))
+        return _complain(fault_message(error), 70)
+    except MemoryError:
+        return _complain(tr("not enough memory; close other programs, or choose a smaller model or fewer bits"))
+    except Exception as error:
+        return _complain(fault_message(error), 70)
 
 
 def _run(argv: list[str]) -> int:

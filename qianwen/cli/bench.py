@@ -11,6 +11,7 @@ import tyro
 from rich.table import Table
 
 from qianwen.checkpoints.load import Bits
+from qianwen.cli.arguments import parse
 from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import CacheDtype, EngineConfig, LLMEngine
 from qianwen.engine.request import Request
@@ -62,7 +63,7 @@ HEADINGS = {
 
 def bench(argv: list[str]) -> int:
     """Load the model, warm up, measure and print."""
-    options = tyro.cli(BenchOptions, prog="qianwen bench", args=argv)
+    options = parse(BenchOptions, "qianwen bench", argv)
     if options.threads:
         torch.set_num_threads(options.threads)
     length = options.prompt_tokens + options.new_tokens

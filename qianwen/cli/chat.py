@@ -1,27 +1,31 @@
-"""`qianwen chat`: talk to a model in a terminal, or through a pipe (one question per line)."""
+"""`qianwen chat`: talk to a model in a terminal, or send it one question through a pipe."""
 
+import functools
 import json
 import shlex
-import signal
 import sys
-import unicodedata
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import tyro
 
-from qianwen.chat import Delta, Message, collect, from_openai, to_openai, trim_history
+from qianwen.chat import Delta, Message, collect, to_openai, trim_history
+from qianwen.chat.messages import text_messages
+from qianwen.chat.model import check_sampling_names
 from qianwen.chat.render import ChatFormat
 from qianwen.checkpoints.load import Bits
+from qianwen.cli.arguments import parse
+from qianwen.cli.chat_terminal import interruptible, markdown_writer, piped_questions, typed_questions, write_plain
 from qianwen.cli.model_settings import sampling_source, settings_line
 from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import EngineConfig
 from qianwen.engine.sampling_params import SamplingParams
-from qianwen.runtime.errors import ConfigError, QianwenError, RequestError
-from qianwen.runtime.files import atomic_file, runs_dir
+from qianwen.runtime.errors import ConfigError, QianwenError, RequestError, fault_message
+from qianwen.runtime.files import atomic_file, json_text, runs_dir
+from qianwen.runtime.log import console
 from qianwen.runtime.runs import all_runs
 from qianwen.runtime.translation import tr
 
@@ -31,7 +35,11 @@ SETTINGS = tuple(name.name for name in fields(SamplingParams) if name.name not i
 
 @dataclass(frozen=True)
 class ChatOptions:
-    """Talk to a model. Type /help in the chat for its commands."""
+    """Talk to a model. Type /help in the chat for its commands.
+
+    A question of several lines can be pasted, or written between two lines of three double quotes. Text from a pipe is
+    one question: `cat report.txt | qianwen chat MODEL`.
+    """
 
     model: tyro.conf.Positional[str] = ""
     """The model: a folder, GGUF file, run name or hub id; by default the newest chat model in the runs folder."""
@@ -49,6 +57,10 @@ class ChatOptions:
     """Sample from the most likely tokens whose probabilities add up to this. Default: the model's own."""
     max_tokens: int | None = None
     """Maximum length of an answer in tokens."""
+    markdown: bool = True
+    """Show answers as formatted Markdown, if the output is a terminal."""
+    lines: bool = False
+    """Read a pipe line by line: each line is a question or a command of the chat."""
 
     def sampling(self) -> dict[str, Any]:
         """The options that were set; all others keep the model's own values."""
@@ -58,18 +70,41 @@ class ChatOptions:
 
 def chat(argv: list[str]) -> int:
     """Load a model and chat until the input ends or the user types /exit."""
-    options = tyro.cli(ChatOptions, prog="qianwen chat", args=argv)
+    options = parse(ChatOptions, "qianwen chat", argv)
     config = EngineConfig(max_model_len=options.context)
     llm = LLM.load(options.model or str(newest_chat_model()), bits=options.bits, config=config)
-    session = ChatSession(llm, system=options.system, sampling=options.sampling())
+    with_markdown = options.markdown and sys.stdout.isatty()
+    session = ChatSession(
+        llm,
+        system=options.system,
+        sampling=options.sampling(),
+        answer_writer=functools.partial(markdown_writer, console) if with_markdown else None,
+    )
+    if not llm.is_chat:
+        print(pretrained_note(llm.name), file=sys.stderr)
     is_terminal = sys.stdin.isatty()
+    if not is_terminal and not options.lines:
+        question = sys.stdin.read().rstrip("\n")
+        if not question.strip():
+            raise ConfigError(tr("the pipe has no text; send a question, as in `echo hello | qianwen chat MODEL`"))
+        session.ask(question)
+        return 0
     if is_terminal:
         print(tr("{name} is ready. /help lists the commands, Ctrl-C stops an answer, Ctrl-D leaves.", name=llm.name))
         print(settings_line(llm, session.sampling))
-    for line in _lines(is_terminal):
-        if not session.take(line):
+    for question in typed_questions() if is_terminal else piped_questions():
+        if not session.take(question):
             break
     return 0
+
+
+def pretrained_note(name: str) -> str:
+    """What to expect of a model that was not trained to chat."""
+    message = (
+        "{name} is a pretrained model: it continues text and was not trained to answer. `qianwen generate` continues a "
+        "text; `qianwen sft {name} --data FILE` trains it to chat"
+    )
+    return tr(message, name=name)
 
 
 def newest_chat_model() -> Path:
@@ -87,22 +122,6 @@ def newest_chat_model() -> Path:
     )
 
 
-def _lines(is_terminal: bool) -> Iterator[str]:
-    if not is_terminal:
-        yield from (line.rstrip("\n") for line in sys.stdin)
-        return
-    if sys.platform != "win32":
-        import readline  # noqa: F401  # gives input() its history and editing
-    while True:
-        try:
-            yield input("\n" + tr("You") + "> ")
-        except KeyboardInterrupt:
-            print("\n" + tr("(/exit or Ctrl-D leaves)"))
-        except EOFError:
-            print()
-            return
-
-
 class ChatSession:
     """A conversation and its commands. `take` handles one line of input."""
 
@@ -112,14 +131,16 @@ class ChatSession:
         *,
         system: str | None = None,
         sampling: dict[str, Any] | None = None,
-        write: Callable[[str], object] | None = None,
+        write: Callable[[str], object] = write_plain,
+        answer_writer: Callable[[], AbstractContextManager[Callable[[str], object]]] | None = None,
     ) -> None:
+        """`write` shows messages of the chat, `answer_writer` the pieces of an answer; by default `write` does both."""
         self.llm, self.sampling = llm, dict(sampling or {})
         self.messages = [] if system is None else [Message("system", system)]
         self.num_retries = 0
         self.thinking: bool | None = None  # None: as the model's chat template has it
         self._is_thinking = False
-        self._write = write or _print
+        self._write, self._answer_writer = write, answer_writer
         llm.params(**self.sampling)
 
     def take(self, line: str) -> bool:
@@ -134,6 +155,8 @@ class ChatSession:
             self.ask(text.removeprefix("/") if text.startswith("//") else line)
         except (QianwenError, OSError) as error:
             self._write(f"{error}\n")
+        except Exception as error:  # an error of this program must not cost the conversation
+            self._write(fault_message(error) + "\n")
         return True
 
     def ask(self, text: str) -> None:
@@ -142,7 +165,7 @@ class ChatSession:
         messages = [*before, Message("user", text)]
         try:
             answer = self._answer(messages)
-        except QianwenError:
+        except BaseException:
             self.messages = before
             raise
         self.messages = [*messages, answer]
@@ -155,16 +178,18 @@ class ChatSession:
         if trimmed.note:
             self._write(trimmed.note + "\n")
         parts: list[Delta] = []
-        with _interruptible() as is_interrupted:
+        note = ""
+        writer = self._answer_writer() if self._answer_writer else nullcontext(self._write)
+        with interruptible() as is_interrupted, writer as show:
             for delta in self.llm.chat(trimmed.messages, thinking=self.thinking, **sampling):
-                self._write(self._shown(delta, is_first=not parts))
+                show(self._shown(delta, is_first=not parts))
                 parts.append(delta)
                 if is_interrupted():
-                    self._write(" " + tr("[stopped]"))
+                    note = " " + tr("[stopped]")
                     break
                 if delta.finish_reason == "length":
-                    self._write(" " + tr("[truncated: max_tokens or the end of the context was reached]"))
-        self._write("\n")
+                    note = " " + tr("[truncated: max_tokens or the end of the context was reached]")
+        self._write(note + "\n")
         return collect(parts)
 
     def _shown(self, delta: Delta, *, is_first: bool) -> str:
@@ -211,11 +236,16 @@ class ChatSession:
     def _sampling(self, text: str) -> None:
         """Show the current values, or set those of `name=value …`: all of them, or none if one is not valid."""
         changed = dict(self.sampling)
-        for word in shlex.split(text):
+        try:
+            words = shlex.split(text)
+        except ValueError as error:  # a quotation mark without its partner
+            raise RequestError(tr("Write {word} as name=value, as in temperature=0.7", word=text)) from error
+        for word in words:
             name, equals, value = word.partition("=")
             if not equals:
                 raise RequestError(tr("Write {word} as name=value, as in temperature=0.7", word=word))
             changed[name] = _value(value)
+        check_sampling_names(changed, SETTINGS)
         params = self.llm.params(**changed)
         self.sampling = changed
         self._write("".join(f"  {name} = {getattr(params, name)}\n" for name in SETTINGS))
@@ -244,15 +274,22 @@ class ChatSession:
     def _save(self, text: str) -> None:
         saved = {"messages": [to_openai(message) for message in self.messages], "sampling": self.sampling}
         with atomic_file(_path(text), "w", encoding="utf-8") as file:
-            json.dump(saved, file, ensure_ascii=False, indent=1)
+            file.write(json_text(saved, indent=1))
         self._write(tr("Saved {count} messages to {path}.", count=len(self.messages), path=text) + "\n")
 
     def _load(self, text: str) -> None:
+        path = _path(text)
         try:
-            saved = json.loads(_path(text).read_text(encoding="utf-8"))
-            messages, sampling = [from_openai(message) for message in saved["messages"]], dict(saved["sampling"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise RequestError(tr("{path} is not a saved conversation: {error}", path=text, error=error)) from error
+            saved = json.loads(path.read_text(encoding="utf-8"))
+            messages, sampling = text_messages(saved["messages"]), dict(saved["sampling"])
+        except KeyError as error:
+            reason = tr("`{key}` is missing", key=error.args[0])
+            raise RequestError(tr("{path} is not a saved conversation: {error}", path=text, error=reason)) from error
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            is_readable = isinstance(error, (QianwenError, UnicodeError, json.JSONDecodeError))
+            reason = str(error) if is_readable else tr("it needs an object with `messages` and `sampling`")
+            raise RequestError(tr("{path} is not a saved conversation: {error}", path=text, error=reason)) from error
+        check_sampling_names(sampling, SETTINGS)
         self.llm.params(**sampling)
         self.messages, self.sampling = messages, sampling
         self._write(tr("Loaded {count} messages.", count=len(messages)) + "\n")
@@ -285,36 +322,20 @@ COMMANDS: dict[str, tuple[str, Callable[[ChatSession, str], None], str]] = {
 }
 
 
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """The first Ctrl-C stops the answer at the next token; a second one stops the program."""
-    pressed: list[int] = []
-
-    def on_interrupt(number: int, _: object) -> None:
-        if pressed:
-            raise KeyboardInterrupt
-        pressed.append(number)
-
-    before = signal.signal(signal.SIGINT, on_interrupt)
-    try:
-        yield lambda: bool(pressed)
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def _value(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
 def _path(text: str) -> Path:
     if not text:
         raise RequestError(tr("Name a file."))
-    return Path(text).expanduser()
-
-
-def _print(text: str) -> None:
-    """Print without control characters, except line end and tab: a model's text must not control the terminal."""
-    print("".join(c for c in text if c in "\n\t" or not unicodedata.category(c).startswith("Cc")), end="", flush=True)
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError:  # there is no user of this name
+        path = Path(text)
+    if "\0" in text:
+        raise RequestError(tr("Name a file."))
+    return path

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import tyro
+from rich.cells import set_cell_size
 
+from qianwen.cli.arguments import parse_subcommand
 from qianwen.cli.data_ablate import Ablate, Mix, ablate, mix
 from qianwen.cli.data_curate import Curate, Report, curate, report
 from qianwen.cli.data_filter import TrainFilter, train_filter
@@ -43,18 +45,11 @@ class Build:
 
 def data(argv: list[str]) -> int:
     """Run the chosen subcommand."""
-    steps = (
-        Annotated[Fetch, tyro.conf.subcommand("fetch")]
-        | Annotated[Curate, tyro.conf.subcommand("curate")]
-        | Annotated[Report, tyro.conf.subcommand("report")]
-        | Annotated[Trace, tyro.conf.subcommand("trace")]
-        | Annotated[Build, tyro.conf.subcommand("build")]
-        | Annotated[TrainFilter, tyro.conf.subcommand("train-filter")]
-        | Annotated[Reject, tyro.conf.subcommand("reject")]
-        | Annotated[Ablate, tyro.conf.subcommand("ablate")]
-        | Annotated[Mix, tyro.conf.subcommand("mix")]
-    )
-    options: Any = tyro.cli(steps, prog="qianwen data", args=argv)
+    commands: dict[str, Any] = {
+        "fetch": Fetch, "curate": Curate, "report": Report, "trace": Trace, "build": Build, "train-filter": TrainFilter,
+        "reject": Reject, "ablate": Ablate, "mix": Mix,
+    }  # fmt: skip
+    options = parse_subcommand(commands, "qianwen data", argv)
     run = {
         Fetch: _fetch, Curate: curate, Report: report, Trace: trace, Build: _build, TrainFilter: train_filter,
         Reject: reject, Ablate: ablate, Mix: mix,
@@ -94,9 +89,9 @@ def _build(options: Build) -> int:
 
     with atomic_folder(options.out) as temporary:
         counts = build_corpus(options.inputs, temporary, CorpusConfig(held_out=options.held_out))
-    for part in ("train", "held_out"):
+    for part, name in (("train", tr("training")), ("held_out", tr("held out"))):
         for corpus, sizes in counts[part].items():
-            console.print(f"{part:<9} {corpus:<24} {sizes['documents']:>10,} {sizes['bytes']:>14,}")
+            console.print(f"{set_cell_size(name, 9)} {corpus:<24} {sizes['documents']:>10,} {sizes['bytes']:>14,}")
     for reason, count in counts["rejected"].items():
         console.print(tr("skipped: {count:,} × {reason}", count=count, reason=reason_text(reason)), style="yellow")
     console.print(tr("list of skipped files with reasons: {path}", path=Path(options.out) / "rejected.jsonl"))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import tyro
+from rich.cells import set_cell_size
 
 from qianwen.data import worker_pool
 from qianwen.runtime.log import console
@@ -102,12 +103,13 @@ def _config(options: Curate) -> Any:
 
 
 def _print_funnel(counts: dict) -> None:
-    from qianwen.data.documents.drop_reasons import reason_text
+    from qianwen.data.documents.drop_reasons import reason_text, stage_text
 
     console.print(tr("{documents:,} documents read", documents=counts["read"]))
     for stage, reasons in counts["dropped"].items():
         for reason, count in reasons.items():
-            console.print(f"  - {count:>10,}  {stage:<11} {reason_text(reason)}", style="yellow")
+            where = set_cell_size(stage_text(stage), 11)
+            console.print(f"  - {count:>10,}  {where} {reason_text(reason)}", style="yellow", markup=False)
     kept = counts["kept"]
     console.print(tr("{documents:,} documents kept, {bytes:,} bytes", documents=kept["documents"], bytes=kept["bytes"]))
 

@@ -8,7 +8,7 @@ from typing import Any
 import tyro
 from rich.table import Table
 
-from qianwen.runtime.errors import ConfigError
+from qianwen.runtime.errors import CheckpointError, ConfigError
 from qianwen.runtime.log import console
 from qianwen.runtime.translation import tr
 
@@ -27,6 +27,14 @@ class Trace:
     """Also write every span to this file, one JSON line each."""
 
 
+def _settings(config: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The settings of a run that tracing needs. Raises CheckpointError if one is missing."""
+    for name in ("data", "seq_len", "seed", "vocabulary", "loop"):
+        if name not in config:
+            raise CheckpointError(tr("{path} is damaged: {error}", path=path / "run.json", error=name))
+    return config
+
+
 def trace(options: Trace) -> int:
     """Print the spans of the step and the tokens of each source."""
     from qianwen.data.tokens.mixture import is_tokens, open_tokens
@@ -39,7 +47,7 @@ def trace(options: Trace) -> int:
         raise ConfigError(
             tr("{run} is a {stage} run; only pretraining runs can be traced", run=run.path, stage=run.record["stage"])
         )
-    config = run.config
+    config = _settings(run.config, run.path)
     steps = config["loop"]["steps"]
     if not 1 <= options.step <= steps:
         raise ConfigError(

@@ -4,6 +4,7 @@ import shlex
 import sys
 from dataclasses import dataclass
 
+from qianwen.cli.arguments import parse
 from qianwen.runtime.log import console
 from qianwen.runtime.translation import tr
 
@@ -29,9 +30,7 @@ class DemoOptions:
 
 def demo(argv: list[str]) -> int:
     """Run all stages, then chat if this is a terminal, else print the sample conversation."""
-    import tyro
-
-    options = tyro.cli(DemoOptions, prog="qianwen demo", args=argv)
+    options = parse(DemoOptions, "qianwen demo", argv)
 
     from qianwen.demo.report import print_conversation
     from qianwen.demo.stages import run_demo

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import psutil
 import torch
-import tyro
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from rich.table import Table
 
 from qianwen.cli import doctor_packages
+from qianwen.cli.arguments import parse
 from qianwen.cli.doctor_compiled import Check, compiled
 from qianwen.runtime import device, processor
 from qianwen.runtime.compiler import cpp_compiler
@@ -40,7 +40,7 @@ COUNTED = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int
 
 def doctor(argv: list[str]) -> int:
     """Run and print the checks; exit status 1 if one fails."""
-    tyro.cli(_arguments, prog="qianwen doctor", args=argv)
+    parse(_arguments, "qianwen doctor", argv)
     failed = False
     for title, checks in (
         (tr("System"), system()),

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import tyro
 
+from qianwen.cli.arguments import parse
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.log import console
 from qianwen.runtime.translation import tr
@@ -27,7 +28,7 @@ class EvalOptions:
 
 def evaluate(argv: list[str]) -> int:
     """Load the model once, run the tasks, print and save the metrics."""
-    options = tyro.cli(EvalOptions, prog="qianwen eval", args=argv)
+    options = parse(EvalOptions, "qianwen eval", argv)
 
     from qianwen.engine.llm import LLM
     from qianwen.eval.report import console_table, save_results

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from qianwen.cli.arguments import parse
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.log import console
 from qianwen.runtime.translation import tr
@@ -53,7 +54,7 @@ class ExportOptions:
 
 def export(argv: list[str]) -> int:
     """Export, then print the result of the check and the command that runs the copy."""
-    options = tyro.cli(ExportOptions, prog="qianwen export", args=argv)
+    options = parse(ExportOptions, "qianwen export", argv)
     import torch
 
     from qianwen.checkpoints.export import export_model

@@ -1,6 +1,5 @@
 """`qianwen generate`: continue one prompt, or process a file of prompts."""
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -8,19 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from qianwen.chat import Message, from_openai
 from qianwen.chat.infill import infill_prompt
+from qianwen.chat.messages import text_messages
+from qianwen.chat.model import Usage
 from qianwen.checkpoints.load import Bits
+from qianwen.cli.arguments import parse
 from qianwen.engine.chat_run import ChatRun
-from qianwen.engine.llm import LLM, Stream
+from qianwen.engine.llm import LLM, CompletionOutput, Stream
 from qianwen.engine.llm_engine import EngineConfig
 from qianwen.engine.sampling_params import SamplingParams
-from qianwen.runtime.errors import ConfigError, DataError, QianwenError
-from qianwen.runtime.files import read_jsonl, repair_jsonl
-from qianwen.runtime.log import console
+from qianwen.runtime.errors import ConfigError, DataError, QianwenError, excerpt
+from qianwen.runtime.files import json_text, read_rows, repair_jsonl
+from qianwen.runtime.log import ProgressBar, console
 from qianwen.runtime.translation import tr
+
+MAX_REPORTED = 10  # failed rows whose errors are printed
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class GenerateOptions:
 
 def generate(argv: list[str]) -> int:
     """Continue one prompt on the terminal, or process a file."""
-    options = tyro.cli(GenerateOptions, prog="qianwen generate", args=argv)
+    options = parse(GenerateOptions, "qianwen generate", argv)
     if (options.prompt is None) == (options.input is None):
         raise ConfigError(tr("Give either --prompt TEXT or --input FILE.jsonl"))
     if options.input is not None and options.output is None:
@@ -93,10 +95,10 @@ def generate(argv: list[str]) -> int:
 def generate_file(llm: LLM, source: Path, target: Path) -> int:
     """Write the answers to the rows of `source` into `target`, in order; returns 1 if a row failed, else 0.
 
-    Many rows run at once. A row is appended as soon as all rows before it are. An incomplete last line, left by a
-    crash, is removed first.
+    Many rows run at once. A row is appended as soon as all rows before it are. A row that cannot be answered is written
+    with its error, also if its line is not JSON. An incomplete last line, left by a crash, is removed first.
     """
-    rows = list(read_jsonl(source))
+    rows = list(read_rows(source))
     num_done = repair_jsonl(target)
     if num_done > len(rows):
         raise ConfigError(
@@ -105,16 +107,16 @@ def generate_file(llm: LLM, source: Path, target: Path) -> int:
                 path=target,
             )
         )
-    num_failed = num_tokens = 0
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with target.open("a", encoding="utf-8") as file, Progress(*columns, console=console) as bar:
-        task = bar.add_task(tr("generating"), total=len(rows), completed=num_done)
-        for result in _in_order(llm, rows[num_done:]):
-            file.write(json.dumps(result, ensure_ascii=False) + "\n")
+    num_failed = 0
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("ab") as file, ProgressBar(tr("generating"), len(rows), num_done) as bar:
+        for number, result in enumerate(_in_order(llm, rows[num_done:], bar), start=num_done + 1):
+            file.write(json_text(result).encode("utf-8") + b"\n")
             file.flush()
-            num_failed += "error" in result
-            num_tokens += result.get("usage", {}).get("completion_tokens", 0)
-            bar.update(task, advance=1, description=tr("generating ({count} tokens)", count=num_tokens))
+            bar.update(1)
+            if "error" in result:
+                num_failed += 1
+                _report(number, result["error"], num_failed)
         os.fsync(file.fileno())
     console.print(
         tr(
@@ -127,47 +129,76 @@ def generate_file(llm: LLM, source: Path, target: Path) -> int:
     return 1 if num_failed else 0
 
 
-def _in_order(llm: LLM, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _report(number: int, error: str, num_failed: int) -> None:
+    """Print the first errors; all of them are in the output file."""
+    if num_failed <= MAX_REPORTED:
+        console.print(tr("row {number}: {error}", number=number, error=error), style="yellow", markup=False)
+    elif num_failed == MAX_REPORTED + 1:
+        console.print(tr("further errors are only in the output file"), style="yellow")
+
+
+def _in_order(llm: LLM, rows: list[dict[str, Any] | DataError], bar: ProgressBar) -> Iterator[dict[str, Any]]:
     """Results in the order of the rows. Enough requests are started ahead to keep the engine full."""
     ahead = 2 * llm.engine.config.max_num_seqs
     started: list[Stream | str] = []
+    num_tokens = 0
     for index, row in enumerate(rows):
         while len(started) < min(len(rows), index + ahead):
             started.append(_try_start(llm, rows[len(started)]))
         stream = started[index]
         started[index] = ""  # free the memory of a finished stream
+        fields = {name: value for name, value in row.items() if name != "error"} if isinstance(row, dict) else {}
         if isinstance(stream, str):
-            yield {**row, "error": stream}
+            yield {**fields, "error": stream}
             continue
-        result = stream.result()
-        usage = {"prompt_tokens": result.usage.prompt_tokens, "completion_tokens": result.usage.completion_tokens}
-        answer = result.outputs[0]
-        yield {**row, "text": answer.text, "finish_reason": answer.finish_reason, "usage": usage}
+        answer, usage = CompletionOutput(0), Usage(0, 0)
+        try:
+            for output in stream:
+                answer.text += output.text
+                answer.finish_reason, usage = output.finish_reason, output.usage
+                num_tokens += len(output.token_ids)
+                bar.update(description=tr("generating ({count} tokens)", count=num_tokens))
+        except QianwenError as error:
+            yield {**fields, "error": str(error)}
+            continue
+        tokens = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
+        yield {**fields, "text": answer.text, "finish_reason": answer.finish_reason, "usage": tokens}
 
 
-def _try_start(llm: LLM, row: dict[str, Any]) -> Stream | str:
+def _try_start(llm: LLM, row: dict[str, Any] | DataError) -> Stream | str:
     try:
+        if isinstance(row, DataError):
+            raise row
         return _start(llm, row)
     except QianwenError as error:
         return str(error)
 
 
 def _start(llm: LLM, row: dict[str, Any]) -> Stream:
-    """Start the request of one row."""
-    sampling = row.get("sampling") or {}
-    params: SamplingParams = llm.params(**sampling)
-    if isinstance(row.get("messages"), list):
-        messages: list[Message] = [from_openai(message) for message in row["messages"]]
-        run = ChatRun(llm.tokenizer, messages)
+    """Start the request of one row. The error of a wrong field names the field."""
+    params = row_sampling(llm, row.get("sampling"))
+    if row.get("messages") is not None:
+        run = ChatRun(llm.tokenizer, text_messages(row["messages"]))
         return llm.stream(run.prompt_ids, run.params(params))
     if not isinstance(row.get("prompt"), str):
         raise DataError(tr("A row needs `prompt` (text) or `messages` (a list)."))
     if not row.get("suffix"):
         return llm.stream(row["prompt"], params)
     if not isinstance(row["suffix"], str):
-        raise DataError(tr("`suffix` of a row must be text; got {value!r}", value=row["suffix"]))
+        raise DataError(tr("`suffix` of a row must be text; got {value}", value=excerpt(row["suffix"])))
     infill = infill_prompt(llm.tokenizer, row["prompt"], row["suffix"])
     return llm.stream(infill.ids, replace(params, stop_token_ids=(*params.stop_token_ids, *infill.stop_ids)))
+
+
+def row_sampling(llm: LLM, sampling: Any) -> SamplingParams:
+    """The parameters of one request from a JSON object; null stands for the model's own value."""
+    if sampling is None:
+        return llm.defaults
+    if not isinstance(sampling, dict):
+        raise DataError(tr("`{name}` must be an object; got {value}", name="sampling", value=excerpt(sampling)))
+    if sampling.get("n") not in (None, 1):
+        raise DataError(tr("`sampling.n` must be 1: a row has one answer; repeat the row for more"))
+    return llm.params(**{name: value for name, value in sampling.items() if value is not None})
 
 
 def _chat_row(question: str) -> dict[str, Any]:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import tyro
 from rich.cells import cell_len, set_cell_size
 
+from qianwen.cli.arguments import parse
 from qianwen.runtime.log import console
 from qianwen.runtime.translation import tr
 
@@ -33,7 +33,7 @@ class ModelsOptions:
 
 def models(argv: list[str]) -> int:
     """Print the table or the list."""
-    options = tyro.cli(ModelsOptions, prog="qianwen models", args=argv)
+    options = parse(ModelsOptions, "qianwen models", argv)
     from qianwen.checkpoints.cached_models import cached_models
     from qianwen.runtime.device import best_device, free_memory_bytes
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 from rich.table import Table
 
+from qianwen.cli.arguments import parse
 from qianwen.runtime.log import console
 from qianwen.runtime.translation import tr
 
@@ -47,7 +48,7 @@ class PlanOptions:
 
 def plan(argv: list[str]) -> int:
     """Print the parts, the published figures of this size, and what fits on this machine."""
-    options = tyro.cli(PlanOptions, prog="qianwen plan", args=argv)
+    options = parse(PlanOptions, "qianwen plan", argv)
     from qianwen.model.linears.lora import LoraConfig
     from qianwen.runtime.device import best_device, free_memory_bytes
     from qianwen.train.plan import memory, published_size
@@ -85,7 +86,7 @@ def _config(model: str) -> "QwenConfig":
 
 
 def _parts(need: "Memory", options: PlanOptions) -> Table:
-    what = f"{options.task}, {options.bits} bits" if options.task == "generate" else options.task
+    what = tr("generate, {bits} bits", bits=options.bits) if options.task == "generate" else options.task
     title = tr("{model}: {what}, {tokens} tokens", model=options.model, what=what, tokens=options.seq_len)
     table = Table(title=title, box=None, title_justify="left", header_style="dim")
     table.add_column("")

@@ -28,15 +28,14 @@ def pretrain(argv: list[str]) -> int:
     resume = "--resume" in fields
     fields = [re.sub(r"^--from(?==|$)", "--start-from", field) for field in fields if field != "--resume"]
 
-    import tyro
-
+    from qianwen.cli.arguments import parse
     from qianwen.recipes import load_recipe
     from qianwen.tokenizer.tokenizer import Tokenizer
     from qianwen.train.pretrain import PretrainConfig
     from qianwen.train.pretrain import pretrain as run
 
     default = load_recipe(recipe, PretrainConfig, "pretrain")
-    config = tyro.cli(PretrainConfig, default=default, args=fields, prog=f"qianwen pretrain {recipe}")
+    config = parse(PretrainConfig, f"qianwen pretrain {recipe}", fields, default=default)
     if resume and not (runs_dir() / config.name / "run.json").exists():
         raise ConfigError(
             tr("there is no run {name} to resume; without --resume a new run is started", name=config.name)

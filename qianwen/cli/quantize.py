@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from qianwen.cli.arguments import parse
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.log import console
 from qianwen.runtime.translation import tr
@@ -75,7 +76,7 @@ class QuantizeOptions:
 
 def quantize(argv: list[str]) -> int:
     """Quantise, then print the difference and the command that runs the copy."""
-    options = tyro.cli(QuantizeOptions, prog="qianwen quantize", args=argv)
+    options = parse(QuantizeOptions, "qianwen quantize", argv)
     from qianwen.checkpoints.load import find_model, open_model
     from qianwen.quantize.tune_scales import check_tuning
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import tyro
 from rich.table import Table
 
+from qianwen.cli.arguments import localized, parse, parse_subcommand
 from qianwen.runtime import runs as registry
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.files import RunFolder, runs_dir
@@ -14,15 +15,23 @@ from qianwen.runtime.log import console, displayed_metrics, metrics_line
 from qianwen.runtime.translation import tr
 from qianwen.runtime.trend import trend
 
-Names = tyro.conf.Positional[tuple[str, ...]]
-Name = tyro.conf.Positional[str]
+Names = Annotated[
+    tuple[str, ...],
+    tyro.conf.Positional,
+    tyro.conf.arg(metavar="RUN", help=localized("Names of the runs; `qianwen runs` lists them.")),
+]
+Name = Annotated[
+    str,
+    tyro.conf.Positional,
+    tyro.conf.arg(metavar="RUN", help=localized("Name of the run; `qianwen runs` lists them.")),
+]
 MAX_ERRORS = 5  # failed runs whose errors are listed
 
 
 def runs(argv: list[str]) -> int:
     """Dispatch `list` (the default), `follow`, `compare` and `delete`."""
     commands = {"list": list_runs, "follow": follow, "compare": compare, "delete": delete}
-    return tyro.extras.subcommand_cli_from_dict(commands, prog="qianwen runs", args=argv or ["list"])
+    return parse_subcommand(commands, "qianwen runs", argv or ["list"])()
 
 
 def list_runs() -> int:
@@ -41,7 +50,7 @@ def list_runs() -> int:
         loss = row.get("loss")
         numbers = [f"{row['step']:,}" if "step" in row else "", f"{loss:.4g}" if isinstance(loss, float) else ""]
         created = run.record["created"][:16].replace("T", " ")
-        table.add_row(registry.label(run), run.record["stage"], registry.state(run), created, *numbers, _size(run))
+        table.add_row(registry.label(run), run.record["stage"], registry.state_text(run), created, *numbers, _size(run))
     console.print(table)
     failed = [run for run in all_runs if registry.state(run) == "failed" and run.record.get("error")]
     for run in failed[:MAX_ERRORS]:
@@ -60,7 +69,7 @@ def follow(run: Name) -> int:
     return 0
 
 
-def compare(runs: Names, metric: Annotated[str, tyro.conf.arg(help="Metric to plot.")] = "loss") -> int:
+def compare(runs: Names, metric: Annotated[str, tyro.conf.arg(help=localized("Metric to plot."))] = "loss") -> int:
     """Compare several runs: a table here, and the curves of a metric in `runs/compare.html`."""
     if len(runs) < 2:
         raise ConfigError(tr("name at least two runs to compare: `qianwen runs` lists them"))
@@ -78,7 +87,7 @@ def compare(runs: Names, metric: Annotated[str, tyro.conf.arg(help="Metric to pl
     return 0
 
 
-def delete(runs: Names, yes: Annotated[bool, tyro.conf.arg(help="Delete without asking.")] = False) -> int:
+def delete(runs: Names, yes: Annotated[bool, tyro.conf.arg(help=localized("Delete without asking."))] = False) -> int:
     """Print the sizes of runs, ask for confirmation, and delete them."""
     if not runs:
         raise ConfigError(tr("name the runs to delete: `qianwen runs` lists them"))
@@ -98,7 +107,7 @@ def delete(runs: Names, yes: Annotated[bool, tyro.conf.arg(help="Delete without 
 
 def report(argv: list[str]) -> int:
     """`qianwen report RUN`: write the report unless it is newer than the metrics, and print its path."""
-    run = registry.find_run(tyro.cli(_report_arguments, prog="qianwen report", args=argv))
+    run = registry.find_run(parse(_report_arguments, "qianwen report", argv))
     path = run.path / "report.html"
     if not path.exists() or _is_newer(run, path):
         registry.run_page(run).write(path)

@@ -13,6 +13,7 @@ import tyro
 from rich.table import Table
 
 from qianwen.checkpoints.load import Bits
+from qianwen.cli.arguments import localized, parse, parse_subcommand
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.files import data_dir
 from qianwen.runtime.log import console
@@ -20,8 +21,6 @@ from qianwen.runtime.translation import tr
 from qianwen.serve.admission import Admission, Limits
 from qianwen.serve.gate import LOOPBACK, AccessRules, is_loopback, listen
 from qianwen.serve.store import Store
-
-Name = tyro.conf.Positional[str]
 
 
 def store_path() -> Path:
@@ -71,7 +70,7 @@ class ServeOptions:
 
 def serve(argv: list[str]) -> int:
     """Check the access rules, load the models, and serve until a signal."""
-    options = tyro.cli(ServeOptions, prog="qianwen serve", args=argv)
+    options = parse(ServeOptions, "qianwen serve", argv)
     if not options.models:
         raise ConfigError(tr("name a model to serve: a folder, a GGUF file, a run or a hub id"))
     store = Store(options.store or store_path())
@@ -173,18 +172,27 @@ def _named(entry: str) -> tuple[str, str]:
 def keys(argv: list[str]) -> int:
     """Dispatch `list` (the default), `add` and `revoke`."""
     commands = {"list": list_keys, "add": add_key, "revoke": revoke_key}
-    return tyro.extras.subcommand_cli_from_dict(commands, prog="qianwen keys", args=argv or ["list"])
+    return parse_subcommand(commands, "qianwen keys", argv or ["list"])()
 
 
-StoreFile = Annotated[Path | None, tyro.conf.arg(help="SQLite file of keys and usage.")]
+Name = Annotated[
+    str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME", help=localized("Name of the key, to revoke it by."))
+]
+PerDay = Annotated[int | None, tyro.conf.arg(help=localized("Maximum tokens of prompts and answers in one day."))]
+PerMinute = Annotated[int | None, tyro.conf.arg(help=localized("Maximum requests in one minute."))]
+Admin = Annotated[bool, tyro.conf.arg(help=localized("Allow fine-tuning and loading models from the pages."))]
+StoreFile = Annotated[Path | None, tyro.conf.arg(help=localized("SQLite file of keys and usage."))]
 
 
 def list_keys(store: StoreFile = None) -> int:
     """List the API keys with their limits and usage. The keys themselves are not shown."""
+    if store is None and not store_path().exists():
+        console.print(tr("no keys yet: `qianwen keys add NAME` creates the first"))
+        return 0
     table = Table(box=None, header_style="dim", pad_edge=False)
     for heading in ("name", "state", "requests", "tokens", "tokens today", "tokens a day", "requests a minute"):
         table.add_column(tr(heading))
-    for row in Store(store or store_path()).key_table():
+    for row in Store(store or store_path(), create=False).key_table():
         limits = (row["tokens_per_day"], row["requests_per_minute"])
         used = (row["requests"], row["tokens"], row["tokens_today"])
         numbers = ("-" if number is None else f"{number:,}" for number in (*used, *limits))
@@ -196,9 +204,9 @@ def list_keys(store: StoreFile = None) -> int:
 
 def add_key(
     name: Name,
-    tokens_per_day: int | None = None,
-    requests_per_minute: int | None = None,
-    admin: Annotated[bool, tyro.conf.arg(help="Allow fine-tuning and loading models from the pages.")] = False,
+    tokens_per_day: PerDay = None,
+    requests_per_minute: PerMinute = None,
+    admin: Admin = False,
     store: StoreFile = None,
 ) -> int:
     """Create an API key and print it. It is not shown again."""
@@ -212,6 +220,6 @@ def add_key(
 
 def revoke_key(name: Name, store: StoreFile = None) -> int:
     """Revoke an API key; the next request with it fails."""
-    Store(store or store_path()).revoke_key(name)
+    Store(store or store_path(), create=False).revoke_key(name)
     console.print(tr("{name} is revoked", name=name))
     return 0

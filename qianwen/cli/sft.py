@@ -30,19 +30,16 @@ def sft(argv: list[str]) -> int:
         print(tr(USAGE))
         return 0 if argv else 2
 
-    import tyro
-
     from qianwen.align.sft import SFTConfig
     from qianwen.align.sft import sft as run
     from qianwen.checkpoints.load import load_model
-    from qianwen.recipes import load_recipe
+    from qianwen.cli.arguments import parse
 
     first, *fields = argv
     if first.startswith("-"):
         message = "the model is missing: write it before {option}, as in `qianwen sft MODEL --data FILE`"
         raise ConfigError(tr(message, option=first.partition("=")[0]))
-    default = _default(first, fields) if _option(fields, "--data") else load_recipe(first, SFTConfig, "sft")
-    config = tyro.cli(SFTConfig, default=default, args=fields, prog=f"qianwen sft {first}")
+    config = parse(SFTConfig, f"qianwen sft {first}", fields, default=_default(first, fields))
     loaded = load_model(config.model, bits="nf4" if config.method == "qlora" else None)
     config = dataclasses.replace(config, seq_len=min(config.seq_len, loaded.config.max_position_embeddings))
     sampling = {name: value for name, value in loaded.generation.items() if name != "eos_token_id"}
@@ -55,7 +52,24 @@ def sft(argv: list[str]) -> int:
     return 0
 
 
-def _default(model: str, fields: list[str]) -> "SFTConfig":
+def _default(first: str, fields: list[str]) -> "SFTConfig":
+    """The configuration that the options change: of the recipe, or chosen for a model if there is --data."""
+    from qianwen.align.sft import SFTConfig
+    from qianwen.recipes import load_recipe
+
+    is_help = any(field in ("-h", "--help") for field in fields)
+    if _option(fields, "--data") and not is_help:
+        return _chosen(first, fields)
+    try:
+        return load_recipe(first, SFTConfig, "sft")
+    except ConfigError as error:
+        if is_help:  # of a model; its settings are chosen later, from the data
+            return SFTConfig(name="NAME", model=first, data="FILE")
+        hint = "{error}. To fine-tune a model, add --data FILE: qianwen sft {model} --data FILE"
+        raise ConfigError(tr(hint, error=error, model=first)) from error
+
+
+def _chosen(model: str, fields: list[str]) -> "SFTConfig":
     """Choose and print settings that suit the model, the data and this machine. Options on the command line win."""
     from qianwen.align.finetune_plan import default_name, plan_finetune
     from qianwen.align.preview import preview
@@ -67,7 +81,7 @@ def _default(model: str, fields: list[str]) -> "SFTConfig":
     if (saved := _saved_run(plain.name)) is not None:  # continue with its settings, whatever memory is free now
         return _with_settings(plain, saved.config)
     seq_len = _option(fields, "--seq-len")
-    length = int(seq_len) if seq_len.isdigit() else 0
+    length = int(seq_len) if seq_len.isdecimal() and len(seq_len) < 10 else 0
     plan = plan_finetune(plain, method=_option(fields, "--method"), seq_len=length)
     console.print(tr("tokens of the first dialogue that have a label (the rest is context):"), style="bold")
     console.print(preview(plan.first, plan.tokenizer, colour=console.is_terminal and not console.no_color))
@@ -90,8 +104,12 @@ def _saved_run(name: str) -> RunFolder | None:
 
 
 def _with_settings(plain: "SFTConfig", saved: dict[str, Any]) -> "SFTConfig":
-    loop = dataclasses.replace(plain.loop, **{name: saved["loop"][name] for name in ("lr", "sequences_per_step")})
-    settings = {name: saved[name] for name in ("method", "seq_len", "checkpoint_activations")}
+    try:
+        loop = dataclasses.replace(plain.loop, **{name: saved["loop"][name] for name in ("lr", "sequences_per_step")})
+        settings = {name: saved[name] for name in ("method", "seq_len", "checkpoint_activations")}
+    except (KeyError, TypeError) as error:
+        message = "the run {name} has no settings to continue with; choose another name with --name"
+        raise ConfigError(tr(message, name=plain.name)) from error
     return dataclasses.replace(plain, loop=loop, **settings)
 
 

@@ -4,10 +4,11 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import tyro
 
+from qianwen.cli.arguments import parse_subcommand
 from qianwen.runtime.log import console
 from qianwen.runtime.translation import tr
 
@@ -181,14 +182,8 @@ class Convert:
 
 def tokenizer(argv: list[str]) -> int:
     """Run the chosen subcommand."""
-    steps = (
-        Annotated[Train, tyro.conf.subcommand("train")]
-        | Annotated[Extend, tyro.conf.subcommand("extend")]
-        | Annotated[Compression, tyro.conf.subcommand("compression")]
-        | Annotated[Encode, tyro.conf.subcommand("encode")]
-        | Annotated[Convert, tyro.conf.subcommand("convert")]
-    )
-    tyro.cli(steps, prog="qianwen tokenizer", args=argv).run()
+    commands = {"train": Train, "extend": Extend, "compression": Compression, "encode": Encode, "convert": Convert}
+    parse_subcommand(commands, "qianwen tokenizer", argv).run()
     return 0
 
 

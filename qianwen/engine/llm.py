@@ -81,7 +81,7 @@ class LLM:
     """A model that answers prompts and chats: `generate`, `stream`, `chat`.
 
     `defaults` are the sampling parameters of requests that set none. An answer ends at a token of `end_ids` or at a
-    control token of ChatML.
+    control token of ChatML. `is_chat`: whether the model was trained to answer, not only pretrained.
     """
 
     def __init__(
@@ -94,13 +94,15 @@ class LLM:
         draft_model: Qwen | None = None,
         end_ids: Iterable[int] = (),
         name: str = "qianwen",
+        is_chat: bool = True,
     ) -> None:
-        self.tokenizer, self.name = tokenizer, name
+        self.tokenizer, self.name, self.is_chat = tokenizer, name, is_chat
         self.defaults = defaults or SamplingParams()
         self.recommended = Recommended()
         self.engine = LLMEngine(model, tokenizer, config, draft_model, end_ids)
         self._lock = threading.Lock()
         self._queues: dict[str, deque[Output]] = {}
+        self._abandoned: deque[str] = deque()  # requests to cancel; filled without the lock
 
     @classmethod
     def load(cls, name: str, *, bits: Bits = "stored", config: EngineConfig | None = None) -> LLM:
@@ -116,6 +118,7 @@ class LLM:
             defaults=SamplingParams(**loaded.sampling.sampling),
             end_ids=loaded.generation["eos_token_id"],
             name=loaded.name,
+            is_chat=loaded.chat,
         )
         llm.recommended = loaded.sampling
         if llm.engine.context_note:
@@ -156,6 +159,7 @@ class LLM:
         ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
         request = Request(tuple(ids), params or self.defaults, context, score_from, pooling)
         with self._lock:
+            self._cancel_abandoned()
             request_id = self.engine.add_request(request)
             self._queues[request_id] = deque()
         return Stream(self, request_id, ids, request.params.n)
@@ -205,6 +209,7 @@ class LLM:
         queue = self._queues[request_id]
         while not queue:
             with self._lock:
+                self._cancel_abandoned()
                 # another thread may have filled the queue while this one waited for the lock: then no step is needed
                 for output in [] if queue else self.engine.step():
                     if output.request_id in self._queues:
@@ -212,7 +217,20 @@ class LLM:
         return queue.popleft()
 
     def _close(self, request_id: str) -> None:
-        with self._lock:
+        """Cancel a request now, or, while a step runs, before the next one.
+
+        It never waits for the lock: Python may delete a stream at any moment, also in the thread that holds it.
+        """
+        self._abandoned.append(request_id)
+        if self._lock.acquire(blocking=False):
+            try:
+                self._cancel_abandoned()
+            finally:
+                self._lock.release()
+
+    def _cancel_abandoned(self) -> None:
+        while self._abandoned:
+            request_id = self._abandoned.popleft()
             self.engine.abort(request_id)
             self._queues.pop(request_id, None)
 

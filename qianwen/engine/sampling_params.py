@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from qianwen.runtime.errors import RequestError
+from qianwen.runtime.errors import RequestError, excerpt
 from qianwen.runtime.translation import tr
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ _RANGES: dict[str, tuple[float, float]] = {
 }
 _INTEGERS = frozenset(("top_k", "seed", "n", "logprobs", "max_tokens"))
 MAX_STOPS, MAX_STOP_LEN, MAX_BIASES = 64, 1024, 1024
+MAX_ID_DIGITS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,19 +69,15 @@ class SamplingParams:
             raise RequestError(
                 tr("{name} = {value} is out of range: it must be above 0 and at most 1", name="top_p", value=0)
             )
-        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
-        object.__setattr__(self, "stop", stop)
-        object.__setattr__(self, "stop_token_ids", tuple(self.stop_token_ids))
-        if len(stop) > MAX_STOPS or not all(isinstance(s, str) and 0 < len(s) <= MAX_STOP_LEN for s in stop):
-            raise RequestError(
-                tr("stop accepts up to {count} strings of 1 to {size} characters", count=MAX_STOPS, size=MAX_STOP_LEN),
-                param="stop",
-            )
-        biases = self.logit_bias.values()
-        if len(biases) > MAX_BIASES or not all(_is_number(bias) and -100 <= bias <= 100 for bias in biases):
-            raise RequestError(
-                tr("logit_bias accepts up to {count} numbers from -100 to 100", count=MAX_BIASES), param="logit_bias"
-            )
+        if not isinstance(self.ignore_eos, bool):
+            message = "{name} = {value} is not valid: it must be true or false"
+            raise RequestError(tr(message, name="ignore_eos", value=excerpt(self.ignore_eos)), param="ignore_eos")
+        if self.grammar is not None and not hasattr(self.grammar, "matcher"):
+            message = "grammar cannot be set by a value; use a response format or a forced tool call"
+            raise RequestError(tr(message), param="grammar")
+        object.__setattr__(self, "stop", _stop_strings(self.stop))
+        object.__setattr__(self, "stop_token_ids", _token_ids(self.stop_token_ids))
+        object.__setattr__(self, "logit_bias", _biases(self.logit_bias))
 
     def _check(self, name: str) -> None:
         value, (low, high) = getattr(self, name), _RANGES[name]
@@ -91,9 +88,9 @@ class SamplingParams:
             kind = tr("an integer") if name in _INTEGERS else tr("a number")
             raise RequestError(
                 tr(
-                    "{name} = {value!r} is out of range: it must be {kind} from {low} to {high}",
+                    "{name} = {value} is out of range: it must be {kind} from {low} to {high}",
                     name=name,
-                    value=value,
+                    value=excerpt(value),
                     kind=kind,
                     low=low,
                     high=high,
@@ -118,5 +115,39 @@ class SamplingParams:
         )
 
 
+def _stop_strings(stop: Any) -> tuple[str, ...]:
+    texts = (stop,) if isinstance(stop, str) else tuple(stop) if isinstance(stop, (list, tuple)) else (stop,)
+    if len(texts) > MAX_STOPS or not all(isinstance(text, str) and 0 < len(text) <= MAX_STOP_LEN for text in texts):
+        message = "stop accepts up to {count} strings of 1 to {size} characters"
+        raise RequestError(tr(message, count=MAX_STOPS, size=MAX_STOP_LEN), param="stop")
+    return texts
+
+
+def _token_ids(ids: Any) -> tuple[int, ...]:
+    is_list = isinstance(ids, (list, tuple))
+    if not is_list or not all(isinstance(token, int) and not isinstance(token, bool) for token in ids):
+        message = "{name} must be a list of token ids; got {value}"
+        raise RequestError(tr(message, name="stop_token_ids", value=excerpt(ids)), param="stop_token_ids")
+    return tuple(ids)
+
+
+def _biases(biases: Any) -> dict[int, float]:
+    """The biases by token id. The keys of a JSON object are strings, so the digits of an id are accepted too."""
+    is_valid = isinstance(biases, Mapping) and len(biases) <= MAX_BIASES
+    if not is_valid or not all(_is_number(bias) and -100 <= bias <= 100 for bias in biases.values()):
+        message = "logit_bias accepts up to {count} numbers from -100 to 100"
+        raise RequestError(tr(message, count=MAX_BIASES), param="logit_bias")
+    by_id = {}
+    for key, bias in biases.items():
+        is_digits = isinstance(key, str) and key.isascii() and key.isdecimal() and len(key) <= MAX_ID_DIGITS
+        if not is_digits and (not isinstance(key, int) or isinstance(key, bool)):
+            message = "logit_bias: {key} is not a token id; write its number, as in {example}"
+            raise RequestError(tr(message, key=excerpt(key), example='{"9707": -100}'), param="logit_bias")
+        by_id[int(key)] = bias
+    return by_id
+
+
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether `value` is a number, and not one of the three that JSON does not have (NaN and the infinities)."""
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    return is_integer or (isinstance(value, float) and math.isfinite(value))

@@ -58,13 +58,20 @@ def _module(name: str) -> ModuleType:
     ours = _own()
     if name in ours:
         return importlib.import_module(f"{__name__}.{name}")
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise _unknown(name, ours)
     if "" not in sys.path:
         sys.path.insert(0, "")  # a recipe in the current folder, where `python -m` looks too
     try:
         return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name.split(".")[0]:
-            raise
-        close = difflib.get_close_matches(name, ours, n=1)
-        hint = tr("did you mean {name}?", name=close[0]) if close else tr("known: {all}", all=", ".join(ours))
-        raise ConfigError(tr("no recipe {name}: {hint}", name=name, hint=hint)) from error
+    except Exception as error:  # whatever the user's own file raises
+        if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
+            raise _unknown(name, ours) from error
+        message = "the recipe {name} cannot be imported: {kind}: {error}"
+        raise ConfigError(tr(message, name=name, kind=type(error).__name__, error=error)) from error
+
+
+def _unknown(name: str, ours: list[str]) -> ConfigError:
+    close = difflib.get_close_matches(name, ours, n=1)
+    hint = tr("did you mean {name}?", name=close[0]) if close else tr("known: {all}", all=", ".join(ours))
+    return ConfigError(tr("no recipe {name}: {hint}", name=name, hint=hint))

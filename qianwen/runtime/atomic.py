@@ -8,6 +8,7 @@ that changed since. Symbolic links are followed: the target is replaced, the lin
 Not here: two machines writing the same name at the same time.
 """
 
+import errno
 import functools
 import hashlib
 import json
@@ -32,6 +33,8 @@ MANIFEST = "manifest.json"
 def atomic_file(path: str | Path, mode: str = "wb", encoding: str | None = None) -> Iterator[IO[Any]]:
     """Open a file that appears under `path`, complete and on the disk, only when the block ends without an error."""
     target = Path(os.path.realpath(path))
+    if not target.name:  # the root of a disk
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(target)
     is_text = "b" not in mode

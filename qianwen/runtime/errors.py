@@ -4,6 +4,10 @@ A mistake only we can make is an `assert`. The command line prints these in one 
 """
 
 import json
+import os
+import traceback
+
+from qianwen.runtime.translation import tr
 
 EXCERPT_LEN = 80  # characters of a value that an error quotes
 
@@ -54,3 +58,13 @@ def excerpt(value: object) -> str:
     except (TypeError, ValueError, RecursionError):  # keys of another type, an object that contains itself
         text = type(value).__name__
     return text if len(text) <= EXCERPT_LEN else text[: EXCERPT_LEN - 1] + "…"
+
+
+def fault_message(error: Exception) -> str:
+    """The message for an error of this program itself: its type, and the line of code that raised it."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    message = (
+        "internal error ({kind} in {file}, line {line}): please report it; "
+        "QIANWEN_DEBUG=1 before the same command shows the details"
+    )
+    return tr(message, kind=type(error).__name__, file=os.path.basename(place.filename), line=place.lineno)

@@ -291,8 +291,16 @@ class RunFolder:
             raise ConfigError(tr("there is no run at {path}; `qianwen runs` lists all runs", path=path))
         try:
             record = json.loads(file.read_text(encoding="utf-8"))
-            record["stage"], record["state"], record["created"], record["config"]
-        except (ValueError, KeyError, TypeError) as error:
+            for key, kind in (("stage", str), ("state", str), ("created", str), ("config", dict)):
+                if not isinstance(record[key], kind):
+                    raise TypeError
+        except KeyError as error:
+            reason = tr("`{key}` is missing", key=error.args[0])
+            raise CheckpointError(tr("{path} is damaged: {error}", path=file, error=reason)) from error
+        except TypeError as error:
+            reason = tr("a value has the wrong type")
+            raise CheckpointError(tr("{path} is damaged: {error}", path=file, error=reason)) from error
+        except (ValueError, RecursionError) as error:
             raise CheckpointError(tr("{path} is damaged: {error}", path=file, error=error)) from error
         return cls(path, record)
 

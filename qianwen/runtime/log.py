@@ -20,6 +20,7 @@ from qianwen.runtime.files import atomic_file
 from qianwen.runtime.translation import tr
 
 T = TypeVar("T")
+LINE_SECONDS = 10.0  # between two lines of progress where there is no terminal
 
 console = Console(highlight=False, soft_wrap=True)
 notices = Console(stderr=True, highlight=False, soft_wrap=True)  # remarks that do not belong in a command's output
@@ -93,26 +94,58 @@ def _averaged(row: dict[str, Any]) -> dict[str, Any]:
     return {name: row["mean_loss"] if name == "loss" else v for name, v in row.items() if name != "mean_loss"}
 
 
+class ProgressBar:
+    """How far a loop is: a bar on a terminal, and elsewhere a line every ten seconds."""
+
+    def __init__(self, description: str, total: int | None, completed: int = 0) -> None:
+        self.description, self.total, self.completed = description, total, completed
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+        self._task = self._bar.add_task(description, total=total, completed=completed)
+        self._printed = time.monotonic()
+
+    def __enter__(self) -> "ProgressBar":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def update(self, advance: int = 0, description: str | None = None) -> None:
+        """Count `advance` more; also called without, while the loop works on an item that takes long."""
+        self.completed += advance
+        self.description = description or self.description
+        self._bar.update(self._task, advance=advance, description=self.description)
+        if not console.is_terminal and time.monotonic() - self._printed >= LINE_SECONDS:
+            self._printed = time.monotonic()
+            console.print(self._line(), markup=False)
+
+    def _line(self) -> str:
+        if self.total is None:
+            return f"{self.description}: {self.completed:,}"
+        message = "{description}: {completed:,} of {total:,}"
+        return tr(message, description=self.description, completed=self.completed, total=self.total)
+
+
 def progress(iterable: Iterable[T], total: int | None, description: str) -> Iterator[T]:
-    """Iterate with a bar on a terminal, and with one closing line elsewhere."""
-    start, count = time.perf_counter(), 0
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task(description, total=total)
+    """Iterate with a `ProgressBar`, and print one closing line."""
+    start = time.perf_counter()
+    with ProgressBar(description, total) as bar:
         for item in iterable:
             yield item
-            count += 1
-            bar.advance(task)
+            bar.update(1)
     seconds = time.perf_counter() - start
     console.print(
-        tr("{description}: {count:,} in {seconds:.1f} s", description=description, count=count, seconds=seconds)
+        tr("{description}: {count:,} in {seconds:.1f} s", description=description, count=bar.completed, seconds=seconds)
     )
 
 
 def _is_kept(line: bytes, resume_step: int | None) -> bool:
     try:
         step = json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
+    if not isinstance(step, int):
         return False
     return line.endswith(b"\n") and (resume_step is None or step <= resume_step)
 

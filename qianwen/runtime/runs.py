@@ -55,6 +55,15 @@ def state(run: RunFolder) -> str:
     return "stopped" if recorded == "running" and not is_locked(run.path) else recorded
 
 
+def state_text(run: RunFolder) -> str:
+    """`state` in the user's language."""
+    words = {
+        "running": tr("running"), "finished": tr("finished"), "interrupted": tr("interrupted"),
+        "failed": tr("failed"), "stopped": tr("stopped"), "damaged": tr("damaged"),
+    }  # fmt: skip
+    return words.get(state(run), state(run))
+
+
 def size_bytes(run: RunFolder) -> int:
     """All bytes under the run's folder."""
     return sum(file.stat().st_size for file in run.path.rglob("*") if file.is_file() and not file.is_symlink())
@@ -102,7 +111,10 @@ def comparison(runs: list[RunFolder]) -> tuple[list[str], list[list[Cell]]]:
     last = [_last_values(run) for run in runs]
     metrics = list(dict.fromkeys(name for values in last for name in values))
     header = [tr("run"), *(label(run) for run in runs)]
-    rows: list[list[Cell]] = [[tr("stage"), *(run.record["stage"] for run in runs)], [tr("state"), *map(state, runs)]]
+    rows: list[list[Cell]] = [
+        [tr("stage"), *(run.record["stage"] for run in runs)],
+        [tr("state"), *map(state_text, runs)],
+    ]
     rows += [[field, *(_cell(config.get(field)) for config in configs)] for field in differing]
     rows += [[name, *(values.get(name) for values in last)] for name in metrics]
     return header, rows
@@ -126,7 +138,7 @@ def compare_page(runs: list[RunFolder], metric: str) -> Page:
 def run_page(run: RunFolder) -> Page:
     """The report of any run: how it stands, a curve per metric, its configuration."""
     page = Page(tr("Run {name}", name=label(run)))
-    page.headline({tr("stage"): run.record["stage"], tr("state"): state(run), **_last_values(run)})
+    page.headline({tr("stage"): run.record["stage"], tr("state"): state_text(run), **_last_values(run)})
     page.section(tr("Curves"))
     for name in list(_last_values(run))[:MAX_CURVES]:
         if name != "step" and len(points := _points(run, name)) > 1:

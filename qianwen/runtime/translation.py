@@ -1,4 +1,4 @@
-"""Messages in the user's language: `QIANWEN_LANG=zh` for Chinese, English otherwise.
+"""Messages in the user's language: Chinese if `QIANWEN_LANG`, or else the locale (`LANG=zh_CN.UTF-8`), says so.
 
 The English template is the key, so the code reads as it speaks and a missing translation falls back to English.
 """
@@ -8,10 +8,13 @@ import os
 import tomllib
 from importlib import resources
 
+VARIABLES = ("QIANWEN_LANG", "LC_ALL", "LC_MESSAGES", "LANG")  # ours, then the order of POSIX; the first set one counts
+
 
 def language() -> str:
     """`zh` or `en`; regional forms such as `zh_CN.UTF-8` count as their language."""
-    return "zh" if os.environ.get("QIANWEN_LANG", "en").lower().startswith("zh") else "en"
+    chosen = next((value for name in VARIABLES if (value := os.environ.get(name))), "en")
+    return "zh" if chosen.lower().startswith("zh") else "en"
 
 
 @functools.cache

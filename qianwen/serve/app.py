@@ -1,6 +1,6 @@
 """The ASGI application: routes, errors in OpenAI's format, access control, and a shutdown that drains requests.
 
-/v1/…  /tokenize     `chat_routes.py`
+/v1/…  /tokenize     `chat_routes.py`, `response_routes.py`
 /v1/models           the models and their names
 /health              200 while all engines run, 503 after one has failed; needs no key
 /ready               200 while the server accepts requests, 503 while it drains
@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -21,9 +21,11 @@ from typing import Any
 import h11
 import uvicorn
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from qianwen import __version__
@@ -34,8 +36,11 @@ from qianwen.serve.exchange import ClientDisconnected
 from qianwen.serve.gate import AccessRules, Gate
 from qianwen.serve.openapi import describe
 from qianwen.serve.protocol import BODIES, error_body
+from qianwen.serve.response_routes import response_routes
+from qianwen.serve.responses_protocol import ResponsesRequest
 from qianwen.serve.service import Served, Service
 
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
 HEADER_SECONDS = 20.0  # that a client has to send the headers of its request
 CLOSE_SECONDS = 1.0  # that open connections have after a drain; an open page would keep its event stream for ever
 MAX_CONNECTIONS = 2048  # open at once, with idle ones; a request above this gets a 503
@@ -60,9 +65,13 @@ def create_app(
         service.close()
 
     app = FastAPI(title="qianwen", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.include_router(chat_routes(service))
     _add_state_routes(app, service)
-    app.openapi = lambda: describe(app, BODIES, list(service.models))  # type: ignore[method-assign]
+    routes = [*app.routes]
+    for router in (chat_routes(service), response_routes(service)):
+        app.include_router(router)
+        routes += router.routes
+    _refuse_other_methods(app, routes)
+    app.openapi = lambda: describe(app, (*BODIES, ResponsesRequest), list(service.models))  # type: ignore[method-assign]
     for kind, handler in (
         (RequestError, _error_response),
         (QianwenError, _error_response),
@@ -102,6 +111,24 @@ def _add_state_routes(app: FastAPI, service: Service) -> None:
     @app.get("/v1/models/{name:path}")
     async def model(name: str) -> Response:
         return JSONResponse(service.model(name).card(service.started))
+
+
+def _refuse_other_methods(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
+    """Answer 405 to every other method on these routes; else the pages, which are mounted at `/`, would answer 404."""
+    allowed: dict[str, set[str]] = {}
+    for route in routes:
+        if isinstance(route, APIRoute):
+            allowed.setdefault(route.path, set()).update(route.methods or ())
+    for path, methods in allowed.items():
+        names = ", ".join(sorted(methods))
+
+        async def refuse(http: Request, names: str = names) -> Response:
+            message = tr(
+                "{path} does not support {method}; use {names}", path=http.url.path, method=http.method, names=names
+            )
+            return JSONResponse(error_body(message), 405, headers={"allow": names})
+
+        app.add_route(path, refuse, methods=sorted(METHODS - methods), include_in_schema=False)
 
 
 async def _error_response(_: Request, error: Exception) -> Response:

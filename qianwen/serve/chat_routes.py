@@ -13,7 +13,7 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from fastapi import APIRouter
@@ -86,7 +86,7 @@ def sampling_params(request: protocol.Sampling, served: Served, max_tokens: int,
         presence_penalty=request.presence_penalty,
         frequency_penalty=request.frequency_penalty,
         logit_bias={int(token): bias for token, bias in (request.logit_bias or {}).items()},
-        stop_token_ids=tuple(request.stop_token_ids),
+        stop_token_ids=tuple(request.stop_token_ids or ()),
         ignore_eos=request.ignore_eos,
         max_tokens=max_tokens,
         **overrides,
@@ -142,7 +142,8 @@ def prepare_completion(request: protocol.CompletionRequest, served: Served) -> J
     if request.suffix:
         infills = [infill_prompt(served.tokenizer, prompt, request.suffix) for prompt in request.prompts]
         prompts = [infill.ids for infill in infills]
-        request = request.model_copy(update={"stop_token_ids": [*request.stop_token_ids, *infills[0].stop_ids]})
+        stop_ids = [*(request.stop_token_ids or ()), *infills[0].stop_ids]
+        request = request.model_copy(update={"stop_token_ids": stop_ids})
     else:
         prompts = [_ids(prompt, served) for prompt in request.prompts]
     params = [
@@ -202,14 +203,17 @@ async def run(job: Job, service: Service, salt: str) -> AsyncGenerator[Piece, No
 
 
 class Answer:
-    """The JSON objects of one kind of completion."""
+    """The JSON objects and the events of one kind of completion."""
 
-    def __init__(self, kind: str, model: str, fold: Callable[[Sequence[Piece]], list[dict[str, Any]]]) -> None:
+    def __init__(
+        self, kind: str, request: protocol.Sampling, job: Job, fold: Callable[[Sequence[Piece]], list[dict[str, Any]]]
+    ) -> None:
         self.fold = fold
+        self.include_usage = request.stream_options is not None and request.stream_options.include_usage
         self.object = "chat.completion" if kind == "chat" else "text_completion"
         self.chunk_object = "chat.completion.chunk" if kind == "chat" else "text_completion"
         prefix = "chatcmpl-" if kind == "chat" else "cmpl-"
-        self.head = {"id": prefix + uuid.uuid4().hex, "created": int(time.time()), "model": model}
+        self.head = {"id": prefix + uuid.uuid4().hex, "created": int(time.time()), "model": job.served.name}
 
     def completion(self, pieces: Sequence[Piece], usage: dict[str, Any]) -> dict[str, Any]:
         return {**self.head, "object": self.object, "choices": self.fold(pieces), "usage": usage}
@@ -217,17 +221,41 @@ class Answer:
     def chunk(self, choices: Sequence[Piece], **usage: dict[str, Any] | None) -> dict[str, Any]:
         return {**self.head, "object": self.chunk_object, "choices": list(choices), **usage}
 
+    async def events(self, job: Job, pieces: AsyncGenerator[Piece, None]) -> AsyncIterator[bytes]:
+        """The stream: one chunk for each piece."""
+        unknown = {"usage": None} if self.include_usage else {}  # in OpenAI's API every chunk before the last has null
+        try:
+            for choice in job.choices:
+                if isinstance(choice, ChatChoice):
+                    yield protocol.event(self.chunk([choice.opening()], **unknown))
+            async for piece in pieces:
+                yield protocol.event(self.chunk([piece], **unknown))
+            if self.include_usage:
+                yield protocol.event(self.chunk([], usage=job.usage()))
+        except QianwenError as error:
+            yield protocol.event(protocol.error_body(str(error), code=getattr(error, "code", None)))
+        finally:
+            await pieces.aclose()
+        yield protocol.event("[DONE]")
 
-async def respond(http: Request, job: Job, request: protocol.Sampling, answer: Answer, service: Service) -> Response:
+
+class AnyAnswer(Protocol):
+    """What `respond` needs of an answer: one object, or a stream of events."""
+
+    def completion(self, pieces: Sequence[Piece], usage: dict[str, Any]) -> dict[str, Any]: ...
+
+    def events(self, job: Job, pieces: AsyncGenerator[Piece, None]) -> AsyncIterator[bytes]: ...
+
+
+async def respond(http: Request, job: Job, answer: AnyAnswer, service: Service, *, stream: bool) -> Response:
     """Admit the job and answer it, streamed or as one object. Its usage is recorded even if it fails."""
     key = http.scope["key"]
     stack = ExitStack()
     stack.enter_context(service.admission.admit(key, job.num_tokens))
     stack.callback(lambda: service.record_usage(key, job.usage(), job.served.name))
     pieces = run(job, service, key.name)
-    if request.stream:
-        include_usage = request.stream_options is not None and request.stream_options.include_usage
-        return EventStream(_events(job, pieces, answer, include_usage), stack)
+    if stream:
+        return EventStream(answer.events(job, pieces), stack)
     with stack:
         collected = await run_until_disconnect(http, _collect(pieces))
         return JSONResponse(answer.completion(collected, job.usage()))
@@ -235,23 +263,6 @@ async def respond(http: Request, job: Job, request: protocol.Sampling, answer: A
 
 async def _collect(pieces: AsyncIterator[Piece]) -> list[Piece]:
     return [piece async for piece in pieces]
-
-
-async def _events(job: Job, pieces: AsyncIterator[Piece], answer: Answer, include_usage: bool) -> AsyncIterator[bytes]:
-    unknown = {"usage": None} if include_usage else {}  # in OpenAI's API every chunk before the last has null
-    try:
-        for choice in job.choices:
-            if isinstance(choice, ChatChoice):
-                yield protocol.event(answer.chunk([choice.opening()], **unknown))
-        async for piece in pieces:
-            yield protocol.event(answer.chunk([piece], **unknown))
-        if include_usage:
-            yield protocol.event(answer.chunk([], usage=job.usage()))
-    except QianwenError as error:
-        yield protocol.event(protocol.error_body(str(error), code=getattr(error, "code", None)))
-    finally:
-        await pieces.aclose()  # type: ignore[attr-defined]
-    yield protocol.event("[DONE]")
 
 
 def chat_routes(service: Service) -> APIRouter:
@@ -266,7 +277,8 @@ def chat_routes(service: Service) -> APIRouter:
         served = service.model(request.model)
         await check_prompt(service.guard, "\n".join(message.text for message in request.messages))
         job = await asyncio.to_thread(prepare_chat, request, served)
-        return await respond(http, job, request, Answer("chat", served.name, fold_chat), service)
+        answer = Answer("chat", request, job, fold_chat)
+        return await respond(http, job, answer, service, stream=request.stream)
 
     async def completions(http: Request) -> Response:
         request = await parsed(http, protocol.CompletionRequest)
@@ -274,7 +286,8 @@ def chat_routes(service: Service) -> APIRouter:
         job = await asyncio.to_thread(prepare_completion, request, served)
         if service.guard is not None:
             await check_prompt(service.guard, "\n".join(map(served.tokenizer.decode, job.prompts)))
-        return await respond(http, job, request, Answer("text", served.name, fold_text), service)
+        answer = Answer("text", request, job, fold_text)
+        return await respond(http, job, answer, service, stream=request.stream)
 
     async def embeddings(http: Request) -> Response:
         request = await parsed(http, protocol.EmbeddingRequest)

@@ -40,6 +40,7 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 OPEN_PATHS = frozenset({"/health"})
 ANONYMOUS = Key("local")
 COOKIE = "qianwen_key"  # HttpOnly and SameSite=Strict: scripts and other sites cannot use it
+MAX_PORT = 65535
 MAX_HEADER = 1024  # bytes of an Authorization header; a longer one is refused without hashing it
 
 log = logging.getLogger("qianwen.serve")
@@ -59,13 +60,17 @@ def listen(host: str, port: int) -> socket.socket:
     The socket is made with its protocol number (TCP), because only then does asyncio set TCP_NODELAY. Without it each
     small answer waits 40 ms for the client's delayed acknowledgement.
     """
+    if not 0 <= port <= MAX_PORT:
+        raise ConfigError(
+            tr("--port {port} does not exist; choose a number from 0 to {most}", port=port, most=MAX_PORT)
+        )
     try:
         family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, proto)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(1024)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: not a host name
         address = f"{host}:{port}"
         message = tr("cannot listen on {address} ({reason}); choose another --port", address=address, reason=error)
         raise ConfigError(message) from error
@@ -105,12 +110,28 @@ class AccessRules:
 
     def authenticate(self, headers: list[tuple[bytes, bytes]]) -> Key | None:
         """The key of a request; `ANONYMOUS` if no key is needed; None if the request must be refused."""
-        values = [value for name, value in headers if name == b"authorization"]
-        secrets = [_secret(value) if len(value) <= MAX_HEADER else "" for value in values] or _cookies(headers)
+        secrets = _secrets(headers)
         if self.store is None or (not secrets and not self.keys_required):
             return None if self.keys_required else ANONYMOUS
         key = self.store.find_key(secrets[0]) if len(secrets) == 1 else None
         return key if self.keys_required or key else ANONYMOUS
+
+    def key_problem(self, headers: list[tuple[bytes, bytes]]) -> str:
+        """Why `authenticate` refused a request."""
+        secrets = _secrets(headers)
+        if len(secrets) > 1:
+            return tr("the request has several API keys; send only one")
+        if not secrets:
+            return tr("this server needs an API key; send the header Authorization: Bearer KEY")
+        if not secrets[0]:
+            return tr("the Authorization header has no key; send Authorization: Bearer KEY")
+        return tr("this API key is wrong or was revoked; `qianwen keys list` on the server shows the keys in use")
+
+
+def _secrets(headers: list[tuple[bytes, bytes]]) -> list[str]:
+    """The keys that a request sends, in its Authorization headers or else in its cookies."""
+    values = [value for name, value in headers if name == b"authorization"]
+    return [_secret(value) if len(value) <= MAX_HEADER else "" for value in values] or _cookies(headers)
 
 
 def _cookies(headers: list[tuple[bytes, bytes]]) -> list[str]:
@@ -184,9 +205,7 @@ class Gate:
                 await _send_response(send, 303, None, [(b"location", self.access.login.encode())])
             elif scope["key"] is None:
                 body = error_body(
-                    tr("missing or wrong API key; send Authorization: Bearer KEY"),
-                    kind="authentication_error",
-                    code="invalid_api_key",
+                    self.access.key_problem(scope["headers"]), kind="authentication_error", code="invalid_api_key"
                 )
                 scheme = (
                     b"Bearer" if self.access.login else b"Basic"

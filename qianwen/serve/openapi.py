@@ -58,7 +58,7 @@ def describe(app: FastAPI, bodies: Sequence[type[Wire]], models: Sequence[str]) 
     for path, item in document["paths"].items():
         for method, operation in item.items():
             content: dict[str, Any] = {"application/json": _OBJECT}
-            if path.endswith("/completions"):
+            if path.endswith(("/completions", "/responses")):
                 content["text/event-stream"] = _EVENT
             elif path == "/metrics":
                 content = {"text/plain": {"schema": {"type": "string"}}}

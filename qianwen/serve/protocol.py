@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from qianwen.chat.model import TOOL_CHOICES
 from qianwen.runtime.errors import RequestError
 from qianwen.runtime.translation import tr
+from qianwen.serve.body_errors import body_error
 from qianwen.serve.wire import (
     MAX_MESSAGES,
     MAX_STOPS,
@@ -37,6 +38,7 @@ from qianwen.serve.wire import (
     TokenId,
     TokenKey,
     ToolDefinition,
+    Unsupported,
     Wire,
     max_entries,
 )
@@ -45,9 +47,11 @@ MAX_CHOICES = 16
 MAX_TOP_LOGPROBS = 20
 MAX_LOGIT_BIAS = 1024
 MAX_TEMPLATE_VARIABLES = 32
-MAX_INPUTS = 256  # prompts or texts in one request
+MAX_PROMPTS = 256  # prompts in one request
+MAX_INPUTS = 2048  # texts to embed in one request
 
 Request = TypeVar("Request", bound=BaseModel)
+ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 
 
 class Sampling(Wire):
@@ -70,12 +74,13 @@ class Sampling(Wire):
     safety_identifier: Label | None = None
     prompt_cache_key: Label | None = None
     metadata: Annotated[dict[str, str], Field(max_length=16), max_entries(16)] | None = None
-    service_tier: Literal["auto", "default"] | None = None
+    service_tier: Literal["auto", "default"] | None = None  # other tiers promise a speed that is sold elsewhere
+    prompt_cache_retention: Literal["in-memory", "in_memory"] | None = None  # the prefix cache is in memory
     top_k: int | None = Field(None, ge=0, lt=2**31)
     min_p: float | None = Field(None, ge=0, le=1)
     repetition_penalty: float | None = Field(None, gt=0, le=10)
-    ignore_eos: bool = False
-    stop_token_ids: Annotated[list[TokenId], Field(fail_fast=True, max_length=MAX_STOPS)] = Field(default_factory=list)
+    ignore_eos: DefaultFalse = False
+    stop_token_ids: Annotated[list[TokenId], Field(fail_fast=True, max_length=MAX_STOPS)] | None = None
 
     @property
     def stops(self) -> list[str]:
@@ -101,8 +106,14 @@ class ChatCompletionRequest(Sampling):
     function_call: Literal["none", "auto"] | FunctionName | None = None
     response_format: ResponseFormat | None = None
     store: Literal[False] | None = None
-    modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None = None
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    modalities: Annotated[list[Literal["text"]], Field(fail_fast=True, min_length=1, max_length=8)] | None = None
+    verbosity: Literal["medium"] | None = None  # the other values change the prompt of OpenAI's own models
+    audio: Unsupported = None
+    moderation: Unsupported = None
+    prediction: Unsupported = None
+    prompt_cache_options: Unsupported = None
+    web_search_options: Unsupported = None
+    reasoning_effort: ReasoningEffort | None = None
     chat_template_kwargs: (
         Annotated[dict[str, Any], Field(max_length=MAX_TEMPLATE_VARIABLES), max_entries(MAX_TEMPLATE_VARIABLES)] | None
     ) = None  # not in OpenAI's API: variables of the model's chat template
@@ -172,6 +183,12 @@ class ChatCompletionRequest(Sampling):
 
 Ids = Annotated[list[TokenId], Field(fail_fast=True, min_length=1)]
 Prompt = str | list[TokenId]
+Prompts = (
+    str
+    | Ids
+    | Annotated[list[str], Field(fail_fast=True, min_length=1, max_length=MAX_PROMPTS)]
+    | Annotated[list[Ids], Field(fail_fast=True, min_length=1, max_length=MAX_PROMPTS)]
+)
 Texts = (
     str
     | Ids
@@ -181,7 +198,7 @@ Texts = (
 
 
 class CompletionRequest(Sampling):
-    prompt: Texts
+    prompt: Prompts
     max_tokens: Annotated[int, Field(ge=0, lt=2**31), NullMeans(16)] = 16
     echo: DefaultFalse = False
     logprobs: int | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS)
@@ -207,8 +224,8 @@ class EmbeddingRequest(Wire):
     model: str = Field(min_length=1, max_length=256)
     input: Texts
     encoding_format: Annotated[Literal["float", "base64"], NullMeans("float")] = "float"
-    pooling: Literal["last", "mean"] = "last"
-    dimensions: None = None
+    pooling: Annotated[Literal["last", "mean"], NullMeans("last")] = "last"
+    dimensions: Unsupported = None
     user: Label | None = None
 
     @property
@@ -240,12 +257,7 @@ def parse(body: bytes, request: type[Request]) -> Request:
     try:
         return request.model_validate_json(body)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(
-            str(part) for part in first["loc"] if not str(part).startswith(("list[", "function-", "constrained"))
-        )
-        reason = first["msg"].removeprefix("Value error, ")
-        raise RequestError(f"{field}: {reason}" if field else reason, param=field or None) from None
+        raise body_error(error, body) from None
     except (ValueError, RecursionError) as error:  # such as lone surrogates
         raise RequestError(tr("the request body is not valid JSON: {reason}", reason=str(error)[:200])) from None
 

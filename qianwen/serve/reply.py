@@ -6,6 +6,7 @@ text, tool calls, log-probabilities and finish reason.
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from qianwen.engine.sampling import TokenLogprob
 from qianwen.tokenizer.tokenizer import Tokenizer
 
 Piece = dict[str, Any]  # one entry of `choices`, as a stream sends it
+Row = tuple[int, TokenLogprob | None, int]  # a token, its log-probability (None: the first), its place in the text
 
 
 class ChatChoice:
@@ -122,37 +124,81 @@ class TextChoice:
         self._send_at_end = echo is not None and num_top is not None
         self._text = "" if echo is None else tokenizer.decode(echo)
         self._entries: list[TokenLogprob] = []
-        self._offset = 0
+        self._held: list[Row] = []  # rows whose text is not sent yet: it may be the start of a stop string
+        self._offsets = _Offsets(tokenizer, is_answer=echo is None)
+        self._num_sent = 0  # characters in the pieces so far
 
     def feed(self, output: Output, refusal: str | None = None) -> list[Piece]:
         """At most one piece. The text format has no field for `refusal`, so it is ignored."""
+        is_last = output.finish_reason is not None
         self._text += output.text
         self._entries += output.logprobs
-        if not output.finish_reason and (self._send_at_end or not (self._text or self._entries)):
+        if not is_last and (self._send_at_end or not self._text):
             return []
-        logprobs = None
-        if self.num_top is not None:
-            logprobs = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
-            if self._echo is not None:
-                self._append(logprobs, self._echo[0], None)
-                self._entries[:0] = output.prompt_logprobs
-            for entry in self._entries:
-                self._append(logprobs, entry.token, entry)
+        self._num_sent += len(self._text)
+        logprobs = None if self.num_top is None else self._logprobs(output, is_last)
         piece = {"index": self.index, "text": self._text, "logprobs": logprobs, "finish_reason": output.finish_reason}
-        self._text, self._entries, self._echo = "", [], None
+        self._text = ""
         return [piece]
 
-    def _append(self, logprobs: dict[str, list], token: int, entry: TokenLogprob | None) -> None:
-        text = self._token_text(token)
-        logprobs["tokens"].append(text)
-        logprobs["token_logprobs"].append(entry.logprob if entry else None)
-        top = entry.top[: self.num_top] if entry else ()
-        logprobs["top_logprobs"].append({self._token_text(t): logprob for t, logprob in top} if entry else None)
-        logprobs["text_offset"].append(self._offset)
-        self._offset += len(text)
+    def _logprobs(self, output: Output, is_last: bool) -> dict[str, list]:
+        """The numbers of the tokens whose text is sent; at the end of all, those of a stop string too."""
+        rows, self._held = self._held, []
+        if self._echo is not None:
+            prompt = [(self._echo[0], None), *((entry.token, entry) for entry in output.prompt_logprobs)]
+            rows += [(token, entry, self._offsets.next(token)) for token, entry in prompt]
+            self._offsets.start_answer(self._tokenizer.decode(self._echo))
+            self._echo = None
+        rows += [(entry.token, entry, self._offsets.next(entry.token)) for entry in self._entries]
+        self._entries = []
+        if not is_last:
+            count = next((n for n, (_, _, offset) in enumerate(rows) if offset >= self._num_sent), len(rows))
+            rows, self._held = rows[:count], rows[count:]
+        return {
+            "tokens": [self._token_text(token) for token, _, _ in rows],
+            "token_logprobs": [entry.logprob if entry else None for _, entry, _ in rows],
+            "top_logprobs": [self._top(entry) if entry else None for _, entry, _ in rows],
+            "text_offset": [min(offset, self._num_sent) for _, _, offset in rows],
+        }
+
+    def _top(self, entry: TokenLogprob) -> dict[str, float]:
+        return {self._token_text(token): logprob for token, logprob in entry.top[: self.num_top]}
 
     def _token_text(self, token: int) -> str:
         return self._tokenizer.token_bytes(token).decode("utf-8", "replace")
+
+
+class _Offsets:
+    """Where in the text each token begins. Tokens are bytes: several may form one character, or one have no text."""
+
+    def __init__(self, tokenizer: Tokenizer, *, is_answer: bool) -> None:
+        self._tokenizer, self._is_answer = tokenizer, is_answer
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._num_chars = 0
+
+    def next(self, token: int) -> int:
+        """The place of the character that the token begins or continues."""
+        if self._is_answer and token in self._tokenizer.control_ids:
+            return self._num_chars
+        data = self._tokenizer.token_bytes(token)
+        start = self._num_chars + self._ends_character(data)
+        self._num_chars += len(self._decoder.decode(data))
+        return start
+
+    def _ends_character(self, data: bytes) -> bool:
+        """Whether the bytes so far are an incomplete character that `data` does not continue; it becomes U+FFFD."""
+        pending = self._decoder.getstate()[0]
+        if not pending or not data:
+            return False
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        text = decoder.decode(pending + data[:1])
+        continues = not text or (len(text) == 1 and not decoder.getstate()[0])
+        return not continues or text == "\ufffd"
+
+    def start_answer(self, prompt: str) -> None:
+        """After the prompt the text goes on with a new character, and control tokens have no text any more."""
+        self._decoder.reset()
+        self._num_chars, self._is_answer = len(prompt), True
 
 
 def fold_text(pieces: Iterable[Piece]) -> list[dict[str, Any]]:

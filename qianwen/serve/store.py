@@ -71,8 +71,14 @@ def _today() -> str:
 class Store:
     """One SQLite file, safe to use from every thread of the server."""
 
-    def __init__(self, path: Path | str):
+    def __init__(self, path: Path | str, *, create: bool = True):
+        """Open the file; without `create` a file that does not exist is an error."""
         self.path = Path(path)
+        if not create and not self.path.exists():
+            message = (
+                "there is no store {path}; check --store, or create it with `qianwen keys add NAME --store {path}`"
+            )
+            raise ConfigError(tr(message, path=path))
         self._lock = threading.Lock()
         try:
             if str(path) != ":memory:":
@@ -115,6 +121,9 @@ class Store:
         """Create a key called `name` and return its secret, which cannot be read again."""
         if not name or len(name) > 64 or not name.isprintable():
             raise ConfigError(tr("a key name must have 1 to 64 printable characters; got {name!r}", name=name))
+        for option, limit in (("tokens-per-day", tokens_per_day), ("requests-per-minute", requests_per_minute)):
+            if limit is not None and not 0 < limit < 2**63:
+                raise ConfigError(tr("--{option} {limit}: give a number of at least 1", option=option, limit=limit))
         secret = "qw-" + secrets.token_urlsafe(32)
         try:
             with self._write() as db:

@@ -61,6 +61,12 @@ def max_entries(limit: int) -> BeforeValidator:
     return BeforeValidator(count)
 
 
+def _refuse(value: Any) -> None:
+    if value is not None:
+        raise ValueError(tr("this server does not support it; leave it out or send null"))
+
+
+Unsupported = Annotated[None, BeforeValidator(_refuse)]
 DefaultTrue = Annotated[bool, NullMeans(True)]
 DefaultFalse = Annotated[bool, NullMeans(False)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
@@ -98,7 +104,7 @@ class FunctionCall(Wire):
 
 class ToolCall(Wire):
     id: str = Field(max_length=128)
-    type: Literal["function"] = "function"
+    type: Annotated[Literal["function"], NullMeans("function")] = "function"
     function: FunctionCall
 
 
@@ -106,8 +112,8 @@ class Message(Wire):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | Annotated[list[TextPart], Field(fail_fast=True, max_length=MAX_MESSAGES)] | None = None
     name: Name | None = None
-    refusal: None = None
-    audio: None = None
+    refusal: str | None = None  # of an answer that the guard stopped, sent again as history
+    audio: Unsupported = None
     annotations: Annotated[list[Any], Field(max_length=0)] | None = None
     tool_calls: Annotated[list[ToolCall], Field(fail_fast=True, max_length=MAX_TOOLS)] | None = None
     tool_call_id: str | None = Field(None, max_length=128)
@@ -133,6 +139,8 @@ class Message(Wire):
         if self.role == "function" and not self.name:
             raise ValueError(tr("a function message needs name, the name of its function"))
         if self.role == "assistant":
+            if self.content is None and self.refusal:
+                self.content = self.refusal
             if self.content is None and not self.tool_calls and self.function_call is None:
                 raise ValueError(tr("an assistant message needs content or tool_calls"))
         elif self.content is None:
@@ -169,8 +177,21 @@ class FunctionDefinition(Wire):
         return self._sent
 
 
-class ToolDefinition(Wire):
+class FunctionTool(Wire):
+    """What tools of both APIs have in common: they are functions, which the caller runs."""
+
     type: Literal["function"]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _functions_only(cls, value: Any) -> Any:
+        kind = value.get("type") if isinstance(value, dict) else None
+        if isinstance(kind, str) and kind != "function":
+            raise ValueError(tr("tools of type '{kind}' are not supported; offer functions", kind=kind[:80]))
+        return value
+
+
+class ToolDefinition(FunctionTool):
     function: FunctionDefinition
 
 

@@ -67,10 +67,21 @@ def load_vocabulary(path: str | Path) -> Vocabulary:
     if path.suffix != ".json":
         return _with_specials(path, read_tiktoken(path))
     try:
-        return _with_specials(path, read_vocab_json(path)) if path.name == "vocab.json" else read_tokenizer_json(path)
-    except (KeyError, TypeError, AttributeError) as error:
-        message = "{path} does not have the format of a file of this name: {kind} {error}"
-        raise CheckpointError(tr(message, path=path, kind=type(error).__name__, error=error)) from error
+        is_ids = path.name == "vocab.json"
+        return _checked(_with_specials(path, read_vocab_json(path)) if is_ids else read_tokenizer_json(path))
+    except KeyError as error:
+        message = "{path} does not have the format of a file of this name: `{key}` is missing"
+        raise CheckpointError(tr(message, path=path, key=error.args[0])) from error
+    except (TypeError, AttributeError, OverflowError) as error:
+        message = "{path} does not have the format of a file of this name: a value has the wrong type"
+        raise CheckpointError(tr(message, path=path)) from error
+
+
+def _checked(vocabulary: Vocabulary) -> Vocabulary:
+    ids = (*vocabulary.ranks.values(), *vocabulary.special_tokens.values())
+    if not all(type(token) is int and 0 <= token < 2**31 for token in ids):
+        raise TypeError
+    return vocabulary
 
 
 def read_tiktoken(path: str | Path, *, is_whole: bool = True) -> dict[bytes, int]:

@@ -60,9 +60,7 @@ class PretrainConfig:
     eval_steps: int = 500  # steps between two measurements on held-out texts
     save_steps: int = 500  # steps between two checkpoints
     keep_checkpoints: int = 2  # number of newest checkpoints to keep
-    held_out: tuple[
-        str, ...
-    ] = ()  # held-out texts; the loss is measured every eval_steps, and before continuing a model
+    held_out: tuple[str, ...] = ()  # held-out texts; the loss on them is measured every eval_steps steps
 
     @property
     def tokens_per_step(self) -> int:

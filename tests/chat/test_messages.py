@@ -65,11 +65,11 @@ def test_a_text_model_refuses_images_and_audio_by_their_type(part, tokenizer, ta
         ({"role": ["user"], "content": "x"}, "user"),
         ({"role": "user", "content": 3}, "3"),
         ({"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, "image_url"),
-        ({"role": "user", "content": ["text"]}, "'text'"),
+        ({"role": "user", "content": ["text"]}, '"text"'),
         ({"role": "user", "content": [{"type": "text", "text": 3}]}, "3"),
         ({"role": "user", "content": [{"type": "video", "video": {"url": "x"}}]}, "video"),
         ({"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "AA=="}}]}, "input_audio"),
-        ({"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}, "None"),
+        ({"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}, '{"id": "1"}'),
         ("hello", "hello"),
     ],
 )

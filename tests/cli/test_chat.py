@@ -110,7 +110,7 @@ def test_through_a_pipe(model_folder, monkeypatch, capsys):
     import io
 
     monkeypatch.setattr("sys.stdin", io.StringIO("hello\n/seed 3\n/exit\nnever asked\n"))
-    assert main(["chat", str(model_folder), "--max-tokens", "5", "--seed", "1"]) == 0
+    assert main(["chat", str(model_folder), "--max-tokens", "5", "--seed", "1", "--lines"]) == 0
     out = capsys.readouterr().out
     assert "seed = 3" in out and out.count("\n") == 2 and "\x1b" not in out and "You>" not in out
 

@@ -81,13 +81,15 @@ def test_what_a_user_can_cause_is_one_line(failing, capsys, monkeypatch, error, 
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_our_own_mistakes_are_not_hidden(failing):
-    failing(ZeroDivisionError())
-    with pytest.raises(ZeroDivisionError):
-        cli.main(["fail"])
-    failing(ModuleNotFoundError("no", name="qianwen.nowhere"))
-    with pytest.raises(ModuleNotFoundError):
-        cli.main(["fail"])
+@pytest.mark.parametrize("error", [ZeroDivisionError(), ModuleNotFoundError("no", name="qianwen.nowhere")])
+def test_our_own_mistakes_are_one_line_and_a_traceback_for_those_who_ask(failing, error, capsys, monkeypatch):
+    failing(error)
+    assert cli.main(["fail"]) == 70
+    printed = capsys.readouterr().err
+    assert f"internal error ({type(error).__name__} in " in printed and "Traceback" not in printed
+    monkeypatch.setenv("QIANWEN_DEBUG", "1")
+    assert cli.main(["fail"]) == 70
+    assert "Traceback" in capsys.readouterr().err
 
 
 def test_a_closed_pipe_is_not_an_error():

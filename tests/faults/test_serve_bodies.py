@@ -36,6 +36,14 @@ VALID = {
         CHAT | {"response_format": {"type": "json_schema", "json_schema": {
             "name": "j", "description": "d", "schema": {"type": "object"}, "strict": True}}},
     ],
+    "/v1/responses": [{
+        "model": "tiny", "input": [{"role": "user", "content": "a"}], "instructions": "i", "max_output_tokens": 1,
+        "temperature": 0.5, "top_p": 0.5, "top_logprobs": 2, "include": ["message.output_text.logprobs"],
+        "store": False,
+        "stream": True, "text": {"format": {"type": "json_schema", "name": "j", "schema": {"type": "object"}}},
+        "parallel_tool_calls": False, "max_tool_calls": 1, "truncation": "disabled", "metadata": {"a": "b"},
+        "user": "u",
+        "background": False, "service_tier": "auto"}],
     "/v1/completions": [SAMPLING | {"prompt": ["a", "b"], "echo": True, "logprobs": 2, "best_of": 1}],
     "/v1/embeddings": [{"model": "tiny", "input": ["a"], "encoding_format": "float", "pooling": "mean", "user": "u"}],
     "/tokenize": [{"model": "tiny", "messages": MESSAGES}, {"model": "tiny", "text": "a"}],

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from qianwen.data.documents.drop_reasons import reason_text
+from qianwen.data.documents.drop_reasons import reason_text, stage_text
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.files import read_jsonl
 from qianwen.runtime.page import Page, new_axes
@@ -57,13 +57,13 @@ def _funnel(page: Page, counts: dict[str, Any]) -> None:
     page.section(tr("Funnel"))
     share = 100 / max(counts["read"], 1)
     rows = [
-        (stage, reason_text(reason), count, share * count)
+        (stage_text(stage), reason_text(reason), count, share * count)
         for stage, reasons in counts["dropped"].items()
         for reason, count in reasons.items()
     ]
     figure, (axes,) = new_axes(height=2.6)
     left = documents_left(counts)
-    names = [tr("read"), *(f"{tr('after')} {stage}" for stage in counts["dropped"])]
+    names = [tr("read"), *(f"{tr('after')} {stage_text(stage)}" for stage in counts["dropped"])]
     axes.barh(names[::-1], left[::-1])
     axes.set_xlabel(tr("documents"))
     page.figure(figure, tr("Documents left after each stage"))
@@ -153,7 +153,7 @@ def _samples(output: Path) -> tuple[dict[tuple[str, str], list[dict[str, Any]]],
 def _drops(page: Page, samples: dict[tuple[str, str], list[dict[str, Any]]]) -> None:
     page.section(tr("What was dropped"))
     for (stage, reason), rows in samples.items():
-        page.paragraph(f"{stage}: {reason_text(reason)}")
+        page.paragraph(f"{stage_text(stage)}: {reason_text(reason)}")
         for row in rows:
             detail = f" → {row['detail']}" if row["detail"] else ""
             page.text(f"{row['source']} {row['lang']}{detail}\n{row['head']}")

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qianwen.data.documents.drop_reasons import reason_text
+from qianwen.data.documents.drop_reasons import reason_text, stage_text
 from qianwen.data.documents.readers import CARD
 from qianwen.runtime.files import atomic_file
 from qianwen.runtime.translation import tr
@@ -42,7 +42,7 @@ def curation_card(output: Path, counts: Mapping[str, Any], passed: str) -> None:
         "configs": [{"config_name": "default", "data_files": "documents/*.parquet"}],
     }
     dropped = [
-        (stage, reason_text(reason), f"{number:,}")
+        (stage_text(stage), reason_text(reason), f"{number:,}")
         for stage, reasons in counts["dropped"].items()
         for reason, number in reasons.items()
     ]

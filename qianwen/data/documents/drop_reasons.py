@@ -64,6 +64,15 @@ def reason_text(reason: str) -> str:
     return _texts().get(reason, reason)
 
 
+def stage_text(stage: str) -> str:
+    """A stage of a curation in the user's language."""
+    texts = {
+        "read": tr("read"), "language": tr("language"), "rules": tr("rules"), "duplicates": tr("duplicates"),
+        "scores": tr("scores"), "benchmarks": tr("benchmarks"),
+    }  # fmt: skip
+    return texts.get(stage, stage)
+
+
 def _texts() -> dict[str, str]:
     return {
         DropReason.PDF: tr("PDF or PostScript"),

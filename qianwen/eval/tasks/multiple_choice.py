@@ -8,6 +8,7 @@ A run of the first N asks about every subject alike: the first question of each,
 import csv
 import io
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -43,18 +44,21 @@ class Mmlu:
 
     def _files(self) -> Iterator[tuple[str, str]]:
         """Subject and contents of every file of test questions, in their order."""
-        if zipfile.is_zipfile(self.path):
-            with zipfile.ZipFile(self.path) as archive:
-                for name in sorted(archive.namelist()):
-                    if name.endswith("_test.csv"):
-                        yield _subject(name), archive.read(name).decode("utf-8")
-        else:
-            for path in sorted(self.path.rglob("*_test.csv")):
-                yield _subject(path.name), path.read_text("utf-8")
+        try:
+            if zipfile.is_zipfile(self.path):
+                with zipfile.ZipFile(self.path) as archive:
+                    for name in sorted(archive.namelist()):
+                        if name.endswith("_test.csv"):
+                            yield _subject(name), archive.read(name).decode("utf-8")
+            else:
+                for path in sorted(self.path.rglob("*_test.csv")):
+                    yield _subject(path.name), path.read_text("utf-8")
+        except (UnicodeDecodeError, zipfile.BadZipFile, zlib.error) as error:
+            raise DataError(tr("{path} could not be read: {error}", path=self.path, error=error)) from error
 
     def _questions(self, subject: str, text: str) -> Iterator[Generate]:
-        for number, row in enumerate(csv.reader(io.StringIO(text)), start=1):
-            if len(row) != len(LETTERS) + 2 or row[-1] not in LETTERS:
+        for number, row in enumerate(_csv_rows(text), start=1):
+            if len(row) != len(LETTERS) + 2 or row[-1] not in tuple(LETTERS):
                 message = "{path}: question {number} of {subject} must have a question, four options and a letter"
                 raise DataError(tr(message, path=self.path, number=number, subject=subject))
             question, *texts, letter = row
@@ -67,6 +71,18 @@ class Mmlu:
     def score(self, example: Generate, answer: Answer) -> dict[str, Share]:
         chosen = choice(answer.text, example.facts["options"], example.facts["question"])
         return {"accuracy": exact_match(chosen, example.facts["target"])}
+
+
+def _csv_rows(text: str) -> Iterator[list[str]]:
+    """The rows of a CSV text; a row that cannot be read is empty."""
+    reader = csv.reader(io.StringIO(text, newline=""))
+    while True:
+        try:
+            yield next(reader)
+        except StopIteration:
+            return
+        except csv.Error:
+            yield []
 
 
 def _subject(name: str) -> str:

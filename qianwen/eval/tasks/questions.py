@@ -16,7 +16,9 @@ from qianwen.chat.answers import last_number
 from qianwen.chat.messages import from_openai
 from qianwen.eval.metrics import exact_match
 from qianwen.eval.task import Answer, Generate, Share
+from qianwen.runtime.errors import DataError
 from qianwen.runtime.files import read_jsonl
+from qianwen.runtime.translation import tr
 
 MAX_TOKENS = 128
 
@@ -30,9 +32,14 @@ class Questions:
         self.path = path
 
     def examples(self) -> Iterable[Generate]:
-        for row in read_jsonl(self.path):
-            *prompt, answer = [from_openai(message) for message in row["messages"]]
-            facts = {"kind": row["kind"], "opening": row["opening"], "target": answer.text}
+        for number, row in enumerate(read_jsonl(self.path), start=1):
+            try:
+                *prompt, answer = [from_openai(message) for message in row["messages"]]
+                re.compile(row["opening"])
+                facts = {"kind": str(row["kind"]), "opening": row["opening"], "target": answer.text}
+            except (KeyError, TypeError, ValueError, re.error) as error:
+                message = "{path}, row {number}: a question needs `messages`, `kind` and `opening` (a pattern)"
+                raise DataError(tr(message, path=self.path, number=number)) from error
             yield Generate(messages=prompt, max_tokens=MAX_TOKENS, facts=facts)
 
     def score(self, example: Generate, answer: Answer) -> dict[str, Share]:

@@ -124,7 +124,7 @@ def refresh(chosen: str | None, seen: Seen) -> tuple[Any, ...]:
     now = (chosen, tuple(states.items()), _stamp(by_label[chosen]) if chosen else None)
     if now == seen and not starting:
         return (gr.skip(),) * 6
-    choices = [(f"{label} · {_state_text(state)}", label) for label, state in states.items()]
+    choices = [(f"{label} · {registry.state_text(run)}", label) for label, run in by_label.items()]
     if starting:
         choices = [(f"{starting} · {tr('starting')}", starting), *choices]
         return gr.update(choices=choices, value=starting), _starting(starting), None, *hidden
@@ -189,7 +189,7 @@ def _log(folder: Path, *, is_open: bool) -> str:
 
 
 def _headline(run: RunFolder, last: dict[str, Any]) -> str:
-    facts = {tr("stage"): run.record["stage"], tr("state"): _state_text(registry.state(run))}
+    facts = {tr("stage"): run.record["stage"], tr("state"): registry.state_text(run)}
     facts |= {title: last[name] for name, title in (("step", tr("step")), ("loss", tr("loss"))) if name in last}
     if registry.state(run) == "running" and "eta" in last:
         facts[tr("time left")] = last["eta"]
@@ -242,14 +242,6 @@ def _configuration(run: RunFolder) -> str:
     )
     table = f"<table><tbody>{''.join(rows)}</tbody></table>"
     return f"<details><summary>{_safe(tr('Configuration'))}</summary>{table}</details>"
-
-
-def _state_text(state: str) -> str:
-    words = {
-        "running": tr("running"), "finished": tr("finished"), "interrupted": tr("interrupted"),
-        "failed": tr("failed"), "stopped": tr("stopped"), "damaged": tr("damaged"),
-    }  # fmt: skip
-    return words.get(state, state)
 
 
 def _number(value: Any) -> str:
