@@ -17,6 +17,8 @@ Which encoding a text is in is decided in `encoding_choice.py`.
 import codecs
 import functools
 import re
+from collections.abc import Mapping
+from typing import Any
 
 REPLACEMENT = "replacement"  # encodings that browsers refuse to read, because filters of markup can be evaded with them
 USER_DEFINED = "x-user-defined"

@@ -33,7 +33,7 @@ def zip_members(file: Path) -> Iterator[tuple[str, IO[bytes] | Rejected]]:
                 continue
             try:
                 stream = archive.open(info)
-            except (RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
+            except (RuntimeError, zipfile.BadZipFile) as error:
                 yield info.filename, Rejected("", 0, DropReason.UNREADABLE, str(error))
                 continue
             with stream:
