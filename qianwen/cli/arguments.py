@@ -36,8 +36,8 @@ METAVARS = {
     "blocklist": "FILE", "benchmarks": "PATH", "host": "ADDRESS", "adapter": "NAME=ADAPTER",
 }  # fmt: skip
 ENGLISH = {  # Python's words in tyro's errors
-    r"invalid literal for int\(\) with base 10: ('.*?')": r"\1 is not an integer",
-    r"could not convert string to float: ('.*?')": r"\1 is not a number",
+    r"invalid literal for int\(\) with base 10:": "not an integer:",
+    r"could not convert string to float:": "not a number:",
 }
 PLAIN_METAVARS = {str: "TEXT", int: "N", float: "X", Path: "PATH"}
 
