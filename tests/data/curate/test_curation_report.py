@@ -21,7 +21,7 @@ COUNTS = {
     "read": 200,
     "bytes": 7_000_000,
     "dropped": {
-        "read": {"not_utf8": 10, "blocked": 7},
+        "read": {"not_json": 10, "blocked": 7},
         "language": {"uncertain_language": 21},
         "rules": {"gopher_symbols": 33},
         "duplicates": {"near": 12},
@@ -45,7 +45,7 @@ def row(stage: str, reason: str, source: str, head: str, detail: str = "", lang:
 
 
 DROPPED = [
-    row("read", "not_utf8", "bad.txt:3", "", "byte 0xff"),
+    row("read", "not_json", "bad.txt:3", "", "byte 0xff"),
     *(row("rules", "gopher_symbols", f"web:{number}", f"# sample {number} #") for number in range(SAMPLES + 3)),
     row("duplicates", "near", "copy:1", "the copied words", "original:1"),
     row("duplicates", "near", "copy:2", "the copied words", "original:1"),
@@ -92,7 +92,7 @@ def test_the_headline_is_what_went_in_and_came_out(output: Path) -> None:
 def test_the_funnel_has_a_row_for_every_reason_and_a_figure(output: Path) -> None:
     funnel = sections(output)["Funnel"]
     assert rows(funnel) == [
-        ["read", "not UTF-8", "10", "5"],
+        ["read", "not JSON in UTF-8", "10", "5"],
         ["read", "on the blocklist", "7", "3.5"],
         ["language", "language uncertain", "21", "10.5"],
         ["rules", "gopher_symbols", "33", "16.5"],
@@ -126,7 +126,7 @@ def test_every_reason_has_samples_to_read(output: Path) -> None:
     section = sections(output)["What was dropped"]
     titles = [html.unescape(text) for text in re.findall(r"<p[^>]*>(.*?)</p>", section)]
     assert titles == [
-        "benchmarks: contains a benchmark text", "duplicates: near duplicate", "read: not UTF-8",
+        "benchmarks: contains a benchmark text", "duplicates: near duplicate", "read: not JSON in UTF-8",
         "rules: gopher_symbols", "scores: quality",
     ]  # fmt: skip
     texts = samples(section)

@@ -44,7 +44,7 @@ def test_the_card_of_a_curation_says_what_was_done(tmp_path: Path) -> None:
     counts = {
         "read": 2000,
         "kept": {"documents": 1500, "bytes": 123_456},
-        "dropped": {"read": {"not_utf8": 3}, "rules": {"gopher_symbols": 4000}},
+        "dropped": {"read": {"not_json": 3}, "rules": {"gopher_symbols": 4000}},
         "by_corpus": {"letters": cell(12, 3456), "empty": cell(0, 0)},
         "by_licence": {"CC0-1.0": cell(13, 4567), "GPL-3.0": cell(0, 0)},
         "by_lang": {"fr": cell(14, 5678), "de": cell(0, 0)},
@@ -60,7 +60,7 @@ def test_the_card_of_a_curation_says_what_was_done(tmp_path: Path) -> None:
     assert body["Licences"].splitlines()[2:] == ["| CC0-1.0 | 13 | 4,567 |"]
     assert body["Languages"].splitlines()[2:] == ["| fr | 14 | 5,678 |"]
     assert body["Filters"] == "Filters that every document passed: gopher, duplicates 0.8."
-    rows = ["| read | not UTF-8 | 3 |", "| rules | gopher_symbols | 4,000 |"]
+    rows = ["| read | not JSON in UTF-8 | 3 |", "| rules | gopher_symbols | 4,000 |"]
     assert body["What was dropped"].splitlines()[2:] == rows
     assert "4,100 × EMAIL, 2 × PHONE" in body["Personal data"]
     assert "1,319" in body["Benchmarks"] and "17 were too short" in body["Benchmarks"]
