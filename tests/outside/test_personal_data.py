@@ -61,6 +61,8 @@ def test_precision_and_recall(benchmark, half: int) -> None:
         "192.168.100.200",
         "order 1234567890123",
         "0.13812345678",
+        "dial tcp 172.17.0.2:8262",
+        "+2024-01-01 12:00",
         "lodash@4.17.21",
         "tools@v0.1.12",
         "getty@tty1.service",
@@ -91,6 +93,7 @@ def test_what_stays(text: str) -> None:
         ("+44 (0)20 7946 0958", "[PHONE]"),
         ("tel +7 (495) 123-45-67", "tel [PHONE]"),
         ("010-1234-5678", "[PHONE]"),
+        ("+9477-3283048", "[PHONE]"),
         ("(02) 9374 4000", "[PHONE]"),
     ],
 )

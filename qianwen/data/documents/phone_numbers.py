@@ -38,6 +38,7 @@ TRUNK = re.compile(
 )
 MOBILE = re.compile(r"1[3-9]\d{9}")
 DATE = re.compile(r"(?:19|20)\d\d[-. ](?:0[1-9]|1[0-2])[-. ](?:0[1-9]|[12]\d|3[01])(?!\d)")
+IP_ADDRESS = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}")
 WORD = re.compile(
     r"(?:(?<![a-z])(?:tele)?(?:phone|fon)(?:s|o|number| number| no)?|(?<![a-z])(?:tel|tél|téléphone|teléfono|telefone"
     r"|mobile|mobil|móvil|celular|cellulare|cell|fax|handy|hotline|whatsapp|contact number|call(?: us| me)?|dial"
@@ -61,7 +62,7 @@ def is_phone(written: str, before: str, after: str) -> bool:
     `before` is the text before it, at least as far as the line's beginning or CONTEXT characters, `after` what follows.
     """
     groups = [group for group in GROUPS.split(written.removeprefix("+").replace("(0)", " ")) if group]
-    if (len(groups) == 2 and "." in written) or DATE.match(written):
+    if (len(groups) == 2 and "." in written) or DATE.match(written.lstrip("(+")) or IP_ADDRESS.fullmatch(written):
         return False
     if written.lstrip("(").startswith("+"):
         return _is_international(groups) or CHINESE.fullmatch(written) is not None
@@ -86,7 +87,7 @@ def _is_international(groups: list[str]) -> bool:
         return False
     if code == "1" and not (number[0] in "23456789" and number[3] in "23456789"):
         return False
-    return len(groups) == 1 or groups[0] == code
+    return len(groups) == 1 or groups[0] == code or (len(groups[0]) > 3 and groups[0].startswith(code))
 
 
 def _is_mobile(number: int, before: str, after: str) -> bool:
