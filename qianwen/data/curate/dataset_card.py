@@ -70,7 +70,7 @@ def curation_card(output: Path, counts: Mapping[str, Any], passed: str) -> None:
             found=benchmarks["found"],
         ),
         tr("Opting out"): tr(
-            "Pages marked `noai`, `noml`, `noindex` or `tdm-reservation: 1`, and blocked addresses, were dropped."
+            "Pages marked `noai`, `noml`, `noindex` or `tdm-reservation: 1`, or on the blocklist, were dropped."
         ),
     }
     write_card(output / CARD, output.resolve().name, facts, sections)
