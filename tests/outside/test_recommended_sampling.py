@@ -32,11 +32,6 @@ def load(folder: Path, *, arch: str = "qwen2", end: int = 258, **extra: object) 
     return LLM.load(str(folder / "m.gguf"), bits=None, config=EngineConfig(num_blocks=8))
 
 
-@pytest.fixture(autouse=True)
-def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("QIANWEN_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.mark.parametrize(
     ("options", "expected", "said"),
     [
