@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from itertools import islice
 from typing import Any
 
 import llama_cpp
@@ -33,14 +34,7 @@ def answered(request: dict[str, Any]) -> dict[str, Any]:
     answers = []
     for prompt in request["prompts"]:
         llama.reset()
-        tokens, answer = llama.generate(prompt, temp=0.0, repeat_penalty=1.0), []
-        for token in tokens:
-            if token == llama.token_eos():
-                break
-            answer.append(token)
-            if len(answer) == request["new"]:
-                break
-        answers.append(answer)
+        answers.append(list(islice(llama.generate(prompt, temp=0.0, repeat_penalty=1.0), request["new"])))
     return {"ids": answers}
 
 
