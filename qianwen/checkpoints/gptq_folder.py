@@ -103,7 +103,8 @@ def gptq_model(folder: Path, *, dtype: torch.dtype, device: torch.device | str =
     for name, stack in coded.items():
         for ours, linear in _linears(name, stack, where, format, folder):
             if linear.bias is None:
-                linear.bias = getattr(model.get_submodule(ours), "bias", None)
+                bias: Any = getattr(model.get_submodule(ours), "bias", None)
+                linear.bias = bias
             replace_module(model, ours, linear.to(device))
     return model.requires_grad_(False).eval()
 

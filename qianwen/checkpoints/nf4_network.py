@@ -6,6 +6,7 @@ stay floats, as in bitsandbytes. The number format is in `model/linears/nf4.py`.
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,7 +42,8 @@ def nf4_model(source: GgufModel | Path, *, dtype: torch.dtype, device: torch.dev
 
     fill(model, floats())
     for name, linear in quantized.items():
-        linear.bias = getattr(model.get_submodule(name), "bias", None)
+        bias: Any = getattr(model.get_submodule(name), "bias", None)
+        linear.bias = bias
         replace_module(model, name, linear)
     size = sum(linear.num_bytes for linear in quantized.values())
     console.print(tr("{count} linears in NF4: {size:.2f} GB", count=len(quantized), size=size / 1e9))

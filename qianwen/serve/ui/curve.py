@@ -59,11 +59,8 @@ def axis_labels(low: float, high: float) -> tuple[str, str]:
     """The ends of an axis in as few digits as tell them apart, at least four; an axis of one value has one label."""
     if low == high:
         return number(low), ""
-    for digits in range(4, 18):
-        labels = number(low, digits), number(high, digits)
-        if labels[0] != labels[1]:
-            break
-    return labels
+    digits = next((count for count in range(4, 18) if number(low, count) != number(high, count)), 17)
+    return number(low, digits), number(high, digits)
 
 
 def number(value: float, digits: int = 4) -> str:
