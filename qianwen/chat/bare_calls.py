@@ -37,7 +37,7 @@ class BareCallReader:
         self.is_passing = False
 
     def feed(self, text: str) -> list[Delta]:
-        """The text, once it is certain that this is no call."""
+        """The text, once it is certain that this is not a call."""
         if self.is_passing:
             return [Delta(text=text)] if text else []
         self._buffer += text

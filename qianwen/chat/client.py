@@ -7,7 +7,7 @@
 The request is sent when the iterator is first read, and cancelled when the iterator is closed. Before the first delta,
 the request is retried after a failed connection or a status 429, 500, 502, 503 or 504. The pause before each retry
 doubles and is never shorter than the server's Retry-After. After the first delta there is no retry, because text that
-was yielded cannot be taken back. There is no retry either after `timeout` seconds without data, because the server may
+was yielded cannot be taken back. It does not retry after `timeout` seconds without data, because the server may
 still be computing.
 
 The API key is sent to the host of the URL only: redirects are not followed, and a proxy from the environment is used

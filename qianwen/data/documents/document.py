@@ -1,4 +1,4 @@
-"""A document, and what stands in its place when it cannot be used.
+"""A document, and the record that replaces it when it cannot be used.
 
     {"text": …, "source": "notes/a.md", "lang": "en", "licence": "CC-BY-4.0", "kind": "docs"}
 
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, NotRequired, TypedDict
 
 from qianwen.data.documents.drop_reasons import DropReason
 
-MAX_BYTES = 64 * 2**20  # of one text file or one JSON line; more is no document
+MAX_BYTES = 64 * 2**20  # of one text file or one JSON line; a larger one is not a document
 SURROGATE = re.compile("[\ud800-\udfff]")
 UNKNOWN = "unknown"
 

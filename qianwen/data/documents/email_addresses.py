@@ -49,7 +49,7 @@ CALL = re.compile(r"[([]")
 
 
 def is_address(match: re.Match[str]) -> bool:
-    """Whether a match of ADDRESS is somebody's address; those made for examples (RFC 2606) are nobody's."""
+    """Whether a match of ADDRESS is a person's address, not one reserved for examples (RFC 2606)."""
     local, _, domain = match[0].rpartition("@")
     if EXAMPLES.search(match[0]) or local == "git":
         return False

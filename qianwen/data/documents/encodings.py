@@ -54,7 +54,7 @@ ROMAN = "".join({0x5C: "¥", 0x7E: "‾"}.get(code, chr(code)) for code in range
 
 
 def encoding_of(label: str) -> str:
-    """The codec of a label in any case, `replacement` for one that browsers refuse, empty for one nobody knows."""
+    """The codec of a label in any case, `replacement` for one that browsers refuse, empty for an unknown one."""
     from resiliparse.parse.encoding import map_encoding_to_html5
 
     label = label.strip("\t\n\f\r \"'").lower()

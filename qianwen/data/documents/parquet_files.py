@@ -1,8 +1,8 @@
 """Parquet as documents: only the columns that a document has are read, whatever else is in the file.
 
-A column nobody reads is never converted, so its values may be such as Python has no type for (times in nanoseconds, the
-year 200,000). What the other columns hold is turned into text by Arrow; a column of lists or structs is taken for
-absent. Texts may be strings, dictionaries of strings, or bytes in UTF-8.
+A column that is not read is never converted, so its values may be such as Python has no type for (times in
+nanoseconds, the year 200,000). What the other columns hold is turned into text by Arrow; a column of lists or structs
+is taken for absent. Texts may be strings, dictionaries of strings, or bytes in UTF-8.
 """
 
 from collections.abc import Iterator
