@@ -2,7 +2,8 @@
 
 import io
 import socket
-import time
+from time import perf_counter
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -213,11 +214,20 @@ def test_a_path_that_is_not_there_is_404(served):
 # ---- progress ----
 
 
+def set_clock(monkeypatch, seconds: range) -> None:
+    """Let the progress display read these times.
+
+    Only its own `time` is replaced: the event loop of a server that runs in another thread would sleep for days.
+    """
+    clock = iter(seconds)
+    monkeypatch.setattr(log, "time", SimpleNamespace(monotonic=lambda: float(next(clock)), perf_counter=perf_counter))
+
+
 @pytest.mark.parametrize("total", [None, 5])
 def test_progress_without_a_terminal_is_a_line_every_ten_seconds(monkeypatch, total):
-    out, clock = io.StringIO(), iter(range(0, 1000, 4))
+    out = io.StringIO()
     monkeypatch.setattr(log, "console", Console(file=out, force_terminal=False, width=80))
-    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
+    set_clock(monkeypatch, range(0, 1000, 4))
     assert list(log.progress(range(5), total, "reading")) == [0, 1, 2, 3, 4]
     lines = out.getvalue().splitlines()
     assert lines[0] == ("reading: 3 of 5" if total else "reading: 3")
@@ -225,9 +235,9 @@ def test_progress_without_a_terminal_is_a_line_every_ten_seconds(monkeypatch, to
 
 
 def test_an_item_that_takes_long_is_shown_too(monkeypatch):
-    out, clock = io.StringIO(), iter(range(0, 1000, 11))
+    out = io.StringIO()
     monkeypatch.setattr(log, "console", Console(file=out, force_terminal=False, width=80))
-    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
+    set_clock(monkeypatch, range(0, 1000, 11))
     with log.ProgressBar("generating", 2) as bar:
         bar.update(description="generating (7 tokens)")
     assert out.getvalue() == "generating (7 tokens): 0 of 2\n"
