@@ -33,6 +33,7 @@ from qianwen.checkpoints.load import LoadedModel, load_model, open_model
 from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import EngineConfig
 from qianwen.eval.runner import run_task
+from qianwen.eval.task import TaskOptions
 from qianwen.eval.tasks import TASKS
 from qianwen.model.linears.nf4 import Nf4Linear
 from qianwen.model.transformer import Qwen, replace_module
@@ -72,7 +73,7 @@ def measure(loaded: LoadedModel, options: Any, held_out: list, texts: dict[str, 
         row[name] = math.exp(-read(loaded.model, ids, plain).logprobs.double().mean())
     llm = LLM(loaded.model, loaded.tokenizer, EngineConfig(max_model_len=2048, max_num_seqs=64))
     for name, limit in (("mmlu", options.mmlu_asked), ("gsm8k", options.gsm8k_asked)):
-        done = run_task(TASKS[name](getattr(options, name)), llm, limit=limit)
+        done = run_task(TASKS[name](TaskOptions(data=Path(getattr(options, name)))), llm, limit=limit)
         row[name] = next(iter(done.metrics.values()))
     row["tools"] = selected(loaded, held_out)["all"]
     return row

@@ -1,6 +1,7 @@
 """`qianwen eval MODEL TASK… --data PATH`: evaluate a model on tasks and print the metrics with intervals."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import tyro
 
@@ -33,6 +34,7 @@ def evaluate(argv: list[str]) -> int:
     from qianwen.engine.llm import LLM
     from qianwen.eval.report import console_table, save_results
     from qianwen.eval.runner import run_task
+    from qianwen.eval.task import TaskOptions
     from qianwen.eval.tasks import TASKS
     from qianwen.runtime.files import runs_dir
 
@@ -43,7 +45,7 @@ def evaluate(argv: list[str]) -> int:
     held_out = {"text": str(made / "held_out"), "questions": str(made / "dialogues" / "held_out.jsonl")}
     if not options.data and (unfed := [name for name in options.tasks if name not in held_out]):
         raise ConfigError(tr("{name} needs --data: the file or folder that contains its questions", name=unfed[0]))
-    tasks = [TASKS[name](options.data or held_out[name]) for name in options.tasks]
+    tasks = [TASKS[name](TaskOptions(data=Path(options.data or held_out[name]))) for name in options.tasks]
     llm = LLM.load(options.model)
     results = [run_task(task, llm, limit=options.limit) for task in tasks]
     console.print(console_table(results))

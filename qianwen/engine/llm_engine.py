@@ -223,8 +223,9 @@ class LLMEngine:
             tokens.append(token)
             seq.token_ids.append(token)
             seq.sampler.accept(token)
-            if seq.params.logprobs is not None:
-                logprobs.append(token_logprob(row, token, seq.params.logprobs))
+            if seq.params.logprobs is not None or seq.params.logprob_token_ids:
+                wanted = seq.params.logprob_token_ids
+                logprobs.append(token_logprob(row, token, seq.params.logprobs or 0, wanted))
             is_end = token in seq.params.stop_token_ids or (token in self.end_ids and not seq.params.ignore_eos)
             text += "" if is_end else seq.detokenizer.add(token)
             reason = "stop" if is_end or seq.detokenizer.is_stopped else self._limit(seq)

@@ -115,7 +115,7 @@ def check_tokens(tokens: Iterable[int], params: SamplingParams, vocab_size: int,
     tokens = list(tokens)
     if not tokens:
         raise RequestError(tr("the prompt is empty: give at least one token"), param="prompt")
-    ids = {*params.logit_bias, *params.stop_token_ids, min(tokens), max(tokens)}
+    ids = {*params.logit_bias, *params.stop_token_ids, *params.logprob_token_ids, min(tokens), max(tokens)}
     unknown = next((token for token in ids if not 0 <= token < vocab_size), None)
     if unknown is not None:
         raise RequestError(tr("token id {id} is not in the vocabulary of {size} tokens", id=unknown, size=vocab_size))

@@ -192,13 +192,15 @@ def _largest(ids: np.ndarray, weights: np.ndarray, size: int) -> tuple[np.ndarra
     return ids[is_kept], weights[is_kept]
 
 
-def token_logprob(scores: np.ndarray, token: int, num_top: int) -> TokenLogprob:
-    """Log-probability of `token` and of the best tokens under a row of raw scores [V]."""
+def token_logprob(scores: np.ndarray, token: int, num_top: int, token_ids: Rows[int] = ()) -> TokenLogprob:
+    """Log-probability of `token`, and of `token_ids` or else of the best tokens, under a row of raw scores [V]."""
     first = int(scores.argmax())
     best = scores[first]
     log_mass = float(best) + math.log(float(np.exp(scores - best).sum(dtype=np.float64)))
     top: tuple[tuple[int, float], ...] = ()
-    if num_top == 1:  # as for every token of a scored text: nothing to sort
+    if token_ids:
+        top = tuple((index, float(scores[index]) - log_mass) for index in token_ids)
+    elif num_top == 1:  # as for every token of a scored text: nothing to sort
         top = ((first, float(best) - log_mass),)
     elif num_top:
         ids = np.flatnonzero(scores >= best - MARGINS[1])

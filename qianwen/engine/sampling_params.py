@@ -6,6 +6,7 @@
     presence_, frequency_penalty   subtracted once, or once per occurrence, for tokens of the output (OpenAI)
     seed              the same seed gives the same text, with `batch_invariant` in every batch; None: a random seed
     logprobs          report the log-probability of the chosen token and of this many best tokens, before penalties
+    logprob_token_ids     report the log-probabilities of these tokens instead of the best ones
 
 The order of application is: bias, penalties, grammar mask, temperature, top_k, top_p, min_p.
 """
@@ -56,6 +57,7 @@ class SamplingParams:
     seed: int | None = None
     n: int = 1  # number of answers to the prompt
     logprobs: int | None = None
+    logprob_token_ids: tuple[int, ...] = ()
     stop: tuple[str, ...] = ()  # strings that end the answer and are not part of it
     stop_token_ids: tuple[int, ...] = ()
     max_tokens: int | None = 512  # maximum number of new tokens; None: up to the end of the context
@@ -77,6 +79,7 @@ class SamplingParams:
             raise RequestError(tr(message), param="grammar")
         object.__setattr__(self, "stop", _stop_strings(self.stop))
         object.__setattr__(self, "stop_token_ids", _token_ids(self.stop_token_ids))
+        object.__setattr__(self, "logprob_token_ids", tuple(self.logprob_token_ids))
         object.__setattr__(self, "logit_bias", _biases(self.logit_bias))
 
     def _check(self, name: str) -> None:

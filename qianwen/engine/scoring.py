@@ -2,8 +2,9 @@
 
     log p(continuation | context) = Σ log p(token | all tokens before it)
     log p(document)               the same for every token but the first, in windows of the model's length
+    log p(token | context)        of a few possible next tokens, such as the letters of a question, in one request
 
-Both are ordinary requests to the engine: contexts with the same prefix share its blocks, and only the states that
+All are ordinary requests to the engine: contexts with the same prefix share its blocks, and only the states that
 predict a scored token go through the head. An embedding is the hidden state of the last token, or the mean over all
 tokens, with norm 1.
 
@@ -51,6 +52,14 @@ def loglikelihoods(llm: LLM, pairs: Sequence[tuple[Sequence[int], Sequence[int]]
         is_greedy = all(item.token == item.top[0][0] for item in scored)
         likelihoods.append(Likelihood(tuple(item.logprob for item in scored), is_greedy))
     return likelihoods
+
+
+def next_token_logprobs(llm: LLM, contexts: Sequence[Sequence[int]], token_ids: Sequence[int]) -> np.ndarray:
+    """Log-probabilities [N, C] of C possible next tokens after each of N contexts of token ids, in nats."""
+    params = SamplingParams(max_tokens=1, temperature=0, logprob_token_ids=tuple(token_ids))
+    streams = [llm.stream(context, params) for context in contexts]
+    answers = [stream.result().outputs[0] for stream in streams]
+    return np.array([[logprob for _, logprob in answer.logprobs[0].top] for answer in answers])
 
 
 def document_loglikelihoods(llm: LLM, documents: Sequence[Sequence[int]]) -> list[Likelihood]:

@@ -3,6 +3,7 @@
     document        its first token, which nothing precedes, as one of `vocab_size` equally likely ones; each later
                     token by the model; its end by the end-of-document token
     continuation    every token by the model; the context before it is free
+    choices         each of a few next tokens by the model, in one request
 
 The likelihoods are the engine's (`engine/scoring.py`).
 """
@@ -11,8 +12,10 @@ import math
 from collections.abc import Iterator, Sequence
 
 from qianwen.engine.llm import LLM
-from qianwen.engine.scoring import document_loglikelihoods, loglikelihoods
-from qianwen.eval.task import Answer, Loglikelihood
+from qianwen.engine.scoring import document_loglikelihoods, loglikelihoods, next_token_logprobs
+from qianwen.eval.task import Answer, Choice, Loglikelihood
+from qianwen.runtime.errors import ConfigError
+from qianwen.runtime.translation import tr
 
 
 def likelihoods(llm: LLM, examples: Sequence[Loglikelihood]) -> Iterator[Answer]:
@@ -30,3 +33,18 @@ def likelihoods(llm: LLM, examples: Sequence[Loglikelihood]) -> Iterator[Answer]
             likelihood = next(documents)
             total = likelihood.total - math.log(llm.tokenizer.vocab_size)
             yield Answer(logprob=total, num_tokens=len(likelihood.logprobs) + 1)
+
+
+def choose(llm: LLM, example: Choice) -> Answer:
+    """The log-probability of each choice. ConfigError if a choice is not one token after the context."""
+    context = llm.tokenizer.encode(example.context)
+    ids = []
+    for text in example.choices:
+        *before, last = llm.tokenizer.encode(example.context + text)
+        if before != context:
+            message = "the choice {text!r} is {number} tokens in the vocabulary of this model; it must be one token"
+            number = len(llm.tokenizer.encode(text))
+            raise ConfigError(tr(message, text=text, number=number))
+        ids.append(last)
+    logprobs = next_token_logprobs(llm, [context], ids)[0]
+    return Answer(choice_logprobs=tuple(map(float, logprobs)), num_tokens=1, is_stopped=True)

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from qianwen.eval.metrics import Estimate
 from qianwen.eval.runner import Result
-from qianwen.eval.task import Complete, Episode, Example, Generate
+from qianwen.eval.task import Choice, Complete, Episode, Example, Generate
 from qianwen.runtime.files import atomic_file
 from qianwen.runtime.page import Page
 from qianwen.runtime.translation import tr
@@ -55,7 +55,7 @@ def _rows(results: Sequence[Result]) -> list[list[str]]:
 
 def _plain(result: Result) -> dict[str, Any]:
     answered = []
-    for example, answer in result.answered:
+    for example, answer, _ in result.scored:
         saved = {"asked": _asked(example), "facts": dict(example.facts)}
         answered.append(
             saved | {name: value for name, value in dataclasses.asdict(answer).items() if value not in UNSET}
@@ -70,5 +70,7 @@ def _asked(example: Example) -> list[str] | None:
             return [message.text for message in example.messages]
         case Complete():
             return [example.prompt]
+        case Choice():
+            return [example.context]
         case _:
             return None

@@ -13,9 +13,20 @@ from qianwen.chat.messages import Message
 from qianwen.chat.model import ChatModel, Delta
 from qianwen.chat.templates.choose import template_source
 from qianwen.engine.llm import LLM, CompletionOutput
-from qianwen.eval.likelihood import likelihoods
-from qianwen.eval.metrics import Estimate, estimate
-from qianwen.eval.task import Answer, Complete, Episode, Example, Generate, Loglikelihood, Respond, Share, Task
+from qianwen.eval.likelihood import choose, likelihoods
+from qianwen.eval.metrics import Estimate
+from qianwen.eval.task import (
+    Answer,
+    Choice,
+    Complete,
+    Episode,
+    Example,
+    Generate,
+    Loglikelihood,
+    Respond,
+    Scored,
+    Task,
+)
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.log import progress
 from qianwen.runtime.translation import tr
@@ -30,7 +41,7 @@ class Result:
 
     task: str
     metrics: dict[str, Estimate]
-    answered: list[tuple[Example, Answer]]
+    scored: list[Scored]
 
 
 def run_task(task: Task, model: ChatModel, *, limit: int = 0) -> Result:
@@ -40,13 +51,10 @@ def run_task(task: Task, model: ChatModel, *, limit: int = 0) -> Result:
         raise ConfigError(tr("{task} has no examples", task=task.name))
     _require(task, model, examples)
     answers = progress(_answers(model, examples), len(examples), task.name)
-    answered = list(zip(examples, answers, strict=True))
-    shares: dict[str, list[Share]] = {}
-    for example, answer in answered:
-        for metric, share in task.score(example, answer).items():
-            shares.setdefault(metric, []).append(share)
-    metrics = {metric: estimate(each) for metric, each in shares.items()}
-    return Result(task=task.name, metrics=metrics, answered=answered)
+    scored = [
+        Scored(example, answer, task.score(example, answer)) for example, answer in zip(examples, answers, strict=True)
+    ]
+    return Result(task=task.name, metrics=task.estimates(scored), scored=scored)
 
 
 def _require(task: Task, model: ChatModel, examples: Sequence[Example]) -> None:
@@ -68,6 +76,7 @@ def _answers(model: Any, examples: Sequence[Example]) -> Iterator[Answer]:
     answer: dict[type, Callable[[Any, Sequence[Any]], Iterator[Answer]]] = {
         Generate: _generate,
         Complete: _complete,
+        Choice: _choose,
         Loglikelihood: likelihoods,
         Episode: _play,
     }
@@ -84,6 +93,10 @@ def _generate(model: ChatModel, examples: Sequence[Generate]) -> Iterator[Answer
     opened = [[_chat(model, e, e.messages, number) for number in range(e.num_samples)] for e in examples]
     for streams in opened:
         yield _with_samples([_reply(stream) for stream in streams])
+
+
+def _choose(model: LLM, examples: Sequence[Choice]) -> Iterator[Answer]:
+    return (choose(model, example) for example in examples)
 
 
 def _complete(model: LLM, examples: Sequence[Complete]) -> Iterator[Answer]:

@@ -1,34 +1,29 @@
 """What a task asks of a model, and how it scores the answers.
 
-A task yields examples and scores each answer as named shares: `{"exact_match": Share(1, 1)}` is a correct answer,
-`{"bits_per_byte": Share(812.5, 480)}` is 812.5 bits for 480 bytes. Results are sums of amounts over sums of counts, so
-a mean and a rate are the same thing. The kinds of examples, and what each needs of a model:
+A task yields examples, scores each answer (`Score`) and makes estimates of all scores (`metrics.py`). The kinds of
+examples, and what each needs of a model:
 
     Generate         an answer to a conversation, which may offer functions     a chat model
     Complete         the text that follows a prompt, without a chat template    a model that runs here
+    Choice           how likely each of a few next tokens is, in one request    a model that runs here
     Loglikelihood    how likely a given text is                                 a model that runs here
     Episode          a conversation whose next message depends on each reply    a chat model
 
 Generated answers are greedy unless the example sets `sampling`, and `num_samples` of them are drawn.
+`cluster` names what an example shares with others, such as a passage or a subject: the answers of a cluster are not
+independent, so intervals resample whole clusters. By default each example is its own cluster.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from qianwen.chat.messages import FunctionSpec, Message, ToolCall
+from qianwen.eval.metrics import Estimate, Shares, estimate
 
 Need = Literal["chat", "completion", "likelihood"]
-
-
-class Share(NamedTuple):
-    """An amount out of a count."""
-
-    amount: float
-    count: float = 1.0
-
-
-Shares = Mapping[str, Share]
+Verdict = Literal["right", "wrong", "unparsed", "unjudged"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +38,7 @@ class Generate:
     num_samples: int = 1
     sampling: Mapping[str, Any] = field(default_factory=dict)  # fields of the engine's SamplingParams; empty: greedy
     facts: Mapping[str, Any] = field(default_factory=dict)
+    cluster: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +52,18 @@ class Complete:
     num_samples: int = 1
     sampling: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    cluster: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Which of `choices` comes after `context`? Each choice must be one token there, such as " A"."""
+
+    needs: ClassVar[Need] = "likelihood"
+    context: str
+    choices: tuple[str, ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    cluster: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +74,10 @@ class Loglikelihood:
     continuation: str
     context: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
+    cluster: str = ""
 
 
-Respond = Callable[[Message], Sequence[Message] | Shares]
+Respond = Callable[[Message], Sequence[Message] | Shares]  # the next messages, or the score that ends the episode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,9 +97,10 @@ class Episode:
     max_turns: int = 8
     sampling: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    cluster: str = ""
 
 
-Example = Generate | Complete | Loglikelihood | Episode
+Example = Generate | Complete | Choice | Loglikelihood | Episode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +111,7 @@ class Answer:
     tool_calls: tuple[ToolCall, ...] = ()
     is_stopped: bool = False  # ended by itself, not by max_tokens; of an episode: it has a score
     logprob: float = 0.0  # nats
+    choice_logprobs: tuple[float, ...] = ()  # of a Choice: nats, one for each choice
     num_tokens: int = 0  # written, or scored
     further: tuple["Answer", ...] = ()  # the samples after the first
     conversation: tuple[Message, ...] = ()  # of an episode, from its first message on
@@ -112,15 +123,65 @@ class Answer:
         return (self, *self.further)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """The score of one answer: its shares by metric, what was read out of it, and whether that is right."""
+
+    shares: Shares
+    extracted: str | None = None  # the letter, number or program that the reader found; None: it found nothing
+    is_right: bool | None = None  # None: there is no right and wrong, as for bits per byte
+
+    @property
+    def verdict(self) -> Verdict:
+        """`unparsed`: wrong because nothing could be read out of the answer."""
+        if self.is_right is None:
+            return "unjudged"
+        return "right" if self.is_right else "wrong" if self.extracted is not None else "unparsed"
+
+
+class Scored(NamedTuple):
+    """An example with its answer and score."""
+
+    example: Example
+    answer: Answer
+    score: Score
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskOptions:
+    """What the user chose for a task: where its data is, and how it is asked."""
+
+    data: Path  # a folder of benchmarks, or the file or folder of this one
+    shots: int | None = None  # worked examples before the question; None: as published
+    num_samples: int = 1  # answers to each question, for pass@k
+    sandbox: str = "auto"  # the isolation for programs that the model wrote
+
+
 class Task(Protocol):
     """A source of examples that scores the answers to them."""
 
     name: str
+    chance: float | None = None  # the expected value of the first metric for random guessing
 
     def examples(self) -> Iterable[Example]:
         """The examples, always in the same order."""
         ...
 
-    def score(self, example: Any, answer: Answer) -> Shares:
-        """The shares of one answer, by metric; a metric may apply to some examples only."""
+    def score(self, example: Any, answer: Answer) -> Score:
+        """The score of one answer; a metric may apply to some examples only."""
         ...
+
+    def settings(self) -> Mapping[str, Any]:
+        """What a reader must know to repeat the numbers: protocol, prompt template, shots, extractor, data."""
+        return {}
+
+    def estimates(self, scored: Sequence[Scored]) -> dict[str, Estimate]:
+        """The metrics of all scores, the main one first: by default the ratio of the sums of the shares."""
+        shares: dict[str, list[tuple[str, Any]]] = {}
+        for number, (example, _, score) in enumerate(scored):
+            for metric, share in score.shares.items():
+                shares.setdefault(metric, []).append((example.cluster or str(number), share))
+        return {
+            metric: estimate([share for _, share in each], clusters=[cluster for cluster, _ in each])
+            for metric, each in shares.items()
+        }

@@ -7,9 +7,9 @@ import torch
 
 from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import EngineConfig
-from qianwen.eval.likelihood import likelihoods
-from qianwen.eval.task import Loglikelihood
-from qianwen.runtime.errors import RequestError
+from qianwen.eval.likelihood import choose, likelihoods
+from qianwen.eval.task import Choice, Loglikelihood
+from qianwen.runtime.errors import ConfigError, RequestError
 
 # Of the network in conftest.py, by a plain forward pass of an earlier version: text, nats, tokens charged.
 KNOWN = [
@@ -74,3 +74,16 @@ def test_probabilities_of_all_one_token_continuations_sum_to_one(llm: LLM) -> No
 def test_more_than_the_model_reads_is_refused(llm: LLM) -> None:
     with pytest.raises(RequestError, match="has 70 tokens, but the context is 64"):
         ask(llm, Loglikelihood(context="a" * 40, continuation="b" * 30))
+
+
+def test_choices_are_scored_in_one_request_as_the_network_scores_them(llm: LLM) -> None:
+    answer = choose(llm, Choice(context="2 + 2 =", choices=("4", "5", "x")))
+    expected = [logprobs(llm, llm.tokenizer.encode("2 + 2 =" + text))[-1] for text in ("4", "5", "x")]
+    assert answer.choice_logprobs == pytest.approx(expected, abs=2e-3)
+    assert answer.num_tokens == 1
+
+
+@pytest.mark.parametrize("text", ["数", "10", ""])
+def test_a_choice_of_several_tokens_is_refused(llm: LLM, text: str) -> None:
+    with pytest.raises(ConfigError, match="must be one token"):
+        choose(llm, Choice(context="=", choices=("4", text)))

@@ -2,8 +2,7 @@
 
 import pytest
 
-from qianwen.eval.metrics import acc, estimate, exact_match
-from qianwen.eval.task import Share
+from qianwen.eval.metrics import Share, acc, estimate, exact_match, mean_over_groups
 
 
 def test_a_ratio_of_sums_is_not_a_mean_of_ratios() -> None:
@@ -24,3 +23,21 @@ def test_exact_match_and_acc() -> None:
     assert exact_match(" 42\n", "42").amount == 1 and exact_match("42.", "42").amount == 0
     assert acc([-3.0, -1.0, -2.0], 1).amount == 1 and acc([-3.0, -1.0], 0).amount == 0
     assert acc([-1.0, -1.0], 1).amount == 0
+
+
+def test_examples_of_a_cluster_are_drawn_together() -> None:
+    shares = [Share(float(passage % 2)) for passage in range(40) for _ in range(5)]
+    clusters = [str(passage) for passage in range(40) for _ in range(5)]
+    apart, together = estimate(shares), estimate(shares, clusters=clusters)
+    assert together.value == apart.value == 0.5 and together.num_examples == 200
+    # five equal answers to a passage tell no more than one: the interval is √5 times as wide
+    assert together.high - together.low == pytest.approx(5**0.5 * (apart.high - apart.low), rel=0.2)
+    assert estimate(shares, clusters=[str(number) for number in range(200)]).value == apart.value
+
+
+def test_a_mean_over_groups_gives_each_group_the_same_weight() -> None:
+    small, large = [Share(1.0)] * 2, [Share(float(i % 2)) for i in range(100)]
+    mean = mean_over_groups([small, large])
+    assert mean.value == 0.75 and mean.num_examples == 102
+    assert mean.high - mean.low == pytest.approx(4 * 0.5 / 100**0.5 / 2, rel=0.25)
+    assert mean_over_groups([large])[:1] == estimate(large)[:1]

@@ -10,16 +10,21 @@ from qianwen.chat import Message
 from qianwen.eval.metrics import Estimate
 from qianwen.eval.report import add_to_page, console_table, load_metrics, save_results
 from qianwen.eval.runner import Result
-from qianwen.eval.task import Answer, Complete, Generate, Loglikelihood
+from qianwen.eval.task import Answer, Complete, Generate, Loglikelihood, Score, Scored
 from qianwen.runtime.page import Page
 
+NONE = Score(shares={})
 RESULT = Result(
     task="questions",
     metrics={"exact_match": Estimate(0.625, 0.5, 0.75, 8)},
-    answered=[
-        (Generate(messages=[Message("user", "问?")], facts={"kind": "x"}), Answer(text="<b>答</b>", is_stopped=True)),
-        (Loglikelihood(continuation="t"), Answer(logprob=-1.5, num_tokens=1)),
-        (Complete(prompt="1, 2,"), Answer(text=" 3", further=(Answer(text=" 4"),))),
+    scored=[
+        Scored(
+            Generate(messages=[Message("user", "问?")], facts={"kind": "x"}),
+            Answer(text="<b>答</b>", is_stopped=True),
+            NONE,
+        ),
+        Scored(Loglikelihood(continuation="t"), Answer(logprob=-1.5, num_tokens=1), NONE),
+        Scored(Complete(prompt="1, 2,"), Answer(text=" 3", further=(Answer(text=" 4"),)), NONE),
     ],
 )
 

@@ -1,7 +1,7 @@
 """Tasks put to a fake and to the engine."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -10,8 +10,9 @@ from qianwen.chat import Delta, FunctionSpec, Message, ToolCall, Usage
 from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import EngineConfig
 from qianwen.engine.sampling_params import SamplingParams
+from qianwen.eval.metrics import Share
 from qianwen.eval.runner import run_task
-from qianwen.eval.task import Answer, Complete, Episode, Example, Generate, Loglikelihood, Respond, Share
+from qianwen.eval.task import Answer, Complete, Episode, Example, Generate, Loglikelihood, Respond, Score, Task
 from qianwen.runtime.errors import ConfigError
 
 
@@ -29,7 +30,7 @@ class Echo:
         yield Delta(finish_reason="length" if "more" in text else "stop", usage=Usage(1, len(text)))
 
 
-class Repeat:
+class Repeat(Task):
     """Is the answer the question? And how likely are some texts?"""
 
     name = "repeat"
@@ -43,20 +44,25 @@ class Repeat:
         for text in self.texts:
             yield Loglikelihood(continuation=text)
 
-    def score(self, example: Example, answer: Answer) -> dict[str, Share]:
+    def score(self, example: Example, answer: Answer) -> Score:
         if isinstance(example, Loglikelihood):
-            return {"nats": Share(-answer.logprob, answer.num_tokens)}
-        return {"same": Share(float(answer.text == example.facts["target"])), "stops": Share(float(answer.is_stopped))}
+            return Score(shares={"nats": Share(-answer.logprob, answer.num_tokens)})
+        return Score(
+            shares={
+                "same": Share(float(answer.text == example.facts["target"])),
+                "stops": Share(float(answer.is_stopped)),
+            }
+        )
 
 
 def test_every_example_is_asked_and_scored_in_order() -> None:
     model = Echo()
     questions = [f"question {i}" + " more" * (i % 4 == 0) for i in range(150)]
     result = run_task(Repeat(questions), model)
-    assert [answer.text for _, answer in result.answered] == questions
+    assert [answer.text for _, answer, _ in result.scored] == questions
     assert result.metrics["same"].value == 1 and result.metrics["stops"].value == pytest.approx(112 / 150)
     assert model.asked[0] == {"stop": ("!",), "temperature": 0.0, "max_tokens": 9}
-    assert result.answered[3][1].num_tokens == len(questions[3])
+    assert result.scored[3][1].num_tokens == len(questions[3])
 
 
 def test_a_limit_and_an_empty_task() -> None:
@@ -72,17 +78,17 @@ def test_likelihoods_need_a_model_that_runs_here(llm: LLM) -> None:
     assert not model.asked, "it is refused before the first question"
     result = run_task(Repeat(["a", "b"], ["text", "more text"]), llm)
     assert result.metrics["nats"].num_examples == 2 and result.metrics["nats"].value > 0
-    assert [answer.num_tokens for _, answer in result.answered[2:]] == [5, 10]
+    assert [answer.num_tokens for _, answer, _ in result.scored[2:]] == [5, 10]
 
 
 def test_the_engine_gives_the_same_answers_one_by_one(llm: LLM) -> None:
     questions = [f"q{i}" for i in range(5)]
-    together = run_task(Repeat(questions), llm).answered
-    alone = [run_task(Repeat([question]), llm).answered[0] for question in questions]
-    assert [answer for _, answer in together] == [answer for _, answer in alone]
+    together = run_task(Repeat(questions), llm).scored
+    alone = [run_task(Repeat([question]), llm).scored[0] for question in questions]
+    assert [answer for _, answer, _ in together] == [answer for _, answer, _ in alone]
 
 
-class Capitals:
+class Capitals(Task):
     """A few-shot prompt to be continued up to the end of the line; some samples of each."""
 
     name = "capitals"
@@ -96,14 +102,14 @@ class Capitals:
             prompt = f"{self.shots}{country}:"
             yield Complete(prompt=prompt, stop=("\n",), max_tokens=12, facts={"target": capital}, **self.settings)
 
-    def score(self, example: Complete, answer: Answer) -> dict[str, Share]:
+    def score(self, example: Complete, answer: Answer) -> Score:
         hits = [example.facts["target"] in sample.text for sample in answer.samples]
-        return {"pass_at_1": Share(sum(hits), len(hits)), "stops": Share(float(answer.is_stopped))}
+        return Score(shares={"pass_at_1": Share(sum(hits), len(hits)), "stops": Share(float(answer.is_stopped))})
 
 
 def test_a_completion_is_what_the_engine_writes_behind_the_bare_prompt(llm: LLM) -> None:
     result = run_task(Capitals(), llm)
-    for example, answer in result.answered:
+    for example, answer, _ in result.scored:
         params = SamplingParams(temperature=0, stop=("\n",), max_tokens=12)
         expected = llm.generate([example.prompt], params)[0]
         assert answer.text == expected.text and "\n" not in answer.text
@@ -113,8 +119,8 @@ def test_a_completion_is_what_the_engine_writes_behind_the_bare_prompt(llm: LLM)
 
 
 def test_samples_differ_from_each_other_and_come_back_with_their_seed(llm: LLM) -> None:
-    drawn = [[s.text for s in a.samples] for _, a in run_task(Capitals(4, temperature=1.0, seed=5), llm).answered]
-    again = [[s.text for s in a.samples] for _, a in run_task(Capitals(4, temperature=1.0, seed=5), llm).answered]
+    drawn = [[s.text for s in a.samples] for _, a, _ in run_task(Capitals(4, temperature=1.0, seed=5), llm).scored]
+    again = [[s.text for s in a.samples] for _, a, _ in run_task(Capitals(4, temperature=1.0, seed=5), llm).scored]
     assert drawn == again and all(len(set(texts)) == 4 for texts in drawn)
 
 
@@ -125,7 +131,7 @@ def test_completions_need_a_model_that_runs_here() -> None:
     assert not model.asked
 
 
-class Sampled:
+class Sampled(Task):
     """The same question, answered four times."""
 
     name = "sampled"
@@ -134,8 +140,8 @@ class Sampled:
         sampling = {"temperature": 1.0, "seed": 7}
         yield Generate(messages=[Message("user", "hi")], num_samples=4, sampling=sampling, max_tokens=8)
 
-    def score(self, example: Generate, answer: Answer) -> dict[str, Share]:
-        return {"distinct": Share(len({sample.text for sample in answer.samples}), 4)}
+    def score(self, example: Generate, answer: Answer) -> Score:
+        return Score(shares={"distinct": Share(len({sample.text for sample in answer.samples}), 4)})
 
 
 def test_samples_of_a_conversation_have_seeds_of_their_own(llm: LLM) -> None:
@@ -143,7 +149,7 @@ def test_samples_of_a_conversation_have_seeds_of_their_own(llm: LLM) -> None:
     model = Echo()
     result = run_task(Sampled(), model)
     assert [asked["seed"] for asked in model.asked] == [7, 8, 9, 10]
-    assert [sample.text for sample in result.answered[0][1].samples] == ["hi"] * 4
+    assert [sample.text for sample in result.scored[0][1].samples] == ["hi"] * 4
 
 
 ADD = FunctionSpec("add", "adds two numbers", {"type": "object", "properties": {"a": {}, "b": {}}})
@@ -166,7 +172,7 @@ class Adder:
         yield Delta(finish_reason="tool_calls", usage=Usage(1, 9))
 
 
-class Calls:
+class Calls(Task):
     """Is the right function called, with the right arguments?"""
 
     name = "calls"
@@ -176,17 +182,17 @@ class Calls:
             facts = {"target": ToolCall("add", json.dumps({"a": a, "b": b}))}
             yield Generate(messages=[Message("user", f"{a}+{b}")], functions=[ADD], facts=facts)
 
-    def score(self, example: Generate, answer: Answer) -> dict[str, Share]:
-        return {"right_call": Share(float(answer.tool_calls == (example.facts["target"],)))}
+    def score(self, example: Generate, answer: Answer) -> Score:
+        return Score(shares={"right_call": Share(float(answer.tool_calls == (example.facts["target"],)))})
 
 
 def test_an_answer_carries_the_calls_of_the_functions_on_offer() -> None:
     result = run_task(Calls(), Adder())
     assert result.metrics["right_call"].value == 1
-    assert all(answer.is_stopped and not answer.text for _, answer in result.answered)
+    assert all(answer.is_stopped and not answer.text for _, answer, _ in result.scored)
 
 
-class Sums:
+class Sums(Task):
     """Episodes: the function's result is given back, and the number in the reply is compared."""
 
     name = "sums"
@@ -200,8 +206,8 @@ class Sums:
             begin = lambda target=str(a + b): _sum(target)  # noqa: E731
             yield Episode(messages=question, begin=begin, functions=[ADD], **self.settings)
 
-    def score(self, example: Episode, answer: Answer) -> Mapping[str, Share]:
-        return answer.shares or {"exact_match": Share(0)}
+    def score(self, example: Episode, answer: Answer) -> Score:
+        return Score(shares=answer.shares or {"exact_match": Share(0)})
 
 
 def _sum(target: str) -> Respond:
@@ -223,7 +229,7 @@ def test_an_episode_goes_on_until_it_has_a_score() -> None:
         result = run_task(Sums(), model)
         assert result.metrics["exact_match"].value == 1 and result.metrics["calls"].value == 1
         assert model.num_replies == 6
-    answer = result.answered[1][1]
+    answer = result.scored[1][1]
     assert [message.role for message in answer.conversation] == ["user", "assistant", "tool", "assistant"]
     assert answer.is_stopped and answer.text == "42" and answer.num_tokens == 10
 
@@ -232,10 +238,10 @@ def test_an_episode_without_a_score_ends_after_its_last_turn() -> None:
     model = Adder()
     result = run_task(Sums(max_turns=1), model)
     assert model.num_replies == 3 and result.metrics["exact_match"].value == 0
-    assert not any(answer.is_stopped for _, answer in result.answered)
+    assert not any(answer.is_stopped for _, answer, _ in result.scored)
 
 
-class Mixed:
+class Mixed(Task):
     """One example of every kind."""
 
     name = "mixed"
@@ -248,8 +254,8 @@ class Mixed:
         yield next(Capitals().examples())
         yield Loglikelihood(context="a", continuation="b")
 
-    def score(self, example: Example, answer: Answer) -> dict[str, Share]:
-        return {type(example).__name__: Share(answer.num_tokens)}
+    def score(self, example: Example, answer: Answer) -> Score:
+        return Score(shares={type(example).__name__: Share(answer.num_tokens)})
 
 
 def test_the_engine_answers_every_kind_in_the_order_of_the_examples(llm: LLM) -> None:

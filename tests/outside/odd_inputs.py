@@ -20,6 +20,7 @@ from qianwen.cli.chat import ChatSession
 from qianwen.data.documents.readers import read_documents
 from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import EngineConfig
+from qianwen.eval.task import TaskOptions
 from qianwen.eval.tasks import TASKS
 from qianwen.runtime import runs
 from qianwen.runtime.errors import DataError
@@ -356,9 +357,9 @@ class Inputs:
             folder = self.folder / "mmlu" / "test"
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "law_test.csv").write_bytes(flipped(b'question,"one, two",b,c,d,A\n' * 2, chance))
-            return list(TASKS[name](str(folder)).examples())
+            return list(TASKS[name](TaskOptions(data=folder)).examples())
         row = json.dumps(changed(self.TASK_ROWS[name], chance)).encode()
-        return list(TASKS[name](str(self.file(f"{name}.jsonl", row))).examples())
+        return list(TASKS[name](TaskOptions(data=self.file(f"{name}.jsonl", row))).examples())
 
     COMMANDS = [
         ["generate", "MODEL", "--prompt", "x", "--max-tokens", "1"], ["plan", "MODEL", "--seq-len", "64"],

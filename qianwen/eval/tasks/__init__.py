@@ -8,10 +8,15 @@ gsm8k       word problems with a number for an answer
 
 from collections.abc import Callable
 
-from qianwen.eval.task import Task
+from qianwen.eval.task import Task, TaskOptions
 from qianwen.eval.tasks.mathematics import Gsm8k
 from qianwen.eval.tasks.multiple_choice import Mmlu
 from qianwen.eval.tasks.questions import Questions
 from qianwen.eval.tasks.text import Text
 
-TASKS: dict[str, Callable[[str], Task]] = {"text": Text, "questions": Questions, "mmlu": Mmlu, "gsm8k": Gsm8k}
+TASKS: dict[str, Callable[[TaskOptions], Task]] = {
+    "text": lambda options: Text(options.data),
+    "questions": lambda options: Questions(options.data),
+    "mmlu": lambda options: Mmlu(options.data),
+    "gsm8k": lambda options: Gsm8k(options.data),
+}

@@ -16,7 +16,7 @@ from pathlib import Path
 from qianwen.chat.answers import choice
 from qianwen.chat.messages import Message
 from qianwen.eval.metrics import exact_match
-from qianwen.eval.task import Answer, Generate, Share
+from qianwen.eval.task import Answer, Generate, Score, Task
 from qianwen.runtime.errors import DataError
 from qianwen.runtime.translation import tr
 
@@ -28,12 +28,13 @@ LETTERS = "ABCD"
 MAX_TOKENS = 64  # a reply that has not named a letter by then is read by what it says
 
 
-class Mmlu:
+class Mmlu(Task):
     """MMLU's test questions (Hendrycks et al., 2021), from its zip or the folder in it: `test/SUBJECT_test.csv`."""
 
     name = "mmlu"
+    chance = 0.25
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
     def examples(self) -> Iterable[Generate]:
@@ -68,9 +69,10 @@ class Mmlu:
             asked = Message("user", f"{INSTRUCTION}{question}\n{listed}")
             yield Generate(messages=[asked], max_tokens=MAX_TOKENS, facts=facts)
 
-    def score(self, example: Generate, answer: Answer) -> dict[str, Share]:
+    def score(self, example: Generate, answer: Answer) -> Score:
         chosen = choice(answer.text, example.facts["options"], example.facts["question"])
-        return {"accuracy": exact_match(chosen, example.facts["target"])}
+        share = exact_match(chosen, example.facts["target"])
+        return Score(shares={"accuracy": share}, extracted=chosen, is_right=bool(share.amount))
 
 
 def _csv_rows(text: str) -> Iterator[list[str]]:

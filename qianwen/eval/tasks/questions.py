@@ -11,11 +11,12 @@ an open question says after its opening is not judged; of arithmetic, it is.
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 from qianwen.chat.answers import last_number
 from qianwen.chat.messages import from_openai
-from qianwen.eval.metrics import exact_match
-from qianwen.eval.task import Answer, Generate, Share
+from qianwen.eval.metrics import Share, exact_match
+from qianwen.eval.task import Answer, Generate, Score, Task
 from qianwen.runtime.errors import DataError
 from qianwen.runtime.files import read_jsonl
 from qianwen.runtime.translation import tr
@@ -23,12 +24,12 @@ from qianwen.runtime.translation import tr
 MAX_TOKENS = 128
 
 
-class Questions:
+class Questions(Task):
     """The dialogues of a JSON-lines file; the model generates the last answer of each."""
 
     name = "questions"
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str | Path) -> None:
         self.path = path
 
     def examples(self) -> Iterable[Generate]:
@@ -42,7 +43,7 @@ class Questions:
                 raise DataError(tr(message, path=self.path, number=number)) from error
             yield Generate(messages=prompt, max_tokens=MAX_TOKENS, facts=facts)
 
-    def score(self, example: Generate, answer: Answer) -> dict[str, Share]:
+    def score(self, example: Generate, answer: Answer) -> Score:
         kind = example.facts["kind"]
         opens = bool(re.match(example.facts["opening"], answer.text))
         found = {"opens": opens, "stops": answer.is_stopped, "opens_and_stops": opens and answer.is_stopped}
@@ -50,7 +51,7 @@ class Questions:
         shares[f"opens_and_stops/{kind}"] = shares["opens_and_stops"]
         if kind == "arithmetic":
             shares["exact_match"] = exact_match(last_number(answer.text), last_number(example.facts["target"]))
-        return shares
+        return Score(shares=shares, extracted=answer.text, is_right=opens and answer.is_stopped)
 
 
 def majority(training: Iterable[str], test: Iterable[str]) -> float:

@@ -15,15 +15,16 @@ import numpy as np
 
 from qianwen.data.curate.corpus import corpus_of
 from qianwen.data.documents.readers import readable_documents
-from qianwen.eval.task import Answer, Loglikelihood, Share
+from qianwen.eval.metrics import Share
+from qianwen.eval.task import Answer, Loglikelihood, Score, Task
 
 
-class Text:
+class Text(Task):
     """The documents at `path`, in any form that `data/documents/readers.py` reads."""
 
     name = "text"
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str | Path) -> None:
         self.path = path
 
     def examples(self) -> Iterable[Loglikelihood]:
@@ -31,9 +32,9 @@ class Text:
             facts = {"bytes": len(document["text"].encode("utf-8")), "corpus": corpus_of(document)}
             yield Loglikelihood(continuation=document["text"], facts=facts)
 
-    def score(self, example: Loglikelihood, answer: Answer) -> dict[str, Share]:
+    def score(self, example: Loglikelihood, answer: Answer) -> Score:
         share = Share(-answer.logprob / math.log(2), example.facts["bytes"])
-        return {"bits_per_byte": share, f"bits_per_byte/{example.facts['corpus']}": share}
+        return Score(shares={"bits_per_byte": share, f"bits_per_byte/{example.facts['corpus']}": share})
 
 
 def compressors(path: str | Path) -> dict[str, float]:

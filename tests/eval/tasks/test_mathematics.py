@@ -21,7 +21,7 @@ def test_the_last_number_counts(tmp_path: Path, reply: str, right: int) -> None:
     task = Gsm8k(str(tmp_path / "gsm8k.jsonl"))
     example = next(iter(task.examples()))
     assert example.messages[0].content == PROBLEM["question"]
-    assert task.score(example, Answer(text=reply)) == {"exact_match": (right, 1)}
+    assert task.score(example, Answer(text=reply)).shares == {"exact_match": (right, 1)}
 
 
 @pytest.mark.parametrize("row", [{"question": "1 + 1?"}, {"question": "1 + 1?", "answer": "two"}, {"answer": "2"}])

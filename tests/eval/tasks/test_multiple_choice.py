@@ -49,9 +49,9 @@ def test_a_letter_or_its_words_choose(folder: Path, reply: str, right: int) -> N
     task = Mmlu(str(folder))
     example = next(iter(task.examples()))
     if reply:
-        assert task.score(example, Answer(text=reply)) == {"accuracy": (right, 1)}
+        assert task.score(example, Answer(text=reply)).shares == {"accuracy": (right, 1)}
     else:  # nothing is like every option alike: a choice all the same, never an error
-        assert set(task.score(example, Answer())) == {"accuracy"}
+        assert set(task.score(example, Answer()).shares) == {"accuracy"}
 
 
 def test_what_is_no_question_is_named(folder: Path) -> None:

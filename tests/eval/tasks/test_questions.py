@@ -30,7 +30,7 @@ def task(tmp_path: Path) -> Questions:
     ],
 )
 def test_an_open_answer_is_judged_by_its_form(task: Questions, text: str, stopped: bool, opens: int, both: int) -> None:
-    shares = task.score(next(iter(task.examples())), Answer(text=text, is_stopped=stopped))
+    shares = task.score(next(iter(task.examples())), Answer(text=text, is_stopped=stopped)).shares
     assert shares["opens"] == (opens, 1) and shares["opens_and_stops"] == (both, 1)
     assert shares["opens_and_stops/definition"] == (both, 1) and "exact_match" not in shares
 
@@ -41,7 +41,7 @@ def test_an_open_answer_is_judged_by_its_form(task: Questions, text: str, stoppe
 def test_arithmetic_is_judged_by_its_result(task: Questions, text: str, right: int) -> None:
     _, example = task.examples()
     assert [message.content for message in example.messages] == ["What is 2 + 2?"]
-    assert task.score(example, Answer(text=text))["exact_match"] == (right, 1)
+    assert task.score(example, Answer(text=text)).shares["exact_match"] == (right, 1)
 
 
 def test_the_majority_answer_is_learned_and_asked() -> None:

@@ -24,7 +24,7 @@ def texts(tmp_path: Path) -> Path:
 def test_bits_are_over_bytes_not_characters(texts: Path) -> None:
     task = Text(str(texts))
     first, second = task.examples()
-    shares = task.score(second, Answer(logprob=-6 * math.log(2)))
+    shares = task.score(second, Answer(logprob=-6 * math.log(2))).shares
     assert shares == {"bits_per_byte": (pytest.approx(6), 6), "bits_per_byte/two": (pytest.approx(6), 6)}
     assert first.facts == {"bytes": 10, "corpus": "one"}
 
