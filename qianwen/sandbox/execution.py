@@ -9,6 +9,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,11 +19,13 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import BinaryIO, Literal
 
-from qianwen.sandbox import bubblewrap, visible
+from qianwen.runtime.translation import tr
+from qianwen.sandbox import bubblewrap, control_group, visible
+from qianwen.sandbox.control_group import ControlGroup
 from qianwen.sandbox.limits import Limits
 
 Backend = Literal["bubblewrap", "namespaces", "landlock"]
-GRACE = 0.25  # seconds that the supervisor has to end a run before it is killed itself
+GRACE = 0.2  # seconds that the supervisor has to end a run before it is killed itself
 CHUNK = 1 << 16
 BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from qianwen.sandbox.launcher import main; main(sys.argv[1:])"
 FIRST_USER, NUM_USERS = 61184, 4336  # user ids for services without an account, as systemd has them
@@ -52,12 +55,14 @@ def execute(
     started = time.monotonic()
     with ExitStack() as stack:
         config = _configuration(backend, argv, files, limits, started, stack)
+        group = _control_group(limits, stack)
         report, for_report = _pipe(stack)
         for_lifeline, lifeline = _pipe(stack)
         settings = _memory_file(json.dumps(config).encode() + b"\n" + b"".join(files.values()), stack)
         given = (settings, for_report.fileno(), for_lifeline.fileno())
+        command = _command(config, given)
         process = subprocess.Popen(
-            _command(config, given),
+            group.entering(command) if group else command,
             stdin=_memory_file(stdin, stack),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -70,26 +75,27 @@ def execute(
         for_report.close()
         for_lifeline.close()
         output, is_cut = _read(process, limits.output_bytes, started + limits.wall_seconds + GRACE)
-        _end(process, lifeline, backend)
+        was_killed = _end(process, lifeline, backend)
+        is_exhausted = group is not None and group.has_ended_a_process()
         result = json.loads(report.readline() or b"{}")
-    wall = time.monotonic() - started
     if "exit_code" not in result:
-        if wall < limits.wall_seconds:
+        if not was_killed and not is_exhausted:
             raise SandboxFailed(result.get("failed") or output[1].decode("utf-8", "replace").strip() or "no report")
-        result = {"exit_code": -9, "ended_by": "wall", "cpu_seconds": 0.0}
-    return Execution(**result, wall_seconds=wall, output=output, is_cut=is_cut)
+        result = {"exit_code": -signal.SIGKILL, "ended_by": "wall", "cpu_seconds": 0.0}
+    if is_exhausted and result["exit_code"] == -signal.SIGKILL:
+        result["ended_by"] = "memory"
+    return Execution(**result, wall_seconds=time.monotonic() - started, output=output, is_cut=is_cut)
 
 
 def _configuration(
     backend: Backend, argv: Sequence[str], files: Mapping[str, bytes], limits: Limits, started: float, stack: ExitStack
 ) -> dict:
-    uid = FIRST_USER + next(_numbers) % NUM_USERS if os.geteuid() == 0 else None
     readable = visible.readable()
     space = f"size={limits.folder_bytes},nr_inodes={limits.folder_entries},mode=1777"
     folder, writable = "/tmp", {"/tmp": space, "/dev/shm": space}
     if backend == "landlock":
         folder = tempfile.mkdtemp(prefix="qianwen-sandbox-")
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        stack.callback(_remove, folder)
         writable = {folder: ""}
     return {
         "backend": backend,
@@ -104,7 +110,7 @@ def _configuration(
         "allowed": [*readable.values()] if backend == "landlock" else ["/"],
         "devices": list(visible.DEVICES),
         "writable": writable,
-        "uid": uid,
+        "uid": FIRST_USER + next(_numbers) % NUM_USERS if os.geteuid() == 0 else None,
     }
 
 
@@ -112,7 +118,28 @@ def _command(config: dict, descriptors: Sequence[int]) -> list[str]:
     launcher = [sys.executable, "-I", "-S", "-B", "-c", BOOT, visible.CODE, *map(str, descriptors)]
     if config["backend"] != "bubblewrap":
         return launcher
-    return bubblewrap.command(config["readable"], config["devices"], config["writable"], launcher)
+    program = shutil.which("bwrap")
+    if program is None:
+        raise SandboxFailed(tr("the program bwrap is not installed"))
+    return [program, *bubblewrap.arguments(config["readable"], config["devices"], config["writable"]), *launcher]
+
+
+def _control_group(limits: Limits, stack: ExitStack) -> ControlGroup | None:
+    """A group for one run, if we may make one. Files in memory count in it."""
+    name = f"qianwen-{os.getpid()}-{next(_numbers)}"
+    group = control_group.make(name, limits.memory_bytes + limits.folder_bytes)
+    if group:
+        stack.callback(group.remove)
+    return group
+
+
+def _remove(folder: str) -> None:
+    """Remove a program's folder, also those in it that the program made unreadable. Links are not followed."""
+    for above, names, _ in os.walk(folder):
+        for name in names:
+            if not os.path.islink(path := os.path.join(above, name)):
+                os.chmod(path, 0o700)
+    shutil.rmtree(folder)
 
 
 def _pipe(stack: ExitStack) -> tuple[BinaryIO, BinaryIO]:
@@ -154,14 +181,20 @@ def _read(process: subprocess.Popen[bytes], limit: int, deadline: float) -> tupl
     return (bytes(output[pipes[0]]), bytes(output[pipes[1]])), False
 
 
-def _end(process: subprocess.Popen[bytes], lifeline: BinaryIO, backend: Backend) -> None:
-    """Let the supervisor end the run. In a process namespace the run also ends with the launcher."""
+def _end(process: subprocess.Popen[bytes], lifeline: BinaryIO, backend: Backend) -> bool:
+    """Let the supervisor end the run, and return whether it had to be killed. Its processes end with it.
+
+    Without a process namespace they would not, so there we wait for it.
+    """
     lifeline.close()
+    was_killed = False
     try:
         process.wait(None if backend == "landlock" else GRACE)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+        was_killed = True
     for pipe in (process.stdout, process.stderr):
         if pipe:
             pipe.close()
+    return was_killed

@@ -3,6 +3,7 @@
 Files of settings are listed one by one, because `/etc` also has passwords and keys.
 """
 
+import functools
 import os
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 CODE = str(Path(__file__).resolve().parents[2])  # the folder that has `qianwen`
 
 
+@functools.cache
 def readable() -> dict[str, str]:
     """Places in the sandbox, and the files or folders of this machine that appear there."""
     places = [*SYSTEM, *(f"/etc/{name}" for name in SETTINGS), *_python()]
