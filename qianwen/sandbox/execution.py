@@ -17,8 +17,10 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
 from typing import BinaryIO, Literal
 
+from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.translation import tr
 from qianwen.sandbox import bubblewrap, control_group, visible
 from qianwen.sandbox.control_group import ControlGroup
@@ -53,6 +55,8 @@ def execute(
 ) -> Execution:
     """Run a command and return when no process of it is left."""
     started = time.monotonic()
+    for name in files:
+        _check_inside(name)
     with ExitStack() as stack:
         config = _configuration(backend, argv, files, limits, started, stack)
         group = _control_group(limits, stack)
@@ -85,6 +89,13 @@ def execute(
     if is_exhausted and result["exit_code"] == -signal.SIGKILL:
         result["ended_by"] = "memory"
     return Execution(**result, wall_seconds=time.monotonic() - started, output=output, is_cut=is_cut)
+
+
+def _check_inside(name: str) -> None:
+    """The launcher writes files before it gives up its rights, so a name must not leave the program's folder."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in name:
+        raise ConfigError(tr("{name!r} is not the name of a file inside the program's folder", name=name))
 
 
 def _configuration(

@@ -93,7 +93,7 @@ def become_program(config: dict, report: int) -> None:
         os.closerange(3, report)
         os.closerange(report + 1, OPEN_FILES)
         os.set_inheritable(report, False)
-        seccomp.install()
+        seccomp.install(keep_attributes=config["backend"] == "landlock")
         os.execve(config["argv"][0], config["argv"], config["environment"])
     except OSError as error:
         fail(report, error)

@@ -4,9 +4,18 @@ import dataclasses
 
 import pytest
 
+from qianwen.runtime.errors import ConfigError
 from qianwen.sandbox.process import Limits
 
 SMALL = Limits(cpu_seconds=1, wall_seconds=2, memory_bytes=128 << 20, file_bytes=4 << 20, folder_bytes=8 << 20)
+
+
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), 1 << 63])
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Limits)])
+def test_a_limit_is_a_positive_number(name, value):
+    with pytest.raises(ConfigError, match=f"limit {name} must be a positive number"):
+        Limits(**{name: value})
+
 
 MEMORY = {
     "bytes": "bytearray(1 << 30)",

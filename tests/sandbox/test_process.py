@@ -1,6 +1,6 @@
 """Programs run inside an isolation, and what comes back says how they ended."""
 
-import dataclasses
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from qianwen.runtime.errors import ConfigError
+from qianwen.sandbox import execution
 from qianwen.sandbox.execution import SandboxFailed
 from qianwen.sandbox.process import Limits, Sandbox
 
@@ -21,11 +22,11 @@ def test_a_program_gets_its_input_and_its_files(sandbox):
 
 
 HARMLESS = {
-    "the standard library": "import asyncio, json, math, multiprocessing, re, sqlite3, ssl, urllib.request; print('ok')",
+    "the standard library": "import asyncio, json, multiprocessing, sqlite3, ssl, urllib.request; print('ok')",
     "files": "open('a', 'w').write('ok'); print(open('a').read())",
-    "folders": "import os, shutil; os.makedirs('a/b'); shutil.copytree('a', 'c'); print('ok' * os.path.isdir('c/b'))",
-    "temporary files": "import tempfile; f = tempfile.TemporaryFile(); f.write(b'ok'); f.seek(0); print(f.read().decode())",
-    "a child": "import subprocess; print(subprocess.run(['echo', 'ok'], capture_output=True, text=True).stdout, end='')",
+    "folders": "import os, shutil; os.makedirs('a/b')\nshutil.copytree('a', 'c'); print('ok' * os.path.exists('c/b'))",
+    "temporary files": "import tempfile; f = tempfile.TemporaryFile('w+'); f.write('ok'); f.seek(0); print(f.read())",
+    "a child": "import subprocess as s; print(s.run(['echo', 'ok'], stdout=s.PIPE, text=True).stdout, end='')",
     "a shell": "import os; os.system('echo ok | cat')",
     "another Python": "import subprocess, sys; subprocess.run([sys.executable, '-c', 'print(\"ok\")'])",
     "threads": "import threading; t = threading.Thread(target=print, args=('ok',)); t.start(); t.join()",
@@ -37,8 +38,8 @@ HARMLESS = {
     "a timer": "import signal; signal.signal(signal.SIGALRM, lambda *_: print('ok')); signal.alarm(1); signal.pause()",
     "random numbers": "import os, random, secrets; random.random(), secrets.token_hex(), os.urandom(8); print('ok')",
     "text in Chinese": "open('文件', 'w').write('ok'); print(open('文件').read())",
-    "deep recursion": "import sys; sys.setrecursionlimit(20000)\ndef f(n): return n and f(n - 1)\nf(15000); print('ok')",
-    "times of places": "import datetime as d, zoneinfo; d.datetime.now(zoneinfo.ZoneInfo('Asia/Shanghai')); print('ok')",
+    "deep recursion": "import sys; sys.setrecursionlimit(9999)\ndef f(n): return n and f(n - 1)\nf(9000); print('ok')",
+    "times of places": "import zoneinfo; zoneinfo.ZoneInfo('Asia/Shanghai'); print('ok')",
 }
 
 
@@ -86,8 +87,6 @@ def test_a_surrogate_in_a_program_is_the_programs_error(sandbox):
 
 
 def test_a_start_costs_at_most_a_quarter_of_a_second(sandbox, capsys):
-    import subprocess
-
     bare, inside = [], []
     for _ in range(5):
         start = time.perf_counter()
@@ -102,8 +101,6 @@ def test_a_start_costs_at_most_a_quarter_of_a_second(sandbox, capsys):
 
 
 def test_a_run_that_is_interrupted_leaves_no_process(sandbox, survivors, monkeypatch):
-    from qianwen.sandbox import execution
-
     def interrupted(*_: object) -> None:
         time.sleep(0.3)
         raise KeyboardInterrupt
@@ -124,5 +121,7 @@ def test_a_failure_of_the_isolation_is_never_an_outcome(monkeypatch):
         Sandbox("namespaces").run_python("print(1)")
 
 
-def test_limits_are_whole(sandbox):
-    assert all(value > 0 for value in dataclasses.asdict(Limits()).values())
+@pytest.mark.parametrize("name", ["/etc/x", "../x", "a/../../x", "", ".", "a\0b", "/"])
+def test_files_stay_inside_the_folder(sandbox, name):
+    with pytest.raises(ConfigError, match="not the name of a file inside"):
+        sandbox.run_python("pass", files={name: b"x"})
