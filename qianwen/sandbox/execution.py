@@ -5,7 +5,7 @@ nobody writes to. When the last one closes, because we close it or because we ar
 """
 
 import itertools
-import json
+import marshal
 import os
 import select
 import shutil
@@ -29,7 +29,12 @@ from qianwen.sandbox.limits import Limits
 Backend = Literal["bubblewrap", "namespaces", "landlock"]
 GRACE = 0.2  # seconds that the supervisor has to end a run before it is killed itself
 CHUNK = 1 << 16
-BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from qianwen.sandbox.launcher import main; main(sys.argv[1:])"
+# The package without its `__init__`, whose imports take longer than all of the launcher.
+BOOT = """import sys
+package = sys.modules["qianwen"] = type(sys)("qianwen")
+package.__path__ = [sys.argv[1]]
+from qianwen.sandbox.launcher import main
+main(sys.argv[2:])"""
 FIRST_USER, NUM_USERS = 61184, 4336  # user ids for services without an account, as systemd has them
 _numbers = itertools.count(os.getpid())
 
@@ -62,7 +67,7 @@ def execute(
         group = _control_group(limits, stack)
         report, for_report = _pipe(stack)
         for_lifeline, lifeline = _pipe(stack)
-        settings = _memory_file(json.dumps(config).encode() + b"\n" + b"".join(files.values()), stack)
+        settings = _memory_file(marshal.dumps(config), stack)
         given = (settings, for_report.fileno(), for_lifeline.fileno())
         command = _command(config, given)
         process = subprocess.Popen(
@@ -81,14 +86,29 @@ def execute(
         output, is_cut = _read(process, limits.output_bytes, started + limits.wall_seconds + GRACE)
         was_killed = _end(process, lifeline, backend)
         is_exhausted = group is not None and group.has_ended_a_process()
-        result = json.loads(report.readline() or b"{}")
-    if "exit_code" not in result:
-        if not was_killed and not is_exhausted:
-            raise SandboxFailed(result.get("failed") or output[1].decode("utf-8", "replace").strip() or "no report")
-        result = {"exit_code": -signal.SIGKILL, "ended_by": "wall", "cpu_seconds": 0.0}
-    if is_exhausted and result["exit_code"] == -signal.SIGKILL:
-        result["ended_by"] = "memory"
-    return Execution(**result, wall_seconds=time.monotonic() - started, output=output, is_cut=is_cut)
+        line = report.readline().decode("utf-8", "replace").rstrip("\n")
+    code, cpu, ended_by = _read_report(line, output[1], has_ended_early=was_killed or is_exhausted)
+    if is_exhausted and code == -signal.SIGKILL:
+        ended_by = "memory"
+    return Execution(
+        exit_code=code,
+        ended_by=ended_by,
+        cpu_seconds=cpu,
+        wall_seconds=time.monotonic() - started,
+        output=output,
+        is_cut=is_cut,
+    )
+
+
+def _read_report(line: str, errors: bytes, *, has_ended_early: bool) -> tuple[int, float, str | None]:
+    """Exit code, processor time and what ended the run. Without a report from the supervisor there was no program."""
+    first, _, rest = line.partition(" ")
+    if line and first != "failed":
+        cpu, _, ended_by = rest.partition(" ")
+        return int(first), float(cpu), ended_by or None
+    if has_ended_early:
+        return -signal.SIGKILL, 0.0, "wall"
+    raise SandboxFailed(rest or errors.decode("utf-8", "replace").strip() or "no report")
 
 
 def _check_inside(name: str) -> None:
@@ -113,7 +133,7 @@ def _configuration(
         "argv": list(argv),
         "environment": visible.environment(folder),
         "folder": folder,
-        "files": [(name, len(content)) for name, content in files.items()],
+        "files": dict(files),
         "limits": asdict(limits),
         "deadline": started + limits.wall_seconds,
         "parent": os.getpid(),
@@ -126,7 +146,7 @@ def _configuration(
 
 
 def _command(config: dict, descriptors: Sequence[int]) -> list[str]:
-    launcher = [sys.executable, "-I", "-S", "-B", "-c", BOOT, visible.CODE, *map(str, descriptors)]
+    launcher = [sys.executable, "-I", "-S", "-c", BOOT, visible.PACKAGE, *map(str, descriptors)]
     if config["backend"] != "bubblewrap":
         return launcher
     program = shutil.which("bwrap")

@@ -3,7 +3,7 @@
 It imports the standard library alone and little of it, because each run pays for its start.
 """
 
-import json
+import marshal
 import os
 import resource
 import signal
@@ -21,8 +21,7 @@ def main(arguments: list[str]) -> None:
     configuration, report, lifeline = map(int, arguments)
     try:
         with open(configuration, "rb") as file:
-            config = json.loads(file.readline())
-            contents = file.read()
+            config = marshal.load(file)
         prefer_for_memory_kill()
         if config["backend"] == "namespaces":
             enter_namespaces(config)
@@ -32,7 +31,7 @@ def main(arguments: list[str]) -> None:
             landlock.need_scopes()
             privileges.adopt_orphans()
         privileges.hide_memory()
-        write_files(config, contents)
+        write_files(config)
         supervise(config, report, lifeline, lambda: become_program(config, report))
     except OSError as error:
         fail(report, error)
@@ -64,11 +63,10 @@ def limit_entries(config: dict) -> None:
         namespaces.mount("tmpfs", place, "tmpfs", flags, options)
 
 
-def write_files(config: dict, contents: bytes) -> None:
+def write_files(config: dict) -> None:
     """Write the program's files into its folder."""
     os.chdir(config["folder"])
-    for name, size in config["files"]:
-        content, contents = contents[:size], contents[size:]
+    for name, content in config["files"].items():
         if folder := os.path.dirname(name):
             os.makedirs(folder, exist_ok=True)
         with open(name, "wb") as file:
@@ -132,7 +130,7 @@ def set_limits(limits: dict, processes_before: int) -> None:
 def fail(report: int, error: OSError) -> None:
     """Report why there is no program, and end."""
     reason = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
-    os.write(report, json.dumps({"failed": reason}).encode() + b"\n")
+    os.write(report, f"failed {reason}\n".encode(errors="replace"))
     os._exit(1)
 
 

@@ -11,7 +11,7 @@ allows the rest: a list of allowed calls would break with each new C library. Fo
 
 import ctypes
 import errno
-import platform
+import os
 import struct
 from collections.abc import Sequence
 
@@ -76,9 +76,9 @@ def install(*, keep_attributes: bool) -> None:
 
 def program(without_effect: Sequence[str] = ()) -> list[Instruction]:
     """The whole filter, for this processor. Calls `without_effect` return success and do nothing."""
-    architecture = ARCHITECTURES[platform.machine()]
+    architecture = ARCHITECTURES[os.uname().machine]
     code = [_load(ARCHITECTURE), (JUMP_IF_EQUAL, 1, 0, architecture), _give(KILL), _load(NUMBER)]
-    if platform.machine() == "x86_64":
+    if os.uname().machine == "x86_64":
         code += [(JUMP_IF_NOT_LESS, 0, 1, X32), _give(ERROR | errno.ENOSYS)]
     for name in DENIED:
         code += _when(name, [_give(ERROR | errno.EPERM)])

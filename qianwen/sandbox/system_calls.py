@@ -6,7 +6,6 @@ The numbers are those of `asm/unistd_64.h` (x86_64) and `asm-generic/unistd.h` (
 import ctypes
 import errno
 import os
-import platform
 
 MACHINES = ("x86_64", "aarch64")
 # name: number on x86_64, number on aarch64 (None: that processor does not have the call)
@@ -137,7 +136,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 def number(name: str) -> int | None:
     """The number of a system call on this processor; None if the processor does not have the call."""
-    machine = platform.machine()
+    machine = os.uname().machine
     if machine not in MACHINES:
         raise OSError(errno.ENOSYS, f"the processor {machine} is not supported; supported are {', '.join(MACHINES)}")
     return NUMBERS[name][MACHINES.index(machine)]
