@@ -8,9 +8,10 @@ import os
 import resource
 import signal
 import sys
+from contextlib import suppress
 
 from qianwen.sandbox import landlock, namespaces, privileges, seccomp
-from qianwen.sandbox.supervisor import read, supervise
+from qianwen.sandbox.supervisor import supervise
 
 OPEN_FILES = 256
 READ_ALL = privileges.CAP_DAC_READ_SEARCH
@@ -105,9 +106,10 @@ def processes_before(config: dict) -> int:
     if config["backend"] != "landlock" or config["uid"] is not None:
         return 0
     count = 0
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit() and (fields := read(int(entry.name), "stat").rpartition(")")[2].split()):
-            count += int(fields[17])
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError):
+            if os.stat(f"/proc/{name}").st_uid == os.getuid():
+                count += len(os.listdir(f"/proc/{name}/task"))
     return count
 
 
