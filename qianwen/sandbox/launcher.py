@@ -1,0 +1,121 @@
+"""The start of a run, in a small Python process: enter the isolation, give up every right, become the program.
+
+It imports the standard library alone and little of it, because each run pays for its start.
+"""
+
+import json
+import os
+import resource
+import signal
+import sys
+
+from qianwen.sandbox import landlock, namespaces, privileges, seccomp
+from qianwen.sandbox.supervisor import supervise
+
+OPEN_FILES = 256
+
+
+def main(arguments: list[str]) -> None:
+    """Run the program that the configuration describes; every failure goes to the report."""
+    configuration, report, lifeline = map(int, arguments)
+    try:
+        with open(configuration, "rb") as file:
+            config = json.loads(file.readline())
+            contents = file.read()
+        prefer_for_memory_kill()
+        if config["backend"] == "namespaces":
+            enter_namespaces(config)
+        elif config["backend"] == "bubblewrap":
+            limit_entries(config)
+        else:
+            privileges.adopt_orphans()
+        privileges.hide_memory()
+        write_files(config, contents)
+        supervise(config, report, lifeline, lambda: become_program(config, report))
+    except OSError as error:
+        fail(report, error)
+
+
+def prefer_for_memory_kill() -> None:
+    """When the machine runs out of memory, let the kernel end this run first."""
+    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write("1000")
+
+
+def enter_namespaces(config: dict) -> None:
+    """Go on as process 1 of new namespaces; the process outside waits for it."""
+    privileges.die_with_parent(signal.SIGKILL)
+    if os.getppid() != config["parent"]:
+        os._exit(1)
+    namespaces.enter()
+    if first := os.fork():
+        os.waitpid(first, 0)
+        os._exit(0)
+    privileges.die_with_parent(signal.SIGKILL)
+    namespaces.build_tree(config["readable"], config["devices"], config["writable"])
+
+
+def limit_entries(config: dict) -> None:
+    """Limit the number of files in memory, which bubblewrap has no option for."""
+    for place, options in config["writable"].items():
+        flags = namespaces.MS_REMOUNT | namespaces.MS_NOSUID | namespaces.MS_NODEV
+        namespaces.mount("tmpfs", place, "tmpfs", flags, options)
+
+
+def write_files(config: dict, contents: bytes) -> None:
+    """Write the program's files into its folder."""
+    os.chdir(config["folder"])
+    for name, size in config["files"]:
+        content, contents = contents[:size], contents[size:]
+        if folder := os.path.dirname(name):
+            os.makedirs(folder, exist_ok=True)
+        with open(name, "wb") as file:
+            file.write(content)
+    if config["uid"] is not None:
+        for folder, _, names in os.walk("."):
+            for path in [folder, *(os.path.join(folder, name) for name in names)]:
+                os.chown(path, config["uid"], config["uid"])
+
+
+def become_program(config: dict, report: int) -> None:
+    """Give up every right and execute the program. An error goes to the report."""
+    try:
+        os.setsid()
+        set_limits(config["limits"], config["processes_before"])
+        privileges.become(config["uid"], config["keep"])
+        if config["backend"] != "bubblewrap":
+            landlock.restrict(config["allowed"], [*config["devices"], *config["writable"]])
+        os.closerange(3, report)
+        os.closerange(report + 1, OPEN_FILES)
+        os.set_inheritable(report, False)
+        seccomp.install()
+        os.execve(config["argv"][0], config["argv"], config["environment"])
+    except OSError as error:
+        fail(report, error)
+
+
+def set_limits(limits: dict, processes_before: int) -> None:
+    """Limits of each process. Those of the whole run are the supervisor's."""
+    cpu = max(1, int(limits["cpu_seconds"] + 0.999))
+    for name, soft, hard in (
+        ("RLIMIT_AS", limits["memory_bytes"], limits["memory_bytes"]),
+        ("RLIMIT_CPU", cpu, cpu + 1),
+        ("RLIMIT_FSIZE", limits["file_bytes"], limits["file_bytes"]),
+        ("RLIMIT_NPROC", limits["processes"] + processes_before, limits["processes"] + processes_before),
+        ("RLIMIT_NOFILE", OPEN_FILES, OPEN_FILES),
+        ("RLIMIT_CORE", 0, 0),
+        ("RLIMIT_MEMLOCK", 0, 0),
+        ("RLIMIT_MSGQUEUE", 0, 0),
+    ):
+        resource.setrlimit(getattr(resource, name), (soft, hard))
+
+
+def fail(report: int, error: OSError) -> None:
+    """Report why there is no program, and end."""
+    reason = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
+    os.write(report, json.dumps({"failed": reason}).encode() + b"\n")
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

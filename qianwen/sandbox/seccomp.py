@@ -1,0 +1,94 @@
+"""A seccomp filter: which system calls a program may not make. The kernel runs it before each call.
+
+The filter is a program for the kernel's BPF machine (`linux/filter.h`), written here in Python. It denies by name and
+allows the rest: a list of allowed calls would break with each new C library. Four kinds are denied:
+
+    other processes    ptrace, reading their memory, their limits and priorities
+    the kernel         modules, mounts, namespaces, BPF, keys, io_uring, performance counters, clocks
+    the network        every socket; only pairs of connected Unix sockets are allowed
+    uncounted memory   memory files and System V shared memory, which no limit of a process counts
+"""
+
+import ctypes
+import errno
+import platform
+import struct
+
+from qianwen.sandbox.system_calls import MACHINES, number, prctl
+
+ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # linux/audit.h
+CHECKED = ("socketpair", "clone", "clone3", "ioctl", "prlimit64")
+OWN_THREADS = ("sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr")
+DENIED = (
+    *("ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "process_mrelease", "kcmp", "pidfd_getfd"),
+    *("setpriority", "ioprio_set", "migrate_pages", "move_pages"),
+    *("kexec_load", "kexec_file_load", "reboot", "init_module", "finit_module", "delete_module", "syslog", "acct"),
+    *("mount", "umount2", "pivot_root", "chroot", "open_tree", "move_mount", "fsopen", "fsconfig", "fsmount"),
+    *("fspick", "mount_setattr", "swapon", "swapoff", "quotactl", "quotactl_fd", "sysfs", "ustat", "uselib"),
+    *("unshare", "setns", "bpf", "perf_event_open", "userfaultfd", "keyctl", "add_key", "request_key"),
+    *("io_uring_setup", "io_uring_enter", "io_uring_register", "name_to_handle_at", "open_by_handle_at"),
+    *("settimeofday", "clock_settime", "clock_adjtime", "adjtimex", "sethostname", "setdomainname", "iopl"),
+    *("ioperm", "modify_ldt", "personality", "vhangup", "nfsservctl", "lookup_dcookie", "_sysctl", "fanotify_init"),
+    *("memfd_create", "memfd_secret", "shmget", "semget", "msgget", "mq_open", "socket"),
+)
+
+LOAD_WORD, JUMP_IF_EQUAL, JUMP_IF_ANY, JUMP_IF_NOT_LESS, RETURN = 0x20, 0x15, 0x45, 0x35, 0x06
+ALLOW, KILL, ERROR = 0x7FFF0000, 0x80000000, 0x00050000
+NUMBER, ARCHITECTURE, FIRST, SECOND = 0, 4, 16, 24  # offsets in struct seccomp_data; low words of the arguments
+X32 = 0x40000000  # calls of the x32 ABI have this bit
+NEW_NAMESPACES = 0x7E020000  # the CLONE_NEW* of linux/sched.h, without CLONE_NEWTIME, which clone cannot take
+AF_UNIX, TIOCSTI, TIOCLINUX = 1, 0x5412, 0x541C
+PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
+
+Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, value
+
+
+def install() -> None:
+    """Apply the filter to this process and all its children, for ever. Needs `PR_SET_NO_NEW_PRIVS`."""
+    instructions = program()
+    code = b"".join(struct.pack("<HBBI", *instruction) for instruction in instructions)
+    buffer = ctypes.create_string_buffer(code, len(code))
+    header = struct.pack("@HP", len(instructions), ctypes.addressof(buffer))
+    address = ctypes.create_string_buffer(header, len(header))
+    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(address), what="seccomp")
+
+
+def program() -> list[Instruction]:
+    """The whole filter, for this processor."""
+    machine = platform.machine()
+    if machine not in MACHINES:
+        raise OSError(errno.ENOSYS, f"seccomp: no table of system calls for the processor {machine}")
+    code = [_load(ARCHITECTURE), (JUMP_IF_EQUAL, 1, 0, ARCHITECTURES[machine]), _give(KILL), _load(NUMBER)]
+    if machine == "x86_64":
+        code += [(JUMP_IF_NOT_LESS, 0, 1, X32), _give(ERROR | errno.ENOSYS)]
+    for name in DENIED:
+        code += _when(name, [_give(ERROR | errno.EPERM)])
+    # A C library that gets ENOSYS falls back to clone, whose flags can be read.
+    code += _when("clone3", [_give(ERROR | errno.ENOSYS)])
+    code += _when("clone", [_load(FIRST), (JUMP_IF_ANY, 0, 1, NEW_NAMESPACES), *_either()])
+    code += _when("socketpair", [_load(FIRST), (JUMP_IF_EQUAL, 1, 0, AF_UNIX), *_either()])
+    code += _when(
+        "ioctl", [_load(SECOND), (JUMP_IF_EQUAL, 1, 0, TIOCSTI), (JUMP_IF_EQUAL, 0, 1, TIOCLINUX), *_either()]
+    )
+    for name in ("prlimit64", *OWN_THREADS):
+        code += _when(name, [_load(FIRST), (JUMP_IF_EQUAL, 1, 0, 0), *_either()])
+    return [*code, _give(ALLOW)]
+
+
+def _when(name: str, then: list[Instruction]) -> list[Instruction]:
+    """Run `then`, which returns, if the call has this name."""
+    called = number(name)
+    return [] if called is None else [(JUMP_IF_EQUAL, 0, len(then), called), *then]
+
+
+def _either() -> list[Instruction]:
+    """The end of a check: the first instruction denies, the second allows."""
+    return [_give(ERROR | errno.EPERM), _give(ALLOW)]
+
+
+def _load(offset: int) -> Instruction:
+    return (LOAD_WORD, 0, 0, offset)
+
+
+def _give(value: int) -> Instruction:
+    return (RETURN, 0, 0, value)

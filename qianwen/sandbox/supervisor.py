@@ -1,0 +1,147 @@
+"""The process beside the program: it watches time and memory, and ends everything that the program started.
+
+In a process namespace it is process 1, so the kernel ends all others with it. Elsewhere it adopts every orphan of the
+program (`PR_SET_CHILD_SUBREAPER`), and kills its descendants until none is left. It stops when its pipe to the process
+that asked for the run closes, whatever closed it.
+"""
+
+import json
+import os
+import resource
+import select
+import signal
+import time
+from collections.abc import Callable
+
+TICK = 20  # milliseconds between two measurements
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def supervise(config: dict, report: int, lifeline: int, start: Callable[[], None]) -> None:
+    """Start the program in a child by `start`, which does not return, and report how it ended.
+
+    `ended_by` in the report is the limit that ended it, if one did.
+    """
+    child = os.fork()
+    if child == 0:
+        start()
+    watched = os.pidfd_open(child)
+    events = select.poll()
+    events.register(watched, select.POLLIN)
+    events.register(lifeline, select.POLLIN)
+    ended_by, cpu = None, 0.0
+    while True:
+        happened = {descriptor for descriptor, _ in events.poll(TICK)}
+        if watched in happened:
+            break
+        cpu = max(cpu, cpu_seconds(config))
+        ended_by = "stopped" if lifeline in happened else exceeded(config, cpu)
+        if ended_by:
+            os.kill(child, signal.SIGKILL)
+            break
+        reap(child)
+    _, status = os.waitpid(child, 0)
+    cpu = max(cpu, cpu_seconds(config))
+    end_all(config)
+    code = os.waitstatus_to_exitcode(status)
+    if code == -signal.SIGXCPU or (code == -signal.SIGKILL and cpu >= config["limits"]["cpu_seconds"]):
+        ended_by = ended_by or "cpu"
+    os.write(report, json.dumps({"exit_code": code, "ended_by": ended_by, "cpu_seconds": cpu}).encode() + b"\n")
+
+
+def exceeded(config: dict, cpu: float) -> str | None:
+    """Which limit of the whole run is exceeded now."""
+    limits = config["limits"]
+    if time.monotonic() > config["deadline"]:
+        return "wall"
+    if cpu > limits["cpu_seconds"]:
+        return "cpu"
+    if resident_bytes(config) > limits["memory_bytes"]:
+        return "memory"
+    return None
+
+
+def cpu_seconds(config: dict) -> float:
+    """Processor time of all processes of the run: those that ended and those that run."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    total = ended.ru_utime + ended.ru_stime
+    for pid in members(config):
+        fields = read(pid, "stat").rpartition(")")[2].split()
+        if fields:
+            total += sum(map(int, fields[11:15])) / TICKS_PER_SECOND
+    return total
+
+
+def resident_bytes(config: dict) -> int:
+    """Memory of all processes of the run. A page that several of them share counts once for each."""
+    return sum(int(fields[1]) * PAGE for pid in members(config) if (fields := read(pid, "statm").split()))
+
+
+def members(config: dict) -> list[int]:
+    """The processes of the run."""
+    if config["backend"] != "landlock":
+        return [int(name) for name in os.listdir("/proc") if name.isdigit() and name != "1"]
+    found, waiting = [], [os.getpid()]
+    while waiting:
+        pid = waiting.pop()
+        below = [int(child) for child in children(pid)]
+        found += below
+        waiting += below
+    return found
+
+
+def children(pid: int) -> list[str]:
+    """The children of all threads of a process."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return []
+    return [child for thread in threads for child in read(pid, f"task/{thread}/children").split()]
+
+
+def read(pid: int, name: str) -> str:
+    """A file about a process; empty if the process has ended."""
+    try:
+        with open(f"/proc/{pid}/{name}", encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def reap(child: int) -> None:
+    """Collect the orphans that ended, but leave the program's own status for later."""
+    while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and ended.si_pid != child:
+        os.waitpid(ended.si_pid, 0)
+
+
+def end_all(config: dict) -> None:
+    """Kill until no process of the run is left."""
+    if config["backend"] != "landlock":
+        kill(-1)
+        return
+    while True:
+        for pid in members(config):
+            forbid_forks(pid)
+            kill(pid)
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return
+        time.sleep(0.001)
+
+
+def forbid_forks(pid: int) -> None:
+    """A process without a free slot cannot outrun the killing by new children."""
+    try:
+        resource.prlimit(pid, resource.RLIMIT_NPROC, (0, 0))
+    except OSError:
+        return
+
+
+def kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except OSError:
+        return
