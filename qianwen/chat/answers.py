@@ -33,7 +33,8 @@ FULL_WIDTH = str.maketrans(
 )
 LATEX_SPACE = re.compile(r"^(?:\\[,;:! ]|\\displaystyle\b|\s)+|(?:\\[,;:!]|\s)+$")
 STATEMENT = re.compile(
-    r"(?:\banswer(?:\s+(?:to|for|of)\s[^.:\n]{1,80}?)?\W{0,4}(?:\s(?:is|was|would be|should be|will be|must be|equals)\b|[:=])"
+    r"(?:\banswer(?:\s+(?:to|for|of)\s[^.:\n]{1,80}?)?\W{0,4}"
+    r"(?:\s(?:is|was|would be|should be|will be|must be|equals)\b|[:=])"
     r"|答案(?:应该|应当|就|便)?(?:是|为|等于|[:：=])|答[:：])",
     re.I,
 )
@@ -70,7 +71,7 @@ def boxed(text: str) -> str:
 
 
 def final_number(reply: str) -> str:
-    """The number that a reply gives as its answer: in the last box, after `####`, after "the answer is", else the last."""
+    """The number that a reply gives as its answer: in a box, after `####` or "the answer is", else the last one."""
     text = _plain_digits(reply)
     if number := _stated_number(boxed(text)):
         return number
@@ -174,7 +175,10 @@ def _without_rejected(text: str, letters: str) -> str:
     """`text` without the letters that it says are wrong."""
     letter = rf"[\s*（(\[\"'“]*(?<![A-Za-z])[{letters}](?![A-Za-z])[)）\]*\"'”]*"
     and_letters = rf"{letter}(?:\s*(?:,|、|，|or|and|nor|和|或|与)+{letter})*"
-    before = r"\b(?:not|neither|isn't|aren't|rule out|eliminate|exclude|reject|rather than|instead of|unlike|can't be|cannot be)\b|不可能是|不是|而非|并非|不选|排除|不能选"
+    before = (
+        r"\b(?:not|neither|isn't|aren't|can't be|cannot be|rule out|eliminate|exclude|rather than|instead of|unlike)\b"
+        r"|不可能是|不是|而非|并非|不选|排除|不能选"
+    )
     after = (
         r"[:：,，]?\s*(?:选项|项)?\s*(?:is|are|was|were)?\s*(?:都|也|均|是)?\s*(?:both\s+|all\s+|also\s+|clearly\s+)?"
         r"(?:not\b|incorrect|wrong|false|isn't|aren't|cannot|can't|错|不对|不正确|不符|不是|有误|不选|排除|不能选)"

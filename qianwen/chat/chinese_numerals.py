@@ -6,7 +6,11 @@ units     十 百 千 within four digits; 万 and 亿 multiply everything before
 
 import re
 
-DIGITS = {c: i for i, group in enumerate("零〇 一壹 二两贰 三叁 四肆 五伍 六陆 七柒 八捌 九玖".split()) for c in group}
+DIGITS = {
+    c: i
+    for i, group in enumerate(("零〇", "一壹", "二两贰", "三叁", "四肆", "五伍", "六陆", "七柒", "八捌", "九玖"))
+    for c in group
+}
 UNITS = {"十": 10, "拾": 10, "百": 100, "佰": 100, "千": 1000, "仟": 1000}
 LARGE = {"万": 10**4, "亿": 10**8}
 NUMERAL = re.compile(

@@ -4,7 +4,7 @@ r"""The program in a reply: fenced blocks of Markdown, or the lines of code amon
     code_block         the block that defines a function; without a fence, the lines of code in the reply
     longest_program    the longest beginning of a text that is Python
 
-A fence may be open at the end of a reply that was cut, may stand in a list or a quotation, and may begin or end inside a
+A fence may be open at the end of a reply that was cut, may be in a list or a quotation, and may begin or end within a
 line. A pair of marks within one line is not a fence.
 """
 

@@ -7,8 +7,8 @@ from qianwen.eval.reader_cases.case import Case
 
 FORMULAS = (
     "18", "-3", r"\frac{1}{2}", r"\sqrt{2}", r"\frac{\sqrt{3}}{2}", "x^2 + 1", "(3, 4)", r"\{1, 2\}", r"\text{yes}",
-    r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", "1{,}234", r"\left\{ x \mid x > 0 \right\}", r"90^\circ", r"25\%", "[0, 1)",
-    r"\dfrac{a}{b + \frac{1}{c}}", r"\$5.20", "2^{10}", r"\infty", r"e^{\pi i} + 1",
+    r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", "1{,}234", r"\left\{ x \mid x > 0 \right\}", r"90^\circ", r"25\%",
+    "[0, 1)", r"\dfrac{a}{b + \frac{1}{c}}", r"\$5.20", "2^{10}", r"\infty", r"e^{\pi i} + 1",
 )  # fmt: skip
 TEMPLATES = {
     "ordinary": (r"So the answer is $\boxed{%}$.", r"\boxed{%}"),

@@ -1,7 +1,7 @@
 """Replies to questions with four options, in English and Chinese.
 
-`{L}` and `{text}` are the chosen letter and its option, `{M}` and `{wrong}` the next ones, `{N}` a third letter, `{all}` the
-list of options. The reader always returns a letter, so it errs on every reply without a choice.
+`{L}` and `{text}` are the chosen letter and its option, `{M}` the next letter, `{N}` a third one, `{all}` the list of
+options. The reader always returns a letter, so it errs on every reply without a choice.
 """
 
 from collections.abc import Iterator, Mapping
@@ -123,7 +123,7 @@ def _cases(templates: Mapping[str, tuple[str, ...]], questions: Mapping[str, tup
                 for index, letter in enumerate(LETTERS):
                     other, third = LETTERS[(index + 1) % 4], LETTERS[(index + 2) % 4]
                     forms = {"L": letter, "l": letter.lower(), "W": chr(ord(letter) + 0xFEE0), "M": other, "N": third}
-                    forms |= {"text": options[letter], "wrong": options[other], "question": question}
+                    forms |= {"text": options[letter], "question": question}
                     forms["all"] = "\n".join(f"{key}. {text}" for key, text in options.items())
                     answer = "" if kind in ("two choices", "no choice", "cut") else letter
                     read = partial(choice, options=options, question=question)

@@ -10,13 +10,16 @@ from qianwen.eval.reader_cases.case import Case
 FUNCTIONS = {
     "add": "def add(a, b):\n    return a + b\n",
     "mean": "def mean(xs: list[float]) -> float:\n    return sum(xs) / len(xs)\n",
-    "evens": "def evens(xs):\n    out = []\n    for x in xs:\n        if x % 2 == 0:\n            out.append(x)\n\n    return out\n",
+    "evens": "def evens(xs):\n    out = []\n    for x in xs:\n        if x % 2 == 0:\n            out.append(x)\n"
+    "\n    return out\n",
     "gcd": "import math\n\n\ndef gcd(a, b):\n    return math.gcd(a, b)\n",
-    "fib": "def fib(n):\n    # iterative\n    a, b = 0, 1\n    for _ in range(n):\n        a, b = b, a + b\n    return a\n",
+    "fib": "def fib(n):\n    # iterative\n    a, b = 0, 1\n    for _ in range(n):\n        a, b = b, a + b\n"
+    "    return a\n",
     "words": 'def words(text):\n    """Split `text` into words."""\n    return text.split()\n',
     "area": "from math import pi\n\ndef area(r):\n    return pi * r ** 2\n",
     "flip": "class Flip:\n    pass\n\n\ndef flip(x):\n    return not x\n",
-    "is_prime": "def is_prime(n):\n    if n < 2:\n        return False\n    return all(n % d for d in range(2, int(n ** 0.5) + 1))\n",
+    "is_prime": "def is_prime(n):\n    if n < 2:\n        return False\n"
+    "    return all(n % d for d in range(2, int(n ** 0.5) + 1))\n",
     "quote": "def quote(s):\n    return '\"' + s + '\"'\n",
     "square": "square = lambda x: x * x\ndef square(x):\n    return x * x\n",
     "load": "async def load(x):\n    return x\n",

@@ -5,9 +5,9 @@
     several blocks   the block that defines the function; what it uses from other blocks is added
     no block         the lines of code among the prose
 
-Only statements that the function needs are run: imports, functions, classes, constants and the loops that fill them.
+Only statements that the function needs are run: imports, functions, classes, constants, and loops that fill them.
 Examples of use, `print`, `input`, the model's own tests and `if __name__ == "__main__"` are left out, because a mistake
-in them says nothing about the function. A method of a class and a function with another name count if there is only one.
+in them says nothing about the function. A method of a class counts, and the only function if it has another name.
 
 The released script takes the body of the function alone by regular expressions. It loses imports and functions that the
 reply adds, and it runs the examples of use that follow the function; otherwise the two agree.
@@ -121,7 +121,7 @@ def _statements(code: str) -> list[Statement]:
 
 
 def _binds(node: ast.stmt, modules: frozenset[str]) -> frozenset[str]:
-    """Names that a top-level statement gives a value, changes, or fills by a method (of what is not one of `modules`)."""
+    """Names that a top-level statement gives a value, changes, or fills by a method; `modules` are never filled."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return frozenset([node.name])
     if isinstance(node, ast.If) and "'__name__'" in ast.dump(node.test):

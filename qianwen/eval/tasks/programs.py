@@ -1,8 +1,8 @@
-"""Programs that a model wrote, run with the tests of a task in the sandbox, and pass@k (Chen et al., 2021, section 2.1).
+"""Programs that a model wrote, run with the tests of a task in the sandbox; pass@k (Chen et al., 2021, section 2.1).
 
     program, tests, a line that prints a secret word → the sandbox → passed: the word was printed
 
-A program that ends its process before the last test does not pass. What happened is a short text for the reader of a row:
+A program that ends its process before the last test does not pass. The row of an answer says what happened:
 
     passed · AssertionError, NameError, … (the exception that ended it) · timeout · memory · too much output ·
     blocked (by the sandbox) · ended before its tests · killed
