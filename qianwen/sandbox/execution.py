@@ -4,7 +4,6 @@ The launcher gets three descriptors: its configuration in a sealed memory file, 
 nobody writes to. When the last one closes, because we close it or because we are killed, the run ends.
 """
 
-import fcntl
 import itertools
 import json
 import os
@@ -21,12 +20,10 @@ from typing import BinaryIO, Literal
 
 from qianwen.sandbox import bubblewrap, visible
 from qianwen.sandbox.limits import Limits
-from qianwen.sandbox.privileges import CAP_DAC_READ_SEARCH
 
 Backend = Literal["bubblewrap", "namespaces", "landlock"]
 GRACE = 0.25  # seconds that the supervisor has to end a run before it is killed itself
 CHUNK = 1 << 16
-SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from qianwen.sandbox.launcher import main; main(sys.argv[1:])"
 FIRST_USER, NUM_USERS = 61184, 4336  # user ids for services without an account, as systemd has them
 _numbers = itertools.count(os.getpid())
@@ -67,18 +64,13 @@ def execute(
             pass_fds=given,
             env={},
             cwd="/",
+            start_new_session=True,
         )
-        stack.callback(_close, process)
+        stack.callback(_end, process, lifeline, backend)
         for_report.close()
         for_lifeline.close()
-        deadline = started + limits.wall_seconds + GRACE
-        output, is_cut = _read(process, limits.output_bytes, deadline)
-        lifeline.close()
-        try:
-            process.wait(max(0.0, deadline - time.monotonic()) if not is_cut else GRACE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        output, is_cut = _read(process, limits.output_bytes, started + limits.wall_seconds + GRACE)
+        _end(process, lifeline, backend)
         result = json.loads(report.readline() or b"{}")
     wall = time.monotonic() - started
     if "exit_code" not in result:
@@ -91,8 +83,7 @@ def execute(
 def _configuration(
     backend: Backend, argv: Sequence[str], files: Mapping[str, bytes], limits: Limits, started: float, stack: ExitStack
 ) -> dict:
-    is_root = os.geteuid() == 0
-    uid = FIRST_USER + next(_numbers) % NUM_USERS if is_root else None
+    uid = FIRST_USER + next(_numbers) % NUM_USERS if os.geteuid() == 0 else None
     readable = visible.readable()
     space = f"size={limits.folder_bytes},nr_inodes={limits.folder_entries},mode=1777"
     folder, writable = "/tmp", {"/tmp": space, "/dev/shm": space}
@@ -114,8 +105,6 @@ def _configuration(
         "devices": list(visible.DEVICES),
         "writable": writable,
         "uid": uid,
-        "keep": CAP_DAC_READ_SEARCH if is_root and backend == "landlock" else None,
-        "processes_before": 0,
     }
 
 
@@ -133,11 +122,14 @@ def _pipe(stack: ExitStack) -> tuple[BinaryIO, BinaryIO]:
 
 def _memory_file(content: bytes, stack: ExitStack) -> int:
     """A file in memory that can be read only."""
+    import fcntl  # Windows has none, and there nobody gets here
+
     descriptor = os.memfd_create("qianwen", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     stack.callback(os.close, descriptor)
     with open(descriptor, "wb", closefd=False) as file:
         file.write(content)
-    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, SEALS)
+    seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
     os.lseek(descriptor, 0, os.SEEK_SET)
     return descriptor
 
@@ -162,9 +154,12 @@ def _read(process: subprocess.Popen[bytes], limit: int, deadline: float) -> tupl
     return (bytes(output[pipes[0]]), bytes(output[pipes[1]])), False
 
 
-def _close(process: subprocess.Popen[bytes]) -> None:
-    """Kill what is left, for example when an exception interrupts the run."""
-    if process.poll() is None:
+def _end(process: subprocess.Popen[bytes], lifeline: BinaryIO, backend: Backend) -> None:
+    """Let the supervisor end the run. In a process namespace the run also ends with the launcher."""
+    lifeline.close()
+    try:
+        process.wait(None if backend == "landlock" else GRACE)
+    except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
     for pipe in (process.stdout, process.stderr):

@@ -5,6 +5,7 @@ that matter here: 1 files, 3 truncating, 4 TCP, 5 devices, 6 signals and abstrac
 """
 
 import ctypes
+import errno
 import os
 import struct
 from collections.abc import Iterable
@@ -25,6 +26,12 @@ SIGNALS_VERSION = 6
 def version() -> int:
     """The version of Landlock that this kernel has; an OSError if it has none."""
     return system_call("landlock_create_ruleset", None, ctypes.c_size_t(0), ctypes.c_uint32(VERSION_FLAG))
+
+
+def need_scopes() -> None:
+    """Refuse a kernel that cannot keep signals inside, which matters where no process namespace does."""
+    if (known := version()) < SIGNALS_VERSION:
+        raise OSError(errno.ENOSYS, f"Landlock has version {known} here; {SIGNALS_VERSION} (Linux 6.12) is needed")
 
 
 def restrict(readable: Iterable[str], writable: Iterable[str]) -> None:

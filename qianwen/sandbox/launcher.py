@@ -10,9 +10,10 @@ import signal
 import sys
 
 from qianwen.sandbox import landlock, namespaces, privileges, seccomp
-from qianwen.sandbox.supervisor import supervise
+from qianwen.sandbox.supervisor import read, supervise
 
 OPEN_FILES = 256
+READ_ALL = privileges.CAP_DAC_READ_SEARCH
 
 
 def main(arguments: list[str]) -> None:
@@ -28,6 +29,7 @@ def main(arguments: list[str]) -> None:
         elif config["backend"] == "bubblewrap":
             limit_entries(config)
         else:
+            landlock.need_scopes()
             privileges.adopt_orphans()
         privileges.hide_memory()
         write_files(config, contents)
@@ -81,8 +83,11 @@ def become_program(config: dict, report: int) -> None:
     """Give up every right and execute the program. An error goes to the report."""
     try:
         os.setsid()
-        set_limits(config["limits"], config["processes_before"])
-        privileges.become(config["uid"], config["keep"])
+        uid = config["uid"]
+        set_limits(config["limits"], processes_before(config))
+        # Root's Python may be in a folder that only root can read; Landlock decides then what can be read.
+        keeps = uid is not None and config["backend"] == "landlock" and privileges.has_capability(READ_ALL)
+        privileges.become(uid, READ_ALL if keeps else None)
         if config["backend"] != "bubblewrap":
             landlock.restrict(config["allowed"], [*config["devices"], *config["writable"]])
         os.closerange(3, report)
@@ -92,6 +97,20 @@ def become_program(config: dict, report: int) -> None:
         os.execve(config["argv"][0], config["argv"], config["environment"])
     except OSError as error:
         fail(report, error)
+
+
+def processes_before(config: dict) -> int:
+    """Processes and threads that the kernel counts against the limit although they are not of this run.
+
+    A new user namespace and a new user id begin at zero.
+    """
+    if config["backend"] != "landlock" or config["uid"] is not None:
+        return 0
+    count = 0
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit() and (fields := read(int(entry.name), "stat").rpartition(")")[2].split()):
+            count += int(fields[17])
+    return count
 
 
 def set_limits(limits: dict, processes_before: int) -> None:

@@ -14,11 +14,10 @@ import errno
 import platform
 import struct
 
-from qianwen.sandbox.system_calls import MACHINES, number, prctl
+from qianwen.sandbox.system_calls import number, prctl
 
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # linux/audit.h
-CHECKED = ("socketpair", "clone", "clone3", "ioctl", "prlimit64")
-OWN_THREADS = ("sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr")
+OWN_PROCESS = ("prlimit64", "sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr")
 DENIED = (
     *("ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "process_mrelease", "kcmp", "pidfd_getfd"),
     *("setpriority", "ioprio_set", "migrate_pages", "move_pages"),
@@ -55,11 +54,9 @@ def install() -> None:
 
 def program() -> list[Instruction]:
     """The whole filter, for this processor."""
-    machine = platform.machine()
-    if machine not in MACHINES:
-        raise OSError(errno.ENOSYS, f"seccomp: no table of system calls for the processor {machine}")
-    code = [_load(ARCHITECTURE), (JUMP_IF_EQUAL, 1, 0, ARCHITECTURES[machine]), _give(KILL), _load(NUMBER)]
-    if machine == "x86_64":
+    architecture = ARCHITECTURES[platform.machine()]
+    code = [_load(ARCHITECTURE), (JUMP_IF_EQUAL, 1, 0, architecture), _give(KILL), _load(NUMBER)]
+    if platform.machine() == "x86_64":
         code += [(JUMP_IF_NOT_LESS, 0, 1, X32), _give(ERROR | errno.ENOSYS)]
     for name in DENIED:
         code += _when(name, [_give(ERROR | errno.EPERM)])
@@ -70,7 +67,7 @@ def program() -> list[Instruction]:
     code += _when(
         "ioctl", [_load(SECOND), (JUMP_IF_EQUAL, 1, 0, TIOCSTI), (JUMP_IF_EQUAL, 0, 1, TIOCLINUX), *_either()]
     )
-    for name in ("prlimit64", *OWN_THREADS):
+    for name in OWN_PROCESS:
         code += _when(name, [_load(FIRST), (JUMP_IF_EQUAL, 1, 0, 0), *_either()])
     return [*code, _give(ALLOW)]
 

@@ -36,7 +36,8 @@ def supervise(config: dict, report: int, lifeline: int, start: Callable[[], None
         if watched in happened:
             break
         cpu = max(cpu, cpu_seconds(config))
-        ended_by = "stopped" if lifeline in happened else exceeded(config, cpu)
+        has_parent = config["backend"] != "landlock" or os.getppid() == config["parent"]
+        ended_by = exceeded(config, cpu) if has_parent and lifeline not in happened else "stopped"
         if ended_by:
             os.kill(child, signal.SIGKILL)
             break
@@ -59,7 +60,29 @@ def exceeded(config: dict, cpu: float) -> str | None:
         return "cpu"
     if resident_bytes(config) > limits["memory_bytes"]:
         return "memory"
+    if config["backend"] == "landlock" and not fits(config["folder"], limits):
+        return "folder"
     return None
+
+
+def fits(folder: str, limits: dict) -> bool:
+    """Whether the program's folder is within its limits. In the other back-ends its file system has them."""
+    entries = size = 0
+    waiting = [folder]
+    while waiting:
+        try:
+            for entry in os.scandir(waiting.pop()):
+                entries += 1
+                size += entry.stat(follow_symlinks=False).st_blocks * 512
+                if entries > limits["folder_entries"] or size > limits["folder_bytes"]:
+                    return False
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+        except FileNotFoundError:  # removed since it was listed
+            continue
+        except PermissionError:  # made unreadable, and so uncountable
+            return False
+    return True
 
 
 def cpu_seconds(config: dict) -> float:

@@ -4,6 +4,7 @@ The numbers are those of `asm/unistd_64.h` (x86_64) and `asm-generic/unistd.h` (
 """
 
 import ctypes
+import errno
 import os
 import platform
 
@@ -104,8 +105,11 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def number(name: str) -> int | None:
-    """The number of a system call on this processor."""
-    return NUMBERS[name][MACHINES.index(platform.machine())]
+    """The number of a system call on this processor; None if the processor does not have the call."""
+    machine = platform.machine()
+    if machine not in MACHINES:
+        raise OSError(errno.ENOSYS, f"the processor {machine} is not supported; supported are {', '.join(MACHINES)}")
+    return NUMBERS[name][MACHINES.index(machine)]
 
 
 def checked(result: int, what: str) -> int:
