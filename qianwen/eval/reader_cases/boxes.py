@@ -20,6 +20,13 @@ TEMPLATES = {
     "cut in a later box": (r"So \boxed{%}. To check: \boxed{\frac{1",),
     "sizes": (r"{\Large \boxed{%}}", r"\boxed{\,%\,}", r"\boxed{\displaystyle %}"),
     "bold": (r"**\boxed{%}**", r"$\boldsymbol{\boxed{%}}$"),
+    "not used for tuning": (
+        r"\boxed{%}\boxed{}",
+        r"We get \boxed{%} (not \boxed{31}).",
+        r"\begin{align*} x &= \boxed{%} \\ \end{align*}",
+        r"Answer: \( \boxed{%} \) \%",
+        "\\boxed\n{%}",
+    ),
     "text around": (r"\boxed{x = %}",),
     "inside code": ("```latex\n\\boxed{%}\n```", r"`\boxed{%}`"),
     "doubled backslashes": (r"\\boxed{%}",),

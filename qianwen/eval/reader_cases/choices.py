@@ -64,6 +64,16 @@ ENGLISH_TEMPLATES = {
         "Compare {M} with {L}: the second is correct. So the correct option is {L}.",
     ),
     "full-width": ("Ａnswer： {W}", "{W}"),
+    "not used for tuning": (
+        "My answer would be {L} since {M} contradicts the question.",
+        "Out of these, {L} fits best; {M} does not fit.",
+        "{M}? No. {L}? Yes.",
+        "Although many people say {M}, the right one is {L}.",
+        "Therefore ({L}).\n\nExplanation: ({M}) would need more.",
+        "Choose {L}, never {M}.",
+        "I'm going with option {L} over option {M}.",
+        "{text} is what the question asks for, unlike {M}.",
+    ),
     "two choices": ("Both {L} and {M} are correct.",),
     "no choice": ("I do not know.", "The question is unclear."),
     "cut": ("Let us go through the options. {M} says",),
@@ -99,6 +109,16 @@ CHINESE_TEMPLATES = {
     "mixed languages": ("The answer is {L}，即{text}。", "答案 is {L}.", "Answer：{L}"),
     "reasoning first": ("乍看{M}是对的，但仔细分析后，正确的选项是{L}。", "比较{M}和{L}，后者更准确，因此答案是{L}。"),
     "question repeated": ("{question}{text}", "{question}答案是{L}。"),
+    "not used for tuning": (
+        "综上，{L}最合适，{M}不合适。",
+        "{M}？不是。{L}？是的。",
+        "虽然很多人选{M}，但其实{L}才对。",
+        "所以（{L}）。\n\n解释：（{M}）需要更多条件。",
+        "我的答案是{L}，因为{M}与题意矛盾。",
+        "本题应当选{L}项。",
+        "由此可知{L}正确。",
+        "{text}才是题目所问，与{M}不同。",
+    ),
     "two choices": ("{L}和{M}都正确。",),
     "no choice": ("我不知道。", "题目不清楚，无法回答。"),
     "cut": ("我们逐项分析。{M}说的是",),
@@ -119,7 +139,7 @@ def _cases(templates: Mapping[str, tuple[str, ...]], questions: Mapping[str, tup
     for kind, group in templates.items():
         for template in group:
             for question, texts in questions.items():
-                options = dict(zip(LETTERS, texts, strict=True))
+                options: dict[str, str] = dict(zip(LETTERS, texts, strict=True))
                 for index, letter in enumerate(LETTERS):
                     other, third = LETTERS[(index + 1) % 4], LETTERS[(index + 2) % 4]
                     forms = {"L": letter, "l": letter.lower(), "W": chr(ord(letter) + 0xFEE0), "M": other, "N": third}

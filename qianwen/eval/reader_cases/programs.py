@@ -70,6 +70,14 @@ TEMPLATES = {
     "no fence": ("{code}", "{code}\nThis function is simple, and it works.", "Here is the function:\n\n{code}"),
     "open fence": ("```python\n{code}", "The code:\n```\n{code}"),
     "carriage returns": ("{carriage}",),
+    "not used for tuning": (
+        "Step 1:\n```\npip install x\n```\nStep 2:\n```python3\n{code}```\nStep 3: run ```{name}(2)```.",
+        '**Solution**\n```python title="{name}.py"\n{code}```',
+        "| a | b |\n|---|---|\n\n```python\n{code}```\n\n`{name}` is done.",
+        "```python\n{code}```\n```python\n# test\nprint({name})\n```",
+        "Sure, here you go\n{code}",
+        "```python\n{code}```\n\n**Note:** `x = 3` is not needed.",
+    ),
     "corrected afterwards": (
         "```python\ndef {name}(x):\n    return None\n```\nThat is wrong. Correct:\n```python\n{code}```",
     ),

@@ -1,7 +1,9 @@
 """The share of errors of each reader, by kind of case, and the stored rates that results name.
 
 `python -m qianwen.eval.reader_cases.rates` prints the table; `--write` stores it in `rates.toml` beside this file.
-A rate is over all cases of a reader. They are made to mislead, so on ordinary replies a reader errs less.
+A rate is over all cases of a reader. They are made to mislead, so on ordinary replies a reader errs less. The readers
+were improved on all kinds but "not used for tuning", which was written afterwards and left as it came out: its rate is
+that of misleading replies in new words.
 """
 
 import functools

@@ -19,7 +19,7 @@ import secrets
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 from qianwen.eval.metrics import Share
 from qianwen.eval.task import Answer, Score, TaskOptions
@@ -47,7 +47,9 @@ class Judge:
     def open(self) -> Sandbox:
         """The sandbox, checked once. ConfigError if this machine offers no isolation."""
         with self._opening:
-            self._sandbox = self._sandbox or Sandbox.open(self.name)
+            self._sandbox = self._sandbox or Sandbox.open(
+                cast(Any, self.name)
+            )  # it refuses a name that it does not know
             return self._sandbox
 
     def run(self, program: str, tests: str) -> str:
@@ -67,7 +69,8 @@ class Judge:
             results = list(pool.map(lambda each: "" if each is None else self.run(each, tests), programs))
         passed = [result == "passed" for result in results]
         first = passed.index(True) if any(passed) else 0
-        extracted = None if programs[first] is None else f"{programs[first].rstrip()}\n\n# {results[first]}\n"
+        shown = programs[first]
+        extracted = None if shown is None else f"{shown.rstrip()}\n\n# {results[first]}\n"
         shares = {f"pass@{k}": Share(pass_at_k(len(passed), sum(passed), k)) for k in PASS_AT if k <= len(passed)}
         return Score(shares=shares, extracted=extracted, is_right=any(passed))
 
