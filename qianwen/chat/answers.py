@@ -62,11 +62,10 @@ def boxed(text: str) -> str:
     """
     for opening in reversed(list(re.finditer(r"\\(?:fbox|boxed)\s*\{", text))):
         depth = 1
-        for index in range(opening.end(), len(text)):
-            if text[index - 1] != "\\":
-                depth += {"{": 1, "}": -1}.get(text[index], 0)
+        for token in re.finditer(r"\\.|[{}]", text[opening.end() :], re.S):  # an escaped brace is a character
+            depth += {"{": 1, "}": -1}.get(token[0], 0)
             if not depth:
-                return LATEX_SPACE.sub("", text[opening.end() : index])
+                return LATEX_SPACE.sub("", text[opening.end() : opening.end() + token.start()])
     return ""
 
 

@@ -90,6 +90,13 @@ def test_choices_in_chinese(reply: str, letter: str) -> None:
     assert choice(reply, CHINESE, question="中国的首都是") == letter
 
 
+@given(st.text(alphabet="0123456789.,-^/{}\\\n =abc答案是十boxedfrac#", max_size=60))
+def test_no_reply_is_an_error(reply: str) -> None:
+    number = final_number(reply)
+    assert number == "" or is_same_number(number, number)
+    assert boxed(reply) == "" or boxed(reply) in reply
+
+
 @given(st.text(max_size=60))
 def test_a_choice_is_always_one_of_the_options(reply: str) -> None:
     assert choice(reply, OPTIONS) in OPTIONS

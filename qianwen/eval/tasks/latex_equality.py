@@ -34,6 +34,7 @@ REWRITE = (  # applied in this order
     (r"^(-?)(\d+)/(\d+)$", r"\1\\frac{\2}{\3}"),
     (r"\\frac\{-(\d+)\}", r"-\\frac{\1}"),
 )
+LONGEST_NUMBER = 1000  # characters; Python refuses to read integers of several thousand digits
 MIXED = re.compile(r"(-?)(\d+)?\\frac\{(\d+)\}\{(\d+)\}")
 BRACKETS = {"(": ")", "[": "]", "\\{": "\\}"}
 
@@ -65,6 +66,8 @@ def _is_same(left: str, right: str) -> bool:
 
 def _value(text: str) -> Fraction | None:
     """The value of an integer, a decimal, a fraction of integers or a mixed number."""
+    if len(text) > LONGEST_NUMBER:
+        return None
     if re.fullmatch(r"[-+]?\d+(?:\.\d*)?", text):
         return Fraction(text.rstrip("."))
     if (match := MIXED.fullmatch(text)) and int(match[4]):

@@ -1,6 +1,8 @@
 """Programs out of replies: each is executed here, since all are written here."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from qianwen.eval.tasks.assemble import assemble
 
@@ -76,3 +78,9 @@ def test_a_program_that_python_cannot_read_is_a_program_all_the_same() -> None:
 )
 def test_a_reply_without_code_has_no_program(reply: str) -> None:
     assert assemble(PROMPT, reply, "total") is None
+
+
+@given(st.text(alphabet="`def total(x):\n =1\"'#>", max_size=80))
+def test_no_reply_is_an_error(reply: str) -> None:
+    program = assemble(PROMPT, reply, "total")
+    assert program is None or program.strip()

@@ -1,4 +1,6 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from qianwen.eval.tasks.latex_equality import is_same_formula
 
@@ -84,3 +86,12 @@ def test_the_same_answer_in_two_forms(left: str, right: str) -> None:
 @pytest.mark.parametrize(("left", "right"), DIFFERENT)
 def test_different_answers(left: str, right: str) -> None:
     assert not is_same_formula(left, right) and not is_same_formula(right, left)
+
+
+@given(st.text(alphabet="0123456789.,-/()[]{}\\ =x%$fracsqtbo", max_size=40))
+def test_every_text_is_the_same_as_itself(text: str) -> None:
+    assert is_same_formula(text, text) and is_same_formula(text, f" {text} ")
+
+
+def test_numbers_too_long_to_read_are_compared_as_text() -> None:
+    assert is_same_formula("9" * 5000, "9" * 5000) and not is_same_formula("9" * 5000, "8" * 5000)
