@@ -15,6 +15,8 @@ Read in this order:
     model.py       `ChatModel`, the protocol that agents, judges and evaluation tasks use to call a model
     client.py      `ChatClient`, a `ChatModel` behind an OpenAI-compatible URL; sse.py reads its event stream
     answers.py     extract the answer from a reply, and check whether it is correct; nearest_option.py is its last step
+    code_blocks.py extract the program from a reply
+    chinese_numerals.py    numbers in Chinese characters
 
 This chapter works with tokens and text only. It does not import the network, the engine or the server.
 """

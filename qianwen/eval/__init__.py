@@ -9,6 +9,7 @@ Read in this order:
     runner.py        a task put to a model
     report.py        results as a table, a file, a page
     tasks/           the tasks
+    reader_cases/    how often the readers of answers err
 
 Here a number is never without its count and its interval.
 """

@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 from qianwen.chat.answers import (
     boxed,
     choice,
-    code_block,
     final_number,
     is_right_number,
     is_same_number,
@@ -91,6 +90,13 @@ def test_choices_in_chinese(reply: str, letter: str) -> None:
     assert choice(reply, CHINESE, question="中国的首都是") == letter
 
 
+@given(st.text(alphabet="0123456789.,-^/{}\\\n =abc答案是十boxedfrac#", max_size=60))
+def test_no_reply_is_an_error(reply: str) -> None:
+    number = final_number(reply)
+    assert number == "" or is_same_number(number, number)
+    assert boxed(reply) == "" or boxed(reply) in reply
+
+
 @given(st.text(max_size=60))
 def test_a_choice_is_one_of_the_options_or_nothing(reply: str) -> None:
     assert choice(reply, OPTIONS) in {*OPTIONS, ""}
@@ -101,10 +107,48 @@ def test_a_reply_without_a_choice_chooses_nothing(reply: str) -> None:
     assert choice(reply, OPTIONS) == ""
 
 
-def test_the_block_that_defines_the_function_is_taken() -> None:
-    reply = (
-        "Use it so:\n```python\nprint(add(1, 2))\n```\nHere it is:\n```python\ndef add(a, b):\n    return a + b\n```"
-    )
-    assert code_block(reply, "add") == "def add(a, b):\n    return a + b\n"
-    assert code_block("```py\nx = 1") == "x = 1"
-    assert code_block("    return a + b\n", "add") == "    return a + b\n"
+@pytest.mark.parametrize(
+    ("reply", "number"),
+    [
+        ("The answer is 18 dollars for 3 days.", "18"),
+        ("#### 12\nfor 3 people", "12"),
+        ("The answer is not 20 but 18.", "18"),
+        ("The answer is 18, not 20.", "18"),
+        ("答案是十八个，用了3天。", "18"),
+        ("答案是３万元。", "30000"),
+        ("The answer is 18. Wait, I forgot 2: 18 + 2 = 20.", "20"),
+        ("The third answer was 9 - 4 = 5. Altogether 5 + 6 = 11.", "11"),
+        ("The answer is that each of the 3 kids gets 5.", "5"),
+        ("**Answer:** 1,200 m^2", "1200"),
+        (r"Answer: $\frac{3}{4}$ of 8", "0.75"),
+        (r"\boxed{1{,}234} in 2 years", "1234"),
+        ("The area is 24 m^2.", "24"),
+        ("共３，４５６元", "3456"),
+    ],
+)
+def test_a_stated_answer_has_priority_over_a_later_number(reply: str, number: str) -> None:
+    assert final_number(reply) == number
+
+
+@pytest.mark.parametrize(
+    ("reply", "letter"),
+    [
+        ("The answer is not A but C.", "C"),
+        ("A and B are incorrect, so it must be D.", "D"),
+        ("It can't be option A, so B.", "B"),
+        ("the answer is a kind of gland, so (c)", "C"),
+        (r"$\boxed{\text{D}}$, not A", "D"),
+        ("The answer is A. Wait, that is wrong: the answer is C.", "C"),
+        ("A. the heart\nB. the liver\nC. the left lung\nD. a kidney\n\nC", "C"),
+        ("Ｂ", "B"),
+        ("排除A和B，选择D。", "D"),
+        ("答案不是A，而是C。", "C"),
+    ],
+)
+def test_rejected_letters_and_articles_are_not_choices(reply: str, letter: str) -> None:
+    assert choice(reply, OPTIONS) == letter
+
+
+def test_an_option_is_not_found_inside_a_longer_number() -> None:
+    options = {"A": "10", "B": "100", "C": "1000", "D": "0.10"}
+    assert [choice(f"It is {text} in all.", options) for text in options.values()] == ["A", "B", "C", "D"]

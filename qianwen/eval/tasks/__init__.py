@@ -6,15 +6,22 @@ mmlu        questions with four options in 57 subjects, five worked examples; mm
 mmlu-shot-orders    500 of them with five orders of the worked examples
 ceval       the same in Chinese, 52 subjects; ceval-chat; ceval-test writes the file for a submission
 cmmlu       the same in Chinese, 67 subjects
-gsm8k       word problems with a number for an answer
+gsm8k       word problems with a number for an answer; gsm8k-chat, gsm8k-chat-4shot
+math        competition problems with a formula for an answer
+humaneval   functions to write, judged by tests; humaneval-chat
+mbpp        short functions to write, judged by tests
+bbh         27 hard tasks of BIG-bench
 """
 
 from collections.abc import Callable
 
 from qianwen.eval.task import Task, TaskOptions
+from qianwen.eval.tasks.bbh import Bbh
 from qianwen.eval.tasks.ceval import CEVAL, CEvalTest
 from qianwen.eval.tasks.cmmlu import CMMLU
-from qianwen.eval.tasks.mathematics import Gsm8k
+from qianwen.eval.tasks.humaneval import HumanEval, HumanEvalChat
+from qianwen.eval.tasks.mathematics import Gsm8k, Gsm8kChat, Gsm8kChat4Shot, Math
+from qianwen.eval.tasks.mbpp import Mbpp
 from qianwen.eval.tasks.mmlu import MMLU, ShotOrders
 from qianwen.eval.tasks.multiple_choice import FewShot, ZeroShotChat
 from qianwen.eval.tasks.questions import Questions
@@ -30,5 +37,12 @@ TASKS: dict[str, Callable[[TaskOptions], Task]] = {
     "ceval-test": CEvalTest,
     "ceval-chat": lambda options: ZeroShotChat("ceval-chat", CEVAL, options),
     "cmmlu": lambda options: FewShot("cmmlu", CMMLU, options),
-    "gsm8k": lambda options: Gsm8k(options.data),
+    "gsm8k": Gsm8k,
+    "gsm8k-chat": Gsm8kChat,
+    "gsm8k-chat-4shot": Gsm8kChat4Shot,
+    "math": Math,
+    "humaneval": HumanEval,
+    "humaneval-chat": HumanEvalChat,
+    "mbpp": Mbpp,
+    "bbh": Bbh,
 }
