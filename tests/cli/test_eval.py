@@ -89,7 +89,6 @@ def test_the_same_command_goes_on_and_another_setting_is_refused(
         (["questions", "--data", "absent.jsonl"], "absent.jsonl"),
         (["questions", "--samples", "0"], "--samples must be at least 1; got 0"),
         (["question"], "there is no task question; choose one of"),
-        (["gsm8k"], "gsm8k needs --data-dir"),
         (["questions", "--url", "ftp://x", "--data", "PAIRS"], "ftp://x is not a URL"),
         (["questions", "--url", "http://127.0.0.1:9/v1", "--bits", "4", "--data", "PAIRS"], "settings of the server"),
         (["text", "--url", "http://127.0.0.1:9/v1", "--data", "TEXT"], "text needs likelihoods"),
