@@ -39,8 +39,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pairs = [Pair(f"{i} + 2?", f"{i} + 2 = {i + 2}.", "arithmetic", r"\d") for i in range(20)]
     write_jsonl(root / "pairs.jsonl", [pair.row() for pair in pairs])
     (root / "text.txt").write_text("some text to predict")
-    problems = [{"question": f"{i} and {i}?", "answer": f"#### {2 * i}"} for i in range(9)]
-    write_jsonl(root / "gsm8k_test.jsonl", problems)
+    for split in ("test", "dev"):
+        (root / "mmlu" / split).mkdir(parents=True)
+        rows = "".join(f"Is it {number}?,1,2,3,4,{'ABCD'[number % 4]}\n" for number in range(7))
+        (root / "mmlu" / split / f"anatomy_{split}.csv").write_text(rows)
     return root
 
 
@@ -67,7 +69,10 @@ def test_a_table_and_a_folder_come_out(folder: Path, capsys: pytest.CaptureFixtu
     assert len(results.tasks["questions"].rows) == 20 and len(results.settings["weights"]) == 64
     assert evaluate(folder, "text", "--data", str(folder / "text.txt")) == 0
     assert "bits_per_byte" in capsys.readouterr().out
-    assert set(load_results("runs/eval/tiny").tasks) == {"questions", "text"}
+    assert evaluate(folder, "mmlu", "--data-dir", str(folder), "--shots", "3") == 0
+    results = load_results("runs/eval/tiny")
+    assert set(results.tasks) == {"questions", "text", "mmlu"}
+    assert results.tasks["mmlu"].chance == 0.25 and len(results.tasks["mmlu"].rows) == 7
 
 
 def test_the_same_command_goes_on_and_another_setting_is_refused(
@@ -104,7 +109,7 @@ def test_slips_get_one_clear_line_before_a_model_is_loaded(
 
 def test_without_a_task_the_tasks_are_listed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate(folder) == 2
-    assert "gsm8k" in capsys.readouterr().out
+    assert "mmlu" in capsys.readouterr().out
 
 
 def test_ctrl_c_prints_how_to_go_on(
@@ -160,14 +165,16 @@ def test_a_served_model_gives_the_same_rows(folder: Path, capsys: pytest.Capture
     with served(folder, "--batch-invariant") as url:
         assert questions(folder, "--url", url, "--out", "remote", model="mine") == 0
         assert questions(folder, "--exact", "--out", "here") == 0
-        problems = ("gsm8k", "--data", str(folder / "gsm8k_test.jsonl"))
-        assert evaluate(folder, *problems, "--url", url, "--out", "remote", model="mine") == 0
-        assert evaluate(folder, *problems, "--exact", "--out", "here") == 0
-        for name in ("questions", "gsm8k"):
+        chat = ("mmlu-chat", "--data-dir", str(folder))
+        assert evaluate(folder, *chat, "--url", url, "--out", "remote", model="mine") == 0
+        assert evaluate(folder, *chat, "--exact", "--out", "here") == 0
+        for name in ("questions", "mmlu-chat"):
             assert Path(f"remote/answers/{name}.jsonl").read_bytes() == Path(f"here/answers/{name}.jsonl").read_bytes()
         assert json.loads(Path("remote/settings.json").read_text())["left_to_the_server"] == []
         capsys.readouterr()
-        assert evaluate(folder, "text", "--data", str(folder / "text.txt"), "--url", url, model="mine") == 1
-        assert "text needs likelihoods" in capsys.readouterr().err
+        for name in ("mmlu", "mmlu-chat mmlu", "mmlu-shot-orders"):
+            tasks = name.split()
+            assert evaluate(folder, *tasks, "--data-dir", str(folder), "--url", url, "--out", "y", model="mine") == 1
+            assert f"{tasks[-1]} needs likelihoods" in capsys.readouterr().err and not Path("y").exists()
         assert questions(folder, "--url", url, "--out", "x", model="other") == 1
         assert "other" in capsys.readouterr().err
