@@ -1,55 +1,160 @@
-"""`qianwen eval MODEL TASK… --data PATH`: evaluate a model on tasks and print the metrics with intervals."""
+"""`qianwen eval MODEL TASK…`: evaluate a model on tasks, with every answer in a folder, and print the metrics.
 
+    read the data of all tasks → load the model → check that it can do all of them → ask → print
+
+Nothing is asked before everything is checked. The same command goes on after Ctrl-C or a kill.
+"""
+
+import os
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
+from qianwen.checkpoints.load import Bits
 from qianwen.cli.arguments import parse
 from qianwen.runtime.errors import ConfigError
+from qianwen.runtime.files import runs_dir
 from qianwen.runtime.log import console
 from qianwen.runtime.translation import tr
+
+if TYPE_CHECKING:
+    from qianwen.eval.evaluation import Evaluation
+    from qianwen.eval.results import Results
+    from qianwen.eval.task import Task
+
+KEY_VARIABLE = "QIANWEN_KEY"  # the environment variable with the API key for --url
 
 
 @dataclass(frozen=True)
 class EvalOptions:
-    """Evaluate a model. Tasks: text (bits per byte), questions (format and arithmetic), mmlu, gsm8k."""
+    """Evaluate a model on tasks. Every answer is written to a folder as it arrives; the same command goes on there.
+
+    `qianwen eval MODEL` alone lists the tasks.
+    """
 
     model: tyro.conf.Positional[str]
-    """The model: a folder, GGUF file, run name or hub id."""
-    tasks: tyro.conf.Positional[tuple[str, ...]]
-    """Tasks to run: text, questions, mmlu, gsm8k."""
+    """The model: a folder, GGUF file, run name or hub id; with --url the name that the server knows."""
+    tasks: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Names of tasks."""
+    data_dir: str = ""
+    """Folder with the published files of the tasks."""
     data: str = ""
-    """File or folder with the examples; for text and questions by default the held-out set of the demo."""
+    """File or folder with the data of a single task; for text and questions by default the held-out set of the demo."""
     limit: int = 0
     """Use only the first N examples; 0: all."""
+    shots: int | None = None
+    """Number of worked examples before each question. Default: as published."""
+    samples: int = 1
+    """Answers to each question, for pass@k."""
+    sandbox: str = "auto"
+    """Isolation for programs that the model wrote: auto, bubblewrap, namespaces or landlock."""
+    bits: Bits = "stored"
+    """Bits per weight: `stored`: as on disk; 4, 5, 8, 16: packed for the fast kernels; None: unpacked floats."""
+    exact: bool = False
+    """The same answers to the last bit whatever runs at the same time; slower."""
+    batch: int = 16
+    """Maximum number of answers that are computed at the same time."""
+    context: int = 0
+    """Maximum tokens of prompt and answer together; 0: the model's own limit, or what fits in memory."""
+    url: str = ""
+    """Base URL of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1, instead of a model that runs here.
+    The API key is read from the environment variable QIANWEN_KEY."""
     out: str = ""
-    """Also write the metrics and every answer to this JSON file."""
+    """Folder of the results; by default runs/eval/NAME, with the name of the model."""
+    restart: bool = False
+    """Discard earlier answers to these tasks in the folder."""
 
 
 def evaluate(argv: list[str]) -> int:
-    """Load the model once, run the tasks, print and save the metrics."""
+    """Prepare, run, print. The status is 1 if an example ended with an error."""
     options = parse(EvalOptions, "qianwen eval", argv)
+    if not options.tasks:
+        return _list_tasks()
 
-    from qianwen.engine.llm import LLM
-    from qianwen.eval.report import console_table, save_results
-    from qianwen.eval.runner import run_task
+    from qianwen.checkpoints.load import model_name
+    from qianwen.eval.evaluation import Evaluation
+
+    folder = Path(options.out) if options.out else runs_dir() / "eval" / model_name(options.model)
+    evaluation = Evaluation(_tasks(options), folder, limit=options.limit)
+    try:
+        results = _run(evaluation, options)
+    except KeyboardInterrupt:
+        command = shlex.join(["qianwen", "eval", *(arg for arg in argv if arg != "--restart")])
+        console.print(tr("saved; to continue: {command}", command=command), markup=False)
+        raise
+    return _print(results, list(evaluation.tasks))
+
+
+def _tasks(options: EvalOptions) -> "list[Task]":
     from qianwen.eval.task import TaskOptions
     from qianwen.eval.tasks import TASKS
-    from qianwen.runtime.files import runs_dir
 
     for name in options.tasks:
         if name not in TASKS:
             raise ConfigError(tr("there is no task {name}; choose one of {names}", name=name, names=", ".join(TASKS)))
+    if options.data and len(options.tasks) > 1:
+        raise ConfigError(tr("--data is the data of one task; give --data-dir FOLDER for several tasks"))
+    if options.samples < 1:
+        raise ConfigError(tr("--samples must be at least 1; got {number}", number=options.samples))
+    chosen = {"shots": options.shots, "num_samples": options.samples, "sandbox": options.sandbox}
+    return [TASKS[name](TaskOptions(data=_data(name, options), **chosen)) for name in options.tasks]
+
+
+def _data(name: str, options: EvalOptions) -> Path:
+    """Where the data of a task is: as given, else what the demo held out."""
     made = runs_dir() / "demo" / "text"
-    held_out = {"text": str(made / "held_out"), "questions": str(made / "dialogues" / "held_out.jsonl")}
-    if not options.data and (unfed := [name for name in options.tasks if name not in held_out]):
-        raise ConfigError(tr("{name} needs --data: the file or folder that contains its questions", name=unfed[0]))
-    tasks = [TASKS[name](TaskOptions(data=Path(options.data or held_out[name]))) for name in options.tasks]
-    llm = LLM.load(options.model)
-    results = [run_task(task, llm, limit=options.limit) for task in tasks]
-    console.print(console_table(results))
-    if options.out:
-        save_results(options.out, results, options.model)
-        console.print(tr("every answer: {path}", path=options.out))
-    return 0
+    held_out = {"text": made / "held_out", "questions": made / "dialogues" / "held_out.jsonl"}
+    given = options.data or options.data_dir
+    if not given and name not in held_out:
+        raise ConfigError(tr("{name} needs --data-dir: the folder with its published files", name=name))
+    return Path(given) if given else held_out[name]
+
+
+def _run(evaluation: "Evaluation", options: EvalOptions) -> "Results":
+    if options.url:
+        return _run_remote(evaluation, options)
+
+    from qianwen.engine.llm import LLM
+    from qianwen.engine.llm_engine import EngineConfig
+    from qianwen.eval.provenance import model_settings
+
+    config = EngineConfig(max_num_seqs=options.batch, max_model_len=options.context, batch_invariant=options.exact)
+    llm = LLM.load(options.model, bits=options.bits, config=config)
+    return evaluation.run(llm, model_settings(llm, options.model, options.bits), restart=options.restart)
+
+
+def _run_remote(evaluation: "Evaluation", options: EvalOptions) -> "Results":
+    from qianwen.chat.client import ChatClient
+    from qianwen.eval.provenance import url_settings
+    from qianwen.eval.remote import connect
+
+    if options.exact or options.bits != "stored" or options.context:
+        raise ConfigError(tr("--exact, --bits and --context are settings of the server; start it with them"))
+    with ChatClient(options.url, options.model, os.environ.get(KEY_VARIABLE)) as client:
+        evaluation.check(client)
+        model = connect(client)
+        return evaluation.run(model, url_settings(options.model, options.url, model), restart=options.restart)
+
+
+def _print(results: "Results", names: Sequence[str]) -> int:
+    from qianwen.eval.console import results_table
+
+    tasks = [results.tasks[name] for name in names]
+    console.print(results_table(tasks))
+    num_errors = sum(task.num_errors for task in tasks)
+    if num_errors:
+        message = "{count:,} examples ended with an error and are not in the metrics; the same command asks them again"
+        console.print(tr(message, count=num_errors), style="yellow")
+    console.print(tr("every answer: {path}", path=results.folder), markup=False)
+    return 1 if num_errors else 0
+
+
+def _list_tasks() -> int:
+    from qianwen.eval import tasks
+
+    console.print(tr("no task given; choose one or more of {names}", names=", ".join(tasks.TASKS)), markup=False)
+    return 2

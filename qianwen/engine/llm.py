@@ -5,16 +5,13 @@
 >>> for delta in llm.chat([Message("user", "你好")]):
 ...     print(delta.text, end="")
 
-It implements `ChatModel`. There is no background thread: a thread that waits for its next output runs one step of the
-engine, which serves all requests, and the outputs of the others go to their queues. Leaving a stream early cancels its
-request.
+It implements `ChatModel`. There is no background thread: of the threads that wait for an output, one runs the steps of
+the engine, which serve all requests (`engine/shared_engine.py`). Leaving a stream early cancels its request.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import threading
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +28,7 @@ from qianwen.engine.llm_engine import EngineConfig, LLMEngine, Output
 from qianwen.engine.request import DEFAULT_CONTEXT, Context, Pooling, Request
 from qianwen.engine.sampling import TokenLogprob
 from qianwen.engine.sampling_params import SamplingParams
+from qianwen.engine.shared_engine import SharedEngine
 from qianwen.model.transformer import Qwen
 from qianwen.runtime.errors import ConfigError, RequestError
 from qianwen.runtime.log import notices
@@ -100,9 +98,7 @@ class LLM:
         self.defaults = defaults or SamplingParams()
         self.recommended = Recommended()
         self.engine = LLMEngine(model, tokenizer, config, draft_model, end_ids)
-        self._lock = threading.Lock()
-        self._queues: dict[str, deque[Output]] = {}
-        self._abandoned: deque[str] = deque()  # requests to cancel; filled without the lock
+        self.shared = SharedEngine(self.engine)
 
     @classmethod
     def load(cls, name: str, *, bits: Bits = "stored", config: EngineConfig | None = None) -> LLM:
@@ -158,11 +154,7 @@ class LLM:
         """Queue a request now. Iterate over the stream, or call its `result`. The arguments are those of `Request`."""
         ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
         request = Request(tuple(ids), params or self.defaults, context, score_from, pooling)
-        with self._lock:
-            self._cancel_abandoned()
-            request_id = self.engine.add_request(request)
-            self._queues[request_id] = deque()
-        return Stream(self, request_id, ids, request.params.n)
+        return Stream(self.shared, self.shared.add(request), ids, request.params.n)
 
     def chat(
         self,
@@ -201,51 +193,24 @@ class LLM:
 
     def clear_cache(self) -> None:
         """Drop all cached prompts, as after a change of the weights."""
-        with self._lock:
-            self.engine.reset()
+        self.shared.reset()
 
-    def _next(self, request_id: str) -> Output:
-        """The next output of a request. This thread runs a step of the engine if the queue of the request is empty."""
-        queue = self._queues[request_id]
-        while not queue:
-            with self._lock:
-                self._cancel_abandoned()
-                # another thread may have filled the queue while this one waited for the lock: then no step is needed
-                for output in [] if queue else self.engine.step():
-                    if output.request_id in self._queues:
-                        self._queues[output.request_id].append(output)
-        return queue.popleft()
-
-    def _close(self, request_id: str) -> None:
-        """Cancel a request now, or, while a step runs, before the next one.
-
-        It never waits for the lock: Python may delete a stream at any moment, also in the thread that holds it.
-        """
-        self._abandoned.append(request_id)
-        if self._lock.acquire(blocking=False):
-            try:
-                self._cancel_abandoned()
-            finally:
-                self._lock.release()
-
-    def _cancel_abandoned(self) -> None:
-        while self._abandoned:
-            request_id = self._abandoned.popleft()
-            self.engine.abort(request_id)
-            self._queues.pop(request_id, None)
+    def cancel_all(self) -> None:
+        """Cancel all requests. Threads that wait for one get a RequestError."""
+        self.shared.close_all()
 
 
 class Stream:
     """Iterates over the outputs of one request. Closing or deleting the stream cancels the rest of the request."""
 
-    def __init__(self, llm: LLM, request_id: str, prompt_ids: list[int], num_answers: int) -> None:
-        self._llm, self.request_id, self.prompt_ids = llm, request_id, prompt_ids
+    def __init__(self, shared: SharedEngine, request_id: str, prompt_ids: list[int], num_answers: int) -> None:
+        self._shared, self.request_id, self.prompt_ids = shared, request_id, prompt_ids
         self._num_answers = self._num_open = num_answers
 
     def __iter__(self) -> Iterator[Output]:
         try:
             while self._num_open:
-                output = self._llm._next(self.request_id)
+                output = self._shared.next(self.request_id)
                 self._num_open -= output.finish_reason is not None
                 yield output
         finally:
@@ -262,7 +227,7 @@ class Stream:
     def close(self) -> None:
         """Cancel the rest of the request and free its blocks."""
         self._num_open = 0
-        self._llm._close(self.request_id)
+        self._shared.close(self.request_id)
 
     def __del__(self) -> None:
         self.close()

@@ -152,14 +152,8 @@ class LLMEngine:
 
     def add_request(self, request: Request, request_id: str | None = None) -> str:
         """Queue a request and return its id. RequestError if the request is not valid."""
-        self.check(request.tokens, request.params)
-        check_features(request, self.runner.model.config.hidden_size)
-        adapter, params = request.context.adapter, request.params
-        if adapter and (self.runner.bank is None or adapter not in self.runner.bank.names):
-            known = ", ".join(self.runner.bank.names) if self.runner.bank else "-"
-            raise RequestError(
-                tr("there is no adapter {name!r}; loaded: {known}", name=adapter, known=known), param="adapter"
-            )
+        self.check_request(request)
+        params = request.params
         request_id = request_id or f"request-{next(self._names)}"
         if request_id in self._requests:
             raise RequestError(tr("request {id!r} is already running: choose another id", id=request_id))
@@ -179,6 +173,17 @@ class LLMEngine:
         self._requests[request_id], self._siblings[request_id] = seqs, seqs[1:]
         self.scheduler.add(seqs[0])
         return request_id
+
+    def check_request(self, request: Request) -> None:
+        """RequestError if a request is not valid. Safe to call from any thread."""
+        self.check(request.tokens, request.params)
+        check_features(request, self.runner.model.config.hidden_size)
+        adapter = request.context.adapter
+        if adapter and (self.runner.bank is None or adapter not in self.runner.bank.names):
+            known = ", ".join(self.runner.bank.names) if self.runner.bank else "-"
+            raise RequestError(
+                tr("there is no adapter {name!r}; loaded: {known}", name=adapter, known=known), param="adapter"
+            )
 
     def check(self, ids: Ids[int], params: SamplingParams) -> None:
         """RequestError if a request with this prompt is not valid. Safe to call from any thread."""

@@ -58,7 +58,7 @@ class Results:
 def load_results(folder: str | Path) -> Results:
     """The finished tasks in `folder`. Raises DataError if it has no results."""
     folder = Path(folder)
-    saved = _load(folder / RESULTS)
+    saved = read_json(folder / RESULTS)
     try:
         tasks = {
             name: TaskResults(
@@ -74,7 +74,7 @@ def load_results(folder: str | Path) -> Results:
         }
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(tr("{path} is not a file of results: {error}", path=folder / RESULTS, error=error)) from error
-    return Results(folder, _load(folder / SETTINGS), tasks)
+    return Results(folder, read_json(folder / SETTINGS), tasks)
 
 
 def answers_path(folder: Path, task: str) -> Path:
@@ -88,7 +88,8 @@ def save_json(path: Path, value: object) -> None:
         file.write(json_text(value, indent=1) + "\n")
 
 
-def _load(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file that `save_json` wrote. Raises DataError."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -1,64 +1,77 @@
-"""A task put to a model: every example asked, every answer scored, every metric estimated.
+"""A task put to a model: every example asked, every answer scored, the next example as soon as one ends.
+
+Threads take the examples from a list, and each runs one example to its end (`ask.py`). The engine computes the examples
+of all threads together. Examples with the same beginning are neighbours in the list, so that they share it in the cache
+of the engine; answers do not depend on that order.
 
 Conversations go to any `ChatModel`; completions and likelihoods need an `LLM`. A model that lacks what a task needs is
-refused before the first question. Many examples are open at the same time, and the engine computes them together.
+refused before the first question. An example that fails, because it is too long or a server gave up on it, is an error
+of this example only.
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+import queue
+import threading
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from qianwen.chat.messages import Message
-from qianwen.chat.model import ChatModel, Delta
+from qianwen.chat.model import ChatModel
 from qianwen.chat.templates.choose import template_source
-from qianwen.engine.llm import LLM, CompletionOutput
-from qianwen.eval.likelihood import choose, likelihoods
+from qianwen.engine.llm import LLM
+from qianwen.eval.ask import ask
 from qianwen.eval.metrics import Estimate
-from qianwen.eval.task import (
-    Answer,
-    Choice,
-    Complete,
-    Episode,
-    Example,
-    Generate,
-    Loglikelihood,
-    Respond,
-    Scored,
-    Task,
-)
-from qianwen.runtime.errors import ConfigError
+from qianwen.eval.rows import prompt_texts
+from qianwen.eval.task import Example, Loglikelihood, Scored, Task
+from qianwen.runtime.errors import ConfigError, QianwenError, RequestError
 from qianwen.runtime.log import progress
 from qianwen.runtime.translation import tr
 
-AT_ONCE = 64  # examples open at the same time
-GREEDY = {"temperature": 0.0}
+REMOTE_WORKERS = 32  # requests to a URL at the same time
+ENDS_RUN = (401, 403, 404)  # a wrong key or model fails for every example alike
+FAILURES_IN_SUCCESSION = 32  # errors of the server, without an answer between them, after which the run ends
+
+
+class Outcome(NamedTuple):
+    """How one example ended: with an answer and its score, or with an error."""
+
+    index: int
+    scored: Scored | None
+    error: Exception | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """The metrics of a model on a task, with every example and answer."""
+    """The metrics of a model on a task, with every example and answer; the errors by the index of their example."""
 
     task: str
     metrics: dict[str, Estimate]
     scored: list[Scored]
+    errors: dict[int, str] = field(default_factory=dict)
 
 
 def run_task(task: Task, model: ChatModel, *, limit: int = 0) -> Result:
-    """Ask `model` the examples of `task` (the first `limit` of them, if given)."""
+    """Ask `model` the examples of `task` (the first `limit` of them, if given), without a folder of results."""
+    examples = examples_of(task, limit)
+    check_needs(task, model, examples)
+    ended = list(progress(outcomes(task, model, list(enumerate(examples))), len(examples), task.name))
+    scored = {outcome.index: outcome.scored for outcome in ended if outcome.scored}
+    in_order = [scored[index] for index in sorted(scored)]
+    errors = {outcome.index: str(outcome.error) for outcome in ended if outcome.error}
+    return Result(task=task.name, metrics=estimates(task, in_order), scored=in_order, errors=errors)
+
+
+def examples_of(task: Task, limit: int = 0) -> list[Example]:
+    """The examples of a task, or the first `limit` of them. ConfigError if there are none."""
     examples = list(itertools.islice(task.examples(), limit or None))
     if not examples:
         raise ConfigError(tr("{task} has no examples", task=task.name))
-    _require(task, model, examples)
-    answers = progress(_answers(model, examples), len(examples), task.name)
-    scored = [
-        Scored(example, answer, task.score(example, answer)) for example, answer in zip(examples, answers, strict=True)
-    ]
-    return Result(task=task.name, metrics=task.estimates(scored), scored=scored)
+    return examples
 
 
-def _require(task: Task, model: ChatModel, examples: Sequence[Example]) -> None:
-    """ConfigError if `model` cannot do what some example needs."""
+def check_needs(task: Task, model: ChatModel, examples: Sequence[Example]) -> None:
+    """ConfigError if `model` cannot do what an example needs."""
     needs = {example.needs for example in examples}
     if isinstance(model, LLM):
         if "chat" in needs and template_source(model.tokenizer) is None:
@@ -71,90 +84,82 @@ def _require(task: Task, model: ChatModel, examples: Sequence[Example]) -> None:
         raise ConfigError(tr(message, task=task.name))
 
 
-def _answers(model: Any, examples: Sequence[Example]) -> Iterator[Answer]:
-    """Answers in the order of the examples, of which AT_ONCE are open at a time."""
-    answer: dict[type, Callable[[Any, Sequence[Any]], Iterator[Answer]]] = {
-        Generate: _generate,
-        Complete: _complete,
-        Choice: _choose,
-        Loglikelihood: likelihoods,
-        Episode: _play,
-    }
-    for start in range(0, len(examples), AT_ONCE):
-        opened = examples[start : start + AT_ONCE]
-        kinds = {type(example) for example in opened}
-        answers = {kind: answer[kind](model, [e for e in opened if type(e) is kind]) for kind in kinds}
-        for example in opened:
-            yield next(answers[type(example)])
+def estimates(task: Task, scored: Sequence[Scored]) -> dict[str, Estimate]:
+    """The metrics over the examples that were answered; none if every example ended with an error."""
+    return task.estimates(scored) if scored else {}
 
 
-def _generate(model: ChatModel, examples: Sequence[Generate]) -> Iterator[Answer]:
-    """The engine shares the prompt among the samples of an example."""
-    opened = [[_chat(model, e, e.messages, number) for number in range(e.num_samples)] for e in examples]
-    for streams in opened:
-        yield _with_samples([_reply(stream) for stream in streams])
+def outcomes(task: Task, model: ChatModel, examples: Sequence[tuple[int, Example]]) -> Generator[Outcome, None, None]:
+    """How each of `examples`, given with its index, ends, in the order in which they end.
+
+    Raises what makes all further questions useless: an error that is not of one example. When the iterator is closed or
+    interrupted, the requests that are under way are cancelled.
+    """
+    waiting = deque(sorted(examples, key=_place))
+    ended: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+    is_stopped = threading.Event()
+
+    def work() -> None:
+        while waiting and not is_stopped.is_set():
+            try:
+                index, example = waiting.popleft()
+            except IndexError:  # another thread took the last one
+                return
+            ended.put(_outcome(task, model, index, example))
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(num_workers(model), len(examples)))]
+    try:
+        for thread in threads:
+            thread.start()
+        yield from _without_fatal(ended.get() for _ in examples)
+    finally:
+        is_stopped.set()
+        _end(threads, model)
 
 
-def _choose(model: LLM, examples: Sequence[Choice]) -> Iterator[Answer]:
-    return (choose(model, example) for example in examples)
+def num_workers(model: ChatModel) -> int:
+    """Twice the answers that the engine computes at a time, so that its queue is never empty when one ends."""
+    return 2 * model.engine.config.max_num_seqs if isinstance(model, LLM) else REMOTE_WORKERS
 
 
-def _complete(model: LLM, examples: Sequence[Complete]) -> Iterator[Answer]:
-    prompts = [example.prompt for example in examples]
-    params = [
-        model.params(**{"stop": e.stop, "max_tokens": e.max_tokens, "n": e.num_samples, **(e.sampling or GREEDY)})
-        for e in examples
-    ]
-    for output in model.generate(prompts, params):
-        yield _with_samples([_completion(each) for each in output.outputs])
+def _place(indexed: tuple[int, Example]) -> tuple[list[str], int]:
+    """By the prompt; documents without one from the longest on, so that no long one is left alone at the end."""
+    example = indexed[1]
+    return prompt_texts(example), -len(example.continuation) if isinstance(example, Loglikelihood) else 0
 
 
-def _play(model: ChatModel, episodes: Sequence[Episode]) -> Iterator[Answer]:
-    """Turn by turn, the same turn of all episodes at once."""
-    answers = [Answer(conversation=tuple(episode.messages)) for episode in episodes]
-    responds = [episode.begin() for episode in episodes]
-    for turn in range(max(episode.max_turns for episode in episodes)):
-        active = [i for i, e in enumerate(episodes) if not answers[i].is_stopped and turn < e.max_turns]
-        streams = [_chat(model, episodes[i], answers[i].conversation) for i in active]
-        for i, stream in zip(active, streams, strict=True):
-            answers[i] = _next_turn(answers[i], _reply(stream), responds[i])
-    yield from answers
+def _outcome(task: Task, model: ChatModel, index: int, example: Example) -> Outcome:
+    try:
+        answer = ask(model, example)
+        return Outcome(index, Scored(example, answer, task.score(example, answer)), None)
+    except Exception as error:  # raised again in the thread of the runner, unless it is of this example only
+        return Outcome(index, None, error)
 
 
-def _next_turn(answer: Answer, reply: Answer, respond: Respond) -> Answer:
-    """`answer` with one more reply in it, and what the episode made of the reply."""
-    message = Message("assistant", reply.text, tool_calls=reply.tool_calls)
-    response = respond(message)
-    conversation, num_tokens = (*answer.conversation, message), answer.num_tokens + reply.num_tokens
-    reply = replace(reply, is_stopped=False, num_tokens=num_tokens)
-    if isinstance(response, Mapping):
-        return replace(reply, is_stopped=True, conversation=conversation, shares=response)
-    return replace(reply, conversation=(*conversation, *response))
+def _without_fatal(ended: Iterable[Outcome]) -> Iterator[Outcome]:
+    """The outcomes up to an error that all further examples would have too, which is raised."""
+    failures = 0
+    for outcome in ended:
+        error = outcome.error
+        is_failure = isinstance(error, RequestError) and error.status >= 500
+        failures = failures + 1 if is_failure else 0
+        if error and (not _is_of_one_example(error) or failures == FAILURES_IN_SUCCESSION):
+            raise error
+        yield outcome
 
 
-def _chat(model: ChatModel, e: Generate | Episode, messages: Sequence[Message], sample: int = 0) -> Iterator[Delta]:
-    """A reply under way. Samples with a seed have the seeds from there on."""
-    sampling: dict[str, Any] = dict(e.sampling or GREEDY)
-    if sampling.get("seed") is not None:
-        sampling["seed"] += sample
-    return model.chat(messages, e.functions, stop=e.stop, **sampling, max_tokens=e.max_tokens)
+def _is_of_one_example(error: Exception) -> bool:
+    if isinstance(error, RequestError):
+        return error.status not in ENDS_RUN
+    return isinstance(error, QianwenError) and not isinstance(error, ConfigError)
 
 
-def _reply(deltas: Iterator[Delta]) -> Answer:
-    received = list(deltas)
-    last = received[-1]
-    return Answer(
-        text="".join(delta.text for delta in received),
-        tool_calls=tuple(call for delta in received for call in delta.tool_calls),
-        is_stopped=last.finish_reason in ("stop", "tool_calls"),
-        num_tokens=last.usage.completion_tokens if last.usage else 0,
-    )
-
-
-def _completion(output: CompletionOutput) -> Answer:
-    is_stopped = output.finish_reason == "stop"
-    return Answer(text=output.text, is_stopped=is_stopped, num_tokens=len(output.token_ids))
-
-
-def _with_samples(answers: Sequence[Answer]) -> Answer:
-    return replace(answers[0], further=tuple(answers[1:]))
+def _end(threads: Sequence[threading.Thread], model: ChatModel) -> None:
+    """Cancel what is under way. No thread may be inside the engine when the program goes on or ends."""
+    if not isinstance(model, LLM):
+        return
+    for thread in threads:
+        while thread.is_alive():
+            thread.join(0.05)
+            if thread.is_alive():
+                model.cancel_all()

@@ -4,6 +4,7 @@ The file survives what training survives: a line cut by a kill is dropped on the
 resumes from are dropped too, and a full disk costs lines but never the run.
 """
 
+import datetime
 import json
 import math
 import time
@@ -99,10 +100,11 @@ class ProgressBar:
 
     def __init__(self, description: str, total: int | None, completed: int = 0) -> None:
         self.description, self.total, self.completed = description, total, completed
+        self._at_start = completed
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self._bar = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
         self._task = self._bar.add_task(description, total=total, completed=completed)
-        self._printed = time.monotonic()
+        self._began = self._printed = time.monotonic()
 
     def __enter__(self) -> "ProgressBar":
         self._bar.start()
@@ -123,8 +125,13 @@ class ProgressBar:
     def _line(self) -> str:
         if self.total is None:
             return f"{self.description}: {self.completed:,}"
-        message = "{description}: {completed:,} of {total:,}"
-        return tr(message, description=self.description, completed=self.completed, total=self.total)
+        counts = {"description": self.description, "completed": self.completed, "total": self.total}
+        done = self.completed - self._at_start
+        if not done:
+            return tr("{description}: {completed:,} of {total:,}", **counts)
+        seconds = (self._printed - self._began) / done * (self.total - self.completed)
+        left = str(datetime.timedelta(seconds=round(seconds)))
+        return tr("{description}: {completed:,} of {total:,}, {left} left", **counts, left=left)
 
 
 def progress(iterable: Iterable[T], total: int | None, description: str) -> Iterator[T]:

@@ -16,7 +16,7 @@ GREEDY = SamplingParams(temperature=0, max_tokens=20, ignore_eos=True)
 
 def is_idle(llm: LLM) -> bool:
     blocks = llm.engine.blocks
-    return blocks.num_free_blocks == blocks.num_blocks and not llm._queues and not llm.engine._requests
+    return blocks.num_free_blocks == blocks.num_blocks and not llm.shared.num_open and not llm.engine._requests
 
 
 def test_texts_and_ids_are_answered_in_order(llm, greedy, tokenizer):
