@@ -1,7 +1,7 @@
-"""lm-eval with transformers as a process of its own, for `eval_vs_lm_eval.py`. The first part runs in the peer's Python.
+"""lm-eval with transformers as a process of its own, for `eval_vs_lm_eval.py`.
 
-The tasks are lm-eval's own kinds, `multiple_choice` and `generate_until`, over the prompts that our tasks wrote. So both
-sides read the same text, and what is compared is how it is computed.
+Its tasks are of its own kinds, `multiple_choice` and `generate_until`, over the prompts that our tasks wrote. So both
+sides read the same text, and only the computation differs.
 """
 
 from __future__ import annotations

@@ -53,12 +53,17 @@ def harness_model(llm: LLM) -> "HarnessModel":
     return HarnessModel(llm)
 
 
-def run_harness(llm: LLM, tasks: Sequence[str], **options: Any) -> dict[str, Any]:
-    """`lm_eval.simple_evaluate` with our engine; `options` are its own. ConfigError for a task that it does not have."""
-    manager = options.get("task_manager") or TaskManager()
+def run_harness(llm: LLM, tasks: Sequence[str], *, folder: str | None = None, **options: Any) -> dict[str, Any]:
+    """The results of lm-eval's own tasks and of those defined by YAML files in `folder`.
+
+    `options` are those of `lm_eval.simple_evaluate`. ConfigError for a task that does not exist.
+    """
+    manager = TaskManager(include_path=folder)
     if unknown := [name for name in tasks if not manager.match_tasks([name])]:
-        raise ConfigError(tr("lm-eval has no task {name}", name=unknown[0]))
-    return simple_evaluate(model=harness_model(llm), tasks=list(tasks), **options | {"task_manager": manager})
+        raise ConfigError(tr("lm-eval has no task {name}; `lm-eval ls tasks` lists them", name=unknown[0]))
+    results = simple_evaluate(model=harness_model(llm), tasks=list(tasks), task_manager=manager, **options)
+    assert results is not None  # only a process of several has none
+    return results
 
 
 class HarnessModel(TemplateLM):

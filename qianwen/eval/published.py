@@ -3,7 +3,7 @@
 >>> [table.title for table in published_tables("blog")][0]
 'The four sizes'
 
-Figures of memory are in `train/published_memory.toml`, which the planner reads too; cells of `published.toml` name them.
+Figures of memory are in `train/published_memory.toml`, which the planner reads too; `published.toml` only names them.
 """
 
 import functools
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+from qianwen.runtime.translation import language
 from qianwen.train.plan import published
 
 DOCUMENTS = ("memo", "blog", "models")
@@ -55,7 +56,7 @@ def _table(table: Mapping[str, Any]) -> PublishedTable:
     columns = tuple(_column(**column) for column in table["columns"])
     rows = tuple((name, tuple(map(_figure, figures))) for name, *figures in table["rows"])
     assert all(len(figures) == len(columns) for _, figures in rows), table["name"]
-    return PublishedTable(table["name"], table["title"], columns, rows)
+    return PublishedTable(table["name"], table["title_zh" if language() == "zh" else "title"], columns, rows)
 
 
 def _column(*, task: str = "", tasks: tuple[str, ...] = (), **fields: Any) -> Column:

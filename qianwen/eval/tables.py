@@ -78,14 +78,14 @@ def _table(table: PublishedTable, results: Sequence[Results], missing: Mapping[s
     for each in results:
         cells = tuple(_ours(column, each, missing) for column in table.columns)
         rows.append(Row(model_name(each), "ours", cells))
-    return Table(table.name, tr(table.title), tuple(tr(column.name) for column in table.columns), tuple(rows))
+    return Table(table.name, table.title, tuple(column.name for column in table.columns), tuple(rows))
 
 
 def _published(figure: Figure, column: Column) -> Cell:
     if figure is None:
         return Cell(DASH, reason=tr("not published"))
     if isinstance(figure, str):
-        return Cell(tr(figure))
+        return Cell(figure)
     return Cell(f"{figure:,.{column.digits}f}", figure)
 
 
@@ -128,10 +128,12 @@ def _need(needs: str) -> str:
 
 
 def model_name(results: Results) -> str:
-    """The model and the bits of its weights, as its row is named."""
-    bits = results.settings.get("bits")
+    """The model and the bits of its weights, as its row is named. Of a model behind a URL the bits are not known."""
     name = Path(str(results.settings.get("model", results.folder))).name
-    return name if bits in (None, "", "stored") else tr("{name} ({bits} bits)", name=name, bits=bits)
+    if "bits" not in results.settings:
+        return name
+    bits = results.settings["bits"]
+    return tr("{name} (floats)", name=name) if bits is None else tr("{name} ({bits} bits)", name=name, bits=bits)
 
 
 # ---- forms ----------------------------------------------------------------------------------------------------------
