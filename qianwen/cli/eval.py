@@ -38,7 +38,7 @@ class EvalOptions:
     tasks: tyro.conf.Positional[tuple[str, ...]] = ()
     """Names of tasks."""
     data_dir: str = ""
-    """Folder with the published files of the tasks."""
+    """Folder with the published files of the tasks. Default: they are downloaded from the Hugging Face hub."""
     data: str = ""
     """File or folder with the data of a single task; for text and questions by default the held-out set of the demo."""
     limit: int = 0
@@ -118,13 +118,15 @@ def _tasks(options: EvalOptions, names: Sequence[str]) -> "list[Task]":
 
 
 def _data(name: str, options: EvalOptions) -> Path:
-    """Where the data of a task is: as given, else what the demo held out."""
+    """Where the data of a task is: as given, else what the demo held out, else on the hub."""
+    from qianwen.eval.hub_data import fetch_data
+
     made = runs_dir() / "demo" / "text"
     held_out = {"text": made / "held_out", "questions": made / "dialogues" / "held_out.jsonl"}
     given = options.data or options.data_dir
-    if not given and name not in held_out:
-        raise ConfigError(tr("{name} needs --data-dir: the folder with its published files", name=name))
-    return Path(given) if given else held_out[name]
+    if given:
+        return Path(given)
+    return held_out[name] if name in held_out else fetch_data(name)
 
 
 def _print(results: "Results", names: Sequence[str]) -> int:

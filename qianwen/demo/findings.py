@@ -15,7 +15,7 @@ import torch
 from qianwen.chat.answers import last_number
 from qianwen.data.documents.drop_reasons import reason_text
 from qianwen.eval.metrics import Estimate
-from qianwen.eval.report import load_metrics
+from qianwen.eval.results import TaskResults, load_results
 from qianwen.eval.tasks.questions import majority
 from qianwen.model.config import QwenConfig
 from qianwen.model.transformer import Qwen
@@ -26,6 +26,7 @@ from qianwen.runtime.translation import tr
 
 Rows = tuple[list[str], list[list[Cell]]]
 Figure = tuple[Any, str]  # the drawing and its caption
+EVALUATION = "evaluation"  # the folder of results in that of a stage
 NUM_QUESTIONS = 3  # questions of each kind
 MAX_ANSWER_LEN = 160  # characters of an answer
 
@@ -39,7 +40,7 @@ def titles() -> dict[str, str]:
         "before": tr("What the pretrained model knows"),
         "sft": tr("Supervised fine-tuning"),
         "after": tr("What the chat model knows"),
-        "report": tr("Report"),
+        "report": tr("All measurements"),
     }
 
 
@@ -249,12 +250,12 @@ def majority_summary(root: Path) -> str:
 def conversation(root: Path) -> list[dict[str, str]]:
     """NUM_QUESTIONS held-out questions of each kind: answers before and after fine-tuning, and the reference."""
     rows: list[dict[str, str]] = []
-    before, after = (_answered(root, stage) for stage in ("before", "after"))
+    before, after = (_results(root, stage, "questions").rows for stage in ("before", "after"))
     kinds = sorted(zip(before, after, strict=True), key=lambda pair: pair[1]["facts"]["kind"])
     for _, group in itertools.groupby(kinds, key=lambda pair: pair[1]["facts"]["kind"]):
         for old, new in itertools.islice(group, NUM_QUESTIONS):
-            texts = {"before": old["text"], "after": new["text"], "text": new["facts"]["target"]}
-            rows.append({"question": new["asked"][-1]} | {name: _short(text) for name, text in texts.items()})
+            texts = {"before": _reply(old), "after": _reply(new), "text": new["facts"]["target"]}
+            rows.append({"question": new["prompt"][-1]} | {name: _short(text) for name, text in texts.items()})
     return rows
 
 
@@ -268,14 +269,32 @@ def _short(text: str) -> str:
     return line if len(line) <= MAX_ANSWER_LEN else f"{line[:MAX_ANSWER_LEN]}…"
 
 
-def _answered(root: Path, stage: str) -> list[dict[str, Any]]:
-    saved = json.loads((root / stage / "results.json").read_text(encoding="utf-8"))
-    return next(result["answered"] for result in saved["results"] if result["task"] == "questions")
+def _reply(row: dict[str, Any]) -> str:
+    return row.get("answer", {}).get("text", "")
+
+
+def evaluation(root: Path) -> Rows:
+    """The results of all tasks before and after fine-tuning; the interval is for the last measurement."""
+    before, after = (load_results(root / stage / EVALUATION).tasks for stage in ("before", "after"))
+    rows: list[list[Cell]] = []
+    for task, results in after.items():
+        for name, last in results.metrics.items():
+            first = before[task].metrics[name]
+            interval = f"{last.low:.4g} – {last.high:.4g}"
+            rows.append(
+                [task, name, float(f"{first.value:.4g}"), float(f"{last.value:.4g}"), interval, last.num_examples]
+            )
+    header = [tr("task"), tr("metric"), tr("before"), tr("after"), tr("95 % interval"), tr("examples")]
+    return header, rows
+
+
+def _results(root: Path, stage: str, task: str) -> TaskResults:
+    return load_results(root / stage / EVALUATION).tasks[task]
 
 
 def metrics(root: Path, stage: str, task: str) -> dict[str, Estimate]:
     """The metrics of a task at a stage."""
-    return load_metrics(root / stage / "results.json")[task]
+    return _results(root, stage, task).metrics
 
 
 def facts(folder: Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ FINDINGS: dict[str, tuple[Callable[[Path], Rows | str | None], ...]] = {
     "before": (findings.compression, findings.by_corpus, findings.samples, findings.questions("before")),
     "sft": (findings.training_summary("sft"),),
     "after": (findings.questions("before", "after"), findings.majority_summary, findings.answers),
-    "report": (),
+    "report": (findings.evaluation,),
 }
 FIGURES: dict[str, Callable[[Path], Figure]] = {
     "pretrain": findings.loss_figure("pretrain"),

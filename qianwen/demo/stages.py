@@ -22,14 +22,14 @@ from qianwen.checkpoints.load import load_model
 from qianwen.data.curate.corpus import folder_hash, stage
 from qianwen.data.documents.sources import Source, fetch, named
 from qianwen.data.tokens.pack import PackedDataset, tokenized
-from qianwen.demo.findings import titles
+from qianwen.demo.findings import EVALUATION, titles
 from qianwen.demo.report import print_stage, write_report
 from qianwen.demo.text import TextConfig, build_text
 from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import EngineConfig
 from qianwen.engine.sampling_params import SamplingParams
-from qianwen.eval.report import save_results
-from qianwen.eval.runner import run_task
+from qianwen.eval.evaluation import Evaluation
+from qianwen.eval.provenance import model_settings
 from qianwen.eval.tasks.questions import Questions
 from qianwen.eval.tasks.text import Text, compressors, unigram
 from qianwen.runtime.device import peak_memory_bytes
@@ -130,8 +130,8 @@ def _measure(name: str, trained: str) -> Callable[[DemoConfig, RunFolder], None]
         def ask(folder: Path) -> None:
             llm = LLM.load(str(model), config=ENGINE)
             questions = Questions(str(text / "dialogues" / "held_out.jsonl"))
-            results = [run_task(task, llm) for task in (Text(str(text / "held_out")), questions)]
-            save_results(folder / "results.json", results, str(model))
+            evaluation = Evaluation([Text(str(text / "held_out")), questions], folder / EVALUATION)
+            evaluation.run(llm, model_settings(llm, str(model), "stored"))
             if name == "before":
                 _save(folder, {"baselines": _baselines(run), "samples": _samples(llm)})
 

@@ -5,8 +5,15 @@ Read in this order:
     task.py          the kinds of examples that a task asks, the answers to them, and their scores
     metrics.py       shares of sums, with a bootstrap interval
     likelihood.py    what a text costs; the engine computes it
-    runner.py        a task put to a model
-    report.py        results as a table, a file, a page
+    data_files.py    the files of a benchmark in their published layouts; hub_data.py downloads them
+    ask.py           one example put to a model
+    runner.py        all examples of a task, in many threads
+    evaluation.py    tasks put to a model, in a folder that a later run goes on in
+    results.py       that folder; rows.py: one example with its answer in it
+    provenance.py    what a number is of: model, weights, template, versions, machine
+    remote.py        a model behind a URL
+    console.py       the metrics as a table
+    report.py        results as a file and a page
     tasks/           the tasks
 
 Here a number is never without its count and its interval.

@@ -30,7 +30,7 @@ from qianwen.eval.rows import Row, answer_row, example_row, scored_of
 from qianwen.eval.runner import Outcome, check_needs, estimates, examples_of, num_workers, outcomes
 from qianwen.eval.task import Example, Task
 from qianwen.runtime.errors import ConfigError, DataError
-from qianwen.runtime.files import flat_config, json_text, lock
+from qianwen.runtime.files import atomic_file, flat_config, json_text, lock
 from qianwen.runtime.log import ProgressBar, console
 from qianwen.runtime.translation import tr
 
@@ -141,6 +141,9 @@ class Evaluation:
         """Add the task to `results.json`. The scores are those of the rows, so it does not matter when they came."""
         examples, path = self.examples[task.name], self.folder / RESULTS
         scored = [scored_of(row, examples[index]) for index, row in sorted(rows.items()) if "error" not in row]
+        for name, text in task.files(scored).items():
+            with atomic_file(self.folder / name, "w") as file:
+                file.write(text)
         settings = read_json(self.folder / SETTINGS)
         tasks = read_json(path)["tasks"] if path.exists() else {}
         tasks[task.name] = {

@@ -41,7 +41,6 @@ def model_settings(llm: LLM, model: str, bits: Bits) -> dict[str, Any]:
         "template": template_settings(llm.tokenizer),
         "exact": llm.engine.config.batch_invariant,
         "kv_cache": llm.engine.config.kv_cache_dtype,
-        "max_model_len": llm.engine.max_model_len,
         **_here(),
     }
 

@@ -38,7 +38,7 @@ class Outcome(NamedTuple):
 
     index: int
     scored: Scored | None
-    error: Exception | None
+    error: BaseException | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +136,7 @@ def _outcome(task: Task, model: ChatModel, index: int, example: Example) -> Outc
     try:
         answer = ask(model, example)
         return Outcome(index, Scored(example, answer, task.score(example, answer)), None)
-    except Exception as error:  # raised again in the thread of the runner, unless it is of this example only
+    except BaseException as error:  # raised again in the thread of the runner, unless it is of this example only
         return Outcome(index, None, error)
 
 
@@ -152,7 +152,7 @@ def _without_fatal(ended: Iterable[Outcome]) -> Iterator[Outcome]:
         yield outcome
 
 
-def _is_of_one_example(error: Exception) -> bool:
+def _is_of_one_example(error: BaseException) -> bool:
     if isinstance(error, RequestError):
         return error.status not in ENDS_RUN
     return isinstance(error, QianwenError) and not isinstance(error, ConfigError)

@@ -184,7 +184,7 @@ class Task(Protocol):
         ...
 
     def score(self, example: Any, answer: Answer) -> Score:
-        """The score of one answer; a metric may apply to some examples only."""
+        """The score of one answer; a metric may apply to some examples only. Called from several threads."""
         ...
 
     def settings(self) -> Mapping[str, Any]:

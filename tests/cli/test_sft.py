@@ -1,4 +1,4 @@
-"""`qianwen sft` and `qianwen eval` on a model made here."""
+"""`qianwen sft` on a model made here."""
 
 import json
 from pathlib import Path
@@ -41,13 +41,6 @@ def test_a_model_and_a_file_make_a_chat_model(base: Path, capsys: pytest.Capture
     run = RunFolder.open("base-sft")
     assert run.config["seq_len"] == 128 and run.record["state"] == "finished"
 
-    assert main(["eval", "base-sft", "questions", "--data", "pairs.jsonl", "--out", "found.json"]) == 0
-    assert "exact_match" in capsys.readouterr().out
-    assert len(json.loads(Path("found.json").read_text())["results"][0]["answered"]) == 3
-    Path("text.txt").write_text("some text to predict")
-    assert main(["eval", "base-sft", "text", "--data", "text.txt"]) == 0
-    assert "bits_per_byte" in capsys.readouterr().out
-
 
 def test_an_adapter_from_the_command_line(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_jsonl("pairs.jsonl", [Pair("2 + 2?", "4.", "arithmetic", "4").row()] * 3)
@@ -69,8 +62,6 @@ def test_an_adapter_from_the_command_line(base: Path, capsys: pytest.CaptureFixt
         (["sft", "base", "--data", "absent.jsonl"], "absent.jsonl: no such file"),
         (["sft", "nothing", "--data", "absent.jsonl"], "nothing is not a model"),
         (["sft", "tinny"], "did you mean tiny"),
-        (["eval", "base", "texts"], "there is no task texts; choose one of text, questions, mmlu"),
-        (["eval", "base", "gsm8k"], "gsm8k needs --data"),
     ],
 )
 def test_slips_get_one_clear_line(

@@ -10,6 +10,7 @@ import pytest
 from qianwen.checkpoints.load import load_model
 from qianwen.data.curate.corpus import CorpusConfig
 from qianwen.demo import stages as demo_module
+from qianwen.demo.findings import evaluation
 from qianwen.demo.stages import DemoConfig, run_demo
 from qianwen.recipes import tiny
 from qianwen.runtime.errors import ConfigError
@@ -56,6 +57,9 @@ def test_every_stage_is_there_and_whole(finished: tuple[Path, DemoConfig]) -> No
 def test_the_report_shows_what_was_measured(finished: tuple[Path, DemoConfig]) -> None:
     root = finished[0] / "runs" / "demo"
     page = (root / "report.html").read_text(encoding="utf-8")
+    header, rows = evaluation(root)
+    assert {row[0] for row in rows} == {"text", "questions"} and all(len(row) == len(header) for row in rows)
+    assert rows[0][:2] == ["text", "bits_per_byte"] and f"{rows[0][3]:.4g}" in page and rows[0][4] in page
     xz = json.loads((root / "before" / "facts.json").read_text())["baselines"]["xz -9"]
     assert f"{xz:.3f}".rstrip("0") in page and page.count("<img") == 3 and "<script" not in page
     assert not re.search(r"\bNone\b|\bnan\b", re.sub(r"<pre.*?</pre>|src(set)?=\"[^\"]*\"", "", page, flags=re.S))
@@ -65,7 +69,7 @@ def test_again_makes_nothing_again(finished: tuple[Path, DemoConfig], monkeypatc
     def never(*_: object, **__: object) -> None:
         raise AssertionError("made again")
 
-    for name in ("build_text", "train_vocabulary", "pretrain", "run_task", "sft"):
+    for name in ("build_text", "train_vocabulary", "pretrain", "Evaluation", "sft"):
         monkeypatch.setattr(demo_module, name, never)
     assert run_demo(finished[1]) == finished[0] / "runs" / "demo"
 

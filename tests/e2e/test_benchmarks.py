@@ -100,6 +100,7 @@ ARGUMENTS: dict[str, Arguments] = {
     "curation": lambda model, folder: [],
     "decode_roofline": lambda model, folder: ["--model", model],
     "dedup": lambda model, folder: [],
+    "eval_speed": lambda model, folder: ["--model", model],
     "export_types": lambda model, folder: ["--model", model],
     "filters": lambda model, folder: labels(folder),
     "finetune": lambda model, folder: ["--model", model, "--methods", "lora"],

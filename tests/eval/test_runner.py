@@ -191,7 +191,7 @@ def test_the_next_example_starts_when_one_ends() -> None:
 
     class Slow(Echo):
         def chat(self, messages: Sequence[Message], *args: Any, **options: Any) -> Iterator[Delta]:
-            if messages[-1].content == "slow":
+            if messages[-1].content == " slow":
                 others_ended.wait(30)
             yield from super().chat(messages, *args, **options)
             if len(self.questions) == 300:
@@ -199,14 +199,15 @@ def test_the_next_example_starts_when_one_ends() -> None:
 
     others_ended = threading.Event()
     model = Slow()
-    result = run_task(Repeat(["slow", *map(str, range(300))]), model)
-    assert model.questions[-1] == "slow" and others_ended.is_set() and len(result.scored) == 301
+    result = run_task(Repeat([" slow", *map(str, range(300))]), model)
+    assert model.questions[-1] == " slow" and others_ended.is_set() and len(result.scored) == 301
 
 
 def test_leaving_early_cancels_what_is_under_way(llm: LLM) -> None:
     roomy = LLM(llm.engine.runner.model, llm.tokenizer, EngineConfig(max_model_len=4096, num_blocks=999))
     task = Repeat([])
-    examples = [(number, Complete(prompt=f"{number}", max_tokens=3000 if number else 1)) for number in range(40)]
+    endless = {"temperature": 0.0, "ignore_eos": True}
+    examples = [(n, Complete(prompt=f"{n}", max_tokens=3000 if n else 1, sampling=endless)) for n in range(40)]
     num_threads = threading.active_count()
     ended = outcomes(task, roomy, examples)
     task.score = lambda example, answer: Score(shares={})  # type: ignore[method-assign]
