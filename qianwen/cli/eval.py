@@ -8,6 +8,7 @@ Nothing is asked before everything is checked. The same command goes on after Ct
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,17 +94,18 @@ def _evaluate(options: EvalOptions, folder: Path) -> int:
 
     if options.harness:
         return harness_command(options, folder)
+    names = tasks_to_run(options.table, options.tasks) if options.table else options.tasks
+    _check(options, names)
     if options.table:
-        names = tasks_to_run(options.table)
-        return table_command(options, folder, _tasks(options, options.tasks or names))
-    evaluation = Evaluation(_tasks(options, options.tasks), folder, limit=options.limit)
+        return table_command(options, folder, {name: partial(_task, options, name) for name in names})
+    evaluation = Evaluation([_task(options, name) for name in names], folder, limit=options.limit)
     with opened_model(options, evaluation.check) as (model, settings):
         results = evaluation.run(model, settings, restart=options.restart)
     return _print(results, list(evaluation.tasks))
 
 
-def _tasks(options: EvalOptions, names: Sequence[str]) -> "list[Task]":
-    from qianwen.eval.task import TaskOptions
+def _check(options: EvalOptions, names: Sequence[str]) -> None:
+    """ConfigError for options that no task could be asked with."""
     from qianwen.eval.tasks import TASKS
 
     for name in names:
@@ -113,8 +115,14 @@ def _tasks(options: EvalOptions, names: Sequence[str]) -> "list[Task]":
         raise ConfigError(tr("--data is the data of one task; give --data-dir FOLDER for several tasks"))
     if options.samples < 1:
         raise ConfigError(tr("--samples must be at least 1; got {number}", number=options.samples))
+
+
+def _task(options: EvalOptions, name: str) -> "Task":
+    from qianwen.eval.task import TaskOptions
+    from qianwen.eval.tasks import TASKS
+
     chosen = {"shots": options.shots, "num_samples": options.samples, "sandbox": options.sandbox}
-    return [TASKS[name](TaskOptions(data=_data(name, options), **chosen)) for name in names]
+    return TASKS[name](TaskOptions(data=_data(name, options), **chosen))
 
 
 def _data(name: str, options: EvalOptions) -> Path:

@@ -3,7 +3,7 @@
 A table runs each of its tasks whose data is there. One that cannot run does not stop the others: its cells say why.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 HARNESS_FILE = "lm_eval.json"
 
 
-def table_command(options: "EvalOptions", folder: Path, tasks: "Sequence[Task]") -> int:
-    """Run `tasks`, print the tables of the document, and write them to `folder`."""
+def table_command(options: "EvalOptions", folder: Path, tasks: "Mapping[str, Callable[[], Task]]") -> int:
+    """Make and run the tasks of these names, print the tables of the document, and write them to `folder`."""
     from qianwen.eval.tables import console_tables, document_tables, save_tables
 
     missing: dict[str, str] = {}
@@ -35,17 +35,19 @@ def table_command(options: "EvalOptions", folder: Path, tasks: "Sequence[Task]")
     return 1 if any(task.num_errors for task in results.tasks.values()) else 0
 
 
-def _fill(options: "EvalOptions", folder: Path, tasks: "Sequence[Task]", missing: dict[str, str]) -> "Results":
+def _fill(
+    options: "EvalOptions", folder: Path, tasks: "Mapping[str, Callable[[], Task]]", missing: dict[str, str]
+) -> "Results":
     """The results of `tasks`, and of earlier runs in `folder`. `missing` gets what cannot run, and why."""
     from qianwen.eval.evaluation import Evaluation
     from qianwen.eval.results import RESULTS, Results, load_results
 
     evaluations: dict[str, Evaluation] = {}
-    for task in tasks:
+    for name, make in tasks.items():
         try:
-            evaluations[task.name] = Evaluation([task], folder, limit=options.limit)
-        except DataError as error:
-            _leave_out(task.name, error, missing)
+            evaluations[name] = Evaluation([make()], folder, limit=options.limit)
+        except (ConfigError, DataError) as error:
+            _leave_out(name, error, missing)
     if evaluations:
         with opened_model(options) as (model, settings):
             for name, evaluation in evaluations.items():
@@ -96,8 +98,8 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
-def tasks_to_run(document: str) -> list[str]:
-    """The names of the tasks that fill the tables of a document. ConfigError for an unknown document."""
+def tasks_to_run(document: str, chosen: Sequence[str]) -> Sequence[str]:
+    """`chosen`, or all tasks that fill the tables of a document. ConfigError for an unknown document."""
     from qianwen.eval.published import DOCUMENTS
     from qianwen.eval.tables import tasks_of_table
     from qianwen.eval.tasks import TASKS
@@ -105,4 +107,4 @@ def tasks_to_run(document: str) -> list[str]:
     if document not in DOCUMENTS:
         message = "there is no table {name}; choose one of {names}"
         raise ConfigError(tr(message, name=document, names=", ".join(DOCUMENTS)))
-    return [name for name in tasks_of_table(document) if name in TASKS]
+    return chosen or [name for name in tasks_of_table(document) if name in TASKS]

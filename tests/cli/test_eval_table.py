@@ -70,7 +70,7 @@ def test_without_any_data_every_cell_is_a_dash_and_no_model_is_loaded(tmp_path, 
     ("arguments", "message"),
     [
         (["--table", "novel"], "there is no table novel; choose one of memo, blog, models"),
-        (["--table", "memo"], "needs --data-dir"),
+        (["mmlu", "--table", "novel"], "there is no table novel"),
         (["nonsense", "--table", "memo"], "there is no task nonsense"),
         (["--harness", "arc_easy", "--url", "http://127.0.0.1:1/v1"], "--harness needs a model that runs here"),
     ],
