@@ -6,7 +6,8 @@ r"""Extract the answer from a reply and check whether it is correct. Used by rej
 
 The program in a reply is read by `code_blocks.py`. The rules are those of Qwen's released evaluation scripts: the last
 number of a reply, equal within 10⁻⁴; a letter searched with four patterns, from "the answer is B" down to the first
-single letter, else the option that the reply almost writes out (`nearest_option.py`). Ours go further where those rules misread a clear reply:
+single letter, else the option that the reply almost writes out (`nearest_option.py`). Ours go further where those rules
+misread a clear reply:
 
     numbers   a box, `####` or "the answer is 18" comes before a later number ("… for 3 days"); exponents are skipped;
               full-width digits, `1{,}234`, 3万 and 十八 are numbers
@@ -208,7 +209,3 @@ def _choice_patterns(letters: str) -> list[re.Pattern[str]]:
         re.compile(rf"^{opening}(?:{no_article}|([{letters.lower()}])[)）\].])"),
         re.compile(no_article),
     ]
-
-
-def _similarity(reply: str, option: str) -> float:
-    return difflib.SequenceMatcher(None, reply.lower()[:2000], option.lower()[:2000], autojunk=False).ratio()
