@@ -19,6 +19,7 @@ from qianwen.runtime.errors import RequestError
         *[("logprobs", value) for value in (-1, 21, True)],
         *[("max_tokens", value) for value in (-1, 1.5)],
         *[("stop", value) for value in (("",), ("x",) * 65, ("x" * 2000,), (3,))],
+        *[("stop_token_ids", value) for value in (7, "7", (1.0,), [None], ([1],))],
         *[("logit_bias", value) for value in ({1: 101}, {1: float("nan")}, {1: "x"}, dict.fromkeys(range(1025), 1))],
     ],
 )
@@ -30,6 +31,7 @@ def test_a_value_out_of_range_is_refused_by_name(field, value):
 def test_values_in_range_are_accepted():
     params = SamplingParams(temperature=0, top_k=5, stop="END", seed=2**63, logit_bias={3: -100}, max_tokens=None)
     assert params.is_greedy and params.changes_scores and params.stop == ("END",)
+    assert SamplingParams(stop_token_ids=[3, 1]).stop_token_ids == (3, 1), "a list of JSON is a tuple afterwards"
     assert not SamplingParams().changes_scores and SamplingParams(top_k=1).is_greedy
 
 
