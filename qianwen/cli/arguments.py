@@ -22,7 +22,14 @@ from typing import Annotated, Any, TextIO, TypeVar, get_args, get_origin
 
 import tyro
 from rich.cells import cell_len
-from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
+from tyro.constructors import (
+    ConstructorRegistry,
+    PrimitiveConstructorSpec,
+    PrimitiveTypeInfo,
+    StructConstructorSpec,
+    StructFieldSpec,
+    StructTypeInfo,
+)
 
 from qianwen.runtime.translation import language
 
@@ -73,8 +80,24 @@ def _bind(function: Callable[..., T]) -> Callable[..., Callable[[], T]]:
 def _cli(kind: Any, prog: str, args: Sequence[str], **settings: Any) -> Any:
     registry = ConstructorRegistry()
     registry.struct_rule(_FieldRule())
+    registry.primitive_rule(_number_or_none)
     with _translated_output():
         return tyro.cli(kind, prog=prog, args=args, registry=registry, **settings)
+
+
+def _number_or_none(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+    """`int | None` and `float | None`: tyro would answer a wrong value with the types that it tried."""
+    parts = set(get_args(info.type))
+    number = next(iter(parts - {NoneType}), None)
+    if NoneType not in parts or len(parts) != 2 or number not in (int, float):
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=PLAIN_METAVARS[number],
+        instance_from_str=lambda words: None if words[0] == "None" else number(words[0]),
+        is_instance=lambda value: value is None or isinstance(value, number),
+        str_from_instance=lambda value: [str(value)],
+    )
 
 
 class _FieldRule:

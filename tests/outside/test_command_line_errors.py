@@ -69,6 +69,19 @@ def test_a_number_that_is_none_is_called_that(capsys, value, kind):
     assert status == 2 and f"not an {kind}: '{value}'" in text and "literal" not in text
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["keys", "add", "ann", "--tokens-per-day"], ["keys", "add", "ann", "--requests-per-minute"],
+        ["eval", "MODEL", "mmlu", "--shots"],
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("value", ["Qwen/", "1.5", "none", ""])
+def test_a_number_that_may_be_none_is_called_a_number(capsys, command, value):
+    status, text = run(capsys, *command, value)
+    assert status == 2 and f"not an integer: '{value}'" in text and "type" not in text and "class" not in text
+
+
 # ---- models and recipes ----
 
 
