@@ -8,7 +8,6 @@ import os
 import resource
 import signal
 import sys
-from contextlib import suppress
 
 from qianwen.sandbox import landlock, namespaces, privileges, seccomp
 from qianwen.sandbox.supervisor import supervise
@@ -107,9 +106,11 @@ def processes_before(config: dict) -> int:
         return 0
     count = 0
     for name in filter(str.isdigit, os.listdir("/proc")):
-        with suppress(OSError):
+        try:
             if os.stat(f"/proc/{name}").st_uid == os.getuid():
                 count += len(os.listdir(f"/proc/{name}/task"))
+        except OSError:  # it has ended
+            continue
     return count
 
 
