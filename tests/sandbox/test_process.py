@@ -28,6 +28,7 @@ HARMLESS = {
     "temporary files": "import tempfile; f = tempfile.TemporaryFile('w+'); f.write('ok'); f.seek(0); print(f.read())",
     "a child": "import subprocess as s; print(s.run(['echo', 'ok'], stdout=s.PIPE, text=True).stdout, end='')",
     "a shell": "import os; os.system('echo ok | cat')",
+    "a pipe that ends early": "import os; os.system('yes ok | head -n 1')",
     "another Python": "import subprocess, sys; subprocess.run([sys.executable, '-c', 'print(\"ok\")'])",
     "threads": "import threading; t = threading.Thread(target=print, args=('ok',)); t.start(); t.join()",
     "a loop of events": "import asyncio; asyncio.run(asyncio.sleep(0)); print('ok')",
