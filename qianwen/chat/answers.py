@@ -207,6 +207,7 @@ def _choice_patterns(letters: str) -> list[re.Pattern[str]]:
         re.compile(rf"\n{opening}{upper}[)）\].。*\"'”\s]*$"),
         re.compile(rf"^{opening}(?:{no_article}|([{letters.lower()}])[)）\].])"),
         re.compile(no_article),
+        re.compile(rf"[(（]([{letters.lower()}])[)）]"),
     ]
 
 
