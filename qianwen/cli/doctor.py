@@ -31,6 +31,7 @@ from qianwen.runtime.errors import ConfigError, QianwenError
 from qianwen.runtime.files import atomic_folder, cache_dir, lock, runs_dir, verify_folder
 from qianwen.runtime.log import console
 from qianwen.runtime.translation import tr
+from qianwen.sandbox.process import Sandbox
 from qianwen.tokenizer.vocab_files import read_tiktoken
 
 PYTHONS = ("3.11", "3.12", "3.13")
@@ -140,20 +141,19 @@ def programs() -> Iterator[Check]:
     else:
         works, output = _run(*compiler, "--version")
         yield Check(tr("C++ compiler"), works, f"{shlex.join(compiler)}: {output}")
-    if not sys.platform.startswith("linux"):
-        yield Check(tr("isolation for code"), None, tr("refused: isolation needs Linux namespaces"))
-        return
-    ways = {"bwrap": ("bwrap", "--unshare-all", "--ro-bind", "/", "/", "true"), "unshare": ("unshare", "-Urn", "true")}
-    refusals = []
-    for name, command in ways.items():
-        works, output = _run(*command)
-        if works:
-            yield Check(tr("isolation for code"), True, name)
-            return
-        refusals.append(f"{name}: {output}")
-    yield Check(
-        tr("isolation for code"), None, tr("refused: install bubblewrap ({reasons})", reasons="; ".join(refusals))
-    )
+    yield _isolation()
+
+
+def _isolation() -> Check:
+    """Run a program in the sandbox that would be chosen for a model's programs."""
+    try:
+        sandbox = Sandbox.open()
+        outcome = sandbox.run_python("print(6 * 7)")
+    except ConfigError as error:
+        return Check(tr("isolation for code"), None, str(error))
+    milliseconds = 1000 * outcome.wall_seconds
+    result = tr("{name}; a program starts in {milliseconds:.0f} ms", name=sandbox.backend, milliseconds=milliseconds)
+    return Check(tr("isolation for code"), outcome.stdout == "42\n", result)
 
 
 def _run(*command: str) -> tuple[bool, str]:

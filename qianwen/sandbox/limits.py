@@ -1,6 +1,9 @@
 """How much a program may use."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+
+from qianwen.runtime.errors import ConfigError
+from qianwen.runtime.translation import tr
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,3 +18,8 @@ class Limits:
     folder_bytes: int = 64 << 20  # size of all files
     folder_entries: int = 4096  # number of files and folders
     output_bytes: int = 1 << 20  # standard output and standard error together
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not 0 < value < 1 << 60:
+                raise ConfigError(tr("limit {name} must be a positive number; it is {value}", name=name, value=value))

@@ -11,8 +11,9 @@ allows the rest: a list of allowed calls would break with each new C library. Fo
 
 import ctypes
 import errno
-import platform
+import os
 import struct
+from collections.abc import Sequence
 
 from qianwen.sandbox.system_calls import number, prctl
 
@@ -22,13 +23,31 @@ DENIED = (
     *("ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "process_mrelease", "kcmp", "pidfd_getfd"),
     *("setpriority", "ioprio_set", "migrate_pages", "move_pages"),
     *("kexec_load", "kexec_file_load", "reboot", "init_module", "finit_module", "delete_module", "syslog", "acct"),
-    *("mount", "umount2", "pivot_root", "chroot", "open_tree", "move_mount", "fsopen", "fsconfig", "fsmount"),
+    *(
+        "mount",
+        "umount2",
+        "pivot_root",
+        "chroot",
+        "open_tree",
+        "open_tree_attr",
+        "move_mount",
+        "fsopen",
+        "fsconfig",
+        "fsmount",
+    ),
     *("fspick", "mount_setattr", "swapon", "swapoff", "quotactl", "quotactl_fd", "sysfs", "ustat", "uselib"),
     *("unshare", "setns", "bpf", "perf_event_open", "userfaultfd", "keyctl", "add_key", "request_key"),
     *("io_uring_setup", "io_uring_enter", "io_uring_register", "name_to_handle_at", "open_by_handle_at"),
     *("settimeofday", "clock_settime", "clock_adjtime", "adjtimex", "sethostname", "setdomainname", "iopl"),
     *("ioperm", "modify_ldt", "personality", "vhangup", "nfsservctl", "lookup_dcookie", "_sysctl", "fanotify_init"),
-    *("memfd_create", "memfd_secret", "shmget", "semget", "msgget", "mq_open", "socket"),
+    *("memfd_create", "memfd_secret", "mq_open", "shmget", "shmat", "shmctl", "semget", "semop", "semctl"),
+    *("semtimedop", "msgget", "msgsnd", "msgrcv", "msgctl", "socket"),
+)
+# Landlock does not check changes of these. A refusal would end harmless programs that copy files with their times.
+WITHOUT_EFFECT = (
+    *("chmod", "fchmod", "fchmodat", "fchmodat2", "chown", "fchown", "lchown", "fchownat"),
+    *("utime", "utimes", "futimesat", "utimensat", "setxattr", "lsetxattr", "fsetxattr", "setxattrat"),
+    *("removexattr", "lremovexattr", "fremovexattr", "removexattrat", "file_setattr"),
 )
 
 LOAD_WORD, JUMP_IF_EQUAL, JUMP_IF_ANY, JUMP_IF_NOT_LESS, RETURN = 0x20, 0x15, 0x45, 0x35, 0x06
@@ -42,9 +61,12 @@ PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
 Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, value
 
 
-def install() -> None:
-    """Apply the filter to this process and all its children, for ever. Needs `PR_SET_NO_NEW_PRIVS`."""
-    instructions = program()
+def install(*, keep_attributes: bool) -> None:
+    """Apply the filter to this process and all its children, for ever. Needs `PR_SET_NO_NEW_PRIVS`.
+
+    With `keep_attributes` the modes, owners and times of files stay as they are, whatever the program does.
+    """
+    instructions = program(WITHOUT_EFFECT if keep_attributes else ())
     code = b"".join(struct.pack("<HBBI", *instruction) for instruction in instructions)
     buffer = ctypes.create_string_buffer(code, len(code))
     header = struct.pack("@HP", len(instructions), ctypes.addressof(buffer))
@@ -52,14 +74,16 @@ def install() -> None:
     prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(address), what="seccomp")
 
 
-def program() -> list[Instruction]:
-    """The whole filter, for this processor."""
-    architecture = ARCHITECTURES[platform.machine()]
+def program(without_effect: Sequence[str] = ()) -> list[Instruction]:
+    """The whole filter, for this processor. Calls `without_effect` return success and do nothing."""
+    architecture = ARCHITECTURES[os.uname().machine]
     code = [_load(ARCHITECTURE), (JUMP_IF_EQUAL, 1, 0, architecture), _give(KILL), _load(NUMBER)]
-    if platform.machine() == "x86_64":
+    if os.uname().machine == "x86_64":
         code += [(JUMP_IF_NOT_LESS, 0, 1, X32), _give(ERROR | errno.ENOSYS)]
     for name in DENIED:
         code += _when(name, [_give(ERROR | errno.EPERM)])
+    for name in without_effect:
+        code += _when(name, [_give(ERROR)])
     # A C library that gets ENOSYS falls back to clone, whose flags can be read.
     code += _when("clone3", [_give(ERROR | errno.ENOSYS)])
     code += _when("clone", [_load(FIRST), (JUMP_IF_ANY, 0, 1, NEW_NAMESPACES), *_either()])

@@ -8,30 +8,26 @@ import os
 import sys
 import tempfile
 
-from qianwen.sandbox.execution import Backend, SandboxFailed, execute
+from qianwen.runtime.translation import tr
+from qianwen.sandbox.execution import Backend, Execution, SandboxFailed, execute
 from qianwen.sandbox.limits import Limits
 
 PROBE = """
 import os, socket, subprocess, sys
 canary, parent = sys.stdin.read().rsplit(" ", 1)
-def opened(path, mode):
-    with open(path, mode) as file:
-        return file.read(1) if mode == "r" else file.write("x")
-def connect():
-    socket.socket(socket.AF_INET, socket.SOCK_DGRAM).close()
-def started():
-    assert subprocess.run([sys.executable, "-I", "-S", "-c", "pass"]).returncode == 0
-def kept():
-    with open("file", "w+") as file:
-        file.write("x")
-started(), kept()
+def read(path):
+    open(path, "rb").read(1)
+def write(path):
+    open(path, "ab").write(b"x")
+assert subprocess.run([sys.executable, "-I", "-S", "-c", "pass"]).returncode == 0
+write("file"), read("file")
 for name, attempt in {
-    "read a file of yours": lambda: opened(canary, "r"),
-    "write a file of yours": lambda: opened(canary, "a"),
-    "read your environment": lambda: opened(f"/proc/{parent}/environ", "r"),
-    "write to the system": lambda: opened("/usr/qianwen-sandbox", "w"),
-    "open a socket": connect,
-    "send a signal to this process": lambda: os.kill(int(parent), 0),
+    "read": lambda: read(canary),
+    "write": lambda: write(canary),
+    "environment": lambda: read(f"/proc/{parent}/environ"),
+    "system": lambda: write("/usr/qianwen-sandbox"),
+    "socket": lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
+    "signal": lambda: os.kill(int(parent), 0),
 }.items():
     try:
         attempt()
@@ -45,18 +41,34 @@ LIMITS = Limits(cpu_seconds=5, wall_seconds=10, processes=8, memory_bytes=256 <<
 def check(backend: Backend) -> str:
     """Run the probe. Empty if the back-end works here and kept it inside; otherwise why not."""
     with tempfile.TemporaryDirectory(prefix="qianwen-outside-") as folder:
+        os.chmod(folder, 0o755)
         canary = os.path.join(folder, "canary")
         with open(canary, "w", encoding="utf-8") as file:
             file.write("secret")
-        os.chmod(folder, 0o755)
+        os.chmod(canary, 0o666)
         argv = [sys.executable, "-I", "-S", "-B", "-c", PROBE]
         try:
             run = execute(backend, argv, {}, f"{canary} {os.getpid()}".encode(), LIMITS)
         except (SandboxFailed, OSError) as error:
             return str(error)
+    return verdict(run)
+
+
+def verdict(run: Execution) -> str:
+    """What is wrong with a run of the probe; empty if nothing is."""
     output, errors = (text.decode("utf-8", "replace").strip() for text in run.output)
     if run.ended_by:
-        return f"a small program was ended ({run.ended_by})"
+        return tr("the test program did not end ({limit})", limit=run.ended_by)
     if run.exit_code:
-        return errors.rpartition("\n")[2] or f"exit status {run.exit_code}"
-    return f"a program inside could {', '.join(output.splitlines())}" if output else ""
+        reason = errors.rpartition("\n")[2] or tr("exit status {status}", status=run.exit_code)
+        return tr("the test program failed: {reason}", reason=reason)
+    ways = {
+        "read": tr("read files of yours"),
+        "write": tr("write files of yours"),
+        "environment": tr("read your environment"),
+        "system": tr("write to the system"),
+        "socket": tr("open a socket"),
+        "signal": tr("send signals to other processes"),
+    }
+    escaped = ", ".join(ways[name] for name in output.splitlines())
+    return tr("a program inside can {ways}", ways=escaped) if escaped else ""

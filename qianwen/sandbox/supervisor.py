@@ -5,7 +5,6 @@ program (`PR_SET_CHILD_SUBREAPER`), and kills its descendants until none is left
 that asked for the run closes, whatever closed it.
 """
 
-import json
 import os
 import resource
 import select
@@ -21,7 +20,7 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 def supervise(config: dict, report: int, lifeline: int, start: Callable[[], None]) -> None:
     """Start the program in a child by `start`, which does not return, and report how it ended.
 
-    `ended_by` in the report is the limit that ended it, if one did.
+    The report is a line: exit code, processor time, and the limit that ended the program, if one did.
     """
     child = os.fork()
     if child == 0:
@@ -48,7 +47,7 @@ def supervise(config: dict, report: int, lifeline: int, start: Callable[[], None
     code = os.waitstatus_to_exitcode(status)
     if code == -signal.SIGXCPU or (code == -signal.SIGKILL and cpu >= config["limits"]["cpu_seconds"]):
         ended_by = ended_by or "cpu"
-    os.write(report, json.dumps({"exit_code": code, "ended_by": ended_by, "cpu_seconds": cpu}).encode() + b"\n")
+    os.write(report, f"{code} {cpu} {ended_by or ''}\n".encode())
 
 
 def exceeded(config: dict, cpu: float) -> str | None:

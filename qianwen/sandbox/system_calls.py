@@ -6,7 +6,6 @@ The numbers are those of `asm/unistd_64.h` (x86_64) and `asm-generic/unistd.h` (
 import ctypes
 import errno
 import os
-import platform
 
 MACHINES = ("x86_64", "aarch64")
 # name: number on x86_64, number on aarch64 (None: that processor does not have the call)
@@ -46,6 +45,7 @@ NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "umount2": (166, 39),
     "chroot": (161, 51),
     "open_tree": (428, 428),
+    "open_tree_attr": (467, 467),
     "move_mount": (429, 429),
     "fsopen": (430, 430),
     "fsconfig": (431, 431),
@@ -91,14 +91,44 @@ NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "memfd_create": (319, 279),
     "memfd_secret": (447, 447),
     "shmget": (29, 194),
+    "shmat": (30, 196),
+    "shmctl": (31, 195),
     "semget": (64, 190),
+    "semop": (65, 193),
+    "semctl": (66, 191),
+    "semtimedop": (220, 192),
     "msgget": (68, 186),
+    "msgsnd": (69, 189),
+    "msgrcv": (70, 188),
+    "msgctl": (71, 187),
     "mq_open": (240, 180),
     "socket": (41, 198),
     "setpriority": (141, 140),
     "ioprio_set": (251, 30),
     "migrate_pages": (256, 238),
     "move_pages": (279, 239),
+    # without effect where Landlock is alone
+    "chmod": (90, None),
+    "fchmod": (91, 52),
+    "fchmodat": (268, 53),
+    "fchmodat2": (452, 452),
+    "chown": (92, None),
+    "fchown": (93, 55),
+    "lchown": (94, None),
+    "fchownat": (260, 54),
+    "utime": (132, None),
+    "utimes": (235, None),
+    "futimesat": (261, None),
+    "utimensat": (280, 88),
+    "setxattr": (188, 5),
+    "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7),
+    "setxattrat": (463, 463),
+    "removexattr": (197, 14),
+    "lremovexattr": (198, 15),
+    "fremovexattr": (199, 16),
+    "removexattrat": (466, 466),
+    "file_setattr": (469, 469),
 }
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -106,7 +136,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 def number(name: str) -> int | None:
     """The number of a system call on this processor; None if the processor does not have the call."""
-    machine = platform.machine()
+    machine = os.uname().machine
     if machine not in MACHINES:
         raise OSError(errno.ENOSYS, f"the processor {machine} is not supported; supported are {', '.join(MACHINES)}")
     return NUMBERS[name][MACHINES.index(machine)]

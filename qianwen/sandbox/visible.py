@@ -3,24 +3,24 @@
 Files of settings are listed one by one, because `/etc` also has passwords and keys.
 """
 
+import functools
 import os
 import sys
-from pathlib import Path
 
-SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store")
 SETTINGS = (
     *("alternatives", "fonts", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "mime.types"),
     *("ssl/certs", "ssl/openssl.cnf", "timezone"),
 )
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
-CODE = str(Path(__file__).resolve().parents[2])  # the folder that has `qianwen`
+CHAPTER = os.path.dirname(os.path.realpath(__file__))  # the launcher's code
+PACKAGE = os.path.dirname(CHAPTER)
 
 
+@functools.cache
 def readable() -> dict[str, str]:
     """Places in the sandbox, and the files or folders of this machine that appear there."""
-    places = [*SYSTEM, *(f"/etc/{name}" for name in SETTINGS), *_python()]
-    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    places += [os.path.join(package, "__init__.py"), os.path.join(package, "sandbox")]
+    places = [*SYSTEM, *(f"/etc/{name}" for name in SETTINGS), *_python(), CHAPTER]
     shown = {}
     for place in places:
         real = os.path.realpath(place)

@@ -11,6 +11,9 @@ import pytest
 from qianwen.cli import doctor, doctor_compiled, doctor_packages, main
 from qianwen.kernels.cpu import build, operators
 from qianwen.kernels.cpu.build import family
+from qianwen.runtime.errors import ConfigError
+from qianwen.sandbox import isolation
+from qianwen.sandbox.process import Sandbox
 from qianwen.tokenizer import learner
 
 PARTS = "from qianwen.cli import doctor; doctor.extras = lambda: iter(()); raise SystemExit(doctor.doctor([]))"
@@ -118,6 +121,15 @@ def test_python_versions_are_read_from_the_dependencies(python, refused):
     assert bool(doctor._refusing(python)) is refused
 
 
+def test_isolation_is_run_and_named():
+    check = doctor._isolation()
+    try:
+        assert check.ok and check.result.startswith(f"{Sandbox.open().backend}; a program starts in ")
+    except ConfigError as error:
+        assert check.ok is None and check.result == str(error)
+
+
 def test_isolation_is_refused_outside_linux(monkeypatch):
-    monkeypatch.setattr(doctor.sys, "platform", "win32")
-    assert [check for check in doctor.programs() if "refused" in check.result]
+    monkeypatch.setattr(isolation.platform, "system", lambda: "Windows")
+    check = doctor._isolation()
+    assert check.ok is None and check.result == "programs cannot be isolated on Windows: Linux is needed"

@@ -1,0 +1,40 @@
+"""A control group ends what exceeds its memory, and is gone afterwards."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from qianwen.sandbox import control_group
+
+
+@pytest.fixture
+def group(monkeypatch):
+    monkeypatch.setattr(control_group, "OVERHEAD", 0)
+    made = control_group.make(f"qianwen-test-{os.getpid()}", 64 << 20)
+    if made is None:
+        pytest.skip("no control group can be made here (it mostly needs root)")
+    yield made
+    made.remove()
+
+
+def test_a_process_that_needs_too_much_is_ended(group):
+    small = subprocess.run(group.entering([sys.executable, "-S", "-c", "print(1)"]), capture_output=True)
+    assert small.stdout == b"1\n" and not group.has_ended_a_process()
+    large = subprocess.run(group.entering([sys.executable, "-S", "-c", "x = b'x' * (256 << 20)"]))
+    assert large.returncode == -signal.SIGKILL and group.has_ended_a_process()
+    group.remove()
+    assert not os.path.exists(group.folder)
+
+
+def test_a_group_that_cannot_be_entered_runs_nothing(group):
+    group.remove()
+    done = subprocess.run(group.entering(["/bin/echo", "ran"]), capture_output=True)
+    assert done.returncode and not done.stdout
+
+
+def test_where_none_can_be_made_there_is_none(monkeypatch, tmp_path):
+    monkeypatch.setattr(control_group, "ROOT", str(tmp_path))
+    assert control_group.make("qianwen-test", 1 << 20) is None
