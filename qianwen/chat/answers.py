@@ -6,7 +6,8 @@ r"""Extract the answer from a reply and check whether it is correct. Used by rej
 
 The program in a reply is read by `code_blocks.py`. The rules are those of Qwen's released evaluation scripts: the last
 number of a reply, equal within 10⁻⁴; a letter searched with four patterns, from "the answer is B" down to the first
-single letter, else the option most similar to the reply. Ours go further where those rules misread a clear reply:
+single letter, else the option that the reply almost writes out (`nearest_option.py`). Ours go further where those rules
+misread a clear reply:
 
     numbers   a box, `####` or "the answer is 18" comes before a later number ("… for 3 days"); exponents are skipped;
               full-width digits, `1{,}234`, 3万 and 十八 are numbers
@@ -17,12 +18,12 @@ On a reply that ends in its answer both give the same. How often each reader err
 Not here: running programs, and equality of formulas (`eval/tasks/latex_equality.py`).
 """
 
-import difflib
 import math
 import re
 from collections.abc import Mapping
 
 from qianwen.chat.chinese_numerals import LARGE, last_numeral
+from qianwen.chat.nearest_option import nearest_option
 
 NUMBER = re.compile(
     r"(?<![\d^])(?<!\d\.)(?<!\^\{)(?<![A-Za-z_])[-−]?(?:\d+(?:,\d{3})*(?:\.\d+)?|(?<![\w.])\.\d+)[万亿]?"
@@ -141,7 +142,7 @@ def _digits(number: str) -> str:
 
 
 def choice(reply: str, options: Mapping[str, str], question: str = "") -> str:
-    """The letter of `options` (letter → text) that a reply chooses, in English or Chinese; never empty.
+    """The letter of `options` (letter → text) that a reply chooses, in English or Chinese; empty if it chooses none.
 
     A reply may repeat the question or an option's text instead of a letter, so the question's text is read as "the
     answer is" and an option's text as its letter.
@@ -157,7 +158,7 @@ def choice(reply: str, options: Mapping[str, str], question: str = "") -> str:
             # a reply that corrects itself means its last statement
             match = matches[-1] if CORRECTION.search(accepted, matches[0].end(), matches[-1].start()) else matches[0]
             return next(group for group in match.groups() if group).upper()
-    return max(options, key=lambda letter: _similarity(reply, options[letter]))
+    return nearest_option(reply, options)
 
 
 def _with_letters(text: str, options: Mapping[str, str]) -> str:
@@ -209,7 +210,3 @@ def _choice_patterns(letters: str) -> list[re.Pattern[str]]:
         re.compile(no_article),
         re.compile(rf"[(（]([{letters.lower()}])[)）]"),
     ]
-
-
-def _similarity(reply: str, option: str) -> float:
-    return difflib.SequenceMatcher(None, reply.lower()[:2000], option.lower()[:2000], autojunk=False).ratio()

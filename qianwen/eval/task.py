@@ -57,11 +57,16 @@ class Complete:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """Which of `choices` comes after `context`? Each choice must be one token there, such as " A"."""
+    """Which of `choices` comes after `context`? Each choice must be one token there, such as " A".
+
+    A context of more than `max_tokens` tokens loses its beginning: its last `max_tokens` - 1 tokens are used, as in
+    Qwen's released MMLU script.
+    """
 
     needs: ClassVar[Need] = "likelihood"
     context: str
     choices: tuple[str, ...]
+    max_tokens: int = 0  # 0: never cut
     facts: Mapping[str, Any] = field(default_factory=dict)
     cluster: str = ""
 
@@ -185,3 +190,7 @@ class Task(Protocol):
             metric: estimate([share for _, share in each], clusters=[cluster for cluster, _ in each])
             for metric, each in shares.items()
         }
+
+    def files(self, scored: Sequence[Scored]) -> Mapping[str, str]:
+        """Further files for the results folder, as {name: text}, such as one to be submitted to a leaderboard."""
+        return {}

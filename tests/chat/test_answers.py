@@ -98,8 +98,13 @@ def test_no_reply_is_an_error(reply: str) -> None:
 
 
 @given(st.text(max_size=60))
-def test_a_choice_is_always_one_of_the_options(reply: str) -> None:
-    assert choice(reply, OPTIONS) in OPTIONS
+def test_a_choice_is_one_of_the_options_or_nothing(reply: str) -> None:
+    assert choice(reply, OPTIONS) in {*OPTIONS, ""}
+
+
+@pytest.mark.parametrize("reply", ["", "I do not know.", "题目不清楚，无法回答。", "42"])
+def test_a_reply_without_a_choice_chooses_nothing(reply: str) -> None:
+    assert choice(reply, OPTIONS) == ""
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Replies to questions with four options, in English and Chinese.
 
 `{L}` and `{text}` are the chosen letter and its option, `{M}` the next letter, `{N}` a third one, `{all}` the list of
-options. The reader always returns a letter, so it errs on every reply without a choice.
+options.
 """
 
 from collections.abc import Iterator, Mapping
