@@ -90,7 +90,7 @@ def _blocks(reply: str) -> list[Block]:
         before, after = (line[: marks[-1].start()], line[marks[-1].end() :].strip()) if marks else (line, "")
         if len(marks) % 2 == 0 or (is_open and before.strip(" \t>") and after):
             if is_open:
-                inner = "\n" if line.strip() == prefix.strip() else line.removeprefix(prefix)
+                inner = "\n" if prefix.strip() and line.strip() == prefix.strip() else line.removeprefix(prefix)
                 blocks[-1] = _longer(blocks[-1], inner)
             continue
         if is_open and before.strip(" \t>"):
