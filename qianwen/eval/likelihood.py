@@ -16,6 +16,7 @@ from qianwen.engine.scoring import document_loglikelihoods, loglikelihoods, next
 from qianwen.eval.task import Answer, Choice, Loglikelihood
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.translation import tr
+from qianwen.tokenizer.tokenizer import Tokenizer
 
 
 def likelihoods(llm: LLM, examples: Sequence[Loglikelihood]) -> Iterator[Answer]:
@@ -37,14 +38,20 @@ def likelihoods(llm: LLM, examples: Sequence[Loglikelihood]) -> Iterator[Answer]
 
 def choose(llm: LLM, example: Choice) -> Answer:
     """The log-probability of each choice. ConfigError if a choice is not one token after the context."""
-    context = llm.tokenizer.encode(example.context)
-    ids = []
-    for text in example.choices:
-        *before, last = llm.tokenizer.encode(example.context + text)
-        if before != context:
-            message = "the choice {text!r} is {number} tokens in the vocabulary of this model; it must be one token"
-            number = len(llm.tokenizer.encode(text))
-            raise ConfigError(tr(message, text=text, number=number))
-        ids.append(last)
+    context, ids = choice_ids(llm.tokenizer, example)
     logprobs = next_token_logprobs(llm, [context], ids)[0]
     return Answer(choice_logprobs=tuple(map(float, logprobs)), num_tokens=1, is_stopped=True)
+
+
+def choice_ids(tokenizer: Tokenizer, example: Choice) -> tuple[list[int], list[int]]:
+    """The token ids of the context, cut if it is too long, and the id of each choice."""
+    context, ids = tokenizer.encode(example.context), []
+    for text in example.choices:
+        *before, last = tokenizer.encode(example.context + text)
+        if before != context:
+            message = "the choice {text!r} is {number} tokens in the vocabulary of this model; it must be one token"
+            raise ConfigError(tr(message, text=text, number=len(tokenizer.encode(text))))
+        ids.append(last)
+    if example.max_tokens and len(context) > example.max_tokens:
+        context = context[1 - example.max_tokens :]
+    return context, ids

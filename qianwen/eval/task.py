@@ -57,11 +57,16 @@ class Complete:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """Which of `choices` comes after `context`? Each choice must be one token there, such as " A"."""
+    """Which of `choices` comes after `context`? Each choice must be one token there, such as " A".
+
+    A context of more than `max_tokens` tokens loses its beginning: its last `max_tokens` - 1 tokens are used, as in
+    Qwen's released MMLU script.
+    """
 
     needs: ClassVar[Need] = "likelihood"
     context: str
     choices: tuple[str, ...]
+    max_tokens: int = 0  # 0: never cut
     facts: Mapping[str, Any] = field(default_factory=dict)
     cluster: str = ""
 

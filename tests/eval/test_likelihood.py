@@ -83,6 +83,13 @@ def test_choices_are_scored_in_one_request_as_the_network_scores_them(llm: LLM) 
     assert answer.num_tokens == 1
 
 
+@pytest.mark.parametrize(("length", "used"), [(12, 12), (20, 20), (21, 19), (90, 19)])
+def test_a_long_context_of_a_choice_loses_its_beginning(llm: LLM, length: int, used: int) -> None:
+    text = "".join(chr(97 + i % 26) for i in range(length))
+    cut = choose(llm, Choice(context=text, choices=("4", "5"), max_tokens=20))
+    assert cut.choice_logprobs == choose(llm, Choice(context=text[-used:], choices=("4", "5"))).choice_logprobs
+
+
 @pytest.mark.parametrize("text", ["数", "10", ""])
 def test_a_choice_of_several_tokens_is_refused(llm: LLM, text: str) -> None:
     with pytest.raises(ConfigError, match="must be one token"):
