@@ -73,7 +73,7 @@ def measure(loaded: LoadedModel, options: Any, held_out: list, texts: dict[str, 
         row[name] = math.exp(-read(loaded.model, ids, plain).logprobs.double().mean())
     llm = LLM(loaded.model, loaded.tokenizer, EngineConfig(max_model_len=2048, max_num_seqs=64))
     for name, limit in (("mmlu", options.mmlu_asked), ("gsm8k", options.gsm8k_asked)):
-        done = run_task(TASKS[name](TaskOptions(data=Path(getattr(options, name)))), llm, limit=limit)
+        done = run_task(TASKS[f"{name}-chat"](TaskOptions(data=Path(getattr(options, name)))), llm, limit=limit)
         row[name] = next(iter(done.metrics.values()))
     row["tools"] = selected(loaded, held_out)["all"]
     return row

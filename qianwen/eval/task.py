@@ -190,3 +190,7 @@ class Task(Protocol):
             metric: estimate([share for _, share in each], clusters=[cluster for cluster, _ in each])
             for metric, each in shares.items()
         }
+
+    def files(self, scored: Sequence[Scored]) -> Mapping[str, str]:
+        """Further files for the results folder, as {name: text}, such as one to be submitted to a leaderboard."""
+        return {}

@@ -352,12 +352,16 @@ class Inputs:
     }  # fmt: skip
 
     def tasks(self, chance: random.Random) -> object:
-        name = chance.choice([*self.TASK_ROWS, "mmlu"])
-        if name == "mmlu":
-            folder = self.folder / "mmlu" / "test"
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "law_test.csv").write_bytes(flipped(b'question,"one, two",b,c,d,A\n' * 2, chance))
-            return list(TASKS[name](TaskOptions(data=folder)).examples())
+        name = chance.choice([*self.TASK_ROWS, "mmlu", "ceval"])
+        if name in ("mmlu", "ceval"):
+            subject, split = ("virology", "test") if name == "mmlu" else ("law", "val")
+            header = b"" if name == "mmlu" else b"id,question,A,B,C,D,answer\n"
+            row = b'question,"one, two",b,c,d,A\n' if name == "mmlu" else b'0,question,"one, two",b,c,d,A\n'
+            for part in (split, "dev"):
+                (self.folder / name / part).mkdir(parents=True, exist_ok=True)
+                file = self.folder / name / part / f"{subject}_{part}.csv"
+                file.write_bytes(flipped(header + row * 5, chance) if chance.random() < 0.5 else header + row * 5)
+            return list(TASKS[name](TaskOptions(data=self.folder / name)).examples())
         row = json.dumps(changed(self.TASK_ROWS[name], chance)).encode()
         return list(TASKS[name](TaskOptions(data=self.file(f"{name}.jsonl", row))).examples())
 
