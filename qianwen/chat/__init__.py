@@ -14,7 +14,7 @@ Read in this order:
     thoughts.py    the thoughts before an answer: <think> … </think>
     model.py       `ChatModel`, the protocol that agents, judges and evaluation tasks use to call a model
     client.py      `ChatClient`, a `ChatModel` behind an OpenAI-compatible URL; sse.py reads its event stream
-    answers.py     extract the answer from a reply, and check whether it is correct
+    answers.py     extract the answer from a reply, and check whether it is correct; nearest_option.py is its last step
 
 This chapter works with tokens and text only. It does not import the network, the engine or the server.
 """

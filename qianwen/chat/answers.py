@@ -6,15 +6,16 @@ r"""Extract the answer from a reply and check whether it is correct. Used by rej
     code_block    the program in a reply                                        HumanEval
 
 The rules are those of Qwen's released evaluation scripts. Numbers are equal within 10⁻⁴. A choice is searched with four
-patterns, from "the answer is B" down to the first single letter; if none matches, the option most similar to the reply
-is taken. A reply without an answer is wrong; it never raises an error.
+patterns, from "the answer is B" down to the first single letter; if none matches, the option that the reply almost
+writes out is taken (`nearest_option.py`). A reply without an answer is wrong; it never raises an error.
 Not here: running programs, and symbolic equality of formulas.
 """
 
-import difflib
 import math
 import re
 from collections.abc import Mapping
+
+from qianwen.chat.nearest_option import nearest_option
 
 NUMBER = re.compile(r"(?<![\d.])[-−]?\d+(?:,\d{3})*(?:\.\d+)?")
 TOLERANCE = 1e-4  # absolute difference below which two numbers are equal
@@ -72,7 +73,7 @@ def is_right_number(reply: str, reference: str) -> bool:
 
 
 def choice(reply: str, options: Mapping[str, str], question: str = "") -> str:
-    """The letter of `options` (letter → text) that a reply chooses, in English or Chinese; never empty.
+    """The letter of `options` (letter → text) that a reply chooses, in English or Chinese; empty if it chooses none.
 
     A reply may repeat the question or an option's text instead of a letter, so the question's text is read as "the
     answer is" and an option's text as its letter.
@@ -86,7 +87,7 @@ def choice(reply: str, options: Mapping[str, str], question: str = "") -> str:
     for pattern in _choice_patterns(letters):
         if match := pattern.search(text):
             return next(group for group in match.groups() if group).upper()
-    return max(options, key=lambda letter: _similarity(reply, options[letter]))
+    return nearest_option(reply, options)
 
 
 def _choice_patterns(letters: str) -> list[re.Pattern[str]]:
@@ -102,10 +103,6 @@ def _choice_patterns(letters: str) -> list[re.Pattern[str]]:
         re.compile(rf"^[\s*（(\[\"'“]*{letter}"),
         re.compile(letter),
     ]
-
-
-def _similarity(reply: str, option: str) -> float:
-    return difflib.SequenceMatcher(None, reply.lower()[:2000], option.lower()[:2000], autojunk=False).ratio()
 
 
 # ---- programs ----------------------------------------------------------------------------------------------------

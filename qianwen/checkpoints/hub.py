@@ -13,10 +13,10 @@ Uploads and private ModelScope repositories are not supported.
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import httpx
 
@@ -54,18 +54,38 @@ def fetch_model(model: str) -> Path:
 
 
 def _from_hugging_face(repo: str, revision: str | None) -> Path:
+    return hugging_face_folder(repo, revision, patterns=PATTERNS, ignore=("*/*",))
+
+
+def hugging_face_folder(
+    repo: str,
+    revision: str | None = None,
+    *,
+    kind: Literal["model", "dataset"] = "model",
+    patterns: Sequence[str],
+    ignore: Sequence[str] = (),
+) -> Path:
+    """The local folder with the files of a repository that match `patterns`, downloaded if necessary."""
     from huggingface_hub import constants, errors, snapshot_download
 
+    page = repo if kind == "model" else f"datasets/{repo}"
     try:
         folder = snapshot_download(
-            repo, revision=revision, allow_patterns=list(PATTERNS), ignore_patterns=["*/*"], library_name="qianwen"
+            repo,
+            repo_type=kind,
+            revision=revision,
+            allow_patterns=list(patterns),
+            ignore_patterns=list(ignore),
+            library_name="qianwen",
         )
         return Path(folder)
     except errors.GatedRepoError as error:
-        message = "{repo} needs you to accept its terms: do so at {endpoint}/{repo}, then set HF_TOKEN"
-        raise CheckpointError(tr(message, repo=repo, endpoint=constants.ENDPOINT)) from error
+        message = "{repo} needs you to accept its terms: do so at {endpoint}/{page}, then set HF_TOKEN"
+        raise CheckpointError(tr(message, repo=repo, endpoint=constants.ENDPOINT, page=page)) from error
     except errors.RepositoryNotFoundError as error:
         message = "{endpoint} has no model {repo}; check the name, and set HF_TOKEN if the model is private"
+        if kind == "dataset":
+            message = "{endpoint} has no data set {repo}; check the name, and set HF_TOKEN if it is private"
         raise CheckpointError(tr(message, repo=repo, endpoint=constants.ENDPOINT)) from error
     except errors.RevisionNotFoundError as error:
         message = "{repo} has no revision {revision}; check the branch, tag or commit"

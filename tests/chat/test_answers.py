@@ -92,8 +92,13 @@ def test_choices_in_chinese(reply: str, letter: str) -> None:
 
 
 @given(st.text(max_size=60))
-def test_a_choice_is_always_one_of_the_options(reply: str) -> None:
-    assert choice(reply, OPTIONS) in OPTIONS
+def test_a_choice_is_one_of_the_options_or_nothing(reply: str) -> None:
+    assert choice(reply, OPTIONS) in {*OPTIONS, ""}
+
+
+@pytest.mark.parametrize("reply", ["", "I do not know.", "题目不清楚，无法回答。", "42"])
+def test_a_reply_without_a_choice_chooses_nothing(reply: str) -> None:
+    assert choice(reply, OPTIONS) == ""
 
 
 def test_the_block_that_defines_the_function_is_taken() -> None:

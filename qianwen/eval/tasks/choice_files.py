@@ -54,10 +54,6 @@ def read_questions(path: Path, split: str, layout: Layout, *, is_answered: bool 
     """The questions of each subject, subjects by name. DataError if there are none or one is not as it should be."""
     subjects: dict[str, list[Question]] = {}
     for name, subject, rows in _tables(path, split, layout, is_answered):
-        if subject in subjects:
-            raise DataError(
-                tr("{path}: a second file with questions of {subject}; keep one", path=name, subject=subject)
-            )
         for number, row in enumerate(rows, start=1):
             questions = subjects.setdefault(subject or str(row["subject"]), [])
             questions.append(_question(name, number, subject or str(row["subject"]), len(questions), row, layout))
@@ -81,16 +77,17 @@ def _tables(
             yield str(file), subject, parquet_rows(file, columns)
         if files:
             return
-    pattern, ending = layout.csv.format(split=split, subject="*"), layout.csv.partition("{subject}")[2]
-    for name, text in members(path, pattern):
+    seen = set()
+    ending = layout.csv.partition("{subject}")[2].format(split=split)
+    for name, text in members(path, layout.csv.format(split=split, subject="*")):
         file = PurePosixPath(name)
-        plain = file.stem if file.suffix in COMPRESSED else file.name
-        subject = plain.removesuffix(ending.format(split=split))
-        yield (
-            str(path / name),
-            subject,
-            csv_rows(str(path / name), text, layout.columns(is_answered), has_header=layout.has_header),
-        )
+        subject = (file.stem if file.suffix in COMPRESSED else file.name).removesuffix(ending)
+        if subject in seen:
+            message = "{path}: a second file with questions of {subject}; keep one"
+            raise DataError(tr(message, path=path / name, subject=subject))
+        seen.add(subject)
+        rows = csv_rows(str(path / name), text, layout.columns(is_answered), has_header=layout.has_header)
+        yield str(path / name), subject, rows
 
 
 def _question(name: str, number: int, subject: str, position: int, row: Mapping[str, Any], layout: Layout) -> Question:
