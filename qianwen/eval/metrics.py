@@ -50,7 +50,15 @@ def estimate(shares: Sequence[Share], seed: int = 0, clusters: Sequence[str] = (
 
 
 def mean_over_groups(groups: Sequence[Sequence[Share]], seed: int = 0) -> Estimate:
-    """The mean of the values of `groups`, each with the same weight, as C-Eval averages its subjects."""
+    """The mean of the values of `groups`, each with the same weight, as C-Eval averages its subjects.
+
+    A group of a single example cannot show how its examples vary. If there is one, the examples of all groups are
+    resampled together, which gives a wider interval.
+    """
+    if min(map(len, groups)) == 1:
+        counts = [sum(share.count for share in shares) for shares in groups]
+        pairs = zip(groups, counts, strict=True)
+        return estimate([Share(share.amount / n, share.count / n) for shares, n in pairs for share in shares], seed)
     random = np.random.default_rng(seed)
     values, resampled = [], np.zeros(RESAMPLES)
     for shares in groups:

@@ -41,3 +41,12 @@ def test_a_mean_over_groups_gives_each_group_the_same_weight() -> None:
     assert mean.value == 0.75 and mean.num_examples == 102
     assert mean.high - mean.low == pytest.approx(4 * 0.5 / 100**0.5 / 2, rel=0.25)
     assert mean_over_groups([large])[:1] == estimate(large)[:1]
+
+
+def test_groups_of_one_example_have_an_interval_too() -> None:
+    """52 subjects with a question each tell as much as 52 questions, not everything."""
+    single = mean_over_groups([[Share(float(i % 2))] for i in range(52)])
+    assert single == estimate([Share(float(i % 2)) for i in range(52)])
+    mixed = mean_over_groups([[Share(1.0)], [Share(0.0), Share(1.0), Share(0.0), Share(0.0)]])
+    assert mixed.value == pytest.approx((1 + 1 / 4) / 2) and mixed.low < mixed.value < mixed.high
+    assert mixed.num_examples == 5
