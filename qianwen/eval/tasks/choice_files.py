@@ -5,7 +5,7 @@
                subject: `law/val-00000-of-00001.parquet`
 
 Texts are used exactly as they are written in the files: an option "None" or "08" stays what it is. (The released
-scripts read CSV with pandas, which takes such an option for a missing value or a number.)
+scripts read CSV with pandas, for which "None" is a missing value.)
 """
 
 from collections.abc import Iterator, Mapping, Sequence
