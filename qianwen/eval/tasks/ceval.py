@@ -23,6 +23,7 @@ CEVAL = Benchmark(
     layout=Layout(
         csv="{split}/{subject}_{split}.csv",
         parquet=("{subject}/{split}-*.parquet", "{subject}/ceval-exam-{split}.parquet"),
+        parquet_columns=("id", "question", "A", "B", "C", "D", "answer"),  # in test the answers are empty
     ),
     split="val",
     categories={

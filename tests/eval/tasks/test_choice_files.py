@@ -156,6 +156,17 @@ def test_a_row_of_the_hub_that_is_not_as_it_should_be_is_named(tmp_path: Path, c
         read_questions(tmp_path, "test", MMLU.layout)
 
 
+def test_ids_are_those_of_the_files(tmp_path: Path) -> None:
+    """A submission to C-Eval names its questions by them."""
+    write(tmp_path / "csv" / "test" / "law_test.csv", "id,question,A,B,C,D\n7,q,1,2,3,4\n5,r,1,2,3,4\n")
+    columns = {"id": [7, 5], "question": ["q", "r"], **{name: ["1", "2"] for name in "ABCD"}, "answer": ["", ""]}
+    (tmp_path / "hub" / "law").mkdir(parents=True)
+    parquet.write_table(pa.table(columns), tmp_path / "hub" / "law" / "test-00000-of-00001.parquet")
+    for folder in ("csv", "hub"):
+        questions = read_questions(tmp_path / folder, "test", CEVAL.layout, is_answered=False)["law"]
+        assert [(question.id, question.answer) for question in questions] == [("7", ""), ("5", "")]
+
+
 def test_a_subject_has_one_file(tmp_path: Path) -> None:
     for folder in ("old", "new"):
         write(tmp_path / folder / "test" / "law_test.csv", csv_of(ROWS["law"]))
