@@ -20,7 +20,7 @@ def arguments(readable: Mapping[str, str], devices: Sequence[str], writable: Map
     for capability in needed:
         options += ["--cap-add", capability]
     for place in writable:
-        options += ["--tmpfs", place]
+        options += ["--perms", "1777", "--tmpfs", place]
     # bubblewrap makes missing parent folders that only root can enter.
     for parent in dict.fromkeys(str(above) for place in readable for above in reversed(PurePath(place).parents[:-1])):
         options += ["--dir", parent]

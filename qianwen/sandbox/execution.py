@@ -36,7 +36,7 @@ package.__path__ = [sys.argv[1]]
 from qianwen.sandbox.launcher import main
 main(sys.argv[2:])"""
 FIRST_USER, NUM_USERS = 61184, 4336  # user ids for services without an account, as systemd has them
-_numbers = itertools.count(os.getpid())
+_numbers = itertools.count()
 
 
 class SandboxFailed(Exception):
@@ -141,8 +141,13 @@ def _configuration(
         "allowed": [*readable.values()] if backend == "landlock" else ["/"],
         "devices": list(visible.DEVICES),
         "writable": writable,
-        "uid": FIRST_USER + next(_numbers) % NUM_USERS if os.geteuid() == 0 else None,
+        "uid": _new_user() if os.geteuid() == 0 else None,
     }
+
+
+def _new_user() -> int:
+    """A user id that no other run has at the same time: those of one process follow each other."""
+    return FIRST_USER + (64 * os.getpid() + next(_numbers)) % NUM_USERS
 
 
 def _command(config: dict, descriptors: Sequence[int]) -> list[str]:

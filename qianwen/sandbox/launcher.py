@@ -7,8 +7,6 @@ import marshal
 import os
 import resource
 import signal
-import sys
-from contextlib import suppress
 
 from qianwen.sandbox import landlock, namespaces, privileges, seccomp
 from qianwen.sandbox.supervisor import supervise
@@ -92,6 +90,8 @@ def become_program(config: dict, report: int) -> None:
         os.closerange(3, report)
         os.closerange(report + 1, OPEN_FILES)
         os.set_inheritable(report, False)
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and a new program would too
+            signal.signal(number, signal.SIG_DFL)
         seccomp.install(keep_attributes=config["backend"] == "landlock")
         os.execve(config["argv"][0], config["argv"], config["environment"])
     except OSError as error:
@@ -107,9 +107,11 @@ def processes_before(config: dict) -> int:
         return 0
     count = 0
     for name in filter(str.isdigit, os.listdir("/proc")):
-        with suppress(OSError):
+        try:
             if os.stat(f"/proc/{name}").st_uid == os.getuid():
                 count += len(os.listdir(f"/proc/{name}/task"))
+        except OSError:  # it has ended
+            continue
     return count
 
 
@@ -134,7 +136,3 @@ def fail(report: int, error: OSError) -> None:
     reason = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
     os.write(report, f"failed {reason}\n".encode(errors="replace"))
     os._exit(1)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -64,7 +64,7 @@ class Sandbox:
         """Run a command (its program by its whole path) in a new folder that has these files and is gone afterwards."""
         try:
             execution = execute(self.backend, argv, files or {}, stdin, limits)
-        except SandboxFailed as failure:
+        except (SandboxFailed, OSError) as failure:
             message = tr("the sandbox ({name}) could not start a program: {reason}", name=self.backend, reason=failure)
             raise ConfigError(message) from None
         stdout, stderr = (text.decode("utf-8", "replace") for text in execution.output)

@@ -35,7 +35,7 @@ for name, attempt in {
         continue
     print(name)
 """
-LIMITS = Limits(cpu_seconds=5, wall_seconds=10, processes=8, memory_bytes=256 << 20)
+LIMITS = Limits(cpu_seconds=10, wall_seconds=30, processes=8, memory_bytes=256 << 20)
 
 
 def check(backend: Backend) -> str:

@@ -70,13 +70,14 @@ def fits(folder: str, limits: dict) -> bool:
     waiting = [folder]
     while waiting:
         try:
-            for entry in os.scandir(waiting.pop()):
-                entries += 1
-                size += entry.stat(follow_symlinks=False).st_blocks * 512
-                if entries > limits["folder_entries"] or size > limits["folder_bytes"]:
-                    return False
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(entry.path)
+            with os.scandir(waiting.pop()) as listed:
+                for entry in listed:
+                    entries += 1
+                    size += entry.stat(follow_symlinks=False).st_blocks * 512
+                    if entries > limits["folder_entries"] or size > limits["folder_bytes"]:
+                        return False
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
         except FileNotFoundError:  # removed since it was listed
             continue
         except PermissionError:  # made unreadable, and so uncountable

@@ -7,7 +7,7 @@ import pytest
 from qianwen.runtime.errors import ConfigError
 from qianwen.sandbox.process import Limits
 
-SMALL = Limits(cpu_seconds=1, wall_seconds=2, memory_bytes=128 << 20, file_bytes=4 << 20, folder_bytes=8 << 20)
+SMALL = Limits(cpu_seconds=0.7, wall_seconds=1.5, memory_bytes=128 << 20, file_bytes=4 << 20, folder_bytes=8 << 20)
 
 
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), 1 << 63])
@@ -27,7 +27,7 @@ MEMORY = {
     "a large number": "10 ** 10 ** 10",
     "a zip bomb": (
         "import io, zipfile, zlib\n"
-        "data = zlib.compress(bytes(64 << 20), 9)\n"
+        "data = zlib.compress(bytes(16 << 20), 1)\n"
         "parts = [zlib.decompress(data) for _ in range(20)]"
     ),
 }
@@ -107,7 +107,7 @@ def test_files_end_at_their_limit(contain, program):
 
 
 def test_millions_of_folder_entries_end_at_their_limit(contain):
-    limits = dataclasses.replace(SMALL, folder_entries=500, cpu_seconds=2, wall_seconds=3)
+    limits = dataclasses.replace(SMALL, folder_entries=500)
     outcome = contain("import os\nfor n in range(10 ** 6):\n    os.mkdir(f'{n:x}')\n    print(n, flush=True)", limits)
     assert outcome.status in ("error", "killed") and 100 < outcome.stdout.count("\n") < 50_000
 

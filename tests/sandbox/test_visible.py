@@ -1,5 +1,6 @@
 """Files outside of a program's folder can neither be read nor written, on whatever way they are reached."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -46,17 +47,16 @@ READERS = {
 }
 
 
-@pytest.mark.parametrize("program", READERS.values(), ids=READERS)
-def test_nothing_outside_can_be_read(contain, outside, monkeypatch, program):
+def test_nothing_outside_can_be_read(contain, outside, monkeypatch):
+    """`contain` checks that the secret is not in the output."""
     monkeypatch.setenv("QIANWEN_TEST_SECRET", (outside / "secret").read_text())
-    contain(program, secret=outside / "secret", ours=os.getpid())
+    contain(READERS, secret=outside / "secret", ours=os.getpid())
 
 
-@pytest.mark.parametrize("path", ["/etc/shadow", "/etc/passwd", "/etc/ssh", "/var/log", "/boot", "/sys/kernel"])
-def test_files_of_the_system_administrator_do_not_exist(contain, path):
-    assert "opened" not in contain("import os; os.stat('%(path)s'); os.listdir('/').index('x')", path=path).stdout
-    read = "import os\nprint('opened', os.listdir(%(path)r) if os.path.isdir(%(path)r) else open(%(path)r).read())"
-    assert "opened" not in contain(read, path=path).stdout
+def test_files_of_the_system_administrator_cannot_be_read(contain):
+    paths = ["/etc/shadow", "/etc/passwd", "/etc/ssh", "/var/log", "/boot", "/sys/kernel", "/dev/sda", "/dev/mem"]
+    read = "import os\nprint('opened', os.listdir(%r) if os.path.isdir(%r) else open(%r).read(1))"
+    assert "opened" not in contain({path: read % (path, path, path) for path in paths}).stdout
 
 
 def test_the_home_folder_is_not_visible(contain):
@@ -82,11 +82,10 @@ WRITERS = {
 }
 
 
-@pytest.mark.parametrize("program", WRITERS.values(), ids=WRITERS)
-def test_nothing_outside_can_be_changed(contain, outside, program):
+def test_nothing_outside_can_be_changed(contain, outside):
     place = outside / "secret"
     before = place.stat()
-    contain(f"import os\n{program}", place=place)
+    contain({name: f"import os\n{program}" for name, program in WRITERS.items()}, place=place)
     after = place.stat()
     assert (after.st_ino, after.st_size, after.st_mode, after.st_mtime) == (
         before.st_ino,
@@ -97,37 +96,35 @@ def test_nothing_outside_can_be_changed(contain, outside, program):
     assert [path.name for path in outside.iterdir()] == ["secret"]
 
 
-@pytest.mark.parametrize("folder", ["/", "/etc", "/usr", "/usr/bin", "/var/tmp", "/home", "/proc/sys/kernel", "/run"])
-def test_nothing_is_written_to_the_system(contain, tmp_path, folder):
+def test_nothing_is_written_to_the_system(contain, tmp_path):
+    folders = ["/", "/etc", "/usr", "/usr/bin", "/tmp", "/var/tmp", "/home", "/proc/sys/kernel", "/run", "/dev/shm"]
     name = f"qianwen-{tmp_path.name}"
-    contain("open('%(folder)s/%(name)s', 'w').write('x')", folder=folder, name=name)
-    assert not (Path(folder) / name).exists()
+    contain({folder: f"open('{folder}/{name}', 'w').write('x')" for folder in folders})
+    assert not [folder for folder in folders if (Path(folder) / name).exists()]
 
 
 def test_settings_of_the_kernel_cannot_be_written(contain):
     setting = Path("/proc/sys/kernel/hostname")
     before = setting.read_text()
-    contain("open('/proc/sys/kernel/hostname', 'w').write('taken')")
-    contain("import socket; socket.sethostname('taken')")
+    file = "open('/proc/sys/kernel/hostname', 'w').write('taken')"
+    contain({"by its file": file, "by its call": "import socket; socket.sethostname('taken')"})
     assert setting.read_text() == before
 
 
 def test_the_interpreter_and_its_packages_cannot_be_changed(contain):
-    program = "import %(module)s as module\nopen(module.__file__, 'a').write('x')"
-    for module in ("os", "json"):
-        path = Path(sys.modules[module].__file__ or "")
-        before = path.read_bytes()
-        contain(program, module=module)
-        assert path.read_bytes() == before
-    contain("import os, sys\nfor path in sys.path: open(os.path.join(path, 'sitecustomize.py'), 'w').write('x')")
+    paths = [Path(module.__file__ or "") for module in (json, os, pytest)]
+    before = [path.read_bytes() for path in paths]
+    new = "import os\nfor path in sys.path: open(os.path.join(path, 'sitecustomize.py'), 'w').write('x')"
+    contain({str(path): f"open('{path}', 'a').write('x')" for path in paths} | {"a new module": f"import sys; {new}"})
+    assert [path.read_bytes() for path in paths] == before
     assert not [path for path in sys.path if Path(path, "sitecustomize.py").exists()]
 
 
 def test_a_run_leaves_nothing_for_the_next_one(contain):
-    for folder in (".", "/tmp", "/dev/shm"):
-        contain("open('%(folder)s/left', 'w').write('x')", folder=folder)
-        seen = contain("import os; print(os.listdir('%(folder)s'))", folder=folder).stdout
-        assert seen in ("", "['program.py']\n", "[]\n")
+    folders = (".", "/tmp", "/dev/shm")
+    contain({folder: f"open('{folder}/left', 'w').write('x')" for folder in folders})
+    seen = contain({folder: f"import os; print(os.listdir('{folder}'))" for folder in folders}).stdout
+    assert "left" not in seen and "program.py" in seen
 
 
 def test_the_environment_is_a_short_list(contain, monkeypatch):
