@@ -164,7 +164,7 @@ def choice(reply: str, options: Mapping[str, str], question: str = "") -> str:
 def _with_letters(text: str, options: Mapping[str, str]) -> str:
     """`text` with every option's text replaced by its letter, the longest first: a short one may be part of it."""
     for letter, option in sorted(options.items(), key=lambda item: -len(item[1])):
-        if len(option) > 1:
+        if len(option) > 1 or not option.isascii():
             begin = r"(?<![A-Za-z0-9])" if option[0].isascii() and option[0].isalnum() else ""
             end = r"(?![A-Za-z0-9]|\.\d)" if option[-1].isascii() and option[-1].isalnum() else ""
             text = re.sub(begin + re.escape(option) + end, f" {letter} ", text, flags=re.I)
@@ -208,4 +208,5 @@ def _choice_patterns(letters: str) -> list[re.Pattern[str]]:
         re.compile(rf"\n{opening}{upper}[)）\].。*\"'”\s]*$"),
         re.compile(rf"^{opening}(?:{no_article}|([{letters.lower()}])[)）\].])"),
         re.compile(no_article),
+        re.compile(rf"[(（]([{letters.lower()}])[)）]"),
     ]

@@ -53,7 +53,7 @@ def code_blocks(reply: str) -> list[str]:
     """The contents of the fenced blocks that are not blank: first those in Python, then those in other languages."""
     blocks = [block for block in _blocks(reply) if block.content.strip()]
     ordered = sorted(blocks, key=lambda block: block.language not in PYTHON)
-    return [_without_prompts(textwrap.dedent(block.content)) for block in ordered]
+    return [_without_prompts(_dedented(block.content)) for block in ordered]
 
 
 def longest_program(text: str) -> str:
@@ -90,7 +90,7 @@ def _blocks(reply: str) -> list[Block]:
         before, after = (line[: marks[-1].start()], line[marks[-1].end() :].strip()) if marks else (line, "")
         if len(marks) % 2 == 0 or (is_open and before.strip(" \t>") and after):
             if is_open:
-                inner = "\n" if line.strip() == prefix.strip() else line.removeprefix(prefix)
+                inner = "\n" if prefix.strip() and line.strip() == prefix.strip() else line.removeprefix(prefix)
                 blocks[-1] = _longer(blocks[-1], inner)
             continue
         if is_open and before.strip(" \t>"):
@@ -105,6 +105,11 @@ def _blocks(reply: str) -> list[Block]:
 
 def _longer(block: Block, line: str) -> Block:
     return block._replace(content=block.content + line)
+
+
+def _dedented(code: str) -> str:
+    """`code` without a common indentation. `textwrap` also empties blank lines, which may be in a string."""
+    return code if re.search(r"^\S", code, re.M) else textwrap.dedent(code)
 
 
 def _without_prompts(code: str) -> str:

@@ -149,6 +149,10 @@ def test_rejected_letters_and_articles_are_not_choices(reply: str, letter: str) 
     assert choice(reply, OPTIONS) == letter
 
 
+def test_an_option_of_one_chinese_character_is_a_text() -> None:
+    assert choice("应该是碱。", dict(zip("ABCD", ("酸", "碱", "盐", "氧化物"), strict=True))) == "B"
+
+
 def test_an_option_is_not_found_inside_a_longer_number() -> None:
     options = {"A": "10", "B": "100", "C": "1000", "D": "0.10"}
     assert [choice(f"It is {text} in all.", options) for text in options.values()] == ["A", "B", "C", "D"]

@@ -39,6 +39,11 @@ def test_python_comes_before_other_languages() -> None:
     assert code_blocks("```sh\nls\n```\n```python\nx = 1\n```\n```\n\n```") == ["x = 1\n", "ls\n"]
 
 
+def test_blank_lines_of_a_string_keep_their_spaces() -> None:
+    code = 'def add(a, b):\n    return """a\n    \nb"""\n'
+    assert code_block(f"```python\n{code}```", "add") == code
+
+
 def test_a_block_of_prose_alone_is_no_program() -> None:
     assert code_block("I cannot do this.", "add") == "I cannot do this." and code_blocks("I cannot do this.") == []
 

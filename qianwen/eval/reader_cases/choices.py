@@ -1,7 +1,7 @@
 """Replies to questions with four options, in English and Chinese.
 
 `{L}` and `{text}` are the chosen letter and its option, `{M}` the next letter, `{N}` a third one, `{all}` the list of
-options. The reader always returns a letter, so it errs on every reply without a choice.
+options.
 """
 
 from collections.abc import Iterator, Mapping
@@ -138,10 +138,11 @@ def chinese() -> Iterator[Case]:
 def _cases(templates: Mapping[str, tuple[str, ...]], questions: Mapping[str, tuple[str, ...]]) -> Iterator[Case]:
     for kind, group in templates.items():
         for template in group:
-            for question, texts in questions.items():
+            for number, (question, texts) in enumerate(questions.items()):
                 options: dict[str, str] = dict(zip(LETTERS, texts, strict=True))
                 for index, letter in enumerate(LETTERS):
-                    other, third = LETTERS[(index + 1) % 4], LETTERS[(index + 2) % 4]
+                    shift = index + number % 3
+                    other, third = LETTERS[(shift + 1) % 4], LETTERS[(shift + 2 + number % 3 // 2) % 4]
                     forms = {"L": letter, "l": letter.lower(), "W": chr(ord(letter) + 0xFEE0), "M": other, "N": third}
                     forms |= {"text": options[letter], "question": question}
                     forms["all"] = "\n".join(f"{key}. {text}" for key, text in options.items())

@@ -38,16 +38,15 @@ def assemble(prompt: str, reply: str, entry_point: str) -> str | None:
     """The program that defines `entry_point`, which `prompt` begins to define; None if the reply contains no code."""
     before = prompt[: _definition(entry_point, prompt)]
     block = code_block(reply, entry_point)
-    code = longest_program(block)
-    if (name := _callable(code, entry_point)) is not None:
+    body, code = _body(block), longest_program(block)
+    is_body = body is not None and parse_program(block) is None  # it returns from a function that it does not define
+    if not is_body and (name := _callable(code, entry_point)) is not None:
         others = [each for each in code_blocks(reply) if each != block]
         alias = "" if name == entry_point else f"\n\n{entry_point} = {name}\n"
         return _future_first(before + _needed_by(name.partition("(")[0], [code, *others]) + alias)
     if _definition(entry_point, block) < len(block):
         return before + block  # it defines the function, but Python cannot read it
-    if (body := _body(block)) is not None:
-        return prompt.rstrip("\n") + "\n" + body
-    return None
+    return None if body is None else prompt.rstrip("\n") + "\n" + body
 
 
 def _definition(name: str, text: str) -> int:

@@ -26,7 +26,7 @@ STOPS = ("<|endoftext|>", "\n\nQ:", "\nQ:")
 MAX_TOKENS = 512
 PUBLISHED_SHOTS = 3
 NOTICE = re.compile(r"\A.*?^-{3,}[ \t]*\n", re.S | re.M)
-STATED = re.compile(r"\banswer is:?[ \t]*([^\n]+)", re.I)
+STATED = re.compile(r".*\banswer is:?[ \t]*([^\n]+)", re.I)
 
 
 class Bbh(Task):
@@ -112,7 +112,7 @@ def stated_answer(text: str, target: str) -> str | None:
     stated = STATED.findall(text)
     if not stated:
         return None
-    answer = stated[-1].strip().strip("*").rstrip(".").strip()
+    answer = re.sub(r"^[\s*]+|[\s*.]+$", "", stated[-1])
     if re.fullmatch(r"\([A-Z]\)", target) and (option := re.match(r"\(?([A-Z])\)?(?![A-Za-z])", answer)):
         return f"({option[1]})"
     return answer

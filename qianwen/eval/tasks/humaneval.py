@@ -88,7 +88,7 @@ def instruction(prompt: str, entry_point: str) -> str:
     function = _function(prompt, entry_point)
     assert function is not None
     signature = prompt.splitlines()[function.lineno - 1].strip().removeprefix("def ").removesuffix(":")
-    docstring = inspect.cleandoc(ast.get_docstring(function, clean=False) or "")
+    docstring = inspect.cleandoc(ast.get_docstring(function, clean=False) or "").strip()
     return INSTRUCTION.format(signature=signature, docstring=docstring, prompt=prompt)
 
 

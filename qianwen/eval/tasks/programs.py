@@ -31,7 +31,7 @@ AT_ONCE = os.cpu_count() or 1  # programs that run at the same time
 PASS_AT = (1, 10, 100)
 SAMPLING = {"temperature": 0.8, "top_p": 0.95, "seed": 1234}  # as Chen et al. draw 100 samples; one is greedy
 EXCEPTION = re.compile(r"^(?:\w+\.)*([A-Za-z_]\w*)(?::|$)")
-BLOCKED = ("PermissionError", "BlockingIOError")  # what the sandbox's refusals look like from inside
+BLOCKED = re.compile("Permission denied|Operation not permitted|Read-only file system|Network is unreachable")
 WORDS = {"timeout": "timeout", "memory": "memory", "output": "too much output"}
 
 
@@ -107,7 +107,7 @@ def _result(outcome: Outcome, word: str) -> str:
 def _exception(lines: Sequence[str]) -> str:
     """The name of the exception that ended a program: the last line of its traceback that begins with one."""
     begin = max((i for i, line in enumerate(lines) if line.startswith(("Traceback", "  File"))), default=len(lines))
-    names = [match[1] for line in lines[begin:] if (match := EXCEPTION.match(line)) and match[1] != "Traceback"]
-    if not names:
-        return "ended before its tests"
-    return f"blocked ({names[0]})" if names[0] in BLOCKED else names[0]
+    for line in lines[begin:]:
+        if (match := EXCEPTION.match(line)) and match[1] != "Traceback":
+            return f"blocked ({match[1]})" if BLOCKED.search(line) else match[1]
+    return "ended before its tests"

@@ -32,6 +32,8 @@ def run(reply: str, argument: object = (1, 2)) -> object:
         f"```python\nimport nowhere\nfrom nowhere import nothing\n{WHOLE}```",
         "```python\n    return double(sum(xs))\n```",
         "return double(sum(xs))",
+        "```python\n    def inner(ys):\n        return sum(ys)\n\n    return double(inner(xs))\n```",
+        "def inner(ys):\n        return sum(ys)\n\n    return double(inner(xs))",
         "answer = 0\n    for x in xs:\n        answer += double(x)\n    return answer",
         "```python\nclass Solution:\n    def total(self, xs):\n        return double(sum(xs))\n```",
         "```python\ndef Total(xs):\n    return double(sum(xs))\n```",
