@@ -1,4 +1,4 @@
-"""Calls as Qwen3-Coder writes them: a function and its parameters in XML, typed by the schema, read while they stream."""
+"""Calls as Qwen3-Coder writes them, in XML: typed by the schema of the function, and read while they stream."""
 
 import json
 
