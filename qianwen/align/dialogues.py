@@ -168,7 +168,7 @@ def _warn_of_cuts(whole: Sequence[Rendered], kept: Sequence[Rendered], seq_len: 
     if not cut:
         return
     message = (
-        "{cut} of {all} dialogues are longer than {size} tokens and were truncated: {dropped} "
+        "{cut} of {all} dialogue{all:plural} truncated to {size} tokens: {dropped} "
         "of them have no answer left and are skipped; {tokens:,} of {learned:,} answer tokens "
         "are lost; a larger --seq-len keeps more"
     )
