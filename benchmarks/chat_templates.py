@@ -297,7 +297,7 @@ def main() -> None:
             json.dumps(messages, ensure_ascii=False), f"{our_text!r}", f"{their_text!r}", sep="\n", markup=False
         )
     if options.dialogues:
-        num = 8 if options.quick else 50
+        num = 2 if options.quick else 50  # 10 to 20 s each on two cores, for each rendering
         report.note("perplexity", perplexities(options.model, Path(options.dialogues), num))
     report.finish({}, options.json)
 
