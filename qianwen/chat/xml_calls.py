@@ -71,7 +71,7 @@ def _value(text: str, schema: Any) -> Any:
     if satisfies(text, schema):
         return text
     forms = list(_forms(text))
-    type_only = {"type": schema.get("type", [])}  # a number out of range is still a number
+    type_only = {"type": schema["type"]} if "type" in schema else False  # a number out of range is still a number
     fitting = (exact for allowed in (schema, type_only) for value, exact in forms if satisfies(value, allowed))
     return next(fitting, text)
 

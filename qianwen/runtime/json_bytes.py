@@ -31,7 +31,11 @@ def as_utf8(file: Any) -> Any:
 
     A code unit that is not valid becomes bytes that are not UTF-8, so that only its own line is wrong.
     """
-    head = file.peek(4)[:4]
+    try:
+        head = file.peek(4)[:4]
+    except Exception:  # a damaged archive
+        file.close()
+        raise
     if is_wide(head):
         return io.BufferedReader(_Recoded(file, _decoder(head)), NUM_BYTES)
     if head.startswith(codecs.BOM_UTF8):
