@@ -6,7 +6,7 @@ For each family, seeded conversations (system or none, empty and null content, s
 calls, thoughts, line ends at both ends of texts) are rendered by `chat.render` and by `apply_chat_template` of
 transformers with the same vocabulary and template; the table counts those with equal ids. `--weights` has GGUF files
 with a vocabulary and a template; `--templates` has the `.jinja` files of other families, as llama.cpp keeps them. A
-family without a source is printed as unchecked. A conversation that transformers cannot render counts for neither side.
+family without a source is printed as unchecked. A conversation that one side or both refuse is counted by itself.
 
 With `--dialogues` (any form that `qianwen sft` reads), the perplexity of the answers of 50 of them under `--model`:
 with the model's own template, and as they were rendered before, in ChatML with the default system sentence of Qwen v1
@@ -31,6 +31,7 @@ from qianwen.chat import FunctionSpec, from_openai, render
 from qianwen.chat.templates.choose import template_source
 from qianwen.checkpoints.gguf.network import GgufModel
 from qianwen.checkpoints.load import load_model
+from qianwen.runtime.errors import QianwenError
 from qianwen.tokenizer.hf_vocab_files import write_hf_files
 from qianwen.tokenizer.template_files import QWEN_V1, TemplateSource, template_from_gguf
 from qianwen.tokenizer.tokenizer import Tokenizer
@@ -70,6 +71,7 @@ TOKENS = {  # added to the vocabulary of the GGUF file, where a family has more
     "Mistral": ("<|s|>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]"),
 }
 BEGIN = {"Llama": "<|begin_of_text|>", "R1": "<｜begin▁of▁sentence｜>", "Mistral": "<|s|>"}
+COUNTS = ("conversations", "equal ids", "both refuse", "only the reference refuses", "only we refuse")
 VISIBLE = frozenset(("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>"))
 V1_SYSTEM = "You are a helpful assistant."
 WORDS = ("Paris", "杭州", "the", "weather", "42", "x = 1", "🌧", "e\u0301", "“so”", "don't", "{}", "Ärger", "<b>", "\t")
@@ -139,14 +141,14 @@ def reference(vocabulary: Vocabulary, source: TemplateSource) -> Any:
     return theirs
 
 
-def compare(ours: Tokenizer, theirs: Any, num: int) -> tuple[int, int, list[Any]]:
-    """Conversations with equal ids, those that both sides rendered, and the first that differ."""
+def compare(ours: Tokenizer, theirs: Any, num: int) -> tuple[dict[str, int], list[Any]]:
+    """How many conversations both sides render, with equal ids, and who refuses others; and those that differ."""
     text = theirs.chat_template
     has_calls, has_tools, as_text = "tool_calls" in text, "tools" in text, "['arguments'] + " in text
-    equal = total = 0
+    counts = dict.fromkeys(COUNTS, 0)
     different = []
     seed = 0
-    while total < num and seed < 10 * num:
+    while counts["conversations"] < num and seed < 10 * num:
         chance, seed = random.Random(seed), seed + 1
         messages, tools = conversation(chance, has_tools=has_calls and chance.random() < 0.6)
         tools = tools if has_tools else []
@@ -155,27 +157,43 @@ def compare(ours: Tokenizer, theirs: Any, num: int) -> tuple[int, int, list[Any]
         switch = (
             {} if thinking is None or "enable_thinking" not in theirs.chat_template else {"enable_thinking": thinking}
         )
-        try:
-            given = as_reference(messages, as_text=as_text)
-            text = theirs.apply_chat_template(
-                given, tools=tools or None, add_generation_prompt=prompt, tokenize=False, **switch
-            )
-        except Exception:  # whatever a template raises
+        expected = their_ids(theirs, as_reference(messages, as_text=as_text), tools, prompt, switch)
+        ids = our_ids(ours, messages, tools, prompt, thinking if switch else None)
+        if ids is None or expected is None:
+            refusal = "both refuse" if ids is None and expected is None else "only we refuse"
+            counts["only the reference refuses" if ids is not None else refusal] += 1
+            different += [(messages, "refused", theirs.decode(expected))] if expected is not None else []
             continue
-        expected = theirs(text, add_special_tokens=False)["input_ids"]
-        functions = [FunctionSpec.from_openai(tool) for tool in tools]
-        rendered = render(
-            [from_openai(message) for message in messages],
-            ours,
-            functions=functions,
-            add_generation_prompt=prompt,
-            thinking=thinking if switch else None,
+        counts["conversations"] += 1
+        counts["equal ids"] += ids == expected
+        if ids != expected:
+            different.append((messages, ours.decode(ids), theirs.decode(expected)))
+    return counts, different
+
+
+def their_ids(
+    theirs: Any, messages: list[dict[str, Any]], tools: list[dict[str, Any]], prompt: bool, switch: dict[str, bool]
+) -> list[int] | None:
+    """What transformers renders; None where the template fails."""
+    try:
+        text = theirs.apply_chat_template(
+            messages, tools=tools or None, add_generation_prompt=prompt, tokenize=False, **switch
         )
-        total += 1
-        equal += rendered.ids == expected
-        if rendered.ids != expected:
-            different.append((messages, ours.decode(rendered.ids), theirs.decode(expected)))
-    return equal, total, different
+    except Exception:  # whatever a template raises
+        return None
+    return theirs(text, add_special_tokens=False)["input_ids"]
+
+
+def our_ids(
+    ours: Tokenizer, messages: list[dict[str, Any]], tools: list[dict[str, Any]], prompt: bool, thinking: bool | None
+) -> list[int] | None:
+    """What we render; None where we refuse, with a sentence for the user."""
+    functions = [FunctionSpec.from_openai(tool) for tool in tools]
+    given = [from_openai(message) for message in messages]
+    try:
+        return render(given, ours, functions=functions, add_generation_prompt=prompt, thinking=thinking).ids
+    except QianwenError:
+        return None
 
 
 def families(
@@ -230,15 +248,15 @@ def with_tokens(vocabulary: Vocabulary, more: tuple[str, ...]) -> Vocabulary:
     return Vocabulary(vocabulary.ranks, special, vocabulary.pattern, visible, vocabulary.nfc)
 
 
-def perplexities(model: str, dialogues: Path, num: int) -> dict[str, float]:
-    """Perplexity of the answers of `num` dialogues, with the new rendering and with the old."""
+def perplexities(model: str, dialogues: Path, num: int) -> dict[str, dict[str, float]]:
+    """Perplexity of the answers of `num` dialogues, rendered by the model's template and as before."""
     import torch
     from torch.nn.functional import cross_entropy
 
     loaded = load_model(model, bits="stored")
     chosen = [dialogue for dialogue, _ in zip(read_dialogues(dialogues), range(num), strict=False)]
     out = {}
-    for name, template in (("new", loaded.tokenizer.template), ("old", QWEN_V1)):
+    for name, template in (("own template", loaded.tokenizer.template), ("as before", QWEN_V1)):
         tokenizer = Tokenizer(loaded.tokenizer.vocabulary, template=template)
         total, count = 0.0, 0
         for dialogue in chosen:
@@ -246,38 +264,40 @@ def perplexities(model: str, dialogues: Path, num: int) -> dict[str, float]:
             ids = torch.tensor([rendered.ids[:1024]])
             learned = torch.tensor(rendered.loss_mask[1:1024])
             with torch.inference_mode():
-                logits = loaded.model.logits(loaded.model(ids))[0, :-1][learned].float()
+                hidden = loaded.model(ids)[0, :-1][learned]  # the head is needed for the learned tokens only
+                logits = loaded.model.logits(hidden).float()
             total += float(cross_entropy(logits, ids[0, 1:][learned], reduction="sum"))
             count += int(learned.sum())
-        out[name] = math.exp(total / count)
-        console.print(f"perplexity of the answers, {name} rendering: {out[name]:.4f} ({count:,} tokens)")
+        out[name] = {"dialogues": len(chosen), "tokens": count, "perplexity": math.exp(total / count)}
+        console.print(f"perplexity of the answers, {name}: {out[name]['perplexity']:.4f} ({count:,} tokens)")
     return out
 
 
 def main() -> None:
     options = arguments(__doc__, weights="", templates="", dialogues="", model="", conversations=200)
     num = 20 if options.quick else options.conversations
-    table = Table("family", "conversations", "equal ids", title="Ids beside apply_chat_template")
+    table = Table("family", *COUNTS, title="Ids beside apply_chat_template")
     report, first = Report("chat templates", "conversations"), []
+    v1 = dict(zip(COUNTS, (num, compare_v1(Tokenizer.qwen(), num), 0, 0, 0), strict=True))
+    report.note("Qwen v1", v1)
     places = (Path(place).expanduser() if place else None for place in (options.weights, options.templates))
-    v1 = Tokenizer.qwen()
-    table.add_row("Qwen v1", f"{num}", f"{compare_v1(v1, num)}")
+    table.add_row("Qwen v1", *map(str, v1.values()))
     for name, vocabulary, source in families(*places):
         if vocabulary is None or source is None:
             table.add_row(name, "-", "unchecked")
             continue
         ours = Tokenizer(vocabulary, template=source)
-        equal, total, different = compare(ours, reference(vocabulary, source), num)
-        report.note(name, {"conversations": total, "equal": equal})
+        counts, different = compare(ours, reference(vocabulary, source), num)
+        report.note(name, counts)
         first += different[:1]
-        table.add_row(name, f"{total}", f"{equal}")
+        table.add_row(name, *map(str, counts.values()))
     console.print(table)
     for messages, our_text, their_text in first[:3]:
         console.print(
             json.dumps(messages, ensure_ascii=False), f"{our_text!r}", f"{their_text!r}", sep="\n", markup=False
         )
     if options.dialogues:
-        num = 8 if options.quick else 50
+        num = 2 if options.quick else 50  # 10 to 20 s each on two cores, for each rendering
         report.note("perplexity", perplexities(options.model, Path(options.dialogues), num))
     report.finish({}, options.json)
 

@@ -25,6 +25,7 @@ from qianwen.chat.render import ChatFormat, Mask, Rendered, render
 from qianwen.data.tokens.pack import IGNORED
 from qianwen.runtime.errors import DataError, RequestError
 from qianwen.runtime.files import open_bytes, read_rows
+from qianwen.runtime.json_bytes import as_utf8
 from qianwen.runtime.log import console
 from qianwen.runtime.translation import tr
 from qianwen.tokenizer.tokenizer import Tokenizer
@@ -56,16 +57,18 @@ def read_dialogues(path: str | Path, *, quiet: bool = False) -> Iterator[Dialogu
         raise DataError(tr("{path} contains no dialogue", path=path))
     counts = {"path": path, "count": left_out.count, "all": num_records}
     if left_out.count == num_records:
-        raise DataError(tr("{path}: none of {all:,} records can be used:", **counts) + "\n" + left_out.report())
+        raise DataError(
+            tr("{path}: none of {all:,} record{all:plural} can be used:", **counts) + "\n" + left_out.report()
+        )
     if left_out.count and not quiet:
-        message = tr("{path}: {count:,} of {all:,} records are left out:", **counts)
+        message = tr("{path}: {count:,} of {all:,} records left out:", **counts)
         console.print(f"{message}\n{left_out.report()}", style="yellow", markup=False)
 
 
 def _rows(file: Path) -> Iterator[Any]:
     """The records: of one JSON list, of one JSON object in a `.json` file, else of JSON lines."""
-    with open_bytes(file) as handle:
-        first = handle.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+    with as_utf8(open_bytes(file)) as handle:
+        first = handle.read(64).lstrip(b" \t\r\n")[:1]
     if first == b"[":
         try:
             yield from _json(file)
@@ -82,8 +85,8 @@ def _rows(file: Path) -> Iterator[Any]:
 
 
 def _json(file: Path) -> Any:
-    with open_bytes(file) as handle:
-        return json.loads(handle.read().decode("utf-8-sig"))
+    with as_utf8(open_bytes(file)) as handle:
+        return json.loads(handle.read().decode("utf-8"))
 
 
 def rendered(dialogues: Sequence[Dialogue], tokenizer: Tokenizer, mask: Mask, seq_len: int) -> list[Rendered]:
@@ -136,7 +139,9 @@ def all_rendered(
             left_out.add(dialogue.place, error)
     counts = {"count": left_out.count, "all": len(dialogues)}
     if left_out.count and not quiet:
-        message = tr("{count:,} of {all:,} dialogues have no form in this model's format and are left out:", **counts)
+        message = tr(
+            "{count:,} of {all:,} dialogue{all:plural} left out, without a form in this model's format:", **counts
+        )
         console.print(f"{message}\n{left_out.report()}", style="yellow", markup=False)
     return out
 
@@ -163,7 +168,7 @@ def _warn_of_cuts(whole: Sequence[Rendered], kept: Sequence[Rendered], seq_len: 
     if not cut:
         return
     message = (
-        "{cut} of {all} dialogues are longer than {size} tokens and were truncated: {dropped} "
+        "{cut} of {all} dialogue{all:plural} truncated to {size} tokens: {dropped} "
         "of them have no answer left and are skipped; {tokens:,} of {learned:,} answer tokens "
         "are lost; a larger --seq-len keeps more"
     )

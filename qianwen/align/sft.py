@@ -184,7 +184,7 @@ def _check_ends(model: Qwen, tokenizer: Tokenizer, dialogues: list[Dialogue], jo
             "questions left out of the check: {count:,} (longer than the context of {size:,} tokens with their answer)"
         )
         console.print(tr(message, count=ended.num_too_long, size=model.config.max_position_embeddings), style="yellow")
-    message = "{stopped} of {asked} answers ended with the end token (the others reached the length limit)"
+    message = "{stopped} of {asked} answer{asked:plural} ended with the end token (the others reached the length limit)"
     style = None if ended.num_ended == ended.num_answers else "yellow"
     console.print(tr(message, stopped=ended.num_ended, asked=ended.num_answers), style=style)
     job.record(answers_that_end=f"{ended.num_ended}/{ended.num_answers}")
@@ -206,8 +206,8 @@ def _packed(
     batches = PackedDialogues(learned, config.seq_len, _pad_id(tokenizer), seed=config.seed)
     steps = config.loop.steps or math.ceil(config.epochs * len(batches) / config.loop.sequences_per_step)
     message = tr(
-        "{dialogues:,} dialogues packed into {sequences:,} sequences; "
-        "{learned:,} of {tokens:,} tokens have a label; {steps:,} steps",
+        "{dialogues:,} dialogue{dialogues:plural} packed into {sequences:,} sequence{sequences:plural}; "
+        "{learned:,} of {tokens:,} tokens have a label; {steps:,} step{steps:plural}",
         dialogues=len(learned),
         learned=sum(sum(each.loss_mask) for each in learned),
         tokens=sum(len(each.ids) for each in learned),

@@ -2,7 +2,8 @@
 
     react        Qwen v1: labelled lines in plain text (`react.py`)
     tool_call    Qwen2.5 and later: functions as JSON in the system turn, calls as
-                 <tool_call>{"name": …, "arguments": {…}}</tool_call>, results as <tool_response> in a user turn
+                 <tool_call>{"name": …, "arguments": {…}}</tool_call>, results as <tool_response> in a user turn.
+                 Between the tags, Qwen3-Coder writes XML (`xml_calls.py`); both are read
     json         Llama 3: calls are JSON alone. A `tool_call` model may do that too (`bare_calls.py`)
 
 A vocabulary with a token for <tool_call> belongs to a model that was trained on `tool_call`. The readers turn a reply
@@ -22,6 +23,7 @@ from qianwen.chat.exact_json import Number, read_json, write_json
 from qianwen.chat.messages import FunctionSpec, Message, Span, ToolCall, Turn
 from qianwen.chat.model import Delta
 from qianwen.chat.react import STOP, Field, Piece, ReActReader, react_turns
+from qianwen.chat.xml_calls import is_xml_call, read_xml_call
 from qianwen.runtime.errors import ToolError
 from qianwen.runtime.translation import tr
 from qianwen.tokenizer.tokenizer import Tokenizer
@@ -139,7 +141,8 @@ def _json5(text: str) -> object:
 class ToolCallReader:
     """Reads <tool_call> replies. A body that is not a valid call is returned as text, with its tags and blanks."""
 
-    def __init__(self) -> None:
+    def __init__(self, functions: Sequence[FunctionSpec] = ()) -> None:
+        self._schemas = {function.name: function.parameters for function in functions}
         self._buffer = ""
         self._in_call = False
         self._num_blanks = 0  # before the tag at the start of the buffer
@@ -178,7 +181,8 @@ class ToolCallReader:
         return [Delta(text=text)] if text else []
 
     def _call(self, end: int, body_end: int) -> list[Delta]:
-        call = _read_call(self._buffer[self._num_blanks + len(OPEN) : body_end])
+        body = self._buffer[self._num_blanks + len(OPEN) : body_end]
+        call = read_xml_call(body, self._schemas) if is_xml_call(body) else _read_call(body)
         if call is None:
             return self._text(end)
         self._buffer = self._buffer[end:]
@@ -186,20 +190,23 @@ class ToolCallReader:
         return [Delta(tool_calls=(call,))]
 
     def _close(self) -> int | None:
-        """End of the first closing tag outside JSON strings.
+        """End of the first closing tag outside JSON strings and the values of parameters.
 
         Only new text is searched first, so that a long call is not scanned again from its start at each piece.
         """
         searched, self._num_searched = self._num_searched, len(self._buffer)
         if self._buffer.find(CLOSE, max(searched - len(CLOSE), 0)) < 0:
             return None
-        for match in _STRING_OR_CLOSE.finditer(self._buffer, self._num_blanks + len(OPEN)):
+        start = self._num_blanks + len(OPEN)
+        pattern = _PARAMETER_OR_CLOSE if is_xml_call(self._buffer[start:]) else _STRING_OR_CLOSE
+        for match in pattern.finditer(self._buffer, start):
             if match[0] == CLOSE:
                 return match.end()
         return None
 
 
 _STRING_OR_CLOSE = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|' + CLOSE, re.DOTALL)
+_PARAMETER_OR_CLOSE = re.compile(r"<parameter=[^>\n]+>.*?(?:</parameter>|\Z)|" + CLOSE, re.DOTALL)
 
 
 def _overlap(text: str, tag: str) -> int:
@@ -271,7 +278,7 @@ class AnyCallReader:
     """Reads calls that are JSON alone, and, if the reply is not that, calls in tags."""
 
     def __init__(self, functions: Sequence[FunctionSpec]) -> None:
-        self._bare, self._tagged = BareCallReader(functions), ToolCallReader()
+        self._bare, self._tagged = BareCallReader(functions), ToolCallReader(functions)
 
     def feed(self, text: str) -> list[Delta]:
         """The deltas that are certain now."""

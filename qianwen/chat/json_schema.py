@@ -1,15 +1,18 @@
 """Whether a JSON value satisfies a schema: the part of JSON Schema that descriptions of functions use.
 
 Checked are `type`, `enum`, `const`, `properties`, `required`, `additionalProperties`, `items`, `prefixItems`, the
-limits of numbers, texts and lists, `pattern`, `anyOf`, `oneOf`, `allOf`, `not` and `$ref` inside the schema. Other
-words of a schema, such as `format`, exclude nothing.
+limits of numbers, texts and lists, `pattern`, `anyOf`, `oneOf`, `allOf`, `not`, `$ref` inside the schema, and the
+`nullable` of OpenAPI. Other words of a schema, such as `format`, and types that JSON does not have, such as `any`,
+exclude nothing.
 """
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import unquote
 
 TYPES: dict[str, Callable[[Any], bool]] = {
     "object": lambda value: isinstance(value, dict),
@@ -56,42 +59,55 @@ def _satisfies(value: Any, schema: Any, root: Any, depth: int) -> bool:
 def _referenced(reference: str, root: Any) -> Any:
     """The part of the schema at a path such as `#/$defs/city`; False, which allows nothing, if there is none."""
     part = root
-    for name in reference.removeprefix("#").split("/")[1:]:
+    for name in unquote(reference.removeprefix("#")).split("/")[1:]:
         name = name.replace("~1", "/").replace("~0", "~")
-        part = part.get(name, False) if isinstance(part, Mapping) else False
+        if isinstance(part, list):
+            part = dict(enumerate(part)).get(int(name), False) if name.isdecimal() else False
+        else:
+            part = part.get(name, False) if isinstance(part, Mapping) else False
     return part if reference.startswith("#") else False
 
 
 def _has_type(value: Any, schema: Mapping[str, Any]) -> bool:
     types = schema.get("type")
     names = types if isinstance(types, list) else [] if types is None else [types]
-    if names and not any(TYPES[name](value) for name in names if isinstance(name, str) and name in TYPES):
+    names = [*names, "null"] if names and schema.get("nullable") is True else names
+    if names and not any(TYPES.get(name, _anything)(value) for name in names if isinstance(name, str)):
         return False
     if isinstance(schema.get("enum"), list) and not any(_is_equal(value, choice) for choice in schema["enum"]):
         return False
     return "const" not in schema or _is_equal(value, schema["const"])
 
 
+def _anything(_: Any) -> bool:
+    return True
+
+
 def _is_equal(value: Any, other: Any) -> bool:
-    """Equality of JSON: true is not 1."""
+    """Equality of JSON: true is not 1, but 1.0 is."""
+    if isinstance(value, list) and isinstance(other, list):
+        return len(value) == len(other) and all(map(_is_equal, value, other))
+    if isinstance(value, dict) and isinstance(other, dict):
+        return value.keys() == other.keys() and all(_is_equal(value[name], other[name]) for name in value)
     return value == other and isinstance(value, bool) == isinstance(other, bool)
 
 
 def _is_within(value: Any, schema: Mapping[str, Any]) -> bool:
     """The limits of a number, of the length of a text, and of the number of entries."""
     if TYPES["number"](value):
-        limits = {"minimum": value.__ge__, "maximum": value.__le__}
-        limits |= {"exclusiveMinimum": value.__gt__, "exclusiveMaximum": value.__lt__}
+        limits = {"minimum": operator.ge, "maximum": operator.le}
+        limits |= {"exclusiveMinimum": operator.gt, "exclusiveMaximum": operator.lt}
+        size: Any = value
         step = schema.get("multipleOf")
         if isinstance(value, int) and isinstance(step, int) and step > 0 and value % step:
             return False
     else:
         name = {str: "Length", list: "Items", dict: "Properties"}.get(type(value))
         size = len(value) if name else 0
-        limits = {f"min{name}": size.__ge__, f"max{name}": size.__le__} if name else {}
+        limits = {f"min{name}": operator.ge, f"max{name}": operator.le} if name else {}
     if isinstance(value, str) and isinstance(pattern := schema.get("pattern"), str) and not _matches(pattern, value):
         return False
-    return all(holds(schema[name]) is not False for name, holds in limits.items() if TYPES["number"](schema.get(name)))
+    return all(holds(size, schema[name]) for name, holds in limits.items() if TYPES["number"](schema.get(name)))
 
 
 def _matches(pattern: str, value: str) -> bool:

@@ -13,13 +13,14 @@ OPEN, CLOSE = "<think>", "</think>"
 class ThoughtReader:
     """Splits a reply into thoughts and answer. Without an opening tag at its start all of it is the answer.
 
-    With `is_open` the prompt has the opening tag already, so the reply begins with thoughts.
+    With `is_open` the prompt has the opening tag already, so the reply begins with thoughts. With `is_begun` it goes on
+    with thoughts or an answer that has text already.
     """
 
-    def __init__(self, is_open: bool = False) -> None:
+    def __init__(self, is_open: bool = False, *, is_begun: bool = False) -> None:
         self._buffer = ""
-        self._state = "thoughts" if is_open else "start"
-        self._is_blank = True  # nothing of this part was sent yet
+        self._state = "thoughts" if is_open else "answer" if is_begun else "start"
+        self._is_blank = not is_begun  # nothing of this part was sent yet
 
     def feed(self, text: str) -> list[Delta]:
         """What no later text can change."""

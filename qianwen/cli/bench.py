@@ -86,7 +86,7 @@ def bench(argv: list[str]) -> int:
     facts = {"name": llm.name, "cpu": cpu_name(), "threads": torch.get_num_threads()}
     path = _path(llm.engine)
     memory = {"load": load_s, "loaded": loaded_bytes / 1e9, "peak": peak_memory_bytes() / 1e9}
-    console.print(tr("{name} on {cpu}, {threads} threads", **facts))
+    console.print(tr("{name} on {cpu}, {threads} thread{threads:plural}", **facts))
     console.print(tr("computed by {path}", path=path), markup=False)
     console.print(tr("loaded in {load:.1f} s; the model takes {loaded:.2f} GB, peak memory {peak:.2f} GB", **memory))
     if options.json:

@@ -53,9 +53,9 @@ def calibration_texts(
     ids = [_ids(text, tokenizer) for text in chosen]
     ids[1::2] = [text[chance.randrange(max(len(text) - seq_len, len(text) // 2, 1)) :] for text in ids[1::2]]
     kinds = sorted(Counter(kind_of(text) for text in chosen).items(), key=lambda named: (-named[1], named[0]))
-    message = "calibrating on {texts} texts, {tokens:,} tokens: {kinds}"
+    message = "calibrating on {texts} text{texts:plural}, {tokens:,} tokens: {kinds}"
     if to_tune:
-        message = "tuning on {texts} texts, {tokens:,} tokens: {kinds}"
+        message = "tuning on {texts} text{texts:plural}, {tokens:,} tokens: {kinds}"
     drawn = {"texts": len(ids), "tokens": sum(min(len(text), seq_len) for text in ids)}
     console.print(tr(message, **drawn, kinds=", ".join(f"{count} {kind}" for kind, count in kinds)))
     return ids

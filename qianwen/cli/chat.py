@@ -275,12 +275,12 @@ class ChatSession:
         saved = {"messages": [to_openai(message) for message in self.messages], "sampling": self.sampling}
         with atomic_file(_path(text), "w", encoding="utf-8") as file:
             file.write(json_text(saved, indent=1))
-        self._write(tr("Saved {count} messages to {path}.", count=len(self.messages), path=text) + "\n")
+        self._write(tr("Saved {count} message{count:plural} to {path}.", count=len(self.messages), path=text) + "\n")
 
     def _load(self, text: str) -> None:
         path = _path(text)
         try:
-            saved = json.loads(path.read_text(encoding="utf-8"))
+            saved = json.loads(path.read_bytes())
             messages, sampling = text_messages(saved["messages"]), dict(saved["sampling"])
         except KeyError as error:
             reason = tr("`{key}` is missing", key=error.args[0])
@@ -292,7 +292,7 @@ class ChatSession:
         check_sampling_names(sampling, SETTINGS)
         self.llm.params(**sampling)
         self.messages, self.sampling = messages, sampling
-        self._write(tr("Loaded {count} messages.", count=len(messages)) + "\n")
+        self._write(tr("Loaded {count} message{count:plural}.", count=len(messages)) + "\n")
 
     def _retry(self, _: str) -> None:
         last = next((i for i in reversed(range(len(self.messages))) if self.messages[i].role == "user"), None)

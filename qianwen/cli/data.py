@@ -69,7 +69,7 @@ def _fetch(options: Fetch) -> int:
     for source in fetched:
         console.print(f"[bold]{source.name}[/bold]  {source.title}")
         facts = tr(
-            "  {licence}, {documents:,} documents, {bytes:,} bytes, sha256 {sha256}",
+            "  {licence}, {documents:,} document{documents:plural}, {bytes:,} bytes, sha256 {sha256}",
             licence=source.licence,
             documents=source.num_documents,
             bytes=source.num_bytes,

@@ -105,13 +105,19 @@ def _config(options: Curate) -> Any:
 def _print_funnel(counts: dict) -> None:
     from qianwen.data.documents.drop_reasons import reason_text, stage_text
 
-    console.print(tr("{documents:,} documents read", documents=counts["read"]))
+    console.print(tr("{documents:,} document{documents:plural} read", documents=counts["read"]))
     for stage, reasons in counts["dropped"].items():
         for reason, count in reasons.items():
             where = set_cell_size(stage_text(stage), 11)
             console.print(f"  - {count:>10,}  {where} {reason_text(reason)}", style="yellow", markup=False)
     kept = counts["kept"]
-    console.print(tr("{documents:,} documents kept, {bytes:,} bytes", documents=kept["documents"], bytes=kept["bytes"]))
+    console.print(
+        tr(
+            "{documents:,} document{documents:plural} kept, {bytes:,} bytes",
+            documents=kept["documents"],
+            bytes=kept["bytes"],
+        )
+    )
 
 
 def report(options: Report) -> int:

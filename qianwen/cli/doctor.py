@@ -84,7 +84,9 @@ def compute() -> Iterator[Check]:
     """Processor, accelerators, and the speed and error of matrix products in fp32 and bf16."""
     cores = psutil.cpu_count(logical=False) or os.cpu_count()
     features = " ".join(name for name in COUNTED if name in processor.cpu_features())
-    yield Check(tr("processor"), True, f"{processor.cpu_name()}, {tr('{cores} cores', cores=cores)}, {features}")
+    yield Check(
+        tr("processor"), True, f"{processor.cpu_name()}, {tr('{cores} core{cores:plural}', cores=cores)}, {features}"
+    )
     yield Check("torch", True, torch.__version__)
     if torch.cuda.is_available():
         major, minor = torch.cuda.get_device_capability()

@@ -120,7 +120,7 @@ def generate_file(llm: LLM, source: Path, target: Path) -> int:
         os.fsync(file.fileno())
     console.print(
         tr(
-            "{done} rows in {path}, {failed} of them failed",
+            "{done} row{done:plural} in {path}, {failed} of them failed",
             done=len(rows),
             path=target,
             failed=num_failed,
@@ -157,7 +157,7 @@ def _in_order(llm: LLM, rows: list[dict[str, Any] | DataError], bar: ProgressBar
                 answer.text += output.text
                 answer.finish_reason, usage = output.finish_reason, output.usage
                 num_tokens += len(output.token_ids)
-                bar.update(description=tr("generating ({count} tokens)", count=num_tokens))
+                bar.update(description=tr("generating ({count} token{count:plural})", count=num_tokens))
         except QianwenError as error:
             yield {**fields, "error": str(error)}
             continue

@@ -62,7 +62,7 @@ class ServeOptions:
     ui: bool = True
     """Serve web pages at /: chat, and the runs of this machine. Needs `pip install 'qianwen[ui]'`."""
     show_runs: bool = False
-    """Also show the runs page on a server that requires keys, to every user with a key."""
+    """Where keys are required, show the runs to every user with a key, not only to administrators."""
     store: Path | None = None
     """SQLite file of keys, usage and conversations; by default serve.sqlite in the data folder."""
     limits: Limits = field(default_factory=Limits)
@@ -93,11 +93,9 @@ def serve(argv: list[str]) -> int:
     console.print(tr("serving {names} at {url}/v1", names=", ".join(service.models), url=url), style="bold")
     if with_pages:
         console.print(tr("pages at {url}/", url=url), style="bold")
-    with_runs = options.show_runs or not access.keys_required
     served = app.create_app(
-        service, access, with_pages=with_pages, with_runs=with_runs,
-        load=lambda name, model: _load(f"{name}={model}", options)[0],
-    )  # fmt: skip
+        service, access, with_pages=with_pages, load=lambda name, model: _load(f"{name}={model}", options)[0]
+    )
     app.serve(served, service, options.host, options.port, sockets)
     return 0
 
@@ -128,6 +126,7 @@ def access_rules(options: ServeOptions, store: Store) -> AccessRules:
         hosts=LOOPBACK | names | {name.lower() for name in options.allow_host},
         origins=frozenset(options.allow_origin),
         keys_required=options.require_key or not is_local,
+        show_runs=options.show_runs,
         store=store,
     )
 

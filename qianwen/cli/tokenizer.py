@@ -48,7 +48,7 @@ class Train:
         vocabulary = train_vocabulary(texts(), self.vocab_size, _vocabulary(self.base) if self.base else None)
         seconds = time.perf_counter() - began
         Tokenizer(vocabulary).save(self.out)
-        learned = "{size:,} tokens from {documents:,} documents, {mb:.1f} MB, in {seconds:.1f} s"
+        learned = "{size:,} tokens from {documents:,} document{documents:plural}, {mb:.1f} MB, in {seconds:.1f} s"
         _say(learned, size=vocabulary.size, documents=len(sizes), mb=sum(sizes) / 1e6, seconds=seconds)
         _say("next: {command}", command=f"qianwen tokenizer encode 'Hello, 世界! 2024' --tokenizer {self.out}")
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from qianwen.chat.begun_answer import begun_ids
 from qianwen.chat.functions import CallReader, call_reader, function_stop
 from qianwen.chat.messages import FunctionSpec, Message
 from qianwen.chat.model import (
@@ -63,7 +64,12 @@ class ChatRun:
             thinking=thinking,
             variables=template_variables,
         )
-        self.prompt_ids, self._is_thinking = prompt.ids, prompt.is_thinking
+        self.prompt_ids, self._is_thinking, self._is_begun = prompt.ids, prompt.is_thinking, False
+
+    def begin_with(self, answer: Message) -> None:
+        """Let the model go on with the start of its answer: thoughts, text or both."""
+        self.prompt_ids = self.prompt_ids + begun_ids(answer, self._tokenizer, is_thinking=self._is_thinking)
+        self._is_thinking, self._is_begun = self._format.has_thoughts and not answer.text, True
 
     def params(self, sampling: SamplingParams) -> SamplingParams:
         """`sampling` with the stop strings and the grammar of this request. RequestError if there are two grammars."""
@@ -82,7 +88,9 @@ class ChatRun:
     def reader(self) -> DeltaReader:
         """A reader for one answer to this request."""
         is_free = not self._forced and self._response_format is None  # a grammar leaves no room for thoughts
-        thoughts = ThoughtReader(self._is_thinking) if self._format.has_thoughts and is_free else None
+        thoughts = None
+        if self._format.has_thoughts and is_free:
+            thoughts = ThoughtReader(self._is_thinking, is_begun=self._is_begun)
         calls = call_reader(self._style, self._messages, self._functions) if self._functions else None
         return DeltaReader(calls, thoughts)
 

@@ -133,7 +133,7 @@ def tune(model: Qwen, teacher: Qwen, rows: Sequence[tuple[Tensor, Tensor]], step
 def tuning_done(folder: Path) -> str:
     """The saved progress in `folder`, in words; empty if there is none."""
     if steps := Checkpoints(folder).steps():
-        return tr("{steps} steps of tuning", steps=steps[0])
+        return tr("{steps} step{steps:plural} of tuning", steps=steps[0])
     return tr("the codes of all layers") if (folder / CODES).exists() else layers_done(folder)
 
 

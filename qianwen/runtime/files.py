@@ -4,7 +4,6 @@ Everything written goes through the atomic writer of `atomic.py`, whose function
 """
 
 import bz2
-import codecs
 import dataclasses
 import gzip
 import io
@@ -15,7 +14,7 @@ import shutil
 import sys
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -27,6 +26,7 @@ from qianwen.runtime.atomic import atomic_folder as atomic_folder
 from qianwen.runtime.atomic import sha256_file as sha256_file
 from qianwen.runtime.atomic import verify_folder as verify_folder
 from qianwen.runtime.errors import CheckpointError, ConfigError, DataError
+from qianwen.runtime.json_bytes import as_utf8
 from qianwen.runtime.translation import tr
 
 # ---- JSON lines -------------------------------------------------------------------------------------------------
@@ -47,10 +47,9 @@ def read_rows(path: str | Path) -> Iterator[dict[str, Any] | DataError]:
     """
     number = 0
     try:
-        with open_bytes(Path(path)) as file:
+        with as_utf8(open_bytes(Path(path))) as file:
             for number, line in enumerate(file, start=1):
-                text = line.removeprefix(codecs.BOM_UTF8 if number == 1 else b"").strip()
-                if text:
+                if text := line.strip():
                     yield _row(path, number, text)
     except (OSError, EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
         raise DataError(tr("{path}, after line {number}: {error}", path=path, number=number, error=error)) from error
@@ -322,13 +321,17 @@ class RunFolder:
         with atomic_file(self.path / "run.json", "w") as file:
             file.write(json_text(self.record, indent=1))
 
-    def is_empty(self) -> bool:
-        """Whether the run ended before its first step, so that there is nothing to keep."""
+    def is_empty(self, inputs: Collection[str] = ()) -> bool:
+        """Whether the run ended before its first step, so that there is nothing to keep.
+
+        `inputs` are further files in its folder that a new start brings again.
+        """
         if self.record["state"] == "finished" or (self.metrics_path.exists() and self.metrics_path.stat().st_size):
             return False
         if any((self.path / "checkpoints").glob("*")):
             return False
-        return {path.name for path in self.path.iterdir() if not path.name.startswith(".")} <= UNSTARTED
+        names = {path.name for path in self.path.iterdir() if not path.name.startswith(".")}
+        return names <= UNSTARTED | set(inputs)
 
     def _clear(self) -> None:
         """Remove what an empty run left, such as the tokens of another vocabulary."""

@@ -5,6 +5,7 @@ The English template is the key, so the code reads as it speaks and a missing tr
 
 import functools
 import os
+import string
 import tomllib
 from importlib import resources
 
@@ -23,7 +24,16 @@ def chinese() -> dict[str, str]:
     return tomllib.loads(resources.files("qianwen.runtime").joinpath("zh.toml").read_text(encoding="utf-8"))
 
 
+class _Formatter(string.Formatter):
+    """As `str.format`, with the format `plural`: `{count} row{count:plural}` becomes "1 row" and "2 rows"."""
+
+    def format_field(self, value: object, format_spec: str) -> str:
+        if format_spec == "plural":
+            return "" if value == 1 else "s"
+        return super().format_field(value, format_spec)
+
+
 def tr(text: str, /, **values: object) -> str:
     """The template `text` in the user's language, filled in: `tr("no file {path}", path=path)`."""
     template = chinese().get(text, text) if language() == "zh" else text
-    return template.format(**values)
+    return _Formatter().vformat(template, (), values)

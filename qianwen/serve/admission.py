@@ -76,10 +76,8 @@ class Admission:
         if self.requests >= self.limits.max_requests or (
             self.requests and self.tokens + num_tokens > self.limits.max_queued_tokens
         ):
-            raise RequestError(
-                tr("the queue is full ({requests} requests in flight); try again later", requests=self.requests),
-                status=429, code="queue_full", retry_after=2,
-            )  # fmt: skip
+            message = "the queue is full ({requests} request{requests:plural} in flight); try again later"
+            raise RequestError(tr(message, requests=self.requests), status=429, code="queue_full", retry_after=2)
         if key is not None:
             self._check_rate(key)
             self._check_quota(key)
@@ -93,7 +91,9 @@ class Admission:
         if len(times) >= key.requests_per_minute:
             wait = int(60 - (now - times[0])) + 1
             message = tr(
-                "rate limit of key {name}: {limit} requests per minute", name=key.name, limit=key.requests_per_minute
+                "rate limit of key {name}: {limit} request{limit:plural} per minute",
+                name=key.name,
+                limit=key.requests_per_minute,
             )
             raise RequestError(message, status=429, code="rate_limit_exceeded", retry_after=wait)
         times.append(now)

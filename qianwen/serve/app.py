@@ -51,10 +51,9 @@ def create_app(
     access: AccessRules,
     *,
     with_pages: bool = False,
-    with_runs: bool = False,
     load: Callable[[str, str], Served] | None = None,
 ) -> Gate:
-    """The ASGI application behind its `Gate`. The pages need the `[ui]` extra; `with_runs` adds the runs page.
+    """The ASGI application behind its `Gate`. The pages need the `[ui]` extra.
 
     `load(name, MODEL)` loads the model of a run when a user of the pages wants to talk to it.
     """
@@ -85,7 +84,7 @@ def create_app(
         from qianwen.serve.ui.shell import mount_pages  # loads Gradio
 
         access = replace(access, login=LOGIN)
-        mount_pages(app, service, access, with_runs=with_runs, load=load)
+        mount_pages(app, service, access, load=load)
     return Gate(app, access=access, metrics=service.metrics)
 
 

@@ -122,15 +122,17 @@ def _limit(detail: ErrorDetails) -> str:
     if detail["type"] in ("too_long", "too_short"):
         least, most = ctx.get("min_length"), ctx.get("max_length")
         return (
-            tr("have at most {count} entries", count=most) if most else tr("have at least {count} entries", count=least)
+            tr("have at most {count} item{count:plural}", count=most)
+            if most
+            else tr("have at least {count} item{count:plural}", count=least)
         )
     texts = {
         "greater_than_equal": tr("be at least {limit}", limit=_number(ctx.get("ge"))),
         "greater_than": tr("be above {limit}", limit=_number(ctx.get("gt"))),
         "less_than_equal": tr("be at most {limit}", limit=_number(ctx.get("le"))),
         "less_than": tr("be below {limit}", limit=_number(ctx.get("lt"))),
-        "string_too_short": tr("have at least {count} characters", count=ctx.get("min_length")),
-        "string_too_long": tr("have at most {count} characters", count=ctx.get("max_length")),
+        "string_too_short": tr("have at least {count} character{count:plural}", count=ctx.get("min_length")),
+        "string_too_long": tr("have at most {count} character{count:plural}", count=ctx.get("max_length")),
         "string_pattern_mismatch": tr("match the pattern {pattern}", pattern=ctx.get("pattern")),
     }
     return texts.get(detail["type"], "")

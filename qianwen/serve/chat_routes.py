@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from qianwen.chat.infill import infill_prompt
-from qianwen.chat.messages import FunctionSpec, from_openai
+from qianwen.chat.messages import FunctionSpec, Message, from_openai
 from qianwen.chat.model import Usage
 from qianwen.engine.chat_run import ChatRun
 from qianwen.engine.llm import defaults_for
@@ -94,10 +94,10 @@ def sampling_params(request: protocol.Sampling, served: Served, max_tokens: int,
     )
 
 
-def prepare_chat(request: protocol.ChatCompletionRequest, served: Served, prefix: str = "") -> Job:
+def prepare_chat(request: protocol.ChatCompletionRequest, served: Served, begun: Message | None = None) -> Job:
     """Render the conversation, and add the grammar that the answer must follow, if any, to the sampling parameters.
 
-    An answer that was cut off goes on after `prefix`.
+    `begun` is the start of the answer, if it has one.
     """
     chat = ChatRun(
         served.tokenizer,
@@ -109,9 +109,10 @@ def prepare_chat(request: protocol.ChatCompletionRequest, served: Served, prefix
         thinking=request.thinking,
         template_variables=request.chat_template_kwargs,
     )
+    if begun is not None:
+        chat.begin_with(begun)
     served = replace(served, defaults=defaults_for(request.thinking, served.defaults, served.recommended))
-    prompt = [*chat.prompt_ids, *served.tokenizer.encode(prefix)]
-    max_tokens = answer_limit(len(prompt), request.limit, served.context)
+    max_tokens = answer_limit(len(chat.prompt_ids), request.limit, served.context)
     logprobs = (request.top_logprobs or 0) if request.logprobs else None
     params = chat.params(sampling_params(request, served, max_tokens, logprobs=logprobs))
     legacy, one_call = request.functions is not None, not request.parallel_tool_calls
@@ -119,7 +120,7 @@ def prepare_chat(request: protocol.ChatCompletionRequest, served: Served, prefix
         ChatChoice(index, served.tokenizer, chat.reader(), legacy=legacy, one_call=one_call)
         for index in range(request.n)
     ]
-    return _checked(Job(served, [prompt], [params], choices, prefix=prefix))
+    return _checked(Job(served, [chat.prompt_ids], [params], choices, prefix=begun.text if begun else ""))
 
 
 def _checked(job: Job) -> Job:

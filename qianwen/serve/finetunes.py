@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shutil
 import subprocess
 import sys
 import threading
@@ -27,7 +28,7 @@ from qianwen.align.sft import SFTConfig
 from qianwen.runtime import runs
 from qianwen.runtime.atomic import atomic_file
 from qianwen.runtime.errors import RequestError
-from qianwen.runtime.files import runs_dir
+from qianwen.runtime.files import LOCK, RunFolder, is_locked, runs_dir
 from qianwen.runtime.translation import tr
 from qianwen.serve.run_models import find, model_path
 from qianwen.serve.service import Service
@@ -72,7 +73,7 @@ class Finetunes:
         }
 
     def taken_names(self) -> set[str]:
-        """The names that no new run can have."""
+        """The names of all folders of runs, with those that failed before their first step."""
         return {path.name for path in runs_dir().glob("*")}
 
     def upload(self, data: bytes) -> tuple[str, int]:
@@ -102,6 +103,8 @@ class Finetunes:
             upload = self._uploaded(order)
             config = self.plan(order).config
             folder = runs_dir() / order.name
+            if has_failed_early(folder):
+                shutil.rmtree(folder)
             try:
                 folder.mkdir(parents=True)
             except FileExistsError:
@@ -175,6 +178,15 @@ def can_resume(run: Any) -> bool:
     """Whether a run was started here and ended before its last step."""
     is_open = runs.state(run) in ("interrupted", "stopped", "failed")
     return is_open and run.record["stage"] == "sft" and (run.path / DATA).is_file()
+
+
+def has_failed_early(folder: Path) -> bool:
+    """Whether a run was started here and failed before its first step. Its name can be used again."""
+    if not (folder / LOG).is_file() or is_locked(folder):
+        return False
+    if (folder / "run.json").exists():
+        return RunFolder.open(folder).is_empty(inputs=(DATA, LOG))
+    return {path.name for path in folder.iterdir()} <= {DATA, LOG, LOCK}
 
 
 def log_tail(folder: Path, num_lines: int = 12) -> str:

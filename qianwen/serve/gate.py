@@ -84,6 +84,7 @@ class AccessRules:
     hosts: frozenset[str] = LOOPBACK  # names without port; "*" accepts any
     origins: frozenset[str] = frozenset()  # such as "https://chat.example.org"
     keys_required: bool = False
+    show_runs: bool = False  # to every key; administrators always see the runs
     store: Store | None = field(default=None, repr=False)
     login: str = ""  # path of the login page; empty if there are no pages
 
@@ -100,6 +101,10 @@ class AccessRules:
     def is_admin(self, key: Key) -> bool:
         """Whether a key may change what this server does: fine-tune, load models. Without keys everybody may."""
         return not self.keys_required or key.is_admin
+
+    def sees_runs(self, key: Key) -> bool:
+        """Whether a key may open the pages of the runs, which show what all users of this machine train."""
+        return self.show_runs or self.is_admin(key)
 
     def _is_known_host(self, host: str) -> bool:
         try:

@@ -184,7 +184,7 @@ def _threads(job: Job) -> int:
         )
         return now
     elif began != now:
-        _say(tr("using {began} threads, as at the start of this run", began=began))
+        _say(tr("using {began} thread{began:plural}, as at the start of this run", began=began))
     return began
 
 

@@ -44,7 +44,7 @@ def test_both_forms_in_every_file(tmp_path: Path, record: dict, form: str) -> No
 def test_cuts_are_counted_aloud(tokenizer: Tokenizer, capsys: pytest.CaptureFixture[str]) -> None:
     rendered([dialogue("q" * 300, "a"), dialogue("q", "a" * 200), dialogue("q", "a")], tokenizer, "clean", 200)
     said = " ".join(capsys.readouterr().out.split())
-    assert "2 of 3 dialogues are longer than 200 tokens" in said and "1 of them have no answer left" in said
+    assert "2 of 3 dialogues truncated to 200 tokens" in said and "1 of them have no answer left" in said
     rendered([dialogue("q", "a")], tokenizer, "clean", 200)
     assert not capsys.readouterr().out
 

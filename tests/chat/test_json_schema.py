@@ -37,7 +37,18 @@ CASES = [
     (TREE, [{"next": {"next": {}}}, {"v": None}], [{"next": {"next": 1}}, {"v": 1}]),
     ({"$ref": "#/missing"}, [], [1]),
     ({"$ref": "#"}, [], [1]),  # refers to itself without end
-    ({"type": "text"}, [], ["x"]),
+    ({"type": "any"}, ["x", 1], []),  # not JSON's, but functions of Python are often described so
+    ({"type": ["dict", "null"]}, [{}, None], []),
+    ({"type": "string", "nullable": True}, ["x", None], [1]),
+    ({"nullable": True, "enum": ["a"]}, ["a"], [None]),  # JSON Schema's enum still decides
+    ({"$ref": "#/%24defs/a", "$defs": {"a": {"type": "integer"}}}, [1], ["x"]),
+    ({"$ref": "#/prefixItems/0", "prefixItems": [{"type": "integer"}]}, [1], ["x"]),
+    ({"$ref": "#/prefixItems/7", "prefixItems": []}, [], [1]),
+    ({"minimum": 0.5, "maximum": 1.5}, [1, 0.5], [0, 2]),  # an integer beside a fraction
+    ({"exclusiveMinimum": 0.5}, [1], [0]),
+    ({"minLength": 1.5}, ["ab"], ["a"]),
+    ({"enum": [{"a": 1}, [1]]}, [{"a": 1.0}, [1]], [{"a": True}, [True], {"a": 1, "b": 1}, [1, 1]]),
+    ({"const": {"a": [False]}}, [{"a": [False]}], [{"a": [0]}]),
     ({"format": "date"}, ["anything"], []),
     (True, [1], []),
     (False, [], [1]),

@@ -35,7 +35,7 @@ def test_a_bad_line_costs_only_itself(
     path.write_bytes(b"\n".join([LINE, bad, LINE, b""]))
     assert [dialogue.messages[1].text for dialogue in read_dialogues(path)] == ["a", "a"]
     report = capsys.readouterr().out
-    assert "data.jsonl: 1 of 3 records are left out:" in report and reason in report
+    assert "data.jsonl: 1 of 3 records left out:" in report and reason in report
 
 
 def test_equal_reasons_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,7 +78,7 @@ def test_many_reasons_are_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]
             "none of 4 records.*\n.*4 like record 1: every answer is",
         ),
         ("numbers.json", "[1, 2]", "none of 2 records"),
-        ("object.json", '{"data": [1]}', "none of 1 records"),
+        ("object.json", '{"data": [1]}', "none of 1 record "),
         ("text.txt", "hello\nworld\n", "none of 2 records"),
     ],
 )

@@ -30,15 +30,15 @@ SMALL = {"plain": small.with_default("Be kind."), "none": small.with_default(Non
 @pytest.mark.parametrize("name", SMALL)
 def test_ids_are_those_of_transformers(name: str) -> None:
     ours = small.tokenizer(SMALL[name], bos_token="<|begin_of_text|>")
-    equal, total, different = bench.compare(ours, bench.reference(ours.vocabulary, ours.template), NUM)
-    assert total == NUM and equal == total, different[:1]
+    counts, different = bench.compare(ours, bench.reference(ours.vocabulary, ours.template), NUM)
+    assert counts["conversations"] == counts["equal ids"] == NUM and not counts["only we refuse"], different[:1]
 
 
 def test_ids_of_what_sft_makes_here() -> None:
     ours = small.tokenizer(None)
     source = bench.template_source(ours)
-    equal, total, different = bench.compare(ours, bench.reference(ours.vocabulary, source), NUM)
-    assert total == NUM and equal == total, different[:1]
+    counts, different = bench.compare(ours, bench.reference(ours.vocabulary, source), NUM)
+    assert counts["conversations"] == counts["equal ids"] == NUM and not counts["only we refuse"], different[:1]
 
 
 def test_ids_of_qwen_v1_are_those_of_its_released_code() -> None:
@@ -56,8 +56,8 @@ def test_the_families_of_the_world() -> None:
             print(f"{name}: unchecked")
             continue
         ours = Tokenizer(vocabulary, template=source)
-        equal, total, different = bench.compare(ours, bench.reference(vocabulary, source), NUM)
-        print(f"{name}: {total} conversations, {equal} with equal ids")
-        assert equal == total, different[:1]
+        counts, different = bench.compare(ours, bench.reference(vocabulary, source), NUM)
+        print(f"{name}: {counts}")
+        assert counts["equal ids"] == counts["conversations"] and not counts["only we refuse"], different[:1]
         num_checked += 1
     assert num_checked

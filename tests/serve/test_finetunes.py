@@ -12,7 +12,7 @@ from qianwen.engine.llm_engine import EngineConfig, LLMEngine
 from qianwen.engine.sampling_params import SamplingParams
 from qianwen.runtime import runs
 from qianwen.runtime.errors import ConfigError, DataError, QianwenError, RequestError
-from qianwen.runtime.files import RunFolder
+from qianwen.runtime.files import RunFolder, lock
 from qianwen.serve.admission import Admission, Limits
 from qianwen.serve.bridge import Bridge
 from qianwen.serve.finetunes import DATA, LOG, MAX_UPLOADS, UPLOADS, Finetunes, Order, can_resume, is_starting, log_tail
@@ -155,6 +155,64 @@ def test_a_run_is_started_watched_stopped_continued_and_talked_to(finetunes, ser
     wait_for(lambda: finetunes._process.poll() is not None)
     with pytest.raises(RequestError, match="already"):
         finetunes.start(order(finetunes, name=name))
+
+
+def failed_start(folder: Path, case: str) -> None:
+    """What the process of a run leaves when it ends early."""
+    (folder / "mine").mkdir(parents=True)
+    (folder / "mine" / DATA).write_bytes(FILE)
+    (folder / "mine" / LOG).write_text("not enough memory\n")
+    if case != "before its record":
+        run = RunFolder.create("mine", "sft", {"model": "tiny"})
+        run.set_state("running" if case == "killed" else "failed", error="not enough memory")
+        (run.path / ".lock").write_text("1")
+    if case == "with empty metrics":
+        (folder / "mine" / "metrics.jsonl").touch()
+        (folder / "mine" / "checkpoints").mkdir()
+    if case == "after a step":
+        (folder / "mine" / "metrics.jsonl").write_text('{"step": 1}\n')
+    if case == "with a checkpoint":
+        (folder / "mine" / "checkpoints" / "1").mkdir(parents=True)
+    if case == "with a model":
+        (folder / "mine" / "model").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("case", "is_free"),
+    [
+        ("before its record", True),
+        ("before its first step", True),
+        ("killed", True),
+        ("with empty metrics", True),
+        ("after a step", False),
+        ("with a checkpoint", False),
+        ("with a model", False),
+    ],
+)
+def test_a_run_that_failed_before_its_first_step_frees_its_name(finetunes, folder, monkeypatch, case, is_free):
+    failed_start(folder, case)
+    monkeypatch.setattr(finetunes, "_spawn", lambda model, path, options: None)  # the process has a test of its own
+    wanted = order(finetunes)
+    if not is_free:
+        with pytest.raises(RequestError, match="already"):
+            finetunes.start(wanted)
+        assert (folder / "mine" / LOG).exists(), "what it made is kept"
+        return
+    assert finetunes.start(wanted) == "mine"
+    assert [path.name for path in (folder / "mine").iterdir()] == [DATA], "nothing of the failed start is left"
+
+
+def test_a_name_is_not_free_while_its_run_is_starting(finetunes, folder):
+    failed_start(folder, "before its record")
+    with lock(folder / "mine"), pytest.raises(RequestError, match="already"):
+        finetunes.start(order(finetunes))
+
+
+def test_a_folder_that_was_not_made_here_is_never_removed(finetunes, folder):
+    RunFolder.create("mine", "sft", {}).set_state("failed")
+    with pytest.raises(RequestError, match="already"):
+        finetunes.start(order(finetunes))
+    assert (folder / "mine" / "run.json").exists()
 
 
 def test_a_run_of_another_process_is_never_signalled(finetunes, folder):

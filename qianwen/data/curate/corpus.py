@@ -63,7 +63,8 @@ def build_corpus(inputs: str | Path, folder: Path, config: CorpusConfig) -> dict
             f"{bad.file}, line {bad.line}: {reason_text(bad.reason)} {bad.detail}" for bad in rejected[:3]
         )
         message = tr(
-            "{inputs}: only {found} training documents, too few for a held-out set. Skipped: {count} {reasons}",
+            "{inputs}: only {found} training document{found:plural}, "
+            "too few for a held-out set. Skipped: {count} {reasons}",
             inputs=inputs,
             found=count,
             count=len(rejected),

@@ -49,7 +49,7 @@ def curation_card(output: Path, counts: Mapping[str, Any], passed: str) -> None:
     benchmarks = counts["benchmarks"]
     sections = {
         tr("Description"): tr(
-            "{documents:,} documents, {bytes:,} bytes of text, of {read:,} that were read.",
+            "{documents:,} document{documents:plural}, {bytes:,} bytes of text, of {read:,} that were read.",
             documents=kept["documents"],
             bytes=kept["bytes"],
             read=counts["read"],

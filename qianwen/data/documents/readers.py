@@ -35,6 +35,7 @@ from qianwen.data.documents.zip_members import zip_kind, zip_members
 from qianwen.data.file_listing import ListedFile, list_files, local_copy, printable
 from qianwen.runtime.atomic import MANIFEST
 from qianwen.runtime.files import open_bytes
+from qianwen.runtime.json_bytes import as_utf8, head_as_utf8, is_wide
 
 CARD = "README.md"  # of a corpus, which is not one of its documents
 PACKED = (".gz", ".zst", ".bz2", ".xz")
@@ -105,7 +106,7 @@ def _read(file: Path, name: str, part: FilePart, blocked: Collection[str]) -> It
         head = handle.peek(HEAD)
         if head.startswith(WARC) or (suffix in WARC_NAMES and not binary_kind(head) and not is_html(head)):
             yield from warc_file(file, name, part=part, blocked=blocked)
-        elif _holds_records(head, suffix) and part.n > 1 and head == start[: len(head)]:
+        elif part.n > 1 and head == start[: len(head)] and not is_wide(head) and _holds_records(head, suffix):
             yield from json_lines_between(file, name, part)
         else:
             yield from _text(handle, head, name, part)
@@ -133,7 +134,7 @@ def _text(handle: "io.BufferedReader[Any]", head: bytes, name: str, part: FilePa
     """The documents of an open file that is text, if it is."""
     suffix, _ = file_kind(name)
     if _holds_records(head, suffix):
-        yield from json_lines(handle, name, part)
+        yield from json_lines(as_utf8(handle), name, part)
         return
     if part.k:  # the other formats are not divided
         return
@@ -150,4 +151,4 @@ def _text(handle: "io.BufferedReader[Any]", head: bytes, name: str, part: FilePa
 
 def _holds_records(head: bytes, suffix: str) -> bool:
     """Whether a file is JSON lines: by its name, or because its first line is a record with a text."""
-    return not binary_kind(head) and (suffix in JSON_LINES or is_json_lines(head))
+    return not binary_kind(head) and (suffix in JSON_LINES or is_json_lines(head_as_utf8(head)))

@@ -96,7 +96,7 @@ def read_attached(value: Any) -> list[dict[str, str]]:
 
 def file_line(name: str, text: str) -> str:
     """The line that displays an attached file."""
-    return tr("File {name} ({count:,} characters)", name=name, count=len(text))
+    return tr("File {name} ({count:,} character{count:plural})", name=name, count=len(text))
 
 
 def shown_question(turn: Turn) -> str:

@@ -12,7 +12,7 @@ from qianwen.runtime.translation import tr
 from qianwen.serve.store import Conversation
 from qianwen.serve.ui.attachments import shown_question
 from qianwen.serve.ui.text import split_thought, thought_to_markdown, to_markdown, with_note
-from qianwen.serve.ui.turns import INTERRUPTED, STOPPED, Turn, can_continue, view
+from qianwen.serve.ui.turns import INTERRUPTED, STOPPED, Turn, both, can_continue, view
 
 CONTINUE, RETRY = "continue", "retry"  # values of the buttons
 
@@ -35,9 +35,8 @@ def chatbot_messages(
     if turns[-1]["role"] == "user":
         bubbles.append({"role": "assistant", "content": with_note("", tr("This question has no answer yet."))})
         bubbles[-1]["options"] = [_retry_button()]
-    elif turns[-1].get("end") in _notes():
-        is_single = can_continue(turns[-1])
-        proceed = [{"value": CONTINUE, "label": tr("Continue")}] if is_single else []
+    elif any(answer.get("end") in _notes() for answer in both(turns[-1])):
+        proceed = [{"value": CONTINUE, "label": tr("Continue")}] if can_continue(turns[-1]) else []
         bubbles[-1]["options"] = [*proceed, _retry_button()]
     return bubbles
 

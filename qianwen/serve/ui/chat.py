@@ -20,6 +20,7 @@ import gradio as gr
 
 from qianwen.runtime.errors import QianwenError
 from qianwen.runtime.translation import tr
+from qianwen.serve.gate import ANONYMOUS, AccessRules
 from qianwen.serve.store import Conversation, Key
 from qianwen.serve.ui.attachments import edited_question, picker_html, read_attached
 from qianwen.serve.ui.bubbles import CONTINUE, chatbot_messages, last_question
@@ -53,9 +54,9 @@ IDLE: dict[str, Any] = {"submit_btn": True, "stop_btn": False}
 BUSY: dict[str, Any] = {"submit_btn": False, "stop_btn": True}
 
 
-def chat_page(pages: gr.Blocks, backend: ChatBackend, *, with_login: bool, with_runs: bool) -> None:
+def chat_page(pages: gr.Blocks, backend: ChatBackend, access: AccessRules) -> None:
     """Build the current page of `pages`."""
-    ChatPage(backend, with_login=with_login, with_runs=with_runs).listen(pages)
+    ChatPage(backend, access).listen(pages)
 
 
 def key_of(request: gr.Request) -> Key:
@@ -82,16 +83,18 @@ def meter(used: int, context: int, speed: float = 0.0, ended: str = "") -> str:
 class ChatPage:
     """The components of the page and their event handlers."""
 
-    def __init__(self, backend: ChatBackend, *, with_login: bool, with_runs: bool) -> None:
-        self.backend, self.service, self.store = backend, backend.service, backend.store
+    def __init__(self, backend: ChatBackend, access: AccessRules) -> None:
+        self.backend, self.service, self.store, self.access = backend, backend.service, backend.store, access
         self.open_id = gr.State(None)
         gr.Navbar(visible=False)
         with gr.Sidebar(elem_id="left", width=280):
             with gr.Row(elem_id="top"):
                 gr.Markdown("# qianwen", elem_id="brand", container=False)
-                if with_runs:
-                    gr.Button(tr("Runs"), link="/runs", link_target="_self", size="sm", scale=0, elem_id="to-runs")
-                if with_login:
+                self.to_runs = gr.Button(
+                    tr("Runs"), link="/runs", link_target="_self", size="sm", scale=0, elem_id="to-runs",
+                    visible=access.sees_runs(ANONYMOUS),
+                )  # fmt: skip
+                if access.keys_required:
                     gr.Button(tr("API key"), link=LOGIN, link_target="_self", size="sm", scale=0, elem_id="to-login")
             self.new = gr.Button(tr("New conversation"), variant="primary", elem_id="new")
             self.search = gr.Textbox(
@@ -146,7 +149,7 @@ class ChatPage:
         ]  # fmt: skip
         showing = [*answering, *self.panel.components]
         state = [self.open_id, self.search, *self.panel.components]
-        pages.load(self.load, None, showing, **silent)
+        pages.load(self.load, None, [*showing, self.to_runs], **silent)
         # One event for both, so that the result of an older search cannot arrive later and replace the list. It is
         # `change`, because pasting does not fire `input`.
         gr.on(
@@ -253,7 +256,8 @@ class ChatPage:
         value = name if update[self.open_id] is None and name in self.service.models else update[menu]
         listed = {self.conversations: gr.update(value=update[self.open_id])}
         second = gr.update(**compare_options(self.service), value=update[compare])
-        return update | listed | {menu: gr.update(**options, value=value), compare: second}
+        runs = gr.update(visible=self.access.sees_runs(key_of(request)))
+        return update | listed | {menu: gr.update(**options, value=value), compare: second, self.to_runs: runs}
 
     async def start_new(self, request: gr.Request) -> Update:
         return await self.open(request, None) | {

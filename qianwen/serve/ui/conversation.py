@@ -18,7 +18,7 @@ from contextlib import ExitStack, aclosing, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from qianwen.chat.messages import from_openai
+from qianwen.chat.messages import Message, from_openai
 from qianwen.chat.render import ChatFormat
 from qianwen.engine.chat_run import ChatRun
 from qianwen.runtime.errors import ConfigError, RequestError
@@ -32,10 +32,13 @@ from qianwen.serve.store import Conversation, Key, Store
 from qianwen.serve.ui.sides import Side, merged
 from qianwen.serve.ui.turns import (
     INTERRUPTED,
+    MARKED,
     STOPPED,
     Turn,
     answer_turn,
+    both,
     can_continue,
+    is_unfinished,
     split_unfinished,
     to_wire,
     view,
@@ -45,6 +48,7 @@ TITLE_LEN = 60  # characters
 FRAME_SECONDS = 0.04  # shortest time between two updates of the page
 SAVE_SECONDS = 1.0  # between two saves of an unfinished answer; a crash loses at most this much
 MAX_TOKENS = 1024  # default limit of an answer
+COMPLETE = "this answer is complete or empty, so it cannot be continued; ask again instead"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +158,7 @@ def continue_answer(conversation: Conversation, settings: Settings) -> Conversat
     """The conversation, ready to go on with its last answer. RequestError if that answer is complete."""
     last = conversation.messages[-1] if conversation.messages else {}
     if not can_continue(last):
-        raise RequestError(tr("this answer is complete or empty, so it cannot be continued; ask again instead"))
+        raise RequestError(tr(COMPLETE))
     return replace(conversation, settings=asdict(settings))
 
 
@@ -167,12 +171,15 @@ def can_think(served: Served) -> bool:
     return template is not None and template.switch is not None
 
 
-def num_tokens(served: Served, settings: Settings, turns: list[Turn]) -> int:
-    """Number of prompt tokens of a conversation, without its next answer."""
+def num_tokens(served: Served, settings: Settings, turns: list[Turn], begun: Message | None = None) -> int:
+    """Number of prompt tokens of a conversation, without its next answer except what is `begun` of it."""
     prompt = to_wire(turns, settings.system)
     if not prompt:
         return 0
-    return len(ChatRun(served.tokenizer, [from_openai(message) for message in prompt]).prompt_ids)
+    chat = ChatRun(served.tokenizer, [from_openai(message) for message in prompt])
+    if begun is not None:
+        chat.begin_with(begun)
+    return len(chat.prompt_ids)
 
 
 class ChatBackend:
@@ -240,16 +247,13 @@ class ChatBackend:
     async def _frames(self, key: Key, conversation: Conversation) -> AsyncGenerator[Frame, None]:
         settings = Settings(**conversation.settings)
         turns, begun = split_unfinished(conversation.messages)
-        models = [settings.model] + ([settings.compare] if settings.compare and begun is None else [])
-        sides = [
-            await self._prepared(view(turns, number), begun, settings, self.service.model(name))
-            for number, name in enumerate(models)
-        ]
+        complete, sides = await self._sides(turns, begun, settings)
 
         def with_answer(end: str) -> Conversation:
-            first, *others = (side.turn(end) for side in sides)
+            answers = complete | {side.number: side.turn(end) for side in sides}
+            first, other = answers.get(0), answers.get(1)
             empty = answer_turn("", "", end, settings.model)
-            answer = (first or empty) | {"other": others[0]} if any(others) else first
+            answer = (first or empty) | {"other": other} if other else first
             return replace(conversation, messages=[*turns, *([answer] if answer else [])])
 
         with ExitStack() as stack:
@@ -277,18 +281,42 @@ class ChatBackend:
                     self.service.record_usage(key, side.job.usage(), side.job.served.name)
                 self._save(key, with_answer(end))
 
-    async def _prepared(self, turns: list[Turn], begun: Turn | None, settings: Settings, served: Served) -> Side:
+    async def _sides(
+        self, turns: list[Turn], begun: Turn | None, settings: Settings
+    ) -> tuple[dict[int, Turn | None], list[Side]]:
+        """The answers that are complete already, by number, and those that are to be generated."""
+        models = [settings.model] + ([settings.compare] if settings.compare else [])
+        answers: list[Turn] = [{} for _ in models] if begun is None else both(begun)
+        # an answer without its end token goes on; one without a single token begins
+        complete: dict[int, Turn | None] = {
+            number: answer
+            for number, answer in enumerate(answers)
+            if number >= len(models) or (answer and answer.get("end") not in MARKED)
+        }
+        if len(complete) == len(answers):
+            raise RequestError(tr(COMPLETE))
+        sides = [
+            await self._prepared(number, view(turns, number), answer, settings, models[number])
+            for number, answer in enumerate(answers)
+            if number not in complete
+        ]
+        return complete, sides
+
+    async def _prepared(self, number: int, turns: list[Turn], begun: Turn, settings: Settings, name: str) -> Side:
         """The answer of one model to the last question, or the rest of the answer `begun`, ready to run."""
-        prefix = begun["content"] if begun else ""
-        used = await asyncio.to_thread(num_tokens, served, settings, turns)
-        used += len(served.tokenizer.encode(prefix))
+        served = self.service.model(name)
+        start = None
+        if is_unfinished(begun):
+            start = Message("assistant", begun["content"], reasoning_content=begun.get("reasoning_content", ""))
+        used = await asyncio.to_thread(num_tokens, served, settings, turns, start)
         room = max(min(settings.max_tokens, served.context - used), 1)
         body = settings.body(turns, room) | {"model": served.name}
-        if can_think(served) and (begun or not settings.thinking):  # what is continued is an answer, not a thought
-            body["chat_template_kwargs"] = {"enable_thinking": False}
+        thinking = settings.thinking if start is None else bool(start.reasoning_content)
+        if can_think(served) and (start is not None or not thinking):
+            body["chat_template_kwargs"] = {"enable_thinking": thinking}
         request = parse(json.dumps(body).encode(), ChatCompletionRequest)
         await check_prompt(self.service.guard, "\n".join(m.text for m in request.messages if m.role != "assistant"))
-        return Side(await asyncio.to_thread(prepare_chat, request, served, prefix), used, begun)
+        return Side(number, await asyncio.to_thread(prepare_chat, request, served, start), used, begun)
 
     def _save(self, key: Key, conversation: Conversation, *, is_new: bool = False) -> None:
         """Save with the title in the store, which may have changed since; a deleted conversation stays deleted."""

@@ -19,6 +19,7 @@ from urllib.parse import quote
 import gradio as gr
 from fastapi import APIRouter
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from qianwen.align.before_after import FILE, read_rows
@@ -35,6 +36,7 @@ from qianwen.serve.ui.curve import curve_svg
 from qianwen.serve.ui.panel import html_block
 from qianwen.serve.ui.tune import TUNE, before_after_html, check_admin
 
+RUNS = "/runs"
 TICK_SECONDS = 2.0  # between two updates
 FIRST = ("loss", "held_out", "lr", "grad_norm", "tokens_per_second")  # curves whose names start with these come first
 SMOOTHED = ("loss", "grad_norm")  # curves that are drawn smoothed, before the raw ones
@@ -72,10 +74,11 @@ def runs_page(pages: gr.Blocks, actions: RunActions) -> None:
         view = gr.Markdown(elem_id="run-view", container=False, latex_delimiters=[])
     silent: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
     outputs = [names, view, seen, talk, stop, resume]
-    pages.load(load_page, None, outputs, **silent)
-    names.input(refresh, [names, seen], outputs, **silent)
+    load, update = _checked_handlers(actions.access)
+    pages.load(load, None, outputs, **silent)
+    names.input(update, [names, seen], outputs, **silent)
     names.change(lambda: "", None, [result], **silent)
-    gr.Timer(TICK_SECONDS).tick(refresh, [names, seen], outputs, trigger_mode="once", **silent)
+    gr.Timer(TICK_SECONDS).tick(update, [names, seen], outputs, trigger_mode="once", **silent)
 
     def act(button: gr.Button, effect: Callable[[str], Awaitable[str]]) -> None:
         async def handle(request: gr.Request, chosen: str | None) -> str:
@@ -106,9 +109,18 @@ def runs_page(pages: gr.Blocks, actions: RunActions) -> None:
     act(resume, resume_run)
 
 
-def load_page(request: gr.Request) -> tuple[Any, ...]:
-    """The run in the address, else the newest."""
-    return refresh(request.query_params.get("open"), None)
+def _checked_handlers(access: AccessRules) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The handlers that open and update the page, for keys that may see it."""
+
+    def update(request: gr.Request, chosen: str | None, seen: Seen) -> tuple[Any, ...]:
+        _check_sees_runs(access, request.request)
+        return refresh(chosen, seen)
+
+    def load(request: gr.Request) -> tuple[Any, ...]:
+        """The run in the address, else the newest."""
+        return update(request, request.query_params.get("open"), None)
+
+    return load, update
 
 
 def refresh(chosen: str | None, seen: Seen) -> tuple[Any, ...]:
@@ -150,12 +162,19 @@ def run_html(run: RunFolder) -> str:
     return f'<div class="run">{"".join(parts)}</div>'
 
 
-def run_routes() -> APIRouter:
+def _check_sees_runs(access: AccessRules, request: Any) -> None:
+    """Raise a 404 for a key that may not see the runs. A client can call the handlers without opening the page."""
+    if not access.sees_runs(request.scope["key"]):
+        raise RequestError("Not Found", status=404)
+
+
+def run_routes(access: AccessRules) -> APIRouter:
     """`/runs/report`: the HTML report in a run folder."""
     router = APIRouter()
 
     @router.get("/runs/report", include_in_schema=False)
-    def report(run: str) -> Response:
+    def report(run: str, request: Request) -> Response:
+        _check_sees_runs(access, request)
         path = next((r.path / "report.html" for r in registry.all_runs() if registry.label(r) == run), None)
         if path is None or not path.is_file():
             raise HTTPException(404, tr("this run has no report (report.html) yet"))

@@ -39,10 +39,11 @@ from qianwen.serve.ui.chat import chat_page
 from qianwen.serve.ui.conversation import ChatBackend, owner_of
 from qianwen.serve.ui.export import export_routes
 from qianwen.serve.ui.login import login_routes
-from qianwen.serve.ui.runs import RunActions, run_routes, runs_page
+from qianwen.serve.ui.runs import RUNS, RunActions, run_routes, runs_page
 from qianwen.serve.ui.tune import TUNE, TunePage, tune_routes
 
-DOCUMENTS = ("/", "/runs", TUNE)
+CHAT = "/"
+DOCUMENTS = (CHAT, RUNS, TUNE)
 OPEN_ROUTES = {
     "GET": re.compile(
         r"/(assets/.*|static/.*|svelte/.*|theme\.css|gradio_api/(queue/data|startup-events|app_id|heartbeat/[a-z0-9]{1,32}))"
@@ -62,34 +63,30 @@ POLICY = (
 )
 
 
-def mount_pages(
-    app: FastAPI, service: Service, access: AccessRules, *, with_runs: bool, load: Load | None = None
-) -> None:
+def mount_pages(app: FastAPI, service: Service, access: AccessRules, *, load: Load | None = None) -> None:
     """Add the chat page at `/`, the runs pages at `/runs` and `/tune`, and the login page. Call it last."""
     backend = ChatBackend(service)
     actions = RunActions(access, Finetunes(service), RunModels(service, load) if load else None)
     app.include_router(login_routes(service, access))
     app.include_router(attachment_routes(service))
     app.include_router(export_routes(service))
-    if with_runs:
-        app.include_router(run_routes())
-        app.include_router(tune_routes(service, access, actions.finetunes))
+    app.include_router(run_routes(access))
+    app.include_router(tune_routes(service, access, actions.finetunes))
     for name, media_type in OWN_FILES.items():
         app.add_api_route(f"/pages/{name}", _file_route(name, media_type), include_in_schema=False)
     # without a running event loop Gradio creates one and never closes it
-    asyncio.run(_mount(app, backend, actions, with_runs=with_runs))
+    asyncio.run(_mount(app, backend, actions))
     mount = app.router.routes[-1]
-    mount.app = Shell(mount.app, service, backend, DOCUMENTS if with_runs else DOCUMENTS[:1])  # type: ignore[attr-defined]
+    mount.app = Shell(mount.app, service, backend, access)  # type: ignore[attr-defined]
 
 
-async def _mount(app: FastAPI, backend: ChatBackend, actions: RunActions, *, with_runs: bool) -> None:
+async def _mount(app: FastAPI, backend: ChatBackend, actions: RunActions) -> None:
     with gr.Blocks(title="qianwen", analytics_enabled=False, fill_height=True) as pages:
-        chat_page(pages, backend, with_login=actions.access.keys_required, with_runs=with_runs)
-    if with_runs:
-        with pages.route(tr("Runs"), "/runs"):
-            runs_page(pages, actions)
-        with pages.route(tr("Fine-tune a model"), TUNE):
-            TunePage(pages, actions.access, actions.finetunes)
+        chat_page(pages, backend, actions.access)
+    with pages.route(tr("Runs"), RUNS):
+        runs_page(pages, actions)
+    with pages.route(tr("Fine-tune a model"), TUNE):
+        TunePage(pages, actions.access, actions.finetunes)
     pages.queue(api_open=False)  # handlers that use the queue cannot be called without it
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Gradio uses deprecated functions of its dependencies
@@ -114,8 +111,8 @@ def _file_route(name: str, media_type: str) -> Callable[[], Response]:
 class Shell:
     """ASGI application between the gate and Gradio."""
 
-    def __init__(self, app: Callable, service: Service, backend: ChatBackend, documents: tuple[str, ...]) -> None:
-        self.app, self.service, self.backend, self.documents = app, service, backend, documents
+    def __init__(self, app: Callable, service: Service, backend: ChatBackend, access: AccessRules) -> None:
+        self.app, self.service, self.backend, self.access = app, service, backend, access
         self.owners: dict[str, str] = {}  # owner of each open page, by Gradio's session hash
         self.ended: dict[str, float] = {}  # time at which the stream of a page ended
         self.streams: dict[str, asyncio.Event] = {}  # by page; set when its stream is completely finished
@@ -125,7 +122,8 @@ class Shell:
             await self.app(scope, receive, send)
             return
         path, method = scope["path"], scope["method"]
-        if path in self.documents and method in ("GET", "HEAD"):
+        is_visible = path == CHAT or self.access.sees_runs(scope.get("key") or ANONYMOUS)
+        if path in DOCUMENTS and is_visible and method in ("GET", "HEAD"):
             await (await self._document(scope, receive))(scope, receive, send)
         elif method in OPEN_ROUTES and OPEN_ROUTES[method].fullmatch(path):
             await self._forward(scope, receive, send)

@@ -15,17 +15,17 @@ from qianwen.serve.ui.turns import Turn, answer_turn
 
 @dataclass
 class Side:
-    """The answer of one model while it grows; `begun` is what it already has."""
+    """The answer of one model while it grows; `begun` is what it already has, empty for a new answer."""
 
+    number: int  # 0: of the first model, 1: of the one compared with it
     job: Job
     used: int  # tokens of the context in use
-    begun: Turn | None
+    begun: Turn
     end: str = ""  # the finish reason; empty while the answer is not finished
     speed: float = 0.0  # tokens per second since the first one
 
     def __post_init__(self) -> None:
-        begun = self.begun or {}
-        self._text, self._reasoning = begun.get("content", ""), begun.get("reasoning_content", "")
+        self._text, self._reasoning = self.begun.get("content", ""), self.begun.get("reasoning_content", "")
         self._first_at = 0.0  # time of the first token
 
     def feed(self, piece: Piece) -> None:

@@ -52,7 +52,7 @@ def tune_routes(service: Service, access: AccessRules, finetunes: Finetunes) -> 
         with service.admission.admit(http.scope["key"], 0):
             data = await read_body(http, limits)
             id, count = await asyncio.to_thread(finetunes.upload, data)
-        return JSONResponse({"id": id, "text": tr("{count:,} dialogues", count=count)})
+        return JSONResponse({"id": id, "text": tr("{count:,} dialogue{count:plural}", count=count)})
 
     return router
 

@@ -48,9 +48,20 @@ def split_unfinished(turns: list[Turn]) -> tuple[list[Turn], Turn | None]:
     return (turns[:-1], turns[-1]) if turns and turns[-1]["role"] == "assistant" else (turns, None)
 
 
+def both(answer: Turn) -> list[Turn]:
+    """The one answer, or the two that are compared, each by itself."""
+    first = {name: value for name, value in answer.items() if name != "other"}
+    return [first, *([answer["other"]] if "other" in answer else [])]
+
+
 def can_continue(turn: Turn) -> bool:
-    """Whether one answer has text and ended before its end token. A thought alone cannot be continued."""
-    return turn.get("end") in MARKED and bool(turn["content"]) and "other" not in turn
+    """Whether an answer, or one of two compared answers, has text or thoughts and ended before its end token."""
+    return any(map(is_unfinished, both(turn)))
+
+
+def is_unfinished(turn: Turn) -> bool:
+    """Whether one answer has text or thoughts and ended before its end token."""
+    return turn.get("end") in MARKED and bool(turn["content"] or turn.get("reasoning_content"))
 
 
 def view(turns: Sequence[Turn], side: int) -> list[Turn]:

@@ -115,7 +115,7 @@ def main() -> None:
     limits = Limits(drain_seconds=5, max_requests=options.max_requests)
     service = Service(models, Admission(limits, store), store)
     access = AccessRules(keys_required=options.locked, store=store)
-    app = create_app(service, access, with_pages=True, with_runs=not options.locked, load=load)
+    app = create_app(service, access, with_pages=True, load=load)
     listener = listen("127.0.0.1", options.port)
     print("port", listener.getsockname()[1], flush=True)
     print("ready", flush=True)

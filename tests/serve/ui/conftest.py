@@ -3,7 +3,7 @@
 import json
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
@@ -42,3 +42,12 @@ class Page:
 def page_of() -> Callable[..., Page]:
     """`page_of(client, path)`: a page that this client has opened."""
     return Page
+
+
+@pytest.fixture
+def clients(server) -> Iterator[list[httpx.Client]]:
+    """A client for each key of the file's server: `server.secrets`."""
+    opened = [server.client(headers={"authorization": f"Bearer {key}"}) for key in server.secrets]
+    yield opened
+    for client in opened:
+        client.close()

@@ -41,9 +41,17 @@ def test_an_answer_that_ended_early_is_marked_and_can_go_on(end, note):
     assert note in shown[1]["content"] and not any("options" in bubble for bubble in shown), "buttons are for the last"
 
 
-def test_a_thought_alone_can_only_be_tried_again():
+def test_a_thought_alone_can_go_on_and_nothing_at_all_can_only_be_tried_again():
     last = bubbles(QUESTION, answer("stopped", "", reasoning_content="hm"))[-1]
-    assert [option["value"] for option in last["options"]] == ["retry"] and "> hm" in last["content"]
+    assert [option["value"] for option in last["options"]] == ["continue", "retry"] and "> hm" in last["content"]
+    assert [option["value"] for option in bubbles(QUESTION, answer("stopped", ""))[-1]["options"]] == ["retry"]
+
+
+@pytest.mark.parametrize(("first", "second"), [("stop", "length"), ("stopped", "stop"), ("length", "stopped")])
+def test_compared_answers_go_on_if_one_of_them_can(first, second):
+    shown = bubbles(QUESTION, answer(first, other=answer(second)))
+    assert [option["value"] for option in shown[-1]["options"]] == ["continue", "retry"]
+    assert "options" not in bubbles(QUESTION, answer("stop", other=answer("stop")))[-1]
 
 
 def test_a_question_without_an_answer_can_be_tried_again():

@@ -1,12 +1,12 @@
 """The event handlers of the chat page, called directly as an attacker would call them through Gradio."""
 
-import json
 import random
 
 import pytest
 
 pytest.importorskip("gradio", reason="the pages need the [ui] extra")
 
+from qianwen.runtime.files import RunFolder  # noqa: E402
 from qianwen.serve.gate import AccessRules  # noqa: E402
 from qianwen.serve.store import Conversation, Store  # noqa: E402
 from qianwen.serve.ui.chat import meter  # noqa: E402
@@ -21,18 +21,15 @@ def server(start, tmp_path_factory):
     keys = [store.add_key(name) for name in ("ann", "bob")]
     messages = [{"role": "user", "content": "the secret of ann"}, {"role": "assistant", "content": "is kept"}]
     store.save_conversation("key:ann", Conversation("ab" * 16, "secret title", 1.0, messages, {}))
-    with start(store=store, access=AccessRules(keys_required=True, store=store), pages={"with_runs": False}) as running:
-        running.secrets = keys
+    with start(store=store, access=AccessRules(keys_required=True, store=store), pages={}) as running:
+        running.secrets, running.admin = keys, store.add_key("root", is_admin=True)
         yield running
 
 
 @pytest.fixture
-def pages(server, page_of):
+def pages(clients, page_of):
     """Ann's page and Bob's."""
-    clients = [server.client(headers={"authorization": f"Bearer {key}"}) for key in server.secrets]
-    yield [page_of(client) for client in clients]
-    for client in clients:
-        client.close()
+    return [page_of(client) for client in clients]
 
 
 def test_owners_open_their_conversations(pages):
@@ -87,14 +84,22 @@ def test_no_key_reads_the_stream_of_the_page_of_another_key(pages):
     assert "the secret of ann" in ann.open("ab" * 16).text, "and she is still served"
 
 
-def test_the_runs_are_not_shown_to_every_key(pages, tmp_path, monkeypatch):
+def test_administrators_see_the_runs_and_other_keys_do_not(server, pages, page_of, tmp_path, monkeypatch):
     _, bob = pages
     monkeypatch.setenv("QIANWEN_RUNS", str(tmp_path))
-    (tmp_path / "mine").mkdir()
+    RunFolder.create("mine", "sft", {"about": "secret"})
     (tmp_path / "mine" / "report.html").write_text("secret")
-    assert bob.client.get("/runs").status_code == 404
+    with server.client(headers={"authorization": f"Bearer {server.admin}"}) as client:
+        root = page_of(client, "/runs")
+        assert "secret" in root.call(root.function("history", "input"), "mine", None).text
+        assert client.get("/runs/report", params={"run": "mine"}).text == "secret"
+        handlers = [each for each in root.config["dependencies"] if each["backend_fn"] and not each["inputs"]]
+        select = root.function("history", "input")
+    for path in ("/runs", "/tune"):
+        assert bob.client.get(path).status_code == 404
     assert bob.client.get("/runs/report", params={"run": "mine"}).status_code == 404
-    assert "run-view" not in json.dumps(bob.config)
+    assert bob.call(select, "mine", None).status_code != 200
+    assert handlers and all("secret" not in bob.call(each["id"], address="mine").text for each in handlers)
 
 
 @pytest.mark.parametrize(

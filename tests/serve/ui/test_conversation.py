@@ -307,3 +307,59 @@ def test_the_guard_judges_a_continued_answer_from_its_beginning(backend):
     backend.service.guard = lambda text: seen.append(text)
     frames(backend, continue_answer(saved, settings_of(backend, max_tokens=4)))
     assert len(seen) > 1 and all(text.startswith(start) for text in seen[1:]), "the first is the question"
+
+
+@pytest.fixture
+def two(model, tokenizer, tmp_path):
+    """Two served models, which compared answers come from."""
+    engines = [LLMEngine(model, tokenizer, EngineConfig(num_blocks=64)) for _ in range(2)]
+    models = [
+        Served(name, Bridge(engine), tokenizer, engine.max_model_len, SamplingParams(temperature=0))
+        for name, engine in zip(("tiny", "small"), engines, strict=True)
+    ]
+    store = Store(tmp_path / "two.sqlite")
+    service = Service(models, Admission(Limits(), store), store)
+    yield ChatBackend(service)
+    service.close()
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("length", "length"), ("stop", "length"), ("stopped", "stop"), ("stopped", "interrupted")]
+)
+def test_compared_answers_go_on_where_they_ended_early(two, first, second):
+    settings = settings_of(two, max_tokens=4, compare="small")
+    both = {"role": "assistant", "content": "ab", "end": first, "model": "tiny"}
+    both["other"] = {"role": "assistant", "content": "cd", "end": second, "model": "small"}
+    asked = add_question(new_conversation(settings), "hello", settings)
+    saved = replace(asked, messages=[*asked.messages, both])
+    last = frames(two, continue_answer(saved, settings))[-1].conversation.messages[-1]
+    for end, before, after in ((first, both, last), (second, both["other"], last["other"])):
+        if end == "stop":
+            assert after["content"] == before["content"] and after["end"] == "stop"
+        else:
+            assert after["content"].startswith(before["content"]) and len(after["content"]) > 2
+            assert after["end"] in ("stop", "length")
+    assert "other" not in last["other"]
+
+
+def test_a_side_without_a_token_gets_its_answer(two):
+    settings = settings_of(two, max_tokens=4, compare="small")
+    both = {"role": "assistant", "content": "", "end": "stopped", "model": "tiny"}
+    both["other"] = {"role": "assistant", "content": "cd", "end": "stopped", "model": "small"}
+    asked = add_question(new_conversation(settings), "hello", settings)
+    last = frames(two, continue_answer(replace(asked, messages=[*asked.messages, both]), settings))[-1]
+    answer = last.conversation.messages[-1]
+    assert answer["content"] and answer["other"]["content"].startswith("cd")
+
+
+def test_without_the_compared_model_only_the_first_answer_goes_on(two):
+    settings = settings_of(two, max_tokens=4)
+    both = {"role": "assistant", "content": "ab", "end": "stop", "model": "tiny"}
+    both["other"] = {"role": "assistant", "content": "cd", "end": "length", "model": "small"}
+    asked = add_question(new_conversation(settings), "hello", settings)
+    saved = replace(asked, messages=[*asked.messages, both])
+    with pytest.raises(RequestError, match="cannot be continued"):
+        frames(two, continue_answer(saved, settings))
+    both["end"] = "length"
+    answer = frames(two, continue_answer(saved, settings))[-1].conversation.messages[-1]
+    assert answer["content"].startswith("ab") and answer["other"] == both["other"]

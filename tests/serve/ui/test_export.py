@@ -49,13 +49,9 @@ def server(start, tmp_path_factory):
         yield running
 
 
-@pytest.fixture
-def clients(server):
+@pytest.fixture(autouse=True)
+def saved(server):
     server.service.store.save_conversation("key:ann", TALK)
-    opened = [server.client(headers={"authorization": f"Bearer {key}"}) for key in server.secrets]
-    yield opened
-    for client in opened:
-        client.close()
 
 
 def test_owners_download_their_conversations(clients):

@@ -23,7 +23,7 @@ PAGE = {"accept": "text/html"}
 def open_server(start, tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("open") / "s.sqlite")
     limits = Limits(max_body_bytes=100_000)
-    with start(store=store, limits=limits, pages={"with_runs": True}) as server:
+    with start(store=store, limits=limits, pages={}) as server:
         yield server
 
 

@@ -34,25 +34,17 @@ def server(start, tmp_path_factory):
         patch.setenv("QIANWEN_RUNS", str(tmp_path_factory.mktemp("runs")))
         store = Store(tmp_path_factory.mktemp("store") / "s.sqlite")
         secrets = [store.add_key("ann", is_admin=True), store.add_key("bob")]
-        access = AccessRules(keys_required=True, store=store)
-        with start(store=store, access=access, pages={"with_runs": True}) as running:
+        access = AccessRules(keys_required=True, show_runs=True, store=store)
+        with start(store=store, access=access, pages={}) as running:
             running.secrets = secrets
             yield running
-
-
-@pytest.fixture
-def clients(server):
-    opened = [server.client(headers={"authorization": f"Bearer {key}"}) for key in server.secrets]
-    yield opened
-    for client in opened:
-        client.close()
 
 
 def test_only_administrators_upload_dialogues(clients):
     ann, bob = clients
     data = json.dumps(ROW).encode()
     reply = ann.post("/pages/dialogues", content=data)
-    assert reply.status_code == 200 and reply.json()["text"] == "1 dialogues"
+    assert reply.status_code == 200 and reply.json()["text"] == "1 dialogue"
     assert bob.post("/pages/dialogues", content=data).status_code == 403
     assert ann.post("/pages/dialogues", content=b"nonsense").status_code == 400
     assert ann.post("/pages/dialogues", content=data, headers={"origin": "http://evil.example"}).status_code == 403

@@ -50,7 +50,12 @@ def test_thoughts_are_saved_apart_from_the_answer(text, reasoning, saved):
         ({"content": "a", "end": "length"}, True),
         ({"content": "a", "end": "stop"}, False),
         ({"content": "a", "end": "content_filter"}, False),
-        ({"content": "", "end": "stopped", "reasoning_content": "b"}, False),
+        ({"content": "", "end": "stopped", "reasoning_content": "b"}, True),
+        ({"content": "", "end": "stopped"}, False),
+        ({"content": "a", "end": "stop", "other": {"content": "b", "end": "length"}}, True),
+        ({"content": "a", "end": "length", "other": {"content": "b", "end": "stop"}}, True),
+        ({"content": "a", "end": "stop", "other": {"content": "b", "end": "stop"}}, False),
+        ({"content": "", "end": "stopped", "other": {"content": "", "end": "stopped"}}, False),
         ({"content": "a"}, False),  # saved before ends were
     ],
 )
