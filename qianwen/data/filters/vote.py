@@ -129,19 +129,25 @@ def open_ensemble(folder: str | Path, perplexity: Perplexity | None = None) -> E
 # ---- training ----------------------------------------------------------------------------------------------------
 
 
-def train(rows: Sequence[Row], perplexity: Perplexity | None = None) -> Ensemble:
-    """Fit members and calibration to rows of {"text", "label", "lang", "source"}.
+def train(rows: Sequence[Row], perplexity: Perplexity | None = None, calibration: Sequence[Row] = ()) -> Ensemble:
+    """Fit members and calibration to rows of {"text", "label", "lang", "source"}. No member is trained on the rows of
+    `calibration`: they are further sources for the scales, limits and middles.
 
     Raises DataError for an unknown label, or a label with fewer than LEAST texts.
     """
-    _check_labels([row["label"] for row in rows])
+    _check_labels([row["label"] for row in rows], {row["label"] for row in calibration})
     rows = balanced(rows)
     texts, label = [row["text"] for row in rows], np.array([row["label"] for row in rows])
 
     def fit(texts: Sequence[str], label: np.ndarray) -> Members:
         return fit_members(texts, label, perplexity)
 
+    members = fit(texts, label)
     scores = out_of_fold_scores(rows, fit)
+    if calibration:
+        scores = scores.joined(members.scores([row["text"] for row in calibration]))
+        rows = [*rows, *calibration]
+        label = np.array([row["label"] for row in rows])
     weights, script = _weights(rows), scores.script
     good = label == GOOD
     standards = tuple(
@@ -155,7 +161,7 @@ def train(rows: Sequence[Row], perplexity: Perplexity | None = None) -> Ensemble
     ]
     languages = tuple(sorted({row["lang"] for row in rows}))
     middle = _middle(_low(z, scores), label, weights, script)
-    return Ensemble(fit(texts, label), standards, np.array(limits), middle, languages)
+    return Ensemble(members, standards, np.array(limits), middle, languages)
 
 
 def _weights(rows: Sequence[Row]) -> np.ndarray:
@@ -177,12 +183,12 @@ def _middle(low: np.ndarray, label: np.ndarray, weights: np.ndarray, script: np.
     return np.array(middles)
 
 
-def _check_labels(labels: Sequence[str]) -> None:
+def _check_labels(labels: Sequence[str], further: set[str]) -> None:
     for name in LABELS:
         if (count := labels.count(name)) < LEAST:
             message = "only {count} texts have the label {name}; a filter needs {least}"
             raise DataError(tr(message, count=count, name=name, least=LEAST))
-    if unknown := set(labels) - set(LABELS):
+    if unknown := (set(labels) | further) - set(LABELS):
         raise DataError(tr("{label} is not a label; use good, low or unfit", label=min(unknown)))
 
 

@@ -107,6 +107,16 @@ def test_the_middle_is_where_both_errors_are_equal_and_unfit_texts_do_not_move_i
     assert scorers._middle(low, label, weights, script) == pytest.approx([0.9, 0.9], abs=0.011)
 
 
+def test_further_sources_set_the_limits_and_train_no_member(ensemble: scorers.Ensemble) -> None:
+    """Good texts that look like chatter, of a source for the calibration only: they raise the middle of their script."""
+    odd = [{**row, "label": "good"} for row in rows(20, "odd") if row["label"] == "low" and row["lang"] == "en"]
+    calibrated = train(rows(80, "learned"), calibration=odd)
+    assert calibrated.middle[0] > ensemble.middle[0] + 1
+    assert calibrated.members.quality.bias == pytest.approx(ensemble.members.quality.bias, abs=0.1)
+    with pytest.raises(DataError, match="nice is not a label"):
+        train(rows(30, "learned"), calibration=[{**odd[0], "label": "nice"}])
+
+
 def test_each_source_and_label_weighs_the_same() -> None:
     made = [{"lang": "en", "source": "a", "label": "good", "text": ""}] * 4
     made += [{"lang": "en", "source": "b", "label": "good", "text": ""}, {**made[0], "label": "low"}]
