@@ -9,10 +9,12 @@
     margins     low − middle,  z_safety − limit,  z_perplexity − limit
     vote        the largest margin: any of the three is a reason to drop a text. Above 0, a score below ½, it is dropped
 
-The middle is the value of `low` at which both errors are equal: good texts dropped, low texts kept, of sources that
-no member was trained on, each source with the same weight. A limit is the value that RARE of the good texts exceed. All
-are kept for each script. No margin is evidence for a text: clean language does not make spam worth keeping, and a usual
-choice of words says nothing. (In a sum of log-odds, both kept spam; docs/log.md.)
+The middle is the value of `low` that CAREFUL of the good texts of the calibration sources exceed: sources for the
+calibration alone, with texts like those to be kept. Without them it is the value at which both errors are equal: good
+texts dropped and low texts kept, of training sources that a member did not see. A limit is the value that RARE of the
+good texts exceed. Each source has the same weight, and each script its own values. No margin is evidence for a text:
+clean language does not make spam worth keeping, and a usual choice of words says nothing. (In a sum of log-odds, both
+kept spam; docs/log.md.)
 
 A folder contains the ensemble. `load` is the vote as a scorer of a curation (`quality_scorer.py`): a number in [0, 1]
 for each text, 1 for a text that is surely worth keeping; `quality` and `safety` are two of the members. A number
@@ -44,6 +46,7 @@ FILTER = "filter.json"
 VERSION = 2  # of the files of a folder; raise it when they, or what they mean, change
 RARE = 0.002  # share of good texts of unseen sources above the limit of a member
 RULES, QUALITY, SAFETY, PERPLEXITY = range(len(MEMBERS))
+CAREFUL = 0.05  # share of good texts of the calibration sources above the middle
 LEAST_SPREAD = 0.1  # of the standard deviation of all scores: the least distance from z = 0 to z = 1
 QUALITY_WEIGHT = 1 / 3
 SHORT = 50  # words at which the rules weigh half, in scripts with spaces
@@ -143,11 +146,10 @@ def train(rows: Sequence[Row], perplexity: Perplexity | None = None, calibration
         return fit_members(texts, label, perplexity)
 
     members = fit(texts, label)
-    scores = out_of_fold_scores(rows, fit)
-    if calibration:
-        scores = scores.joined(members.scores([row["text"] for row in calibration]))
-        rows = [*rows, *calibration]
-        label = np.array([row["label"] for row in rows])
+    scores = out_of_fold_scores(rows, fit).joined(members.scores([row["text"] for row in calibration]))
+    is_further = np.arange(len(scores.script)) >= len(rows)
+    rows = [*rows, *calibration]
+    label = np.array([row["label"] for row in rows])
     weights, script = _weights(rows), scores.script
     good = label == GOOD
     standards = tuple(
@@ -160,7 +162,7 @@ def train(rows: Sequence[Row], perplexity: Perplexity | None = None, calibration
         for column in z[good].T
     ]
     languages = tuple(sorted({row["lang"] for row in rows}))
-    middle = _middle(_low(z, scores), label, weights, script)
+    middle = _middle(_low(z, scores), label, weights, script, is_further)
     return Ensemble(members, standards, np.array(limits), middle, languages)
 
 
@@ -171,12 +173,18 @@ def _weights(rows: Sequence[Row]) -> np.ndarray:
     return np.array([1 / sizes[kind] for kind in kinds])
 
 
-def _middle(low: np.ndarray, label: np.ndarray, weights: np.ndarray, script: np.ndarray) -> np.ndarray:
-    """The value of `low` at which both errors are equal, for each script [2]; for both together where a script lacks a
-    label."""
+def _middle(
+    low: np.ndarray, label: np.ndarray, weights: np.ndarray, script: np.ndarray, is_further: np.ndarray
+) -> np.ndarray:
+    """The value of `low` that CAREFUL of the good calibration texts exceed, for each script [2]. With fewer than LEAST
+    of them, the value at which both errors are equal; for both scripts together where one lacks a label."""
     prose = label != UNFIT
     middles = []
     for number in (0, 1):
+        good = is_further & (label == GOOD) & (script == number)
+        if good.sum() >= LEAST:
+            middles.append(upper_quantile(low[good], weights[good], CAREFUL))
+            continue
         here = prose & (script == number)
         here = here if len(set(label[here])) == 2 else prose
         middles.append(equal_error(low[here], label[here] == LOW, weights[here]))

@@ -101,17 +101,29 @@ def test_with_few_words_the_rules_say_little(words: int, vote: float) -> None:
 def test_the_middle_is_where_both_errors_are_equal_and_unfit_texts_do_not_move_it() -> None:
     low = np.concatenate([np.linspace(0, 1, 101), np.linspace(0.8, 1.8, 101), np.full(50, -9.0)])
     label = np.array(["good"] * 101 + ["low"] * 101 + ["unfit"] * 50)
-    weights, script = np.ones(252), np.zeros(252, dtype=np.int64)
-    assert scorers._middle(low, label, weights, script) == pytest.approx([0.9, 0.9], abs=0.011)
+    weights, script, none = np.ones(252), np.zeros(252, dtype=np.int64), np.zeros(252, dtype=bool)
+    assert scorers._middle(low, label, weights, script, none) == pytest.approx([0.9, 0.9], abs=0.011)
     weights[101:202] = 1e-3  # the number of texts of a label does not move it either
-    assert scorers._middle(low, label, weights, script) == pytest.approx([0.9, 0.9], abs=0.011)
+    assert scorers._middle(low, label, weights, script, none) == pytest.approx([0.9, 0.9], abs=0.011)
+
+
+def test_sources_for_the_calibration_alone_set_the_middle_of_their_script() -> None:
+    low = np.concatenate([np.linspace(0, 1, 101), np.linspace(0.8, 1.8, 101), np.linspace(-1, 1, 201)])
+    label = np.array(["good"] * 101 + ["low"] * 101 + ["good"] * 201)
+    weights, script = np.ones(403), np.zeros(403, dtype=np.int64)
+    is_further = np.arange(403) >= 202
+    middle = scorers._middle(low, label, weights, script, is_further)
+    assert (low[is_further] > middle[0]).mean() == pytest.approx(scorers.CAREFUL, abs=0.005)
+    assert middle[1] == pytest.approx(0.88, abs=0.02)  # in the other script, both errors of all texts
+    is_further[202 + scorers.LEAST - 1 :] = False
+    assert scorers._middle(low, label, weights, script, is_further)[0] == middle[1]
 
 
 def test_further_sources_set_the_limits_and_train_no_member(ensemble: scorers.Ensemble) -> None:
-    """Good texts that look like chatter, of a source for the calibration only: they raise the middle of their script."""
+    """Good texts that look like chatter, of a calibration source: they raise the middle of their script."""
     odd = [{**row, "label": "good"} for row in rows(20, "odd") if row["label"] == "low" and row["lang"] == "en"]
     calibrated = train(rows(80, "learned"), calibration=odd)
-    assert calibrated.middle[0] > ensemble.middle[0] + 1
+    assert calibrated.middle[0] > ensemble.middle[0] + 1 and calibrated.middle[1] < ensemble.middle[1] + 1
     assert calibrated.members.quality.bias == pytest.approx(ensemble.members.quality.bias, abs=0.1)
     with pytest.raises(DataError, match="nice is not a label"):
         train(rows(30, "learned"), calibration=[{**odd[0], "label": "nice"}])
