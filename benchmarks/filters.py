@@ -8,10 +8,10 @@ A first table says what each source is used for: to train the members, to calibr
 good (edited prose), low (low quality) and unfit (abuse, obscenity).
 
 A filter is trained for each folder of `labels` and written there; one that is there is measured. Its shares of dropped
-texts at the default threshold are printed, with their median and worst, also for pages of the web that a person read. The
-rest is measured for the first folder: false positives of the vote and of the best single member at a recall of 90 % of
-low and unfit texts; for each source, the shares dropped by member and vote, with the AUC of the vote against the good
-texts of that language.
+texts at the default threshold are printed, with their median and worst, also for pages of the web that a person read.
+The rest is measured for the first folder: false positives of the vote and of the best single member at a recall of 90 %
+of low and unfit texts; for each source, the shares dropped by member and vote, with the AUC of the vote against the
+good texts of that language.
 
 The speed is that of all four members and the vote, alternating with the curation rules on the same texts: a slower
 filter would slow down a curation. Scoring takes one core; a curation runs one scorer on each core.
