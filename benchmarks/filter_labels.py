@@ -11,10 +11,10 @@ FILES holds corpus/ (edited text, JSON lines), safety/ (COLD, Davidson, LDNOOBW)
 
 train.jsonl trains the members, calibrate.jsonl sets their limits, test.jsonl tests them; no source is in two of them.
 The texts of low quality are spam, short messages, social chat, copied internet jokes and shop reviews. They are not a
-sample of a crawl. Link lists of manuals and edited text corrupted by a program are only tested on: the curation rules are
-there to drop them, and a linear classifier that is to learn them too learns spam less well. Words of lists are planted in
-harmless texts, and harmless texts are formatted as posts, so that a filter learns the words and not the style of their
-source. SEED decides every random choice.
+sample of a crawl. Link lists of manuals and edited text corrupted by a program are only tested on: the curation rules
+are there to drop them, and a linear classifier that is to learn them too learns spam less well. Words of lists are
+planted in harmless texts, and harmless texts are formatted as posts, so that a filter learns the words and not the
+style of their source. SEED decides every random choice.
 """
 
 from __future__ import annotations
