@@ -74,7 +74,7 @@ def main() -> None:
         console.print(f"{folder.name}: " + ", ".join(f"{name} {share:.1%}" for name, share in shares[-1].items()))
     summary = spread(shares)
     report.note("seeds", len(shares))
-    report.note("shares", {name: list(values) for name, values in summary.items()})
+    report.note("shares", {name: dict(zip(("median", "worst"), pair, strict=True)) for name, pair in summary.items()})
     for name, (median, worst) in summary.items():
         console.print(f"{name:<36} median {median:6.1%}  worst {worst:6.1%}")
     report.finish(ratios, options.json)

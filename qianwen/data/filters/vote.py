@@ -9,12 +9,12 @@
     margins     low − middle,  z_safety − limit,  z_perplexity − limit
     vote        the largest margin: any of the three is a reason to drop a text. Above 0, a score below ½, it is dropped
 
-The middle is the value of `low` that CAREFUL of the good texts of the calibration sources exceed: sources for the
-calibration alone, with texts like those to be kept. Without them it is the value at which both errors are equal: good
-texts dropped and low texts kept, of training sources that a member did not see. A limit is the value that RARE of the
-good texts exceed. Each source has the same weight, and each script its own values. No margin is evidence for a text:
-clean language does not make spam worth keeping, and a usual choice of words says nothing. (In a sum of log-odds, both
-kept spam; docs/log.md.)
+The middle is the least value of `low` that at most HARDEST of the good texts of each calibration source exceed. Such a
+source is for the calibration alone, with texts to be kept that look like low ones: the hardest of them decides, so easy
+ones do no harm. Without them it is the value at which both errors are equal: good texts dropped and low texts kept, of
+training sources that a member did not see. A limit is the value that RARE of the good texts exceed. Each source has the
+same weight there, and each script its own values. No margin is evidence for a text: clean language does not make spam
+worth keeping, and a usual choice of words says nothing. (In a sum of log-odds, both kept spam; docs/log.md.)
 
 A folder contains the ensemble. `load` is the vote as a scorer of a curation (`quality_scorer.py`): a number in [0, 1]
 for each text, 1 for a text that is surely worth keeping; `quality` and `safety` are two of the members. A number
@@ -46,7 +46,7 @@ FILTER = "filter.json"
 VERSION = 2  # of the files of a folder; raise it when they, or what they mean, change
 RARE = 0.002  # share of good texts of unseen sources above the limit of a member
 RULES, QUALITY, SAFETY, PERPLEXITY = range(len(MEMBERS))
-CAREFUL = 0.05  # share of good texts of the calibration sources above the middle
+HARDEST = 0.1  # share of the good texts of the hardest calibration source above the middle
 LEAST_SPREAD = 0.1  # of the standard deviation of all scores: the least distance from z = 0 to z = 1
 QUALITY_WEIGHT = 1 / 3
 SHORT = 50  # words at which the rules weigh half, in scripts with spaces
@@ -147,7 +147,7 @@ def train(rows: Sequence[Row], perplexity: Perplexity | None = None, calibration
 
     members = fit(texts, label)
     scores = out_of_fold_scores(rows, fit).joined(members.scores([row["text"] for row in calibration]))
-    is_further = np.arange(len(scores.script)) >= len(rows)
+    further = np.array([""] * len(rows) + [row["source"] for row in calibration])
     rows = [*rows, *calibration]
     label = np.array([row["label"] for row in rows])
     weights, script = _weights(rows), scores.script
@@ -162,7 +162,7 @@ def train(rows: Sequence[Row], perplexity: Perplexity | None = None, calibration
         for column in z[good].T
     ]
     languages = tuple(sorted({row["lang"] for row in rows}))
-    middle = _middle(_low(z, scores), label, weights, script, is_further)
+    middle = _middle(_low(z, scores), label, weights, script, further)
     return Ensemble(members, standards, np.array(limits), middle, languages)
 
 
@@ -174,16 +174,19 @@ def _weights(rows: Sequence[Row]) -> np.ndarray:
 
 
 def _middle(
-    low: np.ndarray, label: np.ndarray, weights: np.ndarray, script: np.ndarray, is_further: np.ndarray
+    low: np.ndarray, label: np.ndarray, weights: np.ndarray, script: np.ndarray, further: np.ndarray
 ) -> np.ndarray:
-    """The value of `low` that CAREFUL of the good calibration texts exceed, for each script [2]. With fewer than LEAST
-    of them, the value at which both errors are equal; for both scripts together where one lacks a label."""
+    """The value of `low` that HARDEST of the good texts of the hardest calibration source exceed, for each script [2].
+    Without a source of LEAST texts, the value at which both errors are equal; for both scripts together where one lacks
+    a label. `further` [D] is the name of the calibration source, empty for a training text."""
     prose = label != UNFIT
     middles = []
     for number in (0, 1):
-        good = is_further & (label == GOOD) & (script == number)
-        if good.sum() >= LEAST:
-            middles.append(upper_quantile(low[good], weights[good], CAREFUL))
+        good = (further != "") & (label == GOOD) & (script == number)
+        names, counts = np.unique(further[good], return_counts=True)
+        chosen = [good & (further == name) for name in names[counts >= LEAST]]
+        if chosen:
+            middles.append(max(upper_quantile(low[one], weights[one], HARDEST) for one in chosen))
             continue
         here = prose & (script == number)
         here = here if len(set(label[here])) == 2 else prose
