@@ -46,7 +46,7 @@ FILTER = "filter.json"
 VERSION = 2  # of the files of a folder; raise it when they, or what they mean, change
 RARE = 0.002  # share of good texts of unseen sources above the limit of a member
 RULES, QUALITY, SAFETY, PERPLEXITY = range(len(MEMBERS))
-HARDEST = 0.1  # share of the good texts of the hardest calibration source above the middle
+HARDEST = 0.11, 0.08  # share of good texts of the hardest calibration source above the middle, for each script
 LEAST_SPREAD = 0.1  # of the standard deviation of all scores: the least distance from z = 0 to z = 1
 QUALITY_WEIGHT = 1 / 3
 SHORT = 50  # words at which the rules weigh half, in scripts with spaces
@@ -186,7 +186,7 @@ def _middle(
         names, counts = np.unique(further[good], return_counts=True)
         chosen = [good & (further == name) for name in names[counts >= LEAST]]
         if chosen:
-            middles.append(max(upper_quantile(low[one], weights[one], HARDEST) for one in chosen))
+            middles.append(max(upper_quantile(low[one], weights[one], HARDEST[number]) for one in chosen))
             continue
         here = prose & (script == number)
         here = here if len(set(label[here])) == 2 else prose
