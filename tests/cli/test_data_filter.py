@@ -34,10 +34,21 @@ def test_a_test_of_the_same_source_is_refused(tmp_path, capsys):
     write_jsonl(tmp_path / "learn.jsonl", rows(80, "here"))
     argv = ["data", "train-filter", str(tmp_path / "learn.jsonl"), str(tmp_path / "out"), "--test"]
     assert main([*argv, str(tmp_path / "learn.jsonl")]) == 1
-    assert "must have other sources than the training file; both have here" in capsys.readouterr().err
+    assert "must have other sources than the other label files; both have here" in capsys.readouterr().err
     write_jsonl(tmp_path / "bad.jsonl", [{"text": "x", "label": "good"}])
     assert main([*argv, str(tmp_path / "bad.jsonl")]) == 1
     assert "bad.jsonl, row 1" in capsys.readouterr().err
+
+
+def test_sources_for_the_limits_are_read_and_may_not_be_in_another_file(tmp_path, capsys):
+    for name, source in (("learn", "here"), ("limits", "between"), ("test", "there")):
+        write_jsonl(tmp_path / f"{name}.jsonl", rows(60, source))
+    argv = ["data", "train-filter", str(tmp_path / "learn.jsonl"), str(tmp_path / "out"), "--test"]
+    argv += [str(tmp_path / "test.jsonl"), "--calibrate"]
+    for name, source in (("learn", "here"), ("test", "there")):
+        assert main([*argv, str(tmp_path / f"{name}.jsonl")]) == 1
+        assert f"both have {source}" in capsys.readouterr().err
+    assert main([*argv, str(tmp_path / "limits.jsonl")]) == 0
 
 
 def test_a_curation_drops_what_the_vote_finds_not_worth_keeping(tmp_path, capsys):

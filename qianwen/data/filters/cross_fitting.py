@@ -18,7 +18,7 @@ from qianwen.data.filters.features import MEMBERS, Members, Scores
 
 LEAST = 20  # texts of a label that are needed to train
 FOLDS = 4  # with more, each adds the time of a fit; with fewer, the members of a fold have seen too few sources
-LARGEST = 3_000  # texts of one source and label that members are trained on
+LARGEST = 2_000  # texts of one source and label that members are trained on
 
 Row = Mapping[str, str]
 Fit = Callable[[Sequence[str], np.ndarray], Members]

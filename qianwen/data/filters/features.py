@@ -49,6 +49,10 @@ class Scores(NamedTuple):
     script: np.ndarray
     words: np.ndarray
 
+    def joined(self, other: "Scores") -> "Scores":
+        """The scores of these texts, and then of those."""
+        return Scores(*map(np.concatenate, zip(self, other, strict=True)))
+
 
 @dataclass(frozen=True)
 class Members:

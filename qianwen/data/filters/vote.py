@@ -9,10 +9,12 @@
     margins     low − middle,  z_safety − limit,  z_perplexity − limit
     vote        the largest margin: any of the three is a reason to drop a text. Above 0, a score below ½, it is dropped
 
-The middle is the value of `low` at which both errors are equal: good texts dropped, low texts kept, of sources that
-no member was trained on, each source with the same weight. A limit is the value that RARE of the good texts exceed. All
-are kept for each script. No margin is evidence for a text: clean language does not make spam worth keeping, and a usual
-choice of words says nothing. (In a sum of log-odds, both kept spam; docs/log.md.)
+The middle is the least value of `low` that at most HARDEST of the good texts of each calibration source exceed. Such a
+source is for the calibration alone, with texts to be kept that look like low ones: the hardest of them decides, so easy
+ones do no harm. Without them it is the value at which both errors are equal: good texts dropped and low texts kept, of
+training sources that a member did not see. A limit is the value that RARE of the good texts exceed. Each source has the
+same weight there, and each script its own values. No margin is evidence for a text: clean language does not make spam
+worth keeping, and a usual choice of words says nothing. (In a sum of log-odds, both kept spam; docs/log.md.)
 
 A folder contains the ensemble. `load` is the vote as a scorer of a curation (`quality_scorer.py`): a number in [0, 1]
 for each text, 1 for a text that is surely worth keeping; `quality` and `safety` are two of the members. A number
@@ -44,6 +46,7 @@ FILTER = "filter.json"
 VERSION = 2  # of the files of a folder; raise it when they, or what they mean, change
 RARE = 0.002  # share of good texts of unseen sources above the limit of a member
 RULES, QUALITY, SAFETY, PERPLEXITY = range(len(MEMBERS))
+HARDEST = 0.11, 0.08  # share of good texts of the hardest calibration source above the middle, for each script
 LEAST_SPREAD = 0.1  # of the standard deviation of all scores: the least distance from z = 0 to z = 1
 QUALITY_WEIGHT = 1 / 3
 SHORT = 50  # words at which the rules weigh half, in scripts with spaces
@@ -129,19 +132,24 @@ def open_ensemble(folder: str | Path, perplexity: Perplexity | None = None) -> E
 # ---- training ----------------------------------------------------------------------------------------------------
 
 
-def train(rows: Sequence[Row], perplexity: Perplexity | None = None) -> Ensemble:
-    """Fit members and calibration to rows of {"text", "label", "lang", "source"}.
+def train(rows: Sequence[Row], perplexity: Perplexity | None = None, calibration: Sequence[Row] = ()) -> Ensemble:
+    """Fit members and calibration to rows of {"text", "label", "lang", "source"}. No member is trained on the rows of
+    `calibration`: they are further sources for the scales, limits and middles.
 
     Raises DataError for an unknown label, or a label with fewer than LEAST texts.
     """
-    _check_labels([row["label"] for row in rows])
+    _check_labels([row["label"] for row in rows], {row["label"] for row in calibration})
     rows = balanced(rows)
     texts, label = [row["text"] for row in rows], np.array([row["label"] for row in rows])
 
     def fit(texts: Sequence[str], label: np.ndarray) -> Members:
         return fit_members(texts, label, perplexity)
 
-    scores = out_of_fold_scores(rows, fit)
+    members = fit(texts, label)
+    scores = out_of_fold_scores(rows, fit).joined(members.scores([row["text"] for row in calibration]))
+    further = np.array([""] * len(rows) + [row["source"] for row in calibration])
+    rows = [*rows, *calibration]
+    label = np.array([row["label"] for row in rows])
     weights, script = _weights(rows), scores.script
     good = label == GOOD
     standards = tuple(
@@ -154,8 +162,8 @@ def train(rows: Sequence[Row], perplexity: Perplexity | None = None) -> Ensemble
         for column in z[good].T
     ]
     languages = tuple(sorted({row["lang"] for row in rows}))
-    middle = _middle(_low(z, scores), label, weights, script)
-    return Ensemble(fit(texts, label), standards, np.array(limits), middle, languages)
+    middle = _middle(_low(z, scores), label, weights, script, further)
+    return Ensemble(members, standards, np.array(limits), middle, languages)
 
 
 def _weights(rows: Sequence[Row]) -> np.ndarray:
@@ -165,24 +173,33 @@ def _weights(rows: Sequence[Row]) -> np.ndarray:
     return np.array([1 / sizes[kind] for kind in kinds])
 
 
-def _middle(low: np.ndarray, label: np.ndarray, weights: np.ndarray, script: np.ndarray) -> np.ndarray:
-    """The value of `low` at which both errors are equal, for each script [2]; for both together where a script lacks a
-    label."""
+def _middle(
+    low: np.ndarray, label: np.ndarray, weights: np.ndarray, script: np.ndarray, further: np.ndarray
+) -> np.ndarray:
+    """The value of `low` that HARDEST of the good texts of the hardest calibration source exceed, for each script [2].
+    Without a source of LEAST texts, the value at which both errors are equal; for both scripts together where one lacks
+    a label. `further` [D] is the name of the calibration source, empty for a training text."""
     prose = label != UNFIT
     middles = []
     for number in (0, 1):
+        good = (further != "") & (label == GOOD) & (script == number)
+        names, counts = np.unique(further[good], return_counts=True)
+        chosen = [good & (further == name) for name in names[counts >= LEAST]]
+        if chosen:
+            middles.append(max(upper_quantile(low[one], weights[one], HARDEST[number]) for one in chosen))
+            continue
         here = prose & (script == number)
         here = here if len(set(label[here])) == 2 else prose
         middles.append(equal_error(low[here], label[here] == LOW, weights[here]))
     return np.array(middles)
 
 
-def _check_labels(labels: Sequence[str]) -> None:
+def _check_labels(labels: Sequence[str], further: set[str]) -> None:
     for name in LABELS:
         if (count := labels.count(name)) < LEAST:
             message = "only {count} texts have the label {name}; a filter needs {least}"
             raise DataError(tr(message, count=count, name=name, least=LEAST))
-    if unknown := set(labels) - set(LABELS):
+    if unknown := (set(labels) | further) - set(LABELS):
         raise DataError(tr("{label} is not a label; use good, low or unfit", label=min(unknown)))
 
 

@@ -101,10 +101,25 @@ def test_with_few_words_the_rules_say_little(words: int, vote: float) -> None:
 def test_the_middle_is_where_both_errors_are_equal_and_unfit_texts_do_not_move_it() -> None:
     low = np.concatenate([np.linspace(0, 1, 101), np.linspace(0.8, 1.8, 101), np.full(50, -9.0)])
     label = np.array(["good"] * 101 + ["low"] * 101 + ["unfit"] * 50)
-    weights, script = np.ones(252), np.zeros(252, dtype=np.int64)
-    assert scorers._middle(low, label, weights, script) == pytest.approx([0.9, 0.9], abs=0.011)
+    weights, script, none = np.ones(252), np.zeros(252, dtype=np.int64), np.full(252, "")
+    assert scorers._middle(low, label, weights, script, none) == pytest.approx([0.9, 0.9], abs=0.011)
     weights[101:202] = 1e-3  # the number of texts of a label does not move it either
-    assert scorers._middle(low, label, weights, script) == pytest.approx([0.9, 0.9], abs=0.011)
+    assert scorers._middle(low, label, weights, script, none) == pytest.approx([0.9, 0.9], abs=0.011)
+
+
+def test_the_hardest_calibration_source_sets_the_middle_of_its_script() -> None:
+    low = np.concatenate(
+        [np.linspace(0, 1, 101), np.linspace(0.8, 1.8, 101), np.linspace(-1, 0, 101), np.ones(500) * -9]
+    )
+    label = np.array(["good"] * 101 + ["low"] * 101 + ["good"] * 601)
+    weights, script = np.ones(803), np.zeros(803, dtype=np.int64)
+    further = np.array([""] * 202 + ["news"] * 101 + ["manual"] * 500)
+    middle = scorers._middle(low, label, weights, script, further)
+    assert (low[further == "news"] > middle[0]).mean() == pytest.approx(scorers.HARDEST[0], abs=0.005)
+    assert scorers._middle(low, label, weights, script, np.where(further == "manual", "", further))[0] == middle[0]
+    assert middle[1] > 0.8  # no text of the other script: both errors of all texts
+    few = np.where(np.arange(803) < 202 + scorers.LEAST - 1, further, "")
+    assert scorers._middle(low, label, weights, script, few)[0] == middle[1]
 
 
 def test_each_source_and_label_weighs_the_same() -> None:
@@ -226,3 +241,17 @@ def test_the_report_shows_what_each_drops(ensemble: scorers.Ensemble, tmp_path: 
     page = (tmp_path / "report.html").read_text()
     assert "scoundrel" in page and "vote / best member" in page
     assert measured["all"]["false positives, vote"] <= 1
+
+
+def test_further_sources_set_the_limits_and_train_no_member(ensemble: scorers.Ensemble) -> None:
+    """Good texts that look like chatter, of a calibration source: the vote keeps them, and the members are the same."""
+    odd = [{**row, "label": "good"} for row in rows(60, "odd") if row["label"] == "low" and row["lang"] == "en"]
+    texts = [row["text"] for row in odd]
+    calibrated = train(rows(80, "learned"), calibration=odd)
+    scores = calibrated.members.scores(texts)
+    low = scorers._low(scorers._standardised(scores, calibrated.standards), scores)
+    assert (low > calibrated.middle[0]).mean() <= scorers.HARDEST[0]
+    assert (ensemble.logits(texts)[1] > 0).mean() > 0.9
+    assert calibrated.members.quality.bias == pytest.approx(ensemble.members.quality.bias, abs=0.1)
+    with pytest.raises(DataError, match="nice is not a label"):
+        train(rows(30, "learned"), calibration=[{**odd[0], "label": "nice"}])
