@@ -11,9 +11,9 @@
 Each file is read back and compared with the source in fp32: after every token of sixteen passages (`parity.py`), the
 share with the same most likely next token, and the mean KL divergence in nats. llama.cpp answers from our files too: to
 the sixteen passages, 16 tokens, greedy. "same text" is the share of answers that are ours, from the same file, "same
-tokens" the mean number of tokens before the first difference. Both programs round activations to eight bits, each in its
-own way, so they part where two tokens are nearly as likely. "gap" is the largest number of nats by which a token that
-llama.cpp chose is less likely than the best, computed in fp32 from the same file.
+tokens" the mean number of tokens before the first difference. Both programs round activations to eight bits, each in
+its own way, so they differ where two tokens are nearly as likely. "gap" is the largest number of nats by which a token
+that llama.cpp chose is less likely than the best, computed in fp32 from the same file.
 Rows begin with `--name`; models and types that are measured apart on one day are joined in `--json`.
 `--llama` is the Python of an environment with llama-cpp-python; without one the peer is installed (`peers.sh`).
 """
