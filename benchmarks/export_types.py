@@ -10,7 +10,10 @@
 
 Each file is read back and compared with the source in fp32: after every token of sixteen passages (`parity.py`), the
 share with the same most likely next token, and the mean KL divergence in nats. llama.cpp answers from our files too: to
-the sixteen passages, 16 tokens, greedy; "same text" is the share of answers that are ours, from the same file.
+the sixteen passages, 16 tokens, greedy. "same text" is the share of answers that are ours, from the same file, "same
+tokens" the mean number of tokens before the first difference. Both programs round activations to eight bits, each in
+its own way, so they differ where two tokens are nearly as likely. "gap" is the largest number of nats by which a token
+that llama.cpp chose is less likely than the best, computed in fp32 from the same file.
 Rows begin with `--name`; models and types that are measured apart on one day are joined in `--json`.
 `--llama` is the Python of an environment with llama-cpp-python; without one the peer is installed (`peers.sh`).
 """
@@ -42,7 +45,7 @@ from qianwen.model.transformer import Qwen
 from qianwen.tokenizer.tokenizer import Tokenizer
 
 TYPES, PLAIN = "Q8_0,Q4_K_M,Q4_0", ("Q8_0", "Q4_0")
-COLUMNS = ("GB", "bits", "top-1", "KL", "same text")
+COLUMNS = ("GB", "bits", "top-1", "KL", "same text", "same tokens", "gap")
 NEW, ROWS = 16, 256  # tokens of an answer; rows of scores at once
 
 
@@ -100,14 +103,39 @@ def file_row(path: Path, reference: Reference) -> dict[str, float]:
     return size(path, network) | reference.compare(network)
 
 
-def same_text(path: Path, tokenizer: Tokenizer, peer: Peer) -> float:
-    """The share of greedy answers from the file that are the same here and in llama.cpp."""
+def answers(path: Path, tokenizer: Tokenizer, peer: Peer) -> dict[str, float]:
+    """Greedy answers from the file, here and in llama.cpp."""
     loaded = load_model(path, bits="stored")
     prompts = tokenizer.encode_batch(PASSAGES)
     params = SamplingParams(temperature=0, max_tokens=NEW, ignore_eos=True)  # both go on after an end of text
-    ours = [answer.outputs[0].token_ids for answer in LLM(loaded.model, loaded.tokenizer).generate(prompts, params)]
+    outputs = LLM(loaded.model, loaded.tokenizer).generate(prompts, params)
+    ours = [list(answer.outputs[0].token_ids) for answer in outputs]
     theirs = peer.ask("answer", model=str(path), prompts=prompts, new=NEW)["ids"]
-    return sum(list(a) == b for a, b in zip(ours, theirs, strict=True)) / len(prompts)
+    same = [equal_tokens(a, b) for a, b in zip(ours, theirs, strict=True)]
+    return {
+        "same text": same.count(NEW) / len(same),
+        "same tokens": sum(same) / len(same),
+        "gap": max(largest_gap(path, prompts, theirs)),
+    }
+
+
+def equal_tokens(first: list[int], second: list[int]) -> int:
+    """The number of tokens before the first difference."""
+    differences = (place for place, (a, b) in enumerate(zip(first, second, strict=True)) if a != b)
+    return next(differences, len(first))
+
+
+@torch.inference_mode()
+def largest_gap(path: Path, prompts: list[list[int]], chosen: list[list[int]]) -> list[float]:
+    """Of each answer, by how many nats its least likely choice is below the most likely token."""
+    network = GgufModel(path).load()
+    gaps = []
+    for prompt, answer in zip(prompts, chosen, strict=True):
+        ids = torch.tensor([prompt + answer])
+        hidden = network(ids, torch.arange(ids.size(1))[None])[0, len(prompt) - 1 : -1]
+        logits = network.logits(hidden).float()
+        gaps.append((logits.amax(-1) - logits.gather(1, torch.tensor(answer)[:, None])[:, 0]).max().item())
+    return gaps
 
 
 def rows_of(model: str, options: Any, peer: Peer, keep: Path) -> dict[str, dict[str, float]]:
@@ -123,8 +151,7 @@ def rows_of(model: str, options: Any, peer: Peer, keep: Path) -> dict[str, dict[
         gguf = GgufOptions(type, choose=calibrated(data, options.samples))
         export_model(model, keep / type, "gguf", gguf=gguf, min_agreement=0)
         (file,) = (keep / type).glob("*.gguf")
-        rows[f"{type}, ours"] = file_row(file, reference)
-        rows[f"{type}, ours"]["same text"] = same_text(file, source.tokenizer, peer)
+        rows[f"{type}, ours"] = file_row(file, reference) | answers(file, source.tokenizer, peer)
         if type in PLAIN:
             rows[f"{type}, plain"] = plain(model, type, reference)
         theirs = keep / f"llama-{type}.gguf"

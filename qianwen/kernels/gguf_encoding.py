@@ -63,18 +63,23 @@ def _signed_scales(weight: Tensor, importance: Tensor, size: int, bits: int) -> 
     peak = groups.gather(-1, groups.abs().argmax(-1, keepdim=True))
     weighted = groups * weights
     best, scale = torch.zeros(groups.shape[:2]), torch.zeros(groups.shape[:2])
+    codes, products = torch.empty_like(groups), torch.empty_like(groups)  # used again for every range
+
+    def moments(inverse: Tensor) -> tuple[Tensor, Tensor]:
+        """The weighted Σ w · q and Σ q² of every group, for the codes q of these inverse scales [N, K / size, 1]."""
+        torch.mul(groups, inverse, out=codes).round_().clamp_(-half, half - 1)
+        matched = torch.mul(weighted, codes, out=products).sum(-1)
+        return matched, codes.square_().mul_(weights).sum(-1)
+
     for share in torch.linspace(NARROWEST, WIDEST, RANGES).tolist():
-        inverse = torch.where(peak == 0, 0, -half / (share * peak))
-        codes = (groups * inverse).round_().clamp_(-half, half - 1)
-        matched, squares = (weighted * codes).sum(-1), (codes.square_() * weights).sum(-1)
+        matched, squares = moments(torch.where(peak == 0, 0, -half / (share * peak)))
         gain = torch.where(squares > 0, matched.square() / squares, 0)  # by how much these codes lower the error
         better = gain > best
         best = torch.where(better, gain, best)
         scale = torch.where(better, matched / squares, scale)
     # The scale is now between the tried ranges; once more, codes from the scale and the scale from the codes.
-    codes = (groups * _inverse(scale)[..., None]).round_().clamp_(-half, half - 1)
-    squares = (codes.square() * weights).sum(-1)
-    return torch.where(squares > 0, (weighted * codes).sum(-1) / squares, scale)
+    matched, squares = moments(_inverse(scale)[..., None])
+    return torch.where(squares > 0, matched / squares, scale)
 
 
 def _signed_codes(weight: Tensor, scale: Tensor, bits: int) -> Codes:
