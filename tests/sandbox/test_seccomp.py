@@ -110,8 +110,8 @@ def test_nothing_reaches_the_network(contain, outside, listeners):
     programs = {name: f"import socket\n{program}" for name, program in NETWORK.items()}
     outcome = contain(programs, port=port, path=path)
     assert not arrived()
-    refused = [line.split(":")[0] for line in outcome.stdout.splitlines() if "Error" in line]
-    assert refused == [name for name in NETWORK if not name.startswith("by ")]
+    refused = [line.split(":")[0] for line in outcome.stdout.splitlines() if line.endswith(("Error", "gaierror"))]
+    assert set(refused) >= {name for name in NETWORK if not name.startswith("by ")}
 
 
 def test_two_connected_unix_sockets_are_allowed(contain):

@@ -17,8 +17,8 @@ READERS = {
     "a hard link": "import os; os.link('%(secret)s', 'link'); print(open('link').read())",
     "a path through the parent folder": "print(open('../' * 20 + '%(secret)s').read())",
     "the current folder of process 1": "print(open('/proc/1/cwd/%(secret)s').read())",
-    "the root of process 1": "print(open('/proc/1/root/%(secret)s').read())",
-    "the root of our process": "print(open('/proc/%(ours)s/root/%(secret)s').read())",
+    "the root of process 1": "import os; os.chdir('/proc/1'); print(open('root%(secret)s').read())",
+    "the root of our process": "import os; os.chdir('/proc/%(ours)s'); print(open('root%(secret)s').read())",
     "the descriptors that we have open": (
         "import os\n"
         "for number in range(256):\n"
