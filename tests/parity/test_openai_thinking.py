@@ -232,7 +232,7 @@ def test_chat_on_the_command_line_shows_and_switches_thoughts(folder, tmp_path) 
     done = subprocess.run(
         [*command, "--lines"], input=lines, capture_output=True, text=True, cwd=tmp_path, timeout=120, check=True
     )
-    with_thoughts = "[thinking]\nhm, who\nis it\n[answer]\nyes"
+    with_thoughts = "[thinking]\nhm, who\nis it\n[end of the thoughts]\nyes"
     answers = [part.strip() for part in re.split(r"Thoughts are \w+\.", done.stdout)]
     assert answers[0].startswith(with_thoughts) and "you again" in answers[0], done.stdout
     assert "no." in answers[1] and "[thinking]" not in answers[1]
@@ -268,7 +268,7 @@ def test_the_page_switches_thoughts_and_saves_them_apart(backend, thinking, want
         assert (last["reasoning_content"], last["content"]) == ("seen before", "you again")
 
 
-@pytest.mark.parametrize("limit", range(3, 24, 2))
+@pytest.mark.parametrize("limit", range(4, 24, 2))  # three tokens would be the end of the thoughts and no text
 def test_the_page_goes_on_with_a_thought_or_an_answer_that_was_cut(backend, limit) -> None:
     settings = replace(Settings.from_model(backend.service.model(None)), max_tokens=limit)
     conversation = add_question(new_conversation(settings), "hi", settings)
