@@ -4,6 +4,7 @@ It also counts what no limit of a process counts: files in memory, pipes, folder
 Without one the supervisor alone adds up the memory of the processes, every few milliseconds.
 """
 
+import functools
 import os
 import shlex
 import time
@@ -12,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 ROOT = "/sys/fs/cgroup"
+PREFIX = "qianwen-"
 OVERHEAD = 64 << 20  # bytes for the launcher and the supervisor
 NAMES = {
     # version: the limit, further settings, the file that counts what the limit ended
@@ -47,11 +49,12 @@ class ControlGroup:
             time.sleep(0.002)
 
 
-def make(name: str, memory_bytes: int) -> ControlGroup | None:
+def make(number: int, memory_bytes: int) -> ControlGroup | None:
     """A new group below our own; None where we may not make one."""
     for version, above in _places():
         limit, settings, _ = NAMES[version]
-        group = ControlGroup(os.path.join(above, name), version)
+        _remove_abandoned(above)
+        group = ControlGroup(os.path.join(above, f"{PREFIX}{os.getpid()}-{number}"), version)
         try:
             os.mkdir(group.folder)
         except OSError:
@@ -66,6 +69,16 @@ def make(name: str, memory_bytes: int) -> ControlGroup | None:
                 _write(group, setting, value or str(memory_bytes + OVERHEAD))
         return group
     return None
+
+
+@functools.cache
+def _remove_abandoned(above: str) -> None:
+    """Remove the groups of processes that were killed before they could. A name is `qianwen-PROCESS-NUMBER`."""
+    for name in os.listdir(above):
+        owner = name.removeprefix(PREFIX).partition("-")[0]
+        if name.startswith(PREFIX) and not os.path.exists(f"/proc/{owner}"):
+            with suppress(OSError):  # the kernel refuses while a process is in it
+                os.rmdir(os.path.join(above, name))
 
 
 def _places() -> list[tuple[int, str]]:

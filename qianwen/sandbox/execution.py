@@ -162,8 +162,7 @@ def _command(config: dict, descriptors: Sequence[int]) -> list[str]:
 
 def _control_group(limits: Limits, stack: ExitStack) -> ControlGroup | None:
     """A group for one run, if we may make one. Files in memory count in it."""
-    name = f"qianwen-{os.getpid()}-{next(_numbers)}"
-    group = control_group.make(name, limits.memory_bytes + limits.folder_bytes)
+    group = control_group.make(next(_numbers), limits.memory_bytes + limits.folder_bytes)
     if group:
         stack.callback(group.remove)
     return group

@@ -44,6 +44,8 @@ def supervise(config: dict, report: int, lifeline: int, start: Callable[[], None
     _, status = os.waitpid(child, 0)
     cpu = max(cpu, cpu_seconds(config))
     end_all(config)
+    if config["backend"] == "landlock" and os.getppid() != config["parent"]:
+        remove(config["folder"])
     code = os.waitstatus_to_exitcode(status)
     if code == -signal.SIGXCPU or (code == -signal.SIGKILL and cpu >= config["limits"]["cpu_seconds"]):
         ended_by = ended_by or "cpu"
@@ -153,6 +155,17 @@ def end_all(config: dict) -> None:
         except ChildProcessError:
             return
         time.sleep(0.001)
+
+
+def remove(folder: str) -> None:
+    """Remove the program's folder on the disk, because the process that would do it was killed."""
+    for above, folders, files in os.walk(folder, topdown=False):
+        for name in files:
+            os.unlink(os.path.join(above, name))
+        for name in folders:
+            path = os.path.join(above, name)
+            os.unlink(path) if os.path.islink(path) else os.rmdir(path)
+    os.rmdir(folder)
 
 
 def forbid_forks(pid: int) -> None:

@@ -13,7 +13,7 @@ from qianwen.sandbox import control_group
 @pytest.fixture
 def group(monkeypatch):
     monkeypatch.setattr(control_group, "OVERHEAD", 0)
-    made = control_group.make(f"qianwen-test-{os.getpid()}", 64 << 20)
+    made = control_group.make(-1, 64 << 20)
     if made is None:
         pytest.skip("no control group can be made here (it mostly needs root)")
     yield made
@@ -37,4 +37,14 @@ def test_a_group_that_cannot_be_entered_runs_nothing(group):
 
 def test_where_none_can_be_made_there_is_none(monkeypatch, tmp_path):
     monkeypatch.setattr(control_group, "ROOT", str(tmp_path))
-    assert control_group.make("qianwen-test", 1 << 20) is None
+    assert control_group.make(1, 1 << 20) is None
+
+
+def test_groups_of_killed_processes_are_removed(group):
+    above = os.path.dirname(group.folder)
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    abandoned = os.path.join(above, f"qianwen-{ended.pid}-1")
+    os.mkdir(abandoned)
+    control_group._remove_abandoned.__wrapped__(above)
+    assert not os.path.exists(abandoned) and os.path.exists(group.folder)

@@ -90,6 +90,7 @@ def test_the_program_ends_when_we_are_killed(sandbox, survivors, tmp_path, numbe
     mark = f"owned-{os.getpid()}-{tmp_path.name}"
     owner = subprocess.Popen(
         [sys.executable, "-c", OWNER.format(backend=sandbox.backend, mark=mark)],
+        env=os.environ | {"TMPDIR": str(tmp_path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
@@ -99,9 +100,9 @@ def test_the_program_ends_when_we_are_killed(sandbox, survivors, tmp_path, numbe
     owner.send_signal(number)
     owner.communicate()
     deadline = time.monotonic() + 1
-    while (left := survivors(mark)) and time.monotonic() < deadline:
+    while ((left := survivors(mark)) or list(tmp_path.iterdir())) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert not left
+    assert not left and not list(tmp_path.iterdir())
 
 
 def test_a_folder_is_measured_with_all_that_is_below(tmp_path):
