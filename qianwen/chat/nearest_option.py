@@ -12,14 +12,16 @@ import re
 from collections.abc import Mapping
 
 MIN_SIMILARITY = 0.75  # of 1: characters in common, in order
-SHORT = 3  # characters; a shorter text is similar to a part of almost every reply
-MAX_REPLY, MAX_OPTION = 2000, 500  # characters that are compared
+MIN_LENGTH = 4  # characters; a shorter text is similar to a part of almost every reply
+MAX_REPLY, MAX_OPTION = 1000, 200  # characters that are compared
+NUM_PARTS = 3  # parts of the reply that are compared with an option: those around the longest common texts
 
 
 def nearest_option(reply: str, options: Mapping[str, str]) -> str:
     """The letter of that option; empty if there is none, or if two options fit equally well."""
     named = {letter: _end_of_name(reply, option) for letter, option in options.items()}
-    similar = {letter: _similarity(reply, option) for letter, option in options.items() if len(option) >= SHORT}
+    texts = {letter: option for letter, option in options.items() if _is_comparable(option)}
+    similar = {letter: _similarity(reply, option) for letter, option in texts.items()}
     return _best(named, minimum=1) or _best(similar, minimum=MIN_SIMILARITY)
 
 
@@ -36,9 +38,15 @@ def _end_of_name(reply: str, option: str) -> int:
     return ends[-1] if plain and ends else 0
 
 
+def _is_comparable(option: str) -> bool:
+    """Whether a text that is similar means the same: 1905 is similar to 1906."""
+    return len(option) >= MIN_LENGTH and not any(character.isdigit() for character in option)
+
+
 def _similarity(reply: str, option: str) -> float:
     """How similar the option is to the most similar part of the reply that is as long as it."""
     text, option = reply.lower()[:MAX_REPLY], option.lower()[:MAX_OPTION]
     blocks = difflib.SequenceMatcher(None, text, option, autojunk=False).get_matching_blocks()
-    parts = (text[(start := max(0, block.a - block.b)) : start + len(option)] for block in blocks)
+    longest = sorted(blocks, key=lambda block: -block.size)[:NUM_PARTS]
+    parts = (text[(start := max(0, block.a - block.b)) : start + len(option)] for block in longest)
     return max(difflib.SequenceMatcher(None, part, option, autojunk=False).ratio() for part in parts)

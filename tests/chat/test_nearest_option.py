@@ -45,6 +45,7 @@ def test_a_named_or_nearly_written_option_is_chosen(reply: str, options: dict[st
         ("It has 16 sides, or 61.", SIDES),
         ("1,512", SIDES),
         ("1.55", SIDES),
+        ("It began in 1906.", {"A": "1905", "B": "1915", "C": "1925", "D": "1945"}),
         ("我不知道。", CITIES),
         ("题目不清楚，无法回答。", SUBSTANCES),
         ("x", {"A": "", "B": " ", "C": "yes", "D": "no"}),
