@@ -30,7 +30,10 @@ case $name in
   ray) # our own environment's packages and Ray beside them
     [ -x "$home/.done" ] || { "$ours" -m venv "$home"; "$home/bin/pip" install -q ray==2.49.0; beside_ours; }
     echo "$home/bin/python" ;;
-  lm-eval) python lm-eval==0.4.13 ;;
+  lm-eval) # its own packages first, then ours: our tests of the adapter run in it
+    [ -x "$home/.done" ] || { python3 -m venv "$home"
+      "$home/bin/pip" install -q "torch>=2.11,<2.14" lm-eval==0.4.13 transformers==5.23.0 peft==0.21.2 accelerate; beside_ours; }
+    echo "$home/bin/python" ;;
   node-llama-cpp)
     [ -d "$home/node_modules/node-llama-cpp" ] || {
       mkdir -p "$home"; (cd "$home" && npm init -y >/dev/null

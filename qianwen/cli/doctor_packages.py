@@ -50,6 +50,7 @@ USES = {
     "resiliparse": "from resiliparse.extract.html2text import extract_plain_text as extract; "
     "assert extract('<p>a') == 'a'",
     "ruff": "import subprocess as s, sys; s.run([sys.executable, '-m', 'ruff', '--version'], check=True)",
+    "sacrebleu": "import sacrebleu; assert sacrebleu.corpus_bleu(['a b c d'], [['a b c d']]).score > 99.9",
     "tensorboard": "import tensorboard.compat.proto.event_pb2 as e; assert e.Event(step=1).SerializeToString()",
     "tokenizers": "from tokenizers import Tokenizer, models; assert Tokenizer(models.BPE()).get_vocab_size() == 0",
     "trackio": "import trackio; assert trackio.init",

@@ -5,10 +5,10 @@
 Nothing is asked before everything is checked. The same command goes on after Ctrl-C or a kill.
 """
 
-import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,17 +16,15 @@ import tyro
 
 from qianwen.checkpoints.load import Bits
 from qianwen.cli.arguments import parse
+from qianwen.cli.eval_model import opened_model
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.files import runs_dir
 from qianwen.runtime.log import console
 from qianwen.runtime.translation import tr
 
 if TYPE_CHECKING:
-    from qianwen.eval.evaluation import Evaluation
     from qianwen.eval.results import Results
     from qianwen.eval.task import Task
-
-KEY_VARIABLE = "QIANWEN_KEY"  # the environment variable with the API key for --url
 
 
 @dataclass(frozen=True)
@@ -67,41 +65,64 @@ class EvalOptions:
     """Folder of the results; by default runs/eval/NAME, with the name of the model."""
     restart: bool = False
     """Discard earlier answers to these tasks in the folder."""
+    table: str = ""
+    """Print our rows in the tables of a document, and run the tasks that they need: memo, blog or models."""
+    harness: tuple[str, ...] = ()
+    """Tasks of lm-evaluation-harness to run instead of ours (extra lm-eval)."""
 
 
 def evaluate(argv: list[str]) -> int:
     """Prepare, run, print. The status is 1 if an example ended with an error."""
     options = parse(EvalOptions, "qianwen eval", argv)
-    if not options.tasks:
+    if not (options.tasks or options.table or options.harness):
         return _list_tasks()
 
     from qianwen.checkpoints.load import model_name
-    from qianwen.eval.evaluation import Evaluation
 
     folder = Path(options.out) if options.out else runs_dir() / "eval" / model_name(options.model)
-    evaluation = Evaluation(_tasks(options), folder, limit=options.limit)
     try:
-        results = _run(evaluation, options)
+        return _evaluate(options, folder)
     except KeyboardInterrupt:
         command = shlex.join(["qianwen", "eval", *(arg for arg in argv if arg != "--restart")])
         console.print(tr("saved; to continue: {command}", command=command), markup=False)
         raise
+
+
+def _evaluate(options: EvalOptions, folder: Path) -> int:
+    from qianwen.cli.eval_table import harness_command, table_command, tasks_to_run
+    from qianwen.eval.evaluation import Evaluation
+
+    if options.harness:
+        return harness_command(options, folder)
+    names = tasks_to_run(options.table, options.tasks) if options.table else options.tasks
+    _check(options, names)
+    if options.table:
+        return table_command(options, folder, {name: partial(_task, options, name) for name in names})
+    evaluation = Evaluation([_task(options, name) for name in names], folder, limit=options.limit)
+    with opened_model(options, evaluation.check) as (model, settings):
+        results = evaluation.run(model, settings, restart=options.restart)
     return _print(results, list(evaluation.tasks))
 
 
-def _tasks(options: EvalOptions) -> "list[Task]":
-    from qianwen.eval.task import TaskOptions
+def _check(options: EvalOptions, names: Sequence[str]) -> None:
+    """ConfigError for options that no task could be asked with."""
     from qianwen.eval.tasks import TASKS
 
-    for name in options.tasks:
+    for name in names:
         if name not in TASKS:
             raise ConfigError(tr("there is no task {name}; choose one of {names}", name=name, names=", ".join(TASKS)))
-    if options.data and len(options.tasks) > 1:
+    if options.data and len(names) > 1:
         raise ConfigError(tr("--data is the data of one task; give --data-dir FOLDER for several tasks"))
     if options.samples < 1:
         raise ConfigError(tr("--samples must be at least 1; got {number}", number=options.samples))
+
+
+def _task(options: EvalOptions, name: str) -> "Task":
+    from qianwen.eval.task import TaskOptions
+    from qianwen.eval.tasks import TASKS
+
     chosen = {"shots": options.shots, "num_samples": options.samples, "sandbox": options.sandbox}
-    return [TASKS[name](TaskOptions(data=_data(name, options), **chosen)) for name in options.tasks]
+    return TASKS[name](TaskOptions(data=_data(name, options), **chosen))
 
 
 def _data(name: str, options: EvalOptions) -> Path:
@@ -114,32 +135,6 @@ def _data(name: str, options: EvalOptions) -> Path:
     if given:
         return Path(given)
     return held_out[name] if name in held_out else fetch_data(name)
-
-
-def _run(evaluation: "Evaluation", options: EvalOptions) -> "Results":
-    if options.url:
-        return _run_remote(evaluation, options)
-
-    from qianwen.engine.llm import LLM
-    from qianwen.engine.llm_engine import EngineConfig
-    from qianwen.eval.provenance import model_settings
-
-    config = EngineConfig(max_num_seqs=options.batch, max_model_len=options.context, batch_invariant=options.exact)
-    llm = LLM.load(options.model, bits=options.bits, config=config)
-    return evaluation.run(llm, model_settings(llm, options.model, options.bits), restart=options.restart)
-
-
-def _run_remote(evaluation: "Evaluation", options: EvalOptions) -> "Results":
-    from qianwen.chat.client import ChatClient
-    from qianwen.eval.provenance import url_settings
-    from qianwen.eval.remote import connect
-
-    if options.exact or options.bits != "stored" or options.context:
-        raise ConfigError(tr("--exact, --bits and --context are settings of the server; start it with them"))
-    with ChatClient(options.url, options.model, os.environ.get(KEY_VARIABLE)) as client:
-        evaluation.check(client)
-        model = connect(client)
-        return evaluation.run(model, url_settings(options.model, options.url, model), restart=options.restart)
 
 
 def _print(results: "Results", names: Sequence[str]) -> int:

@@ -14,7 +14,7 @@ from qianwen.chat.messages import Message
 from qianwen.chat.model import ChatModel, Delta
 from qianwen.engine.llm import LLM, CompletionOutput
 from qianwen.eval.likelihood import choose, likelihoods
-from qianwen.eval.task import Answer, Choice, Complete, Episode, Example, Generate, Loglikelihood, Respond
+from qianwen.eval.task import Answer, Choice, Complete, Episode, Example, Generate, Loglikelihood, Respond, Tokenize
 
 SEED = 1234  # of samples whose example sets none; the seed of Qwen's released scripts
 NEUTRAL: dict[str, Any] = {
@@ -31,6 +31,7 @@ def ask(model: Any, example: Example) -> Answer:
         Complete: _complete,
         Choice: choose,
         Loglikelihood: _score,
+        Tokenize: _count,
         Episode: _play,
     }
     return by_kind[type(example)](model, example)
@@ -50,6 +51,10 @@ def _complete(model: LLM, example: Complete) -> Answer:
 
 def _score(model: LLM, example: Loglikelihood) -> Answer:
     return next(likelihoods(model, [example]))
+
+
+def _count(model: LLM, example: Tokenize) -> Answer:
+    return Answer(num_tokens=sum(len(model.tokenizer.encode(text)) for text in example.texts))
 
 
 def _play(model: ChatModel, episode: Episode) -> Answer:

@@ -15,7 +15,7 @@ from typing import Any
 
 from qianwen.chat.messages import Message, ToolCall, from_openai
 from qianwen.eval.metrics import Share
-from qianwen.eval.task import Answer, Choice, Complete, Episode, Example, Generate, Score, Scored
+from qianwen.eval.task import Answer, Choice, Complete, Episode, Example, Generate, Score, Scored, Tokenize
 
 Row = dict[str, Any]
 
@@ -56,6 +56,8 @@ def prompt_texts(example: Example) -> list[str]:
             return [example.prompt]
         case Choice():
             return [example.context]
+        case Tokenize():
+            return []
         case _:
             return [example.context] if example.context else []
 

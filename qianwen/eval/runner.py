@@ -79,6 +79,10 @@ def check_needs(task: Task, model: ChatModel, examples: Sequence[Example]) -> No
             raise ConfigError(tr(message, task=task.name, model=model.name))
     elif "likelihood" in needs:
         raise ConfigError(tr("{task} needs likelihoods: a model that runs here, not one behind a URL", task=task.name))
+    elif "tokenizer" in needs:
+        raise ConfigError(
+            tr("{task} needs the tokenizer: a model that runs here, not one behind a URL", task=task.name)
+        )
     elif "completion" in needs:
         message = "{task} needs completions without a chat template: a model that runs here, not one behind a URL"
         raise ConfigError(tr(message, task=task.name))

@@ -7,6 +7,7 @@ examples, and what each needs of a model:
     Complete         the text that follows a prompt, without a chat template    a model that runs here
     Choice           how likely each of a few next tokens is, in one request    a model that runs here
     Loglikelihood    how likely a given text is                                 a model that runs here
+    Tokenize         how many tokens texts have                                 a model that runs here
     Episode          a conversation whose next message depends on each reply    a chat model
 
 Generated answers are greedy unless the example sets `sampling`, and `num_samples` of them are drawn.
@@ -22,7 +23,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 from qianwen.chat.messages import FunctionSpec, Message, ToolCall
 from qianwen.eval.metrics import Estimate, Shares, estimate
 
-Need = Literal["chat", "completion", "likelihood"]
+Need = Literal["chat", "completion", "likelihood", "tokenizer"]
 Verdict = Literal["right", "wrong", "unparsed", "unjudged"]
 
 
@@ -82,6 +83,16 @@ class Loglikelihood:
     cluster: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Tokenize:
+    """How many tokens `texts` have, each encoded by itself. The network is not used."""
+
+    needs: ClassVar[Need] = "tokenizer"
+    texts: tuple[str, ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    cluster: str = ""
+
+
 Respond = Callable[[Message], Sequence[Message] | Shares]  # the next messages, or the score that ends the episode
 
 
@@ -105,7 +116,7 @@ class Episode:
     cluster: str = ""
 
 
-Example = Generate | Complete | Choice | Loglikelihood | Episode
+Example = Generate | Complete | Choice | Loglikelihood | Tokenize | Episode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +128,7 @@ class Answer:
     is_stopped: bool = False  # ended by itself, not by max_tokens; of an episode: it has a score
     logprob: float = 0.0  # nats
     choice_logprobs: tuple[float, ...] = ()  # of a Choice: nats, one for each choice
-    num_tokens: int = 0  # written, or scored
+    num_tokens: int = 0  # written, scored, or counted
     further: tuple["Answer", ...] = ()  # the samples after the first
     conversation: tuple[Message, ...] = ()  # of an episode, from its first message on
     shares: Shares = field(default_factory=dict)  # of an episode: its score

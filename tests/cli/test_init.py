@@ -69,7 +69,7 @@ def test_an_unknown_command_gets_a_suggestion(capsys):
         ),
         (OSError("the disk said no"), 1, "the disk said no\n"),
         (ModuleNotFoundError("no", name="gradio.blocks"), 1, "this needs gradio.blocks: pip install 'qianwen[ui]'\n"),
-        (ModuleNotFoundError("no", name="lm_eval"), 1, "this needs lm_eval: pip install 'qianwen[eval]'\n"),
+        (ModuleNotFoundError("no", name="lm_eval"), 1, "this needs lm_eval: pip install 'qianwen[lm-eval]'\n"),
     ],
 )
 def test_what_a_user_can_cause_is_one_line(failing, capsys, monkeypatch, error, status, line):

@@ -10,7 +10,7 @@ import pytest
 from qianwen.engine.llm import LLM
 from qianwen.eval.runner import run_task
 from qianwen.eval.task import Answer
-from qianwen.eval.tasks.text import Text, compressors, unigram
+from qianwen.eval.tasks.text import LINES, Ntrex, Text, compressors, unigram
 from qianwen.runtime.files import write_jsonl
 
 
@@ -33,6 +33,50 @@ def test_a_random_model_spends_about_eight_bits(texts: Path, llm: LLM) -> None:
     metrics = run_task(Text(str(texts)), llm).metrics
     assert set(metrics) == {"bits_per_byte", "bits_per_byte/one", "bits_per_byte/two"}
     assert metrics["bits_per_byte"].value > 8
+
+
+def test_documents_with_a_language_count_for_it(tmp_path: Path) -> None:
+    rows = [{"text": "chat", "source": "wiki:1", "lang": "fr"}, {"text": "cat", "source": "wiki:2"}]
+    write_jsonl(tmp_path / "held_out.jsonl", rows)
+    task = Text(tmp_path)
+    metrics = [set(task.score(example, Answer(logprob=-1)).shares) for example in task.examples()]
+    assert metrics[0] == {"bits_per_byte", "bits_per_byte/wiki", "bits_per_byte/lang:fr"}
+    assert metrics[1] == {"bits_per_byte", "bits_per_byte/wiki"}
+
+
+NEWS = {"eng": "cat", "spa": "gato", "fra": "chat", "jpn": "猫", "tha": "แมว", "arb": "قط", "por-BR": "gato"}
+
+
+def write_ntrex(folder: Path, layout: str) -> Path:
+    lines = {lang: [f"{word} {number}" for number in range(LINES + 5)] for lang, word in NEWS.items()}
+    if layout == "records":
+        write_jsonl(folder / "ntrex128_subset.jsonl.zst", [{"lang": k, "lines": v} for k, v in lines.items()])
+        return folder
+    home = folder / "NTREX-128" if layout == "published" else folder
+    home.mkdir(exist_ok=True)
+    for lang, texts in lines.items():
+        side = "src" if lang == "eng" else "ref"
+        (home / f"newstest2019-{side}.{lang}.txt").write_text("\r\n".join(texts) + "\r\n", "utf-8", newline="")
+    return folder
+
+
+@pytest.mark.parametrize("layout", ["records", "published", "inside"])
+def test_news_in_many_languages_in_turns(tmp_path: Path, layout: str) -> None:
+    examples = list(Ntrex(write_ntrex(tmp_path, layout)).examples())
+    languages = [example.facts["language"] for example in examples]
+    assert languages == ["en", "th", "ar", "ja", "es", "fr"] * 2  # a variant such as por-BR is not a language
+    assert examples[1].continuation.split("\n") == [f"แมว {number}" for number in range(LINES)]
+    assert [examples[0].facts["lines"], examples[-1].facts["lines"]] == [LINES, 5]
+    assert examples[0].cluster == examples[5].cluster != examples[6].cluster
+
+
+def test_bits_by_language_are_over_bytes_and_over_lines(tmp_path: Path) -> None:
+    task = Ntrex(write_ntrex(tmp_path, "records"))
+    thai = list(task.examples())[1]
+    shares = task.score(thai, Answer(logprob=-100 * math.log(2))).shares
+    assert shares["bits_per_byte/th"] == (pytest.approx(100), len(thai.continuation.encode()))
+    assert shares["bits_per_line/th"] == (pytest.approx(100), LINES)
+    assert set(shares) == {"bits_per_byte", "bits_per_byte/th", "bits_per_line/th"}
 
 
 def test_compressors_see_the_file_alone(tmp_path: Path) -> None:
