@@ -36,7 +36,8 @@ def metric_chart(bars: Sequence[Bar], label: str) -> "Figure":
     chances = [(bar.chance, place) for bar, place in zip(bars, places, strict=True) if bar.chance is not None]
     if chances:
         axes.plot(*zip(*chances, strict=True), "|", color=RIVAL, markersize=14, markeredgewidth=2, label=tr("chance"))
-        axes.legend(loc="best", fontsize=9)
+        axes.legend(loc="upper right", fontsize=9)
+    axes.set_ylim(0.4, len(bars) + 0.6)
     _label(axes, [bar.label for bar in bars], places)
     axes.set_xlabel(label)
     return figure

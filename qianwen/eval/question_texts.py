@@ -1,9 +1,10 @@
 """The questions in prompts that begin with worked examples.
 
-worked examples, blank line, question A      →   question A
-worked examples, blank line, question B      →   question B
+Worked examples are what two prompts have in common before a blank line. If no other prompt has the same, they are what
+begins with the same word as the question.
 """
 
+import os
 from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import pairwise
@@ -12,13 +13,14 @@ BREAK = "\n\n"  # before each worked example and before the question
 
 
 def question_texts(prompts: Sequence[str]) -> list[str]:
-    """Each prompt without the blocks at its beginning that another prompt begins with too."""
+    """Each prompt without the worked examples at its beginning."""
     order = sorted(range(len(prompts)), key=lambda index: prompts[index])
     shared = [0] * len(prompts)
     for one, two in pairwise(order):  # the longest common beginning is that of a neighbour
         length = common_length(prompts[one], prompts[two])
         shared[one], shared[two] = max(shared[one], length), length
-    return [_last_blocks(prompt, length) for prompt, length in zip(prompts, shared, strict=True)]
+    word = os.path.commonprefix([prompts[order[0]], prompts[order[-1]]]) if order else ""
+    return [_without_shots(prompt, length, word) for prompt, length in zip(prompts, shared, strict=True)]
 
 
 def common_length(first: str, second: str) -> int:
@@ -31,7 +33,10 @@ def common_length(first: str, second: str) -> int:
     return bisect_left(lengths, True, key=lambda length: first[:length] != second[:length])
 
 
-def _last_blocks(prompt: str, shared: int) -> str:
+def _without_shots(prompt: str, shared: int, word: str) -> str:
+    """`shared`: the characters that another prompt begins with too; `word`: what all prompts begin with."""
     place = prompt.rfind(BREAK, 0, shared)
+    if place < 0 and len(word) > 1:
+        place = prompt.rfind(BREAK + word)
     question = prompt[place + len(BREAK) :] if place >= 0 else prompt
     return question if question.strip() else prompt
