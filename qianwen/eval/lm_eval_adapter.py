@@ -87,7 +87,7 @@ class HarnessModel(TemplateLM):
         """Part of the key of lm-eval's cache of requests."""
         return re.sub(r"[^\w.-]", "_", self.llm.name)
 
-    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_options: Any) -> list[int]:
         """The ids of a text, in which the names of special tokens are those tokens. No token is added."""
         ids: list[int] = []
         for part in self._special.split(string):
@@ -101,7 +101,7 @@ class HarnessModel(TemplateLM):
         """One progress bar instead of lm-eval's two."""
         return super().loglikelihood(requests, disable_tqdm=True)
 
-    def _loglikelihood_tokens(self, requests: Sequence[Keyed], **_: Any) -> list[Scored]:
+    def _loglikelihood_tokens(self, requests: Sequence[Keyed], **_options: Any) -> list[Scored]:
         pairs = self._cut([(context, continuation) for _, context, continuation in requests])
         order = sorted(range(len(pairs)), key=lambda number: pairs[number])
         scored: dict[int, Scored] = {}

@@ -15,8 +15,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich.markup import escape
+from rich.console import Group
 from rich.table import Table as ConsoleTable
+from rich.text import Text
 
 from qianwen.eval.metrics import Estimate
 from qianwen.eval.published import Column, Figure, PublishedTable, published_tables
@@ -176,19 +177,17 @@ def to_json(document: str, tables: Sequence[Table]) -> str:
     return json.dumps(body, ensure_ascii=False, indent=1) + "\n"
 
 
-def console_tables(tables: Sequence[Table]) -> Iterator[ConsoleTable]:
-    """The tables for a terminal; the notes are the captions."""
+def console_tables(tables: Sequence[Table]) -> Iterator[Group]:
+    """The tables for a terminal, each with its title and notes."""
     for table in tables:
-        shown = ConsoleTable(
-            title=escape(table.title), box=None, caption=escape("\n".join(notes_of(table))), caption_justify="left"
-        )
-        shown.add_column(tr("model"))
+        grid = ConsoleTable(box=None)
+        grid.add_column(tr("model"))
         for column in table.columns:
-            shown.add_column(escape(column), justify="right")
+            grid.add_column(Text(column), justify="right")
         for row in table.rows:
-            cells = [escape(row.name), *(escape(cell.text) for cell in row.cells)]
-            shown.add_row(*cells, style={"ours": "bold green", "qwen": "bold"}.get(row.kind, ""))
-        yield shown
+            style = {"ours": "bold green", "qwen": "bold"}.get(row.kind, "")
+            grid.add_row(Text(row.name), *(Text(cell.text) for cell in row.cells), style=style)
+        yield Group(Text(table.title, style="bold"), grid, Text("\n".join(notes_of(table)), style="dim"), "")
 
 
 def save_tables(folder: Path, document: str, tables: Sequence[Table]) -> list[Path]:

@@ -1,5 +1,6 @@
 """Our rows under the published ones: values with intervals, and dashes that say why."""
 
+import io
 import json
 from pathlib import Path
 
@@ -154,10 +155,11 @@ def test_json_has_every_field() -> None:
 
 
 def test_files_and_console(tmp_path: Path) -> None:
-    tables = document_tables("memo", [results({"mmlu": MMLU}, model="[red]odd[/red]")])
+    tables = document_tables("memo", [results({"mmlu": MMLU}, model="[red]odd")])
     assert [path.name for path in save_tables(tmp_path, "memo", tables)] == ["table_memo.md", "table_memo.json"]
     assert (tmp_path / "table_memo.md").read_text("utf-8") == to_markdown("memo", tables)
-    console = Console(width=200, record=True, file=(tmp_path / "out").open("w"))
+    console = Console(width=200, file=io.StringIO(), record=True)
     for each in console_tables(tables):
         console.print(each)
-    assert "[red]odd[/red]" in console.export_text()
+    printed = console.export_text()
+    assert "[red]odd" in printed and "50.3 [49.5, 51.1]" in printed and "MMLU, test set, 5 examples" in printed

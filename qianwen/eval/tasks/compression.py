@@ -15,7 +15,7 @@ from typing import Any
 
 from qianwen.eval.metrics import Share
 from qianwen.eval.task import Answer, Score, Task, Tokenize
-from qianwen.eval.tasks.text import LINES, parts, read_ntrex
+from qianwen.eval.tasks.text import LINES, hash_of, parts, read_ntrex
 from qianwen.tokenizer.compression import CountTokens, open_vocabulary
 
 VOCABULARIES = "vocabularies"  # the folder of other vocabularies
@@ -30,7 +30,7 @@ class Compression(Task):
         self.data = data
 
     def examples(self) -> Iterable[Tokenize]:
-        for language, lines in read_ntrex(self.data).items():
+        for language, lines in self._texts.items():
             for start, part in parts(lines):
                 others = {name: count(part) for name, count in self._others.items()}
                 facts = {"language": language, "bytes": sum(len(line.encode("utf-8")) for line in part)}
@@ -45,7 +45,12 @@ class Compression(Task):
         return Score(shares=shares)
 
     def settings(self) -> Mapping[str, Any]:
-        return {"protocol": "tokenizer", "lines_per_example": LINES, "vocabularies": sorted(self._others)}
+        settings = {"protocol": "tokenizer", "lines_per_example": LINES, "data_sha256": hash_of(self._texts)}
+        return settings | {"vocabularies": sorted(self._others)}
+
+    @cached_property
+    def _texts(self) -> dict[str, list[str]]:
+        return read_ntrex(self.data)
 
     @cached_property
     def _others(self) -> dict[str, CountTokens]:

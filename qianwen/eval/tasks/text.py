@@ -11,10 +11,12 @@ Bytes are not information: a letter takes one byte in French and three in Thai. 
 `bits_per_byte`, and languages by `bits_per_line`: line N has the same meaning in all of them.
 """
 
+import hashlib
 import lzma
 import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
@@ -67,10 +69,13 @@ class Ntrex(Task):
     def __init__(self, data: Path) -> None:
         self.data = data
 
+    @cached_property
+    def texts(self) -> dict[str, list[str]]:
+        return read_ntrex(self.data)
+
     def examples(self) -> Iterable[Loglikelihood]:
         by_language = [
-            [_example(language, start, part) for start, part in parts(lines)]
-            for language, lines in read_ntrex(self.data).items()
+            [_example(language, start, part) for start, part in parts(lines)] for language, lines in self.texts.items()
         ]
         return (example for example in chain.from_iterable(zip_longest(*by_language)) if example)
 
@@ -82,13 +87,18 @@ class Ntrex(Task):
         return Score(shares=shares)
 
     def settings(self) -> Mapping[str, Any]:
-        return {"protocol": "likelihood", "lines_per_text": LINES, "languages": "ISO 639-1"}
+        return {"protocol": "likelihood", "lines_per_text": LINES, "data_sha256": hash_of(self.texts)}
 
 
 def read_ntrex(data: Path) -> dict[str, list[str]]:
     """The lines of NTREX in the memo's languages: JSON lines with `lang` and `lines`, or the published text files."""
     languages = [name for name in LANGUAGES if name != "code"]
     return read_texts([find(data, NTREX_NAMES, inside=["newstest2019-ref.*.txt"])], languages)
+
+
+def hash_of(texts: Mapping[str, Sequence[str]]) -> str:
+    """What identifies the texts in the settings of a result."""
+    return hashlib.sha256(repr(texts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def parts(lines: Sequence[str]) -> Iterator[tuple[int, Sequence[str]]]:

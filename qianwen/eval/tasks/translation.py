@@ -15,6 +15,7 @@ constant length. The first `RESERVED` lines of that order are the worked example
 of shots.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -81,16 +82,14 @@ class Wmt22(Task):
 
     def settings(self) -> Mapping[str, Any]:
         lines = [line + 1 for line in spread(len(self._pairs))[: self.shots]]
-        metrics = (_bleu(self.target), _chrf())
-        for metric in metrics:
-            metric.corpus_score([""], [[""]])  # the signature has the number of references, known after the first use
         return {
             "protocol": "base, completion",
             "template": f"{self._instruction}{NAMES[self.source]}: SOURCE\n{NAMES[self.target]}:",
             "shots": self.shots,
             "shot_lines": lines,
             "decoding": f"greedy, at most {MAX_TOKENS} tokens, up to the end of the line",
-            "signatures": [f"{metric.name}|{metric.get_signature()}" for metric in metrics],
+            "data_sha256": hashlib.sha256(repr(self._pairs).encode("utf-8")).hexdigest(),
+            "signatures": [_signature(metric) for metric in (_bleu(self.target), _chrf())],
         }
 
     @property
@@ -142,6 +141,12 @@ def corpus_estimate(metric: "Metric", texts: Sequence[str], targets: Sequence[st
     saved = json.loads(score.format(width=9, signature=str(metric.get_signature()), is_json=True))
     mean, half = saved.get("confidence_mean", 0.0), saved.get("confidence_var", 0.0)  # absent if every score is 0
     return Estimate(float(score.score), mean - half, mean + half, len(texts))
+
+
+def _signature(metric: "Metric") -> str:
+    """sacrebleu's name for how it computes. It has the number of references, so it is known after a first use."""
+    score = metric.corpus_score([""], [[""]])
+    return f"{score.name}|{metric.get_signature()}"
 
 
 def _bleu(target: str, of_sentence: bool = False) -> "Metric":
