@@ -19,13 +19,15 @@ MAX_VALUE_LEN = 60  # characters of a setting
 
 
 def diff_table(comparison: Comparison) -> Table:
-    """One row for each metric, the main metrics first."""
-    table = Table(box=None, header_style="dim", pad_edge=False)
-    for place, heading in enumerate(_header()):
-        table.add_column(heading, justify="left" if place < 2 else "right")
+    """One row for each metric, the main metrics first. The name of the test is in the files only."""
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 1))
+    for place, heading in enumerate(_header()[:-1]):
+        table.add_column(heading, justify="left" if place < 2 else "right", overflow="fold")
     for each in comparison.differences:
         style = "" if each.is_tied else "green" if each.difference > 0 else "yellow"
-        table.add_row(*map(Text, _cells(each)), style=style)
+        table.add_row(*map(Text, _cells(each)[:-1]), style=style)
+    for cells in _not_compared(comparison):
+        table.add_row(*map(Text, cells[:-1]), style="dim")
     return table
 
 
@@ -40,7 +42,7 @@ def notes(comparison: Comparison, limit: int = MAX_EXAMPLES) -> Iterator[str]:
             message = "{task}: the settings differ: {name} is {first} in A and {second} in B"
             yield tr(message, task=task.name, name=name, **_both(one, two))
         for reason, indices in _grouped(task.unpaired).items():
-            message = "{task}: {count:,} examples are not compared, {reason}: {indices}"
+            message = "{task}: examples that are not compared, {reason} ({count:,}): {indices}"
             yield tr(message, task=task.name, count=len(indices), reason=reason, indices=_listed(indices, limit))
         yield from _changes(task, limit)
     if any(each.is_mean for each in comparison.differences):
@@ -52,7 +54,7 @@ def _changes(task: TaskComparison, limit: int) -> Iterator[str]:
     for change in task.changes:
         kinds.setdefault((change.before, change.after), []).append(change.index)
     for (before, after), indices in sorted(kinds.items(), key=lambda item: -len(item[1])):
-        message = "{task}: {count:,} examples changed from {before} to {after}: {indices}"
+        message = "{task}: changed from {before} to {after} ({count:,}): {indices}"
         words = {"before": verdict_text(before), "after": verdict_text(after)}
         yield tr(message, task=task.name, count=len(indices), indices=_listed(indices, limit), **words)
 
@@ -90,7 +92,7 @@ def to_markdown(comparison: Comparison) -> str:
     every = sum(len(task.changes) + len(task.unpaired) for task in comparison.tasks)
     lines = [f"# {tr('Comparison of two evaluations')}", "", f"A: `{comparison.first}`  ", f"B: `{comparison.second}`"]
     lines += ["", _line(_header()), "|---|---" + "|---:" * (len(_header()) - 2) + "|"]
-    lines += [_line(_cells(each)) for each in comparison.differences]
+    lines += [_line(cells) for cells in [*map(_cells, comparison.differences), *_not_compared(comparison)]]
     lines += ["", legend(), "", *(f"* {note}" for note in notes(comparison, every)), ""]
     return "\n".join(lines)
 
@@ -116,13 +118,20 @@ def _cells(each: Difference) -> list[str]:
         tr("{metric} (mean)", metric=each.metric) if each.is_mean else each.metric,
         f"{each.first:.4g}",
         f"{each.second:.4g}",
-        f"{each.difference:+.4g}",
-        f"{each.low:+.4g} – {each.high:+.4g}",
+        f"{each.difference:+.3g}",
+        f"{each.low:+.3g} – {each.high:+.3g}",
         f"{each.corrected_p:.2g}",
         result,
         f"{each.num_examples:,}",
         {"McNemar": tr("McNemar"), "sign permutation": tr("sign permutation")}[each.test],
     ]
+
+
+def _not_compared(comparison: Comparison) -> Iterator[list[str]]:
+    """A row for each task that has no example in common."""
+    for task in comparison.tasks:
+        if not task.num_pairs:
+            yield [task.name, *"–" * 6, tr("not compared"), "0", ""]
 
 
 def _line(cells: Sequence[str]) -> str:

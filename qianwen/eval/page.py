@@ -113,11 +113,9 @@ def _add_published(page: Page, results: Results) -> None:
         tr("Published figures are of whole benchmarks. Compare a value of ours with them only if it has all examples.")
     )
     for table, column in charts:
-        count = table.rows[-1].cells[column].num_examples
-        caption = f"{table.title}: {table.columns[column]}"
-        page.figure(
-            table_chart(table, column), tr("{caption} (ours: {count:,} examples)", caption=caption, count=count)
-        )
+        values = {"column": table.columns[column], "count": table.rows[-1].cells[column].num_examples}
+        caption = tr("{table}: {column} (ours: {count:,} examples)", table=table.title, **values)
+        page.figure(table_chart(table, column), caption)
 
 
 def _is_measured(table: Table, column: int) -> bool:

@@ -21,7 +21,7 @@ def folders(tmp_path: Path) -> list[str]:
 def test_diff_prints_and_writes(folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", "--diff", *folders, "--out", str(tmp_path / "out")]) == 0
     out = capsys.readouterr().out
-    assert "+0.5" in out and "B is higher" in out and "10 examples changed from wrong to right" in out
+    assert "+0.5" in out and "B is higher" in out and "changed from wrong to right (10)" in out
     assert len(json.loads((tmp_path / "out" / "diff.json").read_text())["tasks"][0]["changes"]) == 10
     assert main(["eval", "--diff", folders[0], folders[0]]) == 0
     assert "tied" in capsys.readouterr().out
