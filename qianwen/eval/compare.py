@@ -174,11 +174,11 @@ def _difference(
 ) -> Difference:
     by_subject = _is_mean_of_subjects(first, name)
     is_mean = by_subject is None
-    shares = [_shares([pair[side] for pair in pairs], name, bool(by_subject)) for side in (0, 1)]
+    of_first, of_second = (_shares([pair[side] for pair in pairs], name, bool(by_subject)) for side in (0, 1))
     clusters = [pair[0]["cluster"] or str(pair[0]["index"]) for pair in pairs]
-    paired = Paired.of(*shares, clusters)
-    if not by_subject and len(set(clusters)) == len(clusters) and _is_right_or_wrong([*shares[0], *shares[1]]):
-        counts = Counter((one.amount, two.amount) for one, two in zip(*shares, strict=True))
+    paired = Paired.of(of_first, of_second, clusters)
+    if not by_subject and len(set(clusters)) == len(clusters) and _is_right_or_wrong([*of_first, *of_second]):
+        counts = Counter((one.amount, two.amount) for one, two in zip(of_first, of_second, strict=True))
         test, p = "McNemar", mcnemar(counts[1.0, 0.0], counts[0.0, 1.0])
     else:
         test, p = "sign permutation", sign_permutation(paired)

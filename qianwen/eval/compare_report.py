@@ -99,8 +99,8 @@ def to_markdown(comparison: Comparison) -> str:
 
 def to_json(comparison: Comparison) -> str:
     """Everything; the values of a setting that differs are a list of two."""
-    body = dataclasses.asdict(comparison)
-    body["first"], body["second"] = str(comparison.first), str(comparison.second)
+    body: dict[str, Any] = dataclasses.asdict(comparison)
+    body |= {"first": str(comparison.first), "second": str(comparison.second)}
     for row, each in zip(body["differences"], comparison.differences, strict=True):
         row |= {"difference": each.difference, "tied": each.is_tied}
     return json_text(body, indent=1) + "\n"

@@ -88,9 +88,7 @@ class Page:
 
     def links(self, targets: Mapping[str, str]) -> None:
         """Links to files beside the page: text → relative path."""
-        items = (
-            f'<a href="./{_safe(quote(path, errors="replace"))}">{_safe(text)}</a>' for text, path in targets.items()
-        )
+        items = (f'<a href="./{quote(path, errors="replace")}">{_safe(text)}</a>' for text, path in targets.items())
         self._add(f"<p>{' · '.join(items)}</p>")
 
     def cards(self, kinds: Mapping[str, str], cards: Iterable[Card]) -> None:
