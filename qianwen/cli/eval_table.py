@@ -15,10 +15,11 @@ from qianwen.runtime.log import console
 from qianwen.runtime.translation import tr
 
 if TYPE_CHECKING:
+    from qianwen.chat.model import ChatModel
     from qianwen.cli.eval import EvalOptions
     from qianwen.eval.evaluation import Evaluation
     from qianwen.eval.results import Results
-    from qianwen.eval.task import Task
+    from qianwen.eval.task import Example, Task
 
 HARNESS_FILE = "lm_eval.json"
 
@@ -57,6 +58,7 @@ def _fill(
             for name, evaluation in evaluations.items():
                 try:
                     evaluation.check(model)
+                    _check_choices(evaluation.examples[name], model)
                 except ConfigError as error:
                     _leave_out(name, error, missing)
                     continue
@@ -65,6 +67,15 @@ def _fill(
         return load_results(folder), list(evaluations.values())
     folder.mkdir(parents=True, exist_ok=True)
     return Results(folder, {"model": options.model}, {}), []
+
+
+def _check_choices(examples: "Sequence[Example]", model: "ChatModel") -> None:
+    """ConfigError if the letters of a choice are several tokens for `model`: it cannot do this task, but others."""
+    from qianwen.eval.ask import ask
+    from qianwen.eval.task import Choice
+
+    if isinstance(examples[0], Choice):
+        ask(model, examples[0])
 
 
 def _leave_out(name: str, error: Exception, missing: dict[str, str]) -> None:

@@ -197,7 +197,8 @@ class HarnessModel(TemplateLM):
             raise ConfigError(tr(message, count=max_tokens, most=self.max_length))
         until = given.get("until") or []
         stop = tuple(text for text in ([until] if isinstance(until, str) else until) if text)
-        return SamplingParams(max_tokens=max_tokens, stop=stop, **{n: given[n] for n in SAMPLING if n in given})
+        chosen = {"temperature": 0.0} | {name: given[name] for name in SAMPLING if name in given}
+        return SamplingParams(max_tokens=max_tokens, stop=stop, **chosen)
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """A conversation as text. Without a generation prompt the last message is one that the model continues."""

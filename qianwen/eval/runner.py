@@ -30,7 +30,7 @@ from qianwen.runtime.translation import tr
 
 REMOTE_WORKERS = 32  # requests to a URL at the same time
 ENDS_RUN = (401, 403, 404)  # a wrong key or model fails for every example alike
-FAILURES_IN_SUCCESSION = 32  # errors of the server, without an answer between them, after which the run ends
+FAILURES_IN_SUCCESSION = 3 * REMOTE_WORKERS  # errors of the server without an answer between them that end the run
 
 
 class Outcome(NamedTuple):
@@ -58,7 +58,7 @@ def run_task(task: Task, model: ChatModel, *, limit: int = 0) -> Result:
     ended = list(progress(outcomes(task, model, list(enumerate(examples))), len(examples), task.name))
     scored = {outcome.index: outcome.scored for outcome in ended if outcome.scored}
     in_order = [scored[index] for index in sorted(scored)]
-    errors = {outcome.index: str(outcome.error) for outcome in ended if outcome.error}
+    errors = {outcome.index: str(outcome.error) for outcome in sorted(ended, key=lambda o: o.index) if outcome.error}
     return Result(task=task.name, metrics=estimates(task, in_order), scored=in_order, errors=errors)
 
 
@@ -109,7 +109,10 @@ def outcomes(task: Task, model: ChatModel, examples: Sequence[tuple[int, Example
                 index, example = waiting.popleft()
             except IndexError:  # another thread took the last one
                 return
-            ended.put(_outcome(task, model, index, example))
+            outcome = _outcome(task, model, index, example)
+            if outcome.error and not _is_of_one_example(outcome.error):
+                is_stopped.set()
+            ended.put(outcome)
 
     threads = [threading.Thread(target=work, daemon=True) for _ in range(min(num_workers(model), len(examples)))]
     try:

@@ -27,12 +27,13 @@ from qianwen.tokenizer.vocab import QWEN_PATTERN, Vocabulary
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A chat model over bytes, with a recommended repetition penalty, and the data of three tasks."""
+    """A chat model over bytes and letters, with a recommended repetition penalty, and the data of three tasks."""
     root = tmp_path_factory.mktemp("eval")
-    specials = {"<|endoftext|>": 256, "<|im_start|>": 257, "<|im_end|>": 258}
-    tokenizer = Tokenizer(Vocabulary({bytes([value]): value for value in range(256)}, specials, QWEN_PATTERN))
+    tokens = [*(bytes([value]) for value in range(256)), *(f" {letter}".encode() for letter in "ABCD")]
+    specials = {name: len(tokens) + n for n, name in enumerate(("<|endoftext|>", "<|im_start|>", "<|im_end|>"))}
+    tokenizer = Tokenizer(Vocabulary({token: n for n, token in enumerate(tokens)}, specials, QWEN_PATTERN))
     shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1}
-    model = Qwen(QwenConfig(vocab_size=259, max_position_embeddings=1024, **shape)).init_weights(0)
+    model = Qwen(QwenConfig(vocab_size=263, max_position_embeddings=1024, **shape)).init_weights(0)
     generation = {"repetition_penalty": 1.3, "temperature": 0.7, "top_k": 5}
     with atomic_folder(root / "tiny") as made:
         write_folder(model, tokenizer, made, chat=True, generation=generation)

@@ -13,7 +13,7 @@ def test_a_model_that_runs_here_has_the_options_and_its_settings(model_folder) -
     with opened_model(options) as (model, settings):
         assert isinstance(model, LLM)
         assert (model.engine.config.max_num_seqs, model.engine.config.batch_invariant) == (3, True)
-        assert (settings["model"], settings["bits"]) == (str(model_folder), None)
+        assert (settings["model"], settings["bits"]) == (model_folder.name, None)
 
 
 def test_the_context_can_be_smaller_than_the_model_s(model_folder) -> None:

@@ -9,18 +9,21 @@ from qianwen import cli
 from qianwen.eval.tables import DASH
 from qianwen.runtime.files import write_jsonl
 
-NAMES = ("test", "dev")
+CSV = [("ceval", "val", "law"), ("ceval", "dev", "law"), ("mmlu", "test", "anatomy"), ("mmlu", "dev", "anatomy")]
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """MMLU with one subject, and nothing else."""
-    folder = tmp_path / "data" / "mmlu"
-    for split in NAMES:
-        (folder / split).mkdir(parents=True)
-        rows = [f"What is {number}?,one,two,three,four,{'ABCD'[number % 4]}" for number in range(6)]
-        (folder / split / f"anatomy_{split}.csv").write_text("\n".join(rows) + "\n")
-    return tmp_path / "data"
+    """C-Eval and MMLU with one subject each, and nothing else."""
+    folder = tmp_path / "data"
+    rows = [f"What is {number}?,one,two,three,four,{'ABCD'[number % 4]}" for number in range(6)]
+    for name, split, subject in CSV:
+        path = folder / name / split / f"{subject}_{split}.csv"
+        path.parent.mkdir(parents=True)
+        if name == "ceval":
+            lines = ["id,question,A,B,C,D,answer,explanation", *(f"{i},{row}," for i, row in enumerate(rows))]
+        path.write_text("\n".join(lines if name == "ceval" else rows) + "\n")
+    return folder
 
 
 def run(*arguments: object) -> int:
@@ -37,26 +40,34 @@ def ours(made: dict) -> dict[str, dict]:
 
 
 def test_a_table_has_what_could_be_run_and_says_why_of_the_rest(model_folder, data, tmp_path, capsys) -> None:
+    """The model's vocabulary has bytes alone: " A", a letter of MMLU, is two tokens."""
     out = tmp_path / "out"
-    assert run(model_folder, "--table", "memo", "--data-dir", data, "--out", out, "--limit", 4) == 0
+    arguments = ["ceval", "mmlu", "wmt22-zh-en", "--table", "memo", "--data-dir", data, "--limit", 4]
+    assert run(model_folder, *arguments, "--out", out) == 0
     printed = capsys.readouterr().out
-    assert "ceval is left out" in printed and "Baichuan-13B" in printed
-    mmlu = ours(table(out, "memo", "memo-3"))
-    assert mmlu["Average"]["num_examples"] == mmlu["STEM"]["num_examples"] == 4
-    assert mmlu["Humanities"]["text"] == DASH and "no examples" in mmlu["Humanities"]["reason"]
-    ceval = ours(table(out, "memo", "memo-1"))["Average"]
-    assert ceval["text"] == DASH and ceval["reason"].startswith("ceval: ") and "ceval" in ceval["reason"]
+    assert "wmt22-zh-en is left out" in printed and "Baichuan-13B" in printed
+    assert ours(table(out, "memo", "memo-1"))["Average"]["num_examples"] == 4
+    mmlu = ours(table(out, "memo", "memo-3"))["Average"]
+    assert mmlu["text"] == DASH and "must be one token" in mmlu["reason"]
+    assert "generaltest2022" in ours(table(out, "memo", "memo-6"))["zh-en"]["reason"]
+    assert ours(table(out, "memo", "memo-5"))["Accuracy"]["reason"] == "gsm8k: not run"
     assert "| **" in (out / "table_memo.md").read_text("utf-8")
 
 
-def test_chosen_tasks_alone_fill_a_table_and_earlier_results_stay(model_folder, data, tmp_path) -> None:
+def test_earlier_results_stay_in_the_table(model_folder, data, tmp_path) -> None:
     out = tmp_path / "out"
-    assert run(model_folder, "mmlu", "--table", "models", "--data-dir", data, "--out", out, "--limit", 2) == 0
-    assert ours(table(out, "models", "models-base"))["MMLU"]["num_examples"] == 2
+    assert run(model_folder, "ceval", "--table", "models", "--data-dir", data, "--out", out, "--limit", 2) == 0
+    assert ours(table(out, "models", "models-base"))["C-Eval"]["num_examples"] == 2
     assert ours(table(out, "models", "models-base"))["MBPP"]["reason"] == "mbpp: not run"
-    assert run(model_folder, "--table", "blog", "--data-dir", tmp_path, "--out", out) == 0
     assert run(model_folder, "cmmlu", "--table", "models", "--data-dir", tmp_path, "--out", out, "--limit", 2) == 0
-    assert ours(table(out, "models", "models-base"))["MMLU"]["num_examples"] == 2
+    assert ours(table(out, "models", "models-base"))["C-Eval"]["num_examples"] == 2
+
+
+def test_other_settings_in_the_same_folder_are_refused(model_folder, data, tmp_path, capsys) -> None:
+    arguments = ["ceval", "--table", "memo", "--data-dir", data, "--out", tmp_path / "out"]
+    assert run(model_folder, *arguments, "--limit", 2) == 0
+    assert run(model_folder, *arguments, "--limit", 3) == 1
+    assert "limit" in capsys.readouterr().err
 
 
 def test_without_any_data_every_cell_is_a_dash_and_no_model_is_loaded(tmp_path, capsys) -> None:

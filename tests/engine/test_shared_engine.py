@@ -121,14 +121,14 @@ def test_streams_deleted_in_any_thread_leave_nothing(make_llm) -> None:
     llm = make_llm(max_num_seqs=3)
 
     def leave(number: int) -> None:
-        for length in range(6):
+        for length in range(4):
             stream = llm.stream(f"{number} {length}", LONG)
             for _, _ in zip(range(length), stream, strict=False):
                 pass
             del stream
-            gc.collect()
+        gc.collect()
 
-    in_threads([lambda number=number: leave(number) for number in range(8)])
+    in_threads([lambda number=number: leave(number) for number in range(4)])
     llm.generate(["x"], SamplingParams(max_tokens=1))
     blocks = llm.engine.blocks
     assert llm.shared.num_open == 0 and blocks.num_free_blocks == blocks.num_blocks

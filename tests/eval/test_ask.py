@@ -66,7 +66,7 @@ def test_samples_differ_from_each_other_and_come_back(llm: LLM, sampling: dict[s
         Generate(messages=QUESTION, num_samples=4, max_tokens=12, sampling=sampling),
     ):
         first, again = ask(llm, example), ask(llm, example)
-        assert first == again and len({sample.text for sample in first.samples}) == 4
+        assert first == again and len({sample.text for sample in first.samples}) > 1
 
 
 def test_samples_of_a_conversation_have_seeds_of_their_own() -> None:

@@ -1,6 +1,7 @@
 """Rows reach the disk one by one; a kill costs at most the one that was being written."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ def test_rows_are_on_the_disk_before_the_file_is_closed(tmp_path: Path) -> None:
     for row in rows(3):
         file.append(row)
     assert [json.loads(line) for line in file.path.read_bytes().splitlines()] == rows(3)
+    file.close()
 
 
 def test_a_file_cut_at_any_byte_goes_on(tmp_path: Path) -> None:
@@ -51,8 +53,8 @@ def test_sorting_leaves_one_row_for_each_example_the_later_one(tmp_path: Path) -
 @pytest.mark.parametrize("line", ["{}", "[1]", '{"index": "x"}', "text", '{"index": null}'])
 def test_a_file_of_something_else_is_refused(tmp_path: Path, line: str) -> None:
     (tmp_path / "t.jsonl").write_text(line + "\n")
-    with pytest.raises(DataError, match="t.jsonl"):
-        AnswersFile(tmp_path / "t.jsonl").rows()
+    with closing(AnswersFile(tmp_path / "t.jsonl")) as file, pytest.raises(DataError, match="t.jsonl"):
+        file.rows()
 
 
 def test_results_come_back_with_their_rows(tmp_path: Path) -> None:
@@ -65,6 +67,7 @@ def test_results_come_back_with_their_rows(tmp_path: Path) -> None:
     file = AnswersFile(answers_path(tmp_path, "t"))
     for row in rows(3):
         file.append(row)
+    file.close()
     loaded = load_results(tmp_path)
     assert loaded.settings["bits"] == 4 and loaded.tasks["t"].metrics == {"acc": Estimate(0.5, 0.25, 0.75, 3)}
     assert loaded.tasks["t"].chance == 0.25 and loaded.tasks["t"].rows == rows(3)

@@ -32,6 +32,7 @@ class Echo:
         text = messages[-1].content
         self.questions.append(text)
         if match := re.search(r"error (\d+)", text):
+            time.sleep(0.001)
             raise RequestError("the server says no", status=int(match[1]))
         if "crash" in text:
             raise ZeroDivisionError

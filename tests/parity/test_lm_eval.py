@@ -44,7 +44,8 @@ def both(tmp_path_factory):
     folder: Path = tmp_path_factory.mktemp("weights")
     write_folder(network, tokenizer, folder, chat=True, dtype=torch.float32)
     ours = HarnessModel(LLM(network, tokenizer, EngineConfig(max_model_len=LENGTH)))
-    theirs = HFLM(pretrained=str(folder), dtype="float32", device="cpu", batch_size=2, max_length=LENGTH - 1)
+    same = {"max_length": LENGTH - 1, "prefix_token_id": tokenizer.eod_id}
+    theirs = HFLM(pretrained=str(folder), dtype="float32", device="cpu", batch_size=2, **same)
     return ours, theirs
 
 
