@@ -5,6 +5,7 @@
 Nothing is asked before everything is checked. The same command goes on after Ctrl-C or a kill.
 """
 
+import dataclasses
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import tyro
 from qianwen.checkpoints.load import Bits
 from qianwen.cli.arguments import parse
 from qianwen.cli.eval_model import opened_model
+from qianwen.cli.eval_report import diff_command, report_results
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.files import runs_dir
 from qianwen.runtime.log import console
@@ -34,7 +36,7 @@ class EvalOptions:
     `qianwen eval MODEL` alone lists the tasks.
     """
 
-    model: tyro.conf.Positional[str]
+    model: tyro.conf.Positional[str] = ""
     """The model: a folder, GGUF file, run name or hub id; with --url the name that the server knows."""
     tasks: tyro.conf.Positional[tuple[str, ...]] = ()
     """Names of tasks."""
@@ -69,12 +71,19 @@ class EvalOptions:
     """Print our rows in the tables of a document, and run the tasks that they need: memo, blog or models."""
     harness: tuple[str, ...] = ()
     """Tasks of lm-evaluation-harness to run instead of ours (extra lm-eval)."""
+    training_corpus: str = ""
+    """The text that the model was trained on: report which examples are in it, and the metrics without these."""
+    diff: tuple[str, str] | None = None
+    """Compare two folders of results instead: values of the second minus the first. --out: folder for diff.md and
+    diff.json with every example that changed."""
 
 
 def evaluate(argv: list[str]) -> int:
     """Prepare, run, print. The status is 1 if an example ended with an error."""
     options = parse(EvalOptions, "qianwen eval", argv)
-    if not (options.tasks or options.table or options.harness):
+    if options.diff:
+        return diff_command(options.diff, options.out, _set_options(options))
+    if not options.model or not (options.tasks or options.table or options.harness):
         return _list_tasks()
 
     from qianwen.checkpoints.load import model_name
@@ -88,10 +97,23 @@ def evaluate(argv: list[str]) -> int:
         raise
 
 
+def _set_options(options: EvalOptions) -> list[str]:
+    """The arguments that were given besides --diff and --out."""
+    given = [argument for argument in (options.model, *options.tasks) if argument]
+    fields = [field for field in dataclasses.fields(options) if field.name not in ("model", "tasks", "diff", "out")]
+    changed = [field.name for field in fields if getattr(options, field.name) != field.default]
+    return given + [f"--{name.replace('_', '-')}" for name in changed]
+
+
 def _evaluate(options: EvalOptions, folder: Path) -> int:
     from qianwen.cli.eval_table import harness_command, table_command, tasks_to_run
+    from qianwen.data.documents.readers import corpus_files
     from qianwen.eval.evaluation import Evaluation
 
+    if options.training_corpus:
+        corpus_files(options.training_corpus)  # an error now if there is nothing
+    if options.harness and options.training_corpus:
+        raise ConfigError(tr("--training-corpus is for our own tasks; leave it out with --harness"))
     if options.harness:
         return harness_command(options, folder)
     names = tasks_to_run(options.table, options.tasks) if options.table else options.tasks
@@ -101,7 +123,9 @@ def _evaluate(options: EvalOptions, folder: Path) -> int:
     evaluation = Evaluation([_task(options, name) for name in names], folder, limit=options.limit)
     with opened_model(options, evaluation.check) as (model, settings):
         results = evaluation.run(model, settings, restart=options.restart)
-    return _print(results, list(evaluation.tasks))
+    status = _print(results, list(evaluation.tasks))
+    report_results([evaluation], results, options.training_corpus)
+    return status
 
 
 def _check(options: EvalOptions, names: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qianwen.cli.eval_model import local_model, opened_model
+from qianwen.cli.eval_report import report_results
 from qianwen.runtime.errors import ConfigError, DataError
 from qianwen.runtime.files import atomic_file, json_text
 from qianwen.runtime.log import console
@@ -16,6 +17,7 @@ from qianwen.runtime.translation import tr
 if TYPE_CHECKING:
     from qianwen.chat.model import ChatModel
     from qianwen.cli.eval import EvalOptions
+    from qianwen.eval.evaluation import Evaluation
     from qianwen.eval.results import Results
     from qianwen.eval.task import Example, Task
 
@@ -27,18 +29,20 @@ def table_command(options: "EvalOptions", folder: Path, tasks: "Mapping[str, Cal
     from qianwen.eval.tables import console_tables, document_tables, save_tables
 
     missing: dict[str, str] = {}
-    results = _fill(options, folder, tasks, missing)
+    results, evaluations = _fill(options, folder, tasks, missing)
     tables = document_tables(options.table, [results], missing)
     for table in console_tables(tables):
         console.print(table)
     for path in save_tables(folder, options.table, tables):
         console.print(tr("table: {path}", path=path), markup=False)
+    if results.tasks:
+        report_results(evaluations, results, options.training_corpus)
     return 1 if any(task.num_errors for task in results.tasks.values()) else 0
 
 
 def _fill(
     options: "EvalOptions", folder: Path, tasks: "Mapping[str, Callable[[], Task]]", missing: dict[str, str]
-) -> "Results":
+) -> "tuple[Results, list[Evaluation]]":
     """The results of `tasks`, and of earlier runs in `folder`. `missing` gets what cannot run, and why."""
     from qianwen.eval.evaluation import Evaluation
     from qianwen.eval.results import RESULTS, Results, load_results
@@ -60,9 +64,9 @@ def _fill(
                     continue
                 evaluation.run(model, settings, restart=options.restart)
     if (folder / RESULTS).exists():
-        return load_results(folder)
+        return load_results(folder), list(evaluations.values())
     folder.mkdir(parents=True, exist_ok=True)
-    return Results(folder, {"model": options.model}, {})
+    return Results(folder, {"model": options.model}, {}), []
 
 
 def _check_choices(examples: "Sequence[Example]", model: "ChatModel") -> None:

@@ -107,7 +107,13 @@ def delete(runs: Names, yes: Annotated[bool, tyro.conf.arg(help=localized("Delet
 
 def report(argv: list[str]) -> int:
     """`qianwen report RUN`: write the report unless it is newer than the metrics, and print its path."""
-    run = registry.find_run(parse(_report_arguments, "qianwen report", argv))
+    name = parse(_report_arguments, "qianwen report", argv)
+    if folder := _results_folder(name):
+        from qianwen.eval.page import write_page
+
+        console.print(str(write_page(folder)))
+        return 0
+    run = registry.find_run(name)
     path = run.path / "report.html"
     if not path.exists() or _is_newer(run, path):
         registry.run_page(run).write(path)
@@ -115,8 +121,15 @@ def report(argv: list[str]) -> int:
     return 0
 
 
+def _results_folder(name: str) -> Path | None:
+    """The folder of `qianwen eval` with this name or path; None if it is something else, such as a training run."""
+    results = "results.json"  # of eval/results.py, which is slow to import
+    folders = (Path(name), runs_dir() / name, runs_dir() / "eval" / name)
+    return next((folder for folder in folders if (folder / results).exists()), None)
+
+
 def _report_arguments(run: Name) -> str:
-    """Write a run's report and print its path."""
+    """Write the report of a run, or of a folder of `qianwen eval`, and print its path."""
     return run
 
 

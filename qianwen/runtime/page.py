@@ -2,7 +2,7 @@
 
 A report shows what models wrote, so nothing in it may act: every string is escaped, there is no script, and the
 content security policy allows only the one style sheet (by its hash) and images inside the page. Figures are drawn
-twice, for light and for dark, and the reader's system chooses.
+twice, for light and for dark, and the reader's system chooses. Cards are filtered by radio buttons in the style sheet.
 """
 
 import base64
@@ -12,10 +12,12 @@ import io
 import re
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from qianwen import __version__
 from qianwen.runtime.files import atomic_file
@@ -30,6 +32,17 @@ Cell = str | int | float | None
 UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 INK = {"light": "#1b1d29", "dark": "#e7e8f0"}
 PALETTE = ("#6f5ff0", "#e8743b", "#17a398", "#d9487d", "#3f8fe0", "#b8902a", "#7b8194")  # readable on both grounds
+MAX_KINDS = 6  # of the cards of one filter; the style sheet has a rule for each
+MAX_UNFOLDED = 600  # characters of a part of a card
+
+
+@dataclass(frozen=True)
+class Card:
+    """Something with a kind, such as an answer with its verdict: a line, and labelled texts that open below it."""
+
+    kind: str
+    title: str
+    parts: Sequence[tuple[str, str]]
 
 
 class Page:
@@ -39,6 +52,7 @@ class Page:
         self.title = title
         self.language = language or user_language()
         self._sections: list[tuple[str, list[str]]] = [("", [])]
+        self._num_filters = 0
 
     def section(self, title: str) -> None:
         """Everything added from here on stands under `title`."""
@@ -71,6 +85,30 @@ class Page:
     def text(self, text: str) -> None:
         """Verbatim text: samples, transcripts, configurations."""
         self._add(f'<pre dir="auto">{_safe(text)}</pre>')
+
+    def links(self, targets: Mapping[str, str]) -> None:
+        """Links to files beside the page: text → relative path."""
+        items = (f'<a href="./{quote(path, errors="replace")}">{_safe(text)}</a>' for text, path in targets.items())
+        self._add(f"<p>{' · '.join(items)}</p>")
+
+    def cards(self, kinds: Mapping[str, str], cards: Iterable[Card]) -> None:
+        """Cards, each folded to its title. `kinds` has the label of each kind; the reader chooses one, or all."""
+        assert len(kinds) <= MAX_KINDS, kinds
+        self._num_filters += 1
+        name = f"f{self._num_filters}"
+        numbers = {kind: f"k{number}" for number, kind in enumerate(kinds, start=1)}
+        labels = {"k0": tr("all"), **{numbers[kind]: label for kind, label in kinds.items()}}
+        buttons = (
+            f'<input type="radio" name="{name}" id="{name}{number}" class="{number}"{" checked" * (number == "k0")}>'
+            f'<label for="{name}{number}" class="{number}">{_safe(label)}</label>'
+            for number, label in labels.items()
+        )
+        body = (
+            f'<details class="card {numbers[card.kind]}"><summary dir="auto">{_safe(card.title)}</summary>'
+            f"{''.join(_part(*part) for part in card.parts)}</details>"
+            for card in cards
+        )
+        self._add(f'<div class="cards" role="group">{"".join(buttons)}{"".join(body)}</div>')
 
     def figure(self, figure: "Figure", caption: str) -> None:
         """A matplotlib figure; the caption is also what a screen reader says."""
@@ -135,6 +173,15 @@ def new_axes(columns: int = 1, *, height: float = 3.2) -> "tuple[Figure, list[Ax
 def _section(number: int, title: str, blocks: list[str]) -> str:
     heading = f'<h2 id="s{number}" dir="auto">{_safe(title)}</h2>' if title else ""
     return f"<section>{heading}{''.join(blocks)}</section>"
+
+
+def _part(label: str, text: str) -> str:
+    """A labelled text of a card; a long one is folded."""
+    marked = f'<pre dir="auto">{_safe(text)}</pre>'
+    if len(text) <= MAX_UNFOLDED:
+        return f"<h3>{_safe(label)}</h3>{marked}"
+    size = tr("{label} ({count:,} characters)", label=label, count=len(text))
+    return f"<details><summary>{_safe(size)}</summary>{marked}</details>"
 
 
 def _safe(text: str) -> str:

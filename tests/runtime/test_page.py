@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from qianwen.runtime.page import Page, new_axes
+from qianwen.runtime.page import MAX_KINDS, MAX_UNFOLDED, Card, Page, new_axes
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -23,7 +23,7 @@ HOSTILE = [
 ALLOWED = (
     "html head meta title style body header h1 h2 p nav ol li a main section dl div dt dd table thead tbody tr th td"
 )
-ALLOWED += " pre figure picture source img figcaption"
+ALLOWED += " pre figure picture source img figcaption h3 details summary input label"
 
 
 class Reader(HTMLParser):
@@ -50,6 +50,8 @@ def full_page(word: str) -> Page:
     page.headline({word: word})
     page.table([word, "n"], [[word, 1], [None, 2.5]])
     page.text(word)
+    page.links({word: word})
+    page.cards({word: word}, [Card(word, word, [(word, word), (word, word * MAX_UNFOLDED)])])
     figure, (axes,) = new_axes()
     axes.plot([1, 2], label="</svg><script>alert(1)</script>" if "<" in word else "loss 中文")
     axes.legend()
@@ -66,7 +68,9 @@ def test_nothing_hostile_becomes_markup(word):
     attributes = [(name, value or "") for _, attrs in reader.tags for name, value in attrs.items()]
     assert not [name for name, _ in attributes if name.startswith("on") or name in ("style", "srcdoc", "action")]
     assert all(
-        v.startswith(("#s", "data:image/svg+xml;base64,")) for n, v in attributes if n in ("href", "src", "srcset")
+        v.startswith(("#s", "./", "data:image/svg+xml;base64,"))
+        for n, v in attributes
+        if n in ("href", "src", "srcset")
     )
     assert not set("\x00\x1b\x85") & set(text)
 
@@ -87,7 +91,8 @@ def test_a_screen_reader_finds_language_headings_and_figures():
     assert all(attrs["alt"] == "Losses" for tag, attrs in tags if tag == "img")
     assert all(attrs["scope"] == "col" for tag, attrs in tags if tag == "th")
     targets = {attrs.get("id") for tag, attrs in tags if tag == "h2"}
-    assert {attrs["href"][1:] for tag, attrs in tags if tag == "a"} == targets
+    links = {attrs["href"] for tag, attrs in tags if tag == "a"}
+    assert links == {"./Losses", *(f"#{target}" for target in targets)}
 
 
 def test_numbers_are_set_right_and_readable():
@@ -114,3 +119,25 @@ def test_a_chinese_page_says_so(monkeypatch, tmp_path):
     monkeypatch.setenv("QIANWEN_LANG", "zh")
     Page("报告").write(tmp_path / "报告.html")
     assert '<html lang="zh-Hans">' in (tmp_path / "报告.html").read_text(encoding="utf-8")
+
+
+def test_cards_are_filtered_by_the_style_sheet():
+    page = Page("x", "en")
+    for _ in range(2):
+        page.cards({"right": "right (1)", "wrong": "wrong (2)"}, [Card("wrong", "t", []), Card("right", "t", [])])
+    text = page.html()
+    tags = Reader(text).tags
+    inputs = [attrs for tag, attrs in tags if tag == "input"]
+    assert [attrs["name"] for attrs in inputs] == ["f1"] * 3 + ["f2"] * 3
+    assert ["checked" in attrs for attrs in inputs] == [True, False, False] * 2, "all cards at first"
+    assert [attrs["for"] for tag, attrs in tags if tag == "label"] == [attrs["id"] for attrs in inputs]
+    assert [attrs["class"] for tag, attrs in tags if tag == "details"] == ["card k2", "card k1"] * 2
+    for number in range(1, MAX_KINDS + 1):
+        assert f".cards > .k{number}:checked ~ .card:not(.k{number})" in text
+
+
+def test_a_long_part_of_a_card_is_folded():
+    page = Page("x", "en")
+    page.cards({"a": "a"}, [Card("a", "t", [("short", "s"), ("long", "x" * (MAX_UNFOLDED + 1))])])
+    text = page.html()
+    assert "<h3>short</h3>" in text and f"<summary>long ({MAX_UNFOLDED + 1:,} characters)</summary>" in text

@@ -7,6 +7,7 @@ three or more texts of a benchmark share are the form of its questions and are n
 
     Benchmarks     the runs of all benchmark texts, sorted, and which text each comes from
     contaminated   for each document of a batch, a benchmark text that is in it, or −1
+    runs_in        the runs that are in a batch; `texts_with` then tells which benchmark texts have them
 
 Not here: paraphrases and translations.
 """
@@ -14,7 +15,7 @@ Not here: paraphrases and translations.
 import csv
 import io
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,10 +60,8 @@ class Benchmarks:
                 groups.append(benchmarks.setdefault(benchmark, len(benchmarks)))
             too_short += int((arrays.num_words < SHORTEST).sum())
             for size in range(SHORTEST, RUN + 1):
-                runs, begin = arrays.ngrams(size)
-                document = arrays.word_document[begin]
-                wanted = arrays.num_words[document] >= size if size == RUN else arrays.num_words[document] == size
-                runs_by.setdefault(size, []).append((runs[wanted], number[document[wanted]]))
+                runs, document = _runs_of_tests(arrays, size)
+                runs_by.setdefault(size, []).append((runs, number[document]))
         group = np.array(groups, dtype=np.int64)
         pairs = {size: _distinct(several, group) for size, several in runs_by.items()}
         pairs = {size: pair for size, pair in pairs.items() if len(pair[0])}
@@ -88,11 +87,39 @@ def contaminated(batch: Texts, benchmarks: Benchmarks) -> np.ndarray:
     """The number of a benchmark text that is in each document, −1 where there is none [D]."""
     hit = np.full(len(batch), -1, dtype=np.int64)
     for size, wanted in benchmarks.runs.items():
-        runs, begin = batch.ngrams(size)
-        place = np.minimum(np.searchsorted(wanted, runs), len(wanted) - 1)
-        found = np.flatnonzero(wanted[place] == runs)
-        hit[batch.word_document[begin[found]]] = benchmarks.items[size][place[found]]
+        place, document = _matches(batch, size, wanted)
+        hit[document] = benchmarks.items[size][place]
     return hit
+
+
+def runs_in(batch: Texts, benchmarks: Benchmarks) -> dict[int, list[int]]:
+    """The runs of benchmark texts that are in a batch of documents, by their size."""
+    return {size: wanted[_matches(batch, size, wanted)[0]].tolist() for size, wanted in benchmarks.runs.items()}
+
+
+def texts_with(texts: Texts, runs: Mapping[int, Collection[int]]) -> set[int]:
+    """The indices of the benchmark texts that have one of `runs`. Several texts may have the same run."""
+    hits: set[int] = set()
+    for size, wanted in runs.items():
+        own, document = _runs_of_tests(texts, size)
+        hits.update(document[np.isin(own, np.array(sorted(wanted), dtype=np.uint64))].tolist())
+    return hits
+
+
+def _matches(batch: Texts, size: int, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where in the sorted `wanted` each run of the batch is that is there, and the document it is in."""
+    runs, begin = batch.ngrams(size)
+    place = np.minimum(np.searchsorted(wanted, runs), len(wanted) - 1)
+    found = np.flatnonzero(wanted[place] == runs)
+    return place[found], batch.word_document[begin[found]]
+
+
+def _runs_of_tests(texts: Texts, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The runs of `size` words that benchmark texts are looked for by, and the text each is of."""
+    runs, begin = texts.ngrams(size)
+    document = texts.word_document[begin]
+    wanted = texts.num_words[document] >= size if size == RUN else texts.num_words[document] == size
+    return runs[wanted], document[wanted]
 
 
 def benchmark_texts(paths: Sequence[str]) -> Iterator[tuple[str, str, str]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qianwen.data.curate.decontamination import Benchmarks, benchmark_texts, contaminated
+from qianwen.data.curate.decontamination import Benchmarks, benchmark_texts, contaminated, runs_in, texts_with
 from qianwen.data.text_arrays import Texts
 from qianwen.runtime.errors import DataError
 
@@ -60,6 +60,16 @@ def test_the_form_of_questions_is_no_contamination_and_short_texts_are_not_looke
     assert short.too_short == 1
     found = contaminated(Texts(["the answer is four", "so: One, two; three four five six seven eight nine ten"]), short)
     assert found.tolist() == [-1, 1]
+
+
+def test_the_texts_that_a_corpus_has_are_found_also_twins() -> None:
+    long, short = "one two three four five six seven eight nine ten eleven twelve thirteen end", "un deux trois quatre "
+    texts = [long, noise(30), long.upper(), short * 2 + "fin", f"{short * 2}fin {noise(20)}"]
+    built = Benchmarks.from_texts(("a", str(number), text) for number, text in enumerate(texts))
+    corpus = Texts([f"{noise(9)} {long} {noise(9)}", f"{noise(9)} {short * 2}fin {noise(9)}"])
+    assert texts_with(Texts(texts), runs_in(corpus, built)) == {0, 2, 3}, "the last has the short text as a part only"
+    assert texts_with(Texts(texts), runs_in(Texts([noise(50)]), built)) == set()
+    assert texts_with(Texts([]), {13: set()}) == set()
 
 
 def test_what_is_saved_finds_the_same(tmp_path: Path) -> None:

@@ -1,0 +1,29 @@
+"""What charts show: our intervals, chance, the order of published rows."""
+
+from qianwen.eval.charts import OURS, RIVAL, Bar, metric_chart, table_chart
+from qianwen.eval.tables import Cell, Row, Table
+
+
+def test_a_chart_of_metrics_has_a_line_and_a_chance_mark_for_each() -> None:
+    bars = [Bar("acc", 0.5, 0.4, 0.6, 0.25), Bar("acc/$x$", 0.3, 0.35, 0.4, 0.25)]  # an interval beside its value
+    (axes,) = metric_chart(bars, "acc").axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["acc", r"acc/\$x\$"]
+    marks = next(line for line in axes.get_lines() if line.get_label() == "chance")
+    assert list(marks.get_xdata()) == [0.25, 0.25]
+    (axes,) = metric_chart([Bar("bleu", 20, 18, 22)], "bleu").axes
+    assert axes.get_legend() is None
+
+
+def test_published_rows_are_sorted_with_ours_among_them_and_dashes_are_left_out() -> None:
+    rows = (
+        Row("Rival", "rival", (Cell("60", 60.0),)),
+        Row("Silent", "rival", (Cell("–"),)),
+        Row("mine", "ours", (Cell("50 [40, 60]", 50.0, 40.0, 60.0, 10),)),
+        Row("Old", "rival", (Cell("40", 40.0),)),
+    )
+    (axes,) = table_chart(Table("t", "T", ("acc",), rows), 0).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["Old", "mine", "Rival"]
+    assert [bar.get_width() for bar in axes.patches] == [40, 50, 60]
+    from matplotlib.colors import to_hex
+
+    assert [to_hex(bar.get_facecolor()) for bar in axes.patches] == [RIVAL, OURS, RIVAL]
