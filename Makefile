@@ -47,7 +47,7 @@ $(BIN)/python:
 	@touch $@
 
 .venv/.dev: .venv/.user
-	$(INSTALL) -c constraints.txt -e '.[dev,data,fast,gguf,parity,ui]'
+	$(INSTALL) -c constraints.txt -e '.[dev,data,eval,fast,gguf,parity,ui]'
 	@touch $@
 
 demo: .venv/.user
