@@ -197,7 +197,7 @@ class HarnessModel(TemplateLM):
             raise ConfigError(tr(message, count=max_tokens, most=self.max_length))
         until = given.get("until") or []
         stop = tuple(text for text in ([until] if isinstance(until, str) else until) if text)
-        chosen = {"temperature": 0.0} | {name: given[name] for name in SAMPLING if name in given}
+        chosen: dict[str, Any] = {"temperature": 0.0} | {name: given[name] for name in SAMPLING if name in given}
         return SamplingParams(max_tokens=max_tokens, stop=stop, **chosen)
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:

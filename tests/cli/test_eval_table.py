@@ -64,10 +64,10 @@ def test_earlier_results_stay_in_the_table(model_folder, data, tmp_path) -> None
 
 
 def test_other_settings_in_the_same_folder_are_refused(model_folder, data, tmp_path, capsys) -> None:
-    arguments = ["ceval", "--table", "memo", "--data-dir", data, "--out", tmp_path / "out"]
-    assert run(model_folder, *arguments, "--limit", 2) == 0
-    assert run(model_folder, *arguments, "--limit", 3) == 1
-    assert "limit" in capsys.readouterr().err
+    arguments = ["ceval", "--table", "memo", "--data-dir", data, "--limit", 2, "--out", tmp_path / "out"]
+    assert run(model_folder, *arguments) == 0
+    assert run(model_folder, *arguments, "--shots", 2) == 1
+    assert "--restart" in capsys.readouterr().err
 
 
 def test_without_any_data_every_cell_is_a_dash_and_no_model_is_loaded(tmp_path, capsys) -> None:
