@@ -35,7 +35,7 @@ from qianwen.eval.task import Answer, Choice, Example, Score, Task, TaskOptions
 from qianwen.eval.tasks import TASKS
 
 BATCHES = (1, 8, 32)
-MOST = 20_000  # examples that are read
+MOST, BLOCK = 20_000, 50  # examples that are read, and that are neighbours
 LETTERS = (" A", " B", " C", " D")
 QUICK_ITEMS, QUICK_CONTEXT = 24, 2048
 
@@ -70,13 +70,14 @@ class MadeQuestions(Task):
 
 
 class Neighbours(Task):
-    """Four runs of neighbours of a task's examples in the order in which they are asked, as a whole run meets them."""
+    """Blocks of neighbours among a task's examples in the order in which they are asked, as a whole run meets them."""
 
     def __init__(self, task: Task, items: int) -> None:
         self.task, self.name, self.chance = task, task.name, task.chance
         examples = sorted(enumerate(islice(task.examples(), MOST)), key=runner._place)
-        starts = [part * len(examples) // 4 for part in range(4)]
-        self.chosen = [example for start in starts for _, example in examples[start : start + items // 4]]
+        count = max(1, items // BLOCK)
+        starts = [(2 * block + 1) * len(examples) // (2 * count) for block in range(count)]
+        self.chosen = [example for start in starts for _, example in examples[start : start + items // count]]
 
     def examples(self) -> Iterator[Example]:
         yield from self.chosen

@@ -230,7 +230,7 @@ def test_progress_without_a_terminal_is_a_line_every_ten_seconds(monkeypatch, to
     set_clock(monkeypatch, range(0, 1000, 4))
     assert list(log.progress(range(5), total, "reading")) == [0, 1, 2, 3, 4]
     lines = out.getvalue().splitlines()
-    assert lines[0] == ("reading: 3 of 5, 0:00:08 left" if total else "reading: 3")
+    assert lines[0] == ("reading: 3 of 5, 0:00:11 left" if total else "reading: 3")
     assert len(lines) == 2 and lines[-1].startswith("reading: 5 in ")
 
 

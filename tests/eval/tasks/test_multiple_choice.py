@@ -1,5 +1,6 @@
 """The few-shot and the chat protocol: what is asked, what counts as right, and what is written into the result."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from qianwen.eval.task import Answer, TaskOptions
 from qianwen.eval.tasks.ceval import CEVAL
 from qianwen.eval.tasks.mmlu import MMLU
 from qianwen.eval.tasks.multiple_choice import FewShot, ZeroShotChat
-from qianwen.runtime.errors import DataError
+from qianwen.runtime.errors import ConfigError, DataError
 from qianwen.runtime.log import console
 
 HEADER = "id,question,A,B,C,D,answer\n"
@@ -101,7 +102,7 @@ def test_a_prompt_longer_than_the_release_keeps_loses_its_beginning(llm: LLM, tm
         (tmp_path / split).mkdir()
         row = f"{split}?,{'a' * 600},b,c,d,A\n"
         (tmp_path / split / f"virology_{split}.csv").write_text(row * (1 if split == "test" else 5))
-    task = FewShot("mmlu", MMLU, TaskOptions(data=tmp_path))
+    task = FewShot("mmlu", replace(MMLU, blank=""), TaskOptions(data=tmp_path))  # the vocabulary has no " A"
     (example,) = task.examples()
     assert len(example.context) > 2048 and task.settings()["prompt_tokens"] == "the last 2047"
     roomy = LLM(llm.engine.runner.model, llm.tokenizer, EngineConfig(max_model_len=2048))
@@ -125,3 +126,9 @@ def test_a_chat_question_stands_alone(folder: Path) -> None:
     assert message.role == "user" and message.content == "logic 0?\n\nA. 一个\nB. 两个\nC. 三个\nD. 四个\n"
     assert task.settings()["prompt"] == "{question}\n\nA. {A}\nB. {B}\nC. {C}\nD. {D}\n"
     assert task.settings()["protocol"].startswith("zero-shot, chat, greedy") and task.chance == 0.25
+
+
+def test_letters_that_are_not_one_token_end_the_run_at_the_first_question(folder: Path, llm: LLM) -> None:
+    roomy = LLM(llm.engine.runner.model, llm.tokenizer, EngineConfig(max_model_len=2048))
+    with pytest.raises(ConfigError, match="the choice ' A' is 2 tokens in the vocabulary of this model"):
+        run_task(FewShot("ceval", replace(CEVAL, blank=" "), TaskOptions(data=folder)), roomy)
