@@ -41,6 +41,7 @@ METAVARS = {
     "run": "RUN", "tasks": "TASK", "words": "FILE", "labels": "FILE", "test": "FILE", "filter": "FOLDER",
     "tokenizer": "VOCABULARY", "tokenizers": "VOCABULARY", "vocabulary": "VOCABULARY", "name": "NAME",
     "blocklist": "FILE", "benchmarks": "PATH", "host": "ADDRESS", "adapter": "NAME=ADAPTER",
+    "diff": "FOLDER", "training_corpus": "PATH",
 }  # fmt: skip
 ENGLISH = {  # Python's words in tyro's errors
     r"invalid literal for int\(\) with base 10:": "not an integer:",

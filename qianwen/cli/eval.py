@@ -73,9 +73,9 @@ class EvalOptions:
     """Tasks of lm-evaluation-harness to run instead of ours (extra lm-eval)."""
     training_corpus: str = ""
     """The text that the model was trained on: report which examples are in it, and the metrics without these."""
-    diff: tuple[str, str] | None = None
+    diff: tuple[str, ...] = ()
     """Compare two folders of results instead: values of the second minus the first. --out: folder for diff.md and
-    diff.json with every example that changed."""
+    diff.json, which have every example that changed."""
 
 
 def evaluate(argv: list[str]) -> int:

@@ -33,9 +33,9 @@ def _check_corpus(evaluations: "Sequence[Evaluation]", results: "Results", corpu
     checked = check_contamination(tasks, examples, results.tasks, corpus)
     save_contamination(results.folder, checked, corpus)
     header, rows = contamination_rows(results, {each.task: each for each in checked})
-    table = Table(box=None, header_style="dim", pad_edge=False)
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 1))
     for place, heading in enumerate(header):
-        table.add_column(heading, justify="left" if place < 2 else "right")
+        table.add_column(heading, justify="left" if place < 2 else "right", overflow="fold")
     for row in rows:
         table.add_row(*("" if cell is None else str(cell) for cell in row))
     console.print(table)
@@ -50,6 +50,8 @@ def diff_command(folders: Sequence[str], out: str, others: Sequence[str]) -> int
     if others:
         message = "--diff compares two folders of results and runs nothing; leave out {others}"
         raise ConfigError(tr(message, others=", ".join(others)))
+    if len(folders) != 2:
+        raise ConfigError(tr("--diff needs two folders of results; got {count}", count=len(folders)))
     comparison = compare(*folders)
     console.print(f"A: {folders[0]}\nB: {folders[1]}\n", markup=False)
     console.print(diff_table(comparison))

@@ -42,6 +42,12 @@ def test_diff_refuses_what_it_would_ignore(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_diff_needs_two_folders(folders: list[str], count: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", "--diff", *(folders * 2)[:count]]) == 1
+    assert f"two folders of results; got {count}" in capsys.readouterr().err
+
+
 def test_diff_of_a_folder_without_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", "--diff", str(tmp_path), str(tmp_path)]) == 1
     error = capsys.readouterr().err
