@@ -81,7 +81,9 @@ def test_a_dialogue_without_a_form_in_this_format_is_left_out(
     kept = rendered([result, dialogue("q", "a")], tokenizer, "clean", 200)
     assert len(kept) == 1
     report = capsys.readouterr().out
-    assert "1 of 2 dialogues have no form" in report and "record 7: A tool message must come after" in report
+    assert (
+        "1 of 2 dialogues left out, without a form" in report and "record 7: A tool message must come after" in report
+    )
 
 
 def test_no_file_is_an_error(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_what_can_be_read(tmp_path: Path) -> None:
         texts_of(tmp_path / "broken.jsonl")
     (tmp_path / "broken.json").write_text('[{"messages": "no list"}]')  # and no source code either
     with pytest.raises(
-        DataError, match="broken.json: none of 1 record  can be used:\n.*\nit contains no documents either"
+        DataError, match="broken.json: none of 1 record can be used:\n.*\nit contains no documents either"
     ):
         texts_of(tmp_path / "broken.json")
 

@@ -21,7 +21,8 @@ RATIO = re.compile(r"^ratio \S+ -?[\d.]+$", re.MULTILINE)
 SKIPPED = re.compile(r"^skipped: .+$", re.MULTILINE)
 # Parts of a benchmark: run by another script, by a peer's Python, or with a corpus that no machine has by itself.
 PARTS = {
-    "datatrove_peer", "filter_labels", "llama_files", "llama_peer", "llama_python", "measured", "pairs", "peers",
+    "datatrove_peer", "filter_crawl", "filter_labels", "llama_files", "llama_peer", "llama_python", "lm_eval_peer",
+    "measured", "pairs", "peers",
     "planted", "texts",
 }  # fmt: skip
 
@@ -101,6 +102,7 @@ ARGUMENTS: dict[str, Arguments] = {
     "decode_roofline": lambda model, folder: ["--model", model],
     "dedup": lambda model, folder: [],
     "eval_speed": lambda model, folder: ["--model", model],
+    "eval_vs_lm_eval": lambda model, folder: ["--model", model, "--data", os.environ.get("QIANWEN_BENCHMARKS", "")],
     "export_types": lambda model, folder: ["--model", model],
     "filters": lambda model, folder: labels(folder),
     "finetune": lambda model, folder: ["--model", model, "--methods", "lora"],

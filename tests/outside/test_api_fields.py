@@ -118,7 +118,7 @@ def test_what_responses_do_not_support_is_refused_by_name(field):
         ({"stop": ["a", 5]}, "stop[1]", "stop[1] must be a string; got 5"),
         ({"logit_bias": []}, "logit_bias", "logit_bias must be an object; got []"),
         ({"messages": {}}, "messages", "messages must be an array; got {}"),
-        ({"messages": []}, "messages", "messages must have at least 1 entries; got []"),
+        ({"messages": []}, "messages", "messages must have at least 1 item; got []"),
         ({"messages": [USER, 5]}, "messages[1]", "messages[1] must be an object; got 5"),
         ({"messages": [USER, {"content": "x"}]}, "messages[1].role", "messages[1].role is missing"),
         ({"messages": [USER | {"content": 5}]}, "messages[0].content",
@@ -202,7 +202,7 @@ def test_two_thousand_texts_are_embedded(server):
         answer = client.post("/v1/embeddings", json={"model": "tiny", "input": texts})
         assert answer.status_code == 200 and len(answer.json()["data"]) == 2048
         answer = client.post("/v1/embeddings", json={"model": "tiny", "input": [*texts, "x"]})
-        assert answer.status_code == 400 and "at most 2048 entries" in answer.json()["error"]["message"]
+        assert answer.status_code == 400 and "at most 2048 items" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("prompt", ["ab", "é", "你好", "a😀b", [228], [97, 240, 159], [258, 97], "x" * 40])

@@ -166,7 +166,7 @@ def test_the_end_of_a_stream_is_sent_before_the_response_to_the_next_question():
 
     async def both():
         service = Service([], Admission(Limits()), Store(":memory:"))
-        shell = Shell(gradio, service, ChatBackend(service), ("/",))
+        shell = Shell(gradio, service, ChatBackend(service), AccessRules())
         await exchange(shell, "GET", "/gradio_api/queue/data")
         await exchange(shell, "POST", "/gradio_api/queue/join", b'{"session_hash": "ab"}')
 
@@ -191,7 +191,7 @@ def test_gradio_does_not_see_a_close_after_the_end_of_a_stream(word):
         pass
 
     service = Service([], Admission(Limits()), Store(":memory:"))
-    shell = Shell(gradio, service, ChatBackend(service), ("/",))
+    shell = Shell(gradio, service, ChatBackend(service), AccessRules())
     scope = {"type": "http", "method": "GET", "path": STREAM, "headers": [], "query_string": b"session_hash=ab"}
     asyncio.run(shell(scope, close, send))
     assert heard == ([] if word == "close_stream" else ["http.disconnect"]) and not shell.streams
@@ -211,7 +211,7 @@ def test_a_question_is_forwarded_after_the_last_stream_has_finished(path):
     async def scene():
         closed = asyncio.Event()
         service = Service([], Admission(Limits()), Store(":memory:"))
-        shell = Shell(gradio, service, ChatBackend(service), ("/",))
+        shell = Shell(gradio, service, ChatBackend(service), AccessRules())
 
         async def receive():
             await closed.wait()
