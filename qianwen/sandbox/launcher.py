@@ -63,17 +63,23 @@ def limit_entries(config: dict) -> None:
 
 
 def write_files(config: dict) -> None:
-    """Write the program's files into its folder."""
+    """Write the program's files into its folder, and give both to the program's user.
+
+    The folder may have more in it: read-only parts of a Python that is installed below `/tmp`.
+    """
     os.chdir(config["folder"])
+    own = {"."}
     for name, content in config["files"].items():
         if folder := os.path.dirname(name):
             os.makedirs(folder, exist_ok=True)
         with open(name, "wb") as file:
             file.write(content)
+        while name:
+            own.add(name)
+            name = os.path.dirname(name)
     if config["uid"] is not None:
-        for folder, _, names in os.walk("."):
-            for path in [folder, *(os.path.join(folder, name) for name in names)]:
-                os.chown(path, config["uid"], config["uid"])
+        for path in own:
+            os.chown(path, config["uid"], config["uid"])
 
 
 def become_program(config: dict, report: int) -> None:

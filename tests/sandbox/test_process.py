@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +20,19 @@ def test_a_program_gets_its_input_and_its_files(sandbox):
     program = "import sys; print(sys.stdin.read() + open('data/a.txt').read(), file=sys.stderr)"
     outcome = sandbox.run_python(program, stdin=b"6", files={"data/a.txt": "七".encode()})
     assert (outcome.status, outcome.exit_code, outcome.stdout, outcome.stderr) == ("ok", 0, "", "6七\n")
+
+
+def test_a_python_below_the_programs_own_folder_runs(sandbox, tmp_path):
+    """A virtual environment may be below /tmp, where a program's folder is too."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    script = (
+        f"import sys; sys.path[:0] = {[str(Path(__file__).parents[2]), *sys.path]!r}\n"
+        "from qianwen.sandbox.process import Sandbox\n"
+        f"program = \"open('data/b', 'w').write(open('data/a').read()); import sys; print(sys.prefix)\"\n"
+        f"print(Sandbox.open({sandbox.backend!r}).run_python(program, files={{'data/a': b'7'}}))"
+    )
+    done = subprocess.run([tmp_path / "venv/bin/python", "-c", script], capture_output=True, text=True)
+    assert f"stdout='{tmp_path}/venv\\n'" in done.stdout and "status='ok'" in done.stdout, done.stdout + done.stderr
 
 
 HARMLESS = {
