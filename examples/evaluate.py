@@ -40,8 +40,9 @@ class Order(Task):
     name, chance = "order", 0.5
 
     def examples(self) -> Iterator[Choice]:
-        for text, right in (("A B C D", " E"), ("1 2 3 4", " 5"), ("a b c", " d")):
-            yield Choice(context=text, choices=(right, " %"))
+        # a character after a line break is one token in every vocabulary, as a choice must be
+        for context, right in (("A\nB\nC\nD\n", "E"), ("1\n2\n3\n4\n", "5"), ("a\nb\nc\n", "d")):
+            yield Choice(context=context, choices=(right, "%"))
 
     def score(self, example: Choice, answer: Answer) -> Score:
         share = acc(answer.choice_logprobs, 0)
