@@ -27,7 +27,7 @@ from qianwen.runtime.files import sha256_file
 from qianwen.runtime.processor import cpu_name
 from qianwen.tokenizer.tokenizer import Tokenizer
 
-PACKAGES = ("torch", "numpy", "tiktoken", "sacrebleu")  # those whose version may change an answer or a score
+PACKAGES = ("torch", "numpy", "tiktoken")  # those whose version may change an answer; sacrebleu's is in its signature
 
 
 def model_settings(llm: LLM, model: str, bits: Bits) -> dict[str, Any]:
