@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from qianwen.engine.sampling_params import SamplingParams
-from qianwen.model.long_context import RopeState
+from qianwen.model.rope_state import RopeState
 from qianwen.runtime.errors import RequestError
 from qianwen.runtime.translation import tr
 

@@ -18,7 +18,7 @@ from qianwen.chat.model import FinishReason
 from qianwen.engine.detokenize import Detokenizer
 from qianwen.engine.request import Request
 from qianwen.engine.sampling import Distribution, Sampler, TokenLogprob
-from qianwen.model.long_context import RopeState
+from qianwen.model.rope_state import RopeState
 
 
 class Status(Enum):

@@ -6,7 +6,8 @@ Read in this order:
     transformer.py    the network, one for all families
     rope.py           rotary positions
     attention.py      which tokens a token sees: causal, windowed, packed documents
-    long_context.py   inputs longer than the trained length: NTK, LogN and windows as pure functions
+    rope_state.py     how the positions of one text are changed: NTK, YaRN, linear, Llama 3, LogN
+    long_context.py   which of these a text gets, from its length; windows for layers
     caches/           keys and values of earlier tokens, behind one small protocol
     linears/          all types of linears: packed, NF4, GPTQ codes, with adapters
     fused_layers.py   a decoder layer in one call of the C++ kernels

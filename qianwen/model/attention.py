@@ -22,9 +22,11 @@ from torch import Tensor
 
 from qianwen.kernels.dispatch import training_kernels
 from qianwen.model.config import QwenConfig
-from qianwen.model.long_context import RopeState, TokenRopes, distinct_ropes, rope_state
+from qianwen.model.long_context import AS_CONFIGURED, LongContext, TokenRopes, distinct_ropes, rope_state
+from qianwen.model.rope_state import RopeState
 
 BLOCK = 256  # queries that share one mask
+UNEXTENDED = LongContext(rope="none", logn=False)
 GRAIN = 64  # on a CPU, packed documents are padded to a multiple of this number of tokens
 
 
@@ -95,7 +97,7 @@ class DocumentAttention:
     def __init__(self, config: QwenConfig, num_tokens: int, positions: Tensor | None, *, stretch: bool) -> None:
         self.config = config
         self.lengths = [num_tokens] if positions is None else _document_lengths(positions)
-        self.rope = self._rope(positions) if stretch else RopeState()
+        self.rope = self._rope(positions, AS_CONFIGURED if stretch else UNEXTENDED)
         self._spans = _spans(self.lengths)
         self._masks: dict[tuple[int, int], Tensor] = {}  # (span, window) → its attention mask, for all layers
         self._first: dict[int, Tensor] = {}  # window → the first token that each token sees
@@ -160,8 +162,8 @@ class DocumentAttention:
             self._masks[span, window] = _documents_mask(padded, window, q.device)
         return _sdpa(q, k, v, self._masks[span, window])[:, :num_tokens]
 
-    def _rope(self, positions: Tensor | None) -> RopeState | TokenRopes:
-        states, numbers = distinct_ropes([rope_state(self.config, length) for length in self.lengths])
+    def _rope(self, positions: Tensor | None, extension: LongContext) -> RopeState | TokenRopes:
+        states, numbers = distinct_ropes([rope_state(self.config, length, extension) for length in self.lengths])
         if positions is None or len(states) == 1:
             return states[0]
         each = torch.from_numpy(numbers.repeat(self.lengths))

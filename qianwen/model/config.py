@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any
 
+from qianwen.model.rope_state import RopeState
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.translation import tr
 
@@ -33,6 +34,8 @@ class QwenConfig:
     train_len: int = 0  # tokens, the trained length, beyond which NTK and LogN act; 0: max_position_embeddings
     use_dynamic_ntk: bool = False
     use_logn_attn: bool = False
+    rope_scaling: RopeState = RopeState()  # yarn, linear or llama3 of the model's files
+    scaling_from: int = 0  # tokens: shorter texts are rotated without rope_scaling; 0: the model was trained with it
     layer_windows: tuple[int, ...] = ()  # for each layer the tokens that a token sees, itself included; 0 or (): all
 
     def __post_init__(self) -> None:
@@ -42,6 +45,7 @@ class QwenConfig:
             "head_dim": self.head_dim or self.hidden_size // self.num_attention_heads,
             "train_len": self.train_len or self.max_position_embeddings,
             "layer_windows": tuple(self.layer_windows),
+            "rope_scaling": RopeState(**scaling) if isinstance(scaling := self.rope_scaling, dict) else scaling,
         }
         for name, value in derived.items():
             object.__setattr__(self, name, value)
@@ -56,6 +60,8 @@ class QwenConfig:
                 valid = type(value) in (int, float) and math.isfinite(value) and value > 0
             elif field.type is bool:
                 valid = isinstance(value, bool)
+            elif field.type is RopeState:
+                valid = isinstance(value, (RopeState, dict))
             else:
                 valid = isinstance(value, (tuple, list)) and all(type(w) is int and w >= 0 for w in value)
             if not valid:
@@ -73,6 +79,9 @@ class QwenConfig:
         if self.head_dim % 2 or not self.head_dim:
             message = "head_dim = {value} must be even: rotary positions rotate pairs of dimensions"
             raise ConfigError(tr(message, value=self.head_dim))
+        scaling = self.rope_scaling
+        if scaling.method == "dynamic_ntk" or scaling.logn_len:
+            raise ConfigError(tr("{field} = {value} is not a valid value", field="rope_scaling", value=scaling))
         if self.layer_windows and len(self.layer_windows) != self.num_hidden_layers:
             raise ConfigError(
                 tr(

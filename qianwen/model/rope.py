@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from qianwen.model.config import QwenConfig
-from qianwen.model.long_context import RopeState, TokenRopes
+from qianwen.model.long_context import TokenRopes
+from qianwen.model.rope_state import RopeState
 
 
 class Rotation:

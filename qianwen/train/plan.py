@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from qianwen.model.account import kv_bytes_per_token, num_embedding_parameters, num_parameters
 from qianwen.model.config import PRESETS, QwenConfig
 from qianwen.model.linears.lora import LoraConfig, LoraLinear
-from qianwen.model.long_context import RopeState
 from qianwen.model.rope import RotaryEmbedding
+from qianwen.model.rope_state import RopeState
 from qianwen.model.transformer import Layer, replace_module
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.translation import tr

@@ -9,7 +9,7 @@ from qianwen.engine.llm_engine import EngineConfig, LLMEngine
 from qianwen.engine.request import Context, FeatureSpan, Request
 from qianwen.engine.sampling_params import SamplingParams
 from qianwen.model.caches.contiguous import ContiguousCache
-from qianwen.model.long_context import RopeState
+from qianwen.model.rope_state import RopeState
 from qianwen.runtime.errors import RequestError
 
 GREEDY = SamplingParams(temperature=0, max_tokens=10, logprobs=2, ignore_eos=True)

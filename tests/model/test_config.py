@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from qianwen.model import PRESETS, Qwen, QwenConfig
+from qianwen.model.rope_state import RopeState
 from qianwen.runtime.errors import ConfigError
 
 SHAPE = dict(vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4)
@@ -57,6 +58,8 @@ def test_omitted_fields_are_derived():
         ("layer_windows", (4, -1)),
         ("layer_windows", 4),
         ("train_len", 1.5),
+        ("rope_scaling", "yarn"),
+        ("rope_scaling", RopeState(method="dynamic_ntk", factor=3)),
     ],
 )
 def test_invalid_values_are_refused_by_name(field, value):

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch.utils.checkpoint import checkpoint
 
 from qianwen.model import Qwen, QwenConfig, transformer
-from qianwen.model.long_context import RopeState
 from qianwen.model.loss import chunked_cross_entropy
+from qianwen.model.rope_state import RopeState
 from qianwen.model.transformer import RMSNorm
 
 CONFIG = QwenConfig(

@@ -7,7 +7,7 @@ import torch
 
 from qianwen.checkpoints.hf_config import config_to_hf
 from qianwen.model import ContiguousCache, Qwen, QwenConfig
-from qianwen.model.long_context import RopeState
+from qianwen.model.rope_state import RopeState
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 

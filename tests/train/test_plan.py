@@ -13,8 +13,8 @@ import torch
 from qianwen.model.attention import DocumentAttention
 from qianwen.model.config import PRESETS
 from qianwen.model.linears.lora import LoraConfig, attach
-from qianwen.model.long_context import RopeState
 from qianwen.model.rope import RotaryEmbedding
+from qianwen.model.rope_state import RopeState
 from qianwen.model.transformer import Layer, Qwen
 from qianwen.runtime.device import free_memory_bytes
 from qianwen.runtime.errors import ConfigError

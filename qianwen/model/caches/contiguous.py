@@ -19,7 +19,8 @@ from torch import Tensor
 
 from qianwen.model.attention import attend
 from qianwen.model.config import QwenConfig
-from qianwen.model.long_context import RopeState, TokenRopes, rope_state
+from qianwen.model.long_context import TokenRopes, rope_state
+from qianwen.model.rope_state import RopeState
 from qianwen.runtime.errors import RequestError
 from qianwen.runtime.translation import tr
 

@@ -24,7 +24,8 @@ from torch import Tensor
 
 from qianwen.model.caches.parts import Part, Step
 from qianwen.model.config import QwenConfig
-from qianwen.model.long_context import RopeState, TokenRopes, distinct_ropes
+from qianwen.model.long_context import TokenRopes, distinct_ropes
+from qianwen.model.rope_state import RopeState
 
 # (q [T, h, d], k_pages and v_pages [N, b, g, d], block_tables [S, n] int32, context_lens [S] int32, query_lens [S]
 # int32, scale, window) → [T, h, d]

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from qianwen.model import ContiguousCache, Qwen, QwenConfig
-from qianwen.model.long_context import RopeState, TokenRopes, rope_state
+from qianwen.model.long_context import TokenRopes, rope_state
+from qianwen.model.rope_state import RopeState
 from qianwen.runtime.errors import RequestError
 
 CONFIG = QwenConfig(

@@ -11,7 +11,7 @@ from qianwen.model.caches.int8 import Int8PagedCache, decode, encode
 from qianwen.model.caches.paged import PagedCache
 from qianwen.model.config import QwenConfig
 from qianwen.model.linears.lora import LoraConfig, attach
-from qianwen.model.long_context import RopeState
+from qianwen.model.rope_state import RopeState
 from qianwen.model.transformer import Qwen, key_biases
 
 CONFIG = QwenConfig(
