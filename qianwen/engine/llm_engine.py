@@ -157,7 +157,7 @@ class LLMEngine:
         request_id = request_id or f"request-{next(self._names)}"
         if request_id in self._requests:
             raise RequestError(tr("request {id!r} is already running: choose another id", id=request_id))
-        request = request.with_rope(rope_state(self.runner.model.config, len(request.tokens)))
+        request = request.with_rope(rope_state(self.runner.model.config, len(request.tokens), request.extension))
         unscored = replace(request, score_from=None, pooling=None)  # only the first answer reports scores of the prompt
         stop = StopStrings(params.stop)
         seqs = [

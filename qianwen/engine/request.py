@@ -1,6 +1,6 @@
 """A request to the engine: the tokens of a prompt, its sampling parameters, and its context.
 
-    Request   a prompt, its sampling parameters, and what to report of the prompt (log-probabilities, an embedding)
+    Request   a prompt, its sampling parameters, how it extends the trained length, and what to report of the prompt
     Context   the adapter, the rotation of positions, the features and the salt of the prompt
 
 Two requests share cached blocks only if their tokens and all fields of their contexts are equal: `Context.root` is the
@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from qianwen.engine.sampling_params import SamplingParams
+from qianwen.model.long_context import AS_CONFIGURED, LongContext
 from qianwen.model.rope_state import RopeState
 from qianwen.runtime.errors import RequestError
 from qianwen.runtime.translation import tr
@@ -101,6 +102,7 @@ class Request:
     context: Context = DEFAULT_CONTEXT
     score_from: int | None = None  # report log-probabilities of the prompt from this position on (never of position 0)
     pooling: Pooling | None = None  # report an embedding of the prompt: the state of its last token, or the mean of all
+    extension: LongContext = AS_CONFIGURED  # how the rotation is chosen if the context has none
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tokens", tuple(self.tokens))
