@@ -29,7 +29,7 @@ class Trace:
 
 def _settings(config: dict[str, Any], path: Path) -> dict[str, Any]:
     """The settings of a run that tracing needs. Raises CheckpointError if one is missing."""
-    for name in ("data", "seq_len", "seed", "vocabulary", "loop"):
+    for name in ("data", "seq_len", "packed_share", "seed", "vocabulary", "loop"):
         if name not in config:
             raise CheckpointError(tr("{path} is damaged: {error}", path=path / "run.json", error=name))
     return config
@@ -55,7 +55,7 @@ def trace(options: Trace) -> int:
         )
     named = Path(config["data"])
     folder = named if is_tokens(named) else run.path / "tokens"
-    dataset = open_tokens(folder, config["seq_len"], seed=config["seed"])
+    dataset = open_tokens(folder, config["seq_len"], seed=config["seed"], packed_share=config["packed_share"])
     traced = trace_step(dataset, options.step, config["loop"]["sequences_per_step"])
     tokenizer = Tokenizer.from_folder(config["vocabulary"]) if config["vocabulary"] != "qwen" else Tokenizer.qwen()
     rows: list[dict[str, Any]] = [

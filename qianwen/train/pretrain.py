@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from qianwen.checkpoints.hf_folder import write_folder
+from qianwen.data.tokens.cuts import CutDataset
 from qianwen.data.tokens.mixture import MixedDataset, is_tokens, open_tokens
 from qianwen.data.tokens.pack import PackedDataset, tokenized, tokenized_documents, write_tokens
 from qianwen.model.config import QwenConfig
@@ -52,6 +53,7 @@ class PretrainConfig:
     model: QwenConfig  # shape of the network
     start_from: str = ""  # model to continue (`--from`) instead of random initial weights
     seq_len: int  # tokens per training sequence
+    packed_share: float = 1.0  # share of the sequences packed from documents; the others are each cut from one long one
     loop: LoopConfig
     optim: AdamWConfig = field(default_factory=AdamWConfig)
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
@@ -144,7 +146,8 @@ def _token_files(config: PretrainConfig, tokenizer: Tokenizer, folder: Path) -> 
             documents = progress(tokenized_documents(texts, tokenizer.encode_arrays), None, tr("tokenising"))
             write_tokens(documents, source, tokenizer.eod_id)
         barrier()
-    dataset = open_tokens(source, config.seq_len, seed=config.seed, verify=is_main())
+    arrangement: dict[str, Any] = {"seed": config.seed, "packed_share": config.packed_share}
+    dataset = open_tokens(source, config.seq_len, verify=is_main(), **arrangement)
     if dataset.max_id >= config.model.vocab_size:
         message = tr(
             "{data} contains token {id}, but the model has {size} tokens; it was probably made with another vocabulary",
@@ -153,13 +156,16 @@ def _token_files(config: PretrainConfig, tokenizer: Tokenizer, folder: Path) -> 
             size=config.model.vocab_size,
         )
         raise ConfigError(message)
+    for part in dataset.parts if isinstance(dataset, MixedDataset) else [dataset]:
+        if isinstance(part, CutDataset):
+            _say(part.summary())
     wanted = config.loop.steps * config.tokens_per_step
     message = tr(
         "{documents:,} documents, {tokens:,} tokens; the run trains on {wanted:,} tokens ({epochs:.3g} epochs)",
         documents=dataset.num_documents,
         tokens=dataset.num_tokens,
         wanted=wanted,
-        epochs=wanted / dataset.num_tokens,
+        epochs=wanted / dataset.epoch_tokens,
     )
     _say(message)
     return dataset

@@ -13,7 +13,7 @@ from qianwen.data.documents.readers import readable_documents
 from qianwen.data.tokens.mixture import write_domains, write_weights
 from qianwen.model import PRESETS, Qwen, QwenConfig
 from qianwen.runtime.device import num_threads
-from qianwen.runtime.errors import CheckpointError, ConfigError
+from qianwen.runtime.errors import CheckpointError, ConfigError, DataError
 from qianwen.runtime.files import RunFolder, lock
 from qianwen.tokenizer.tokenizer import Tokenizer
 from qianwen.tokenizer.train import train_vocabulary
@@ -131,6 +131,18 @@ def test_a_mixture_is_trained_on_and_other_weights_are_other_data(config, tmp_pa
     record.write_text(record.read_text().replace('"steps": 4', '"steps": 8'))
     with pytest.raises(CheckpointError, match="tokens"):
         pretrain(replace(short, loop=replace(short.loop, steps=8)), BYTES)
+
+
+def test_sequences_cut_from_long_documents(config, capsys):
+    folder = pretrain(replace(config, packed_share=0.25), BYTES)
+    said = capsys.readouterr().out
+    assert "8 of 8 documents have at least 32 tokens" in " ".join(said.split()) and (folder / "config.json").exists()
+    pretrain(replace(config, name="packed"), BYTES)
+    assert numbers(config) != numbers(replace(config, name="packed"))
+    with pytest.raises(DataError, match="the longest document has"):
+        pretrain(replace(config, name="long", seq_len=1024, packed_share=0.0), BYTES)
+    with pytest.raises(ConfigError, match="packed_share = 1.5"):
+        pretrain(replace(config, name="wrong", packed_share=1.5), BYTES)
 
 
 def test_two_processes_cannot_share_a_run(config, tmp_path):

@@ -27,6 +27,7 @@ import torch
 
 from qianwen.data.curate.corpus import corpus_of
 from qianwen.data.documents.document import Document
+from qianwen.data.tokens.cuts import arranged
 from qianwen.data.tokens.pack import INDEX, TOKEN, PackedDataset, Span, write_tokens
 from qianwen.data.tokens.provenance import OriginsWriter, Tokens, origins_in
 from qianwen.runtime.errors import ConfigError, DataError
@@ -102,20 +103,21 @@ class MixedDataset:
     def __init__(self, parts: Mapping[str, PackedDataset], weights: Mapping[str, float], *, seed: int = 0) -> None:
         self.weights = normalised(weights, parts)
         self.names = [name for name in sorted(parts) if self.weights[name] > 0]
-        self._parts = [parts[name] for name in self.names]
+        self.parts = [parts[name] for name in self.names]
         self._shares = np.array([self.weights[name] for name in self.names])
-        self.seed, self.seq_len, self.eod_id = seed, self._parts[0].seq_len, self._parts[0].eod_id
-        self.max_id = max(part.max_id for part in self._parts)
-        self.num_tokens = sum(part.num_tokens for part in self._parts)
-        self.num_documents = sum(part.num_documents for part in self._parts)
-        self._first_document = np.cumsum([0, *(part.num_documents for part in self._parts)])
+        self.seed, self.seq_len, self.eod_id = seed, self.parts[0].seq_len, self.parts[0].eod_id
+        self.max_id = max(part.max_id for part in self.parts)
+        self.num_tokens = sum(part.num_tokens for part in self.parts)
+        self.epoch_tokens = sum(part.epoch_tokens for part in self.parts)
+        self.num_documents = sum(part.num_documents for part in self.parts)
+        self._first_document = np.cumsum([0, *(part.num_documents for part in self.parts)])
         prints = [f"{name} {self.weights[name]!r} {parts[name].fingerprint}" for name in self.names]
         self.fingerprint = hashlib.sha256("\n".join(prints).encode()).hexdigest()
         self._block = functools.lru_cache(maxsize=8)(self._shuffled)
 
     def __len__(self) -> int:
         """The number of sequences after which every domain has been read at least once."""
-        return int(max(len(part) / share for part, share in zip(self._parts, self._shares, strict=True)))
+        return int(max(len(part) / share for part, share in zip(self.parts, self._shares, strict=True)))
 
     def place(self, cursor: int) -> Place:
         """The domain of a sequence of the stream, and its number there."""
@@ -127,26 +129,26 @@ class MixedDataset:
         rows = []
         for row in range(micro_batch_size):
             domain, sequence = self._place(cursor + row)
-            rows.append(self._parts[domain].batch(sequence, 1))
+            rows.append(self.parts[domain].batch(sequence, 1))
         return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
 
     def spans(self, cursor: int) -> Iterator[Span]:
         """The documents of a sequence; they are numbered through all domains, in the order of `names`."""
         domain, sequence = self._place(cursor)
-        for span in self._parts[domain].spans(sequence):
+        for span in self.parts[domain].spans(sequence):
             yield span._replace(document=span.document + int(self._first_document[domain]))
 
     def tokens(self, span: Span) -> np.ndarray:
         """The ids of a span."""
         domain = self._domain_of(span.document)
-        return self._parts[domain].tokens(span._replace(document=span.document - int(self._first_document[domain])))
+        return self.parts[domain].tokens(span._replace(document=span.document - int(self._first_document[domain])))
 
     def origins(self, documents: Sequence[int]) -> list[dict[str, str]]:
         """Where some documents come from. Raises DataError if the token files have no such record."""
         found = []
         for document in documents:
             domain = self._domain_of(document)
-            found += self._parts[domain].origins([document - int(self._first_document[domain])])
+            found += self.parts[domain].origins([document - int(self._first_document[domain])])
         return found
 
     def _domain_of(self, document: int) -> int:
@@ -182,31 +184,42 @@ def is_tokens(folder: Path) -> bool:
     return (folder / INDEX).exists() or (folder / MIXTURE).exists()
 
 
-def open_tokens(folder: Path, seq_len: int, *, seed: int = 0, verify: bool = True) -> PackedDataset | MixedDataset:
-    """The token files of a folder, or its mixture. With `verify` all checksums are verified."""
+def open_tokens(
+    folder: Path, seq_len: int, *, seed: int = 0, verify: bool = True, packed_share: float = 1.0
+) -> PackedDataset | MixedDataset:
+    """The token files of a folder, or its mixture. With `verify` all checksums are verified.
+
+    If `packed_share` is below 1, the other sequences are cut from long documents (`cuts.py`), in each domain.
+    """
     if (folder / MIXTURE).exists():
-        return open_mixture(folder, seq_len, seed=seed, verify=verify)
+        return open_mixture(folder, seq_len, seed=seed, verify=verify, packed_share=packed_share)
     if verify:
         verify_folder(folder)
-    return PackedDataset(folder, seq_len, seed=seed)
+    return arranged(folder, seq_len, seed=seed, packed_share=packed_share)
 
 
-def open_mixture(folder: Path, seq_len: int, *, seed: int = 0, verify: bool = True) -> MixedDataset:
+def open_mixture(
+    folder: Path, seq_len: int, *, seed: int = 0, verify: bool = True, packed_share: float = 1.0
+) -> MixedDataset:
     """The domains of a folder in the proportions of its mixture."""
     try:
         mixture = json.loads((folder / MIXTURE).read_text(encoding="utf-8"))
         weights, domains = mixture["weights"], folder / mixture["domains"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(tr("{path} is not a mixture folder: {error}", path=folder / MIXTURE, error=error)) from error
-    parts = {name: open_domain(domains / name, seq_len, seed=seed, verify=verify) for name in weights}
-    return MixedDataset(parts, weights, seed=seed)
+    settings: dict[str, Any] = {"seed": seed, "verify": verify, "packed_share": packed_share}
+    used = {name: weight for name, weight in weights.items() if weight != 0}
+    parts = {name: open_domain(domains / name, seq_len, **settings) for name in used}
+    return MixedDataset(parts, used, seed=seed)
 
 
-def open_domain(folder: Path, seq_len: int, *, seed: int = 0, verify: bool = True) -> PackedDataset:
+def open_domain(
+    folder: Path, seq_len: int, *, seed: int = 0, verify: bool = True, packed_share: float = 1.0
+) -> PackedDataset:
     """The token files of one domain. Raises DataError if they are shorter than one sequence."""
     if verify:
         verify_folder(folder)
-    part = PackedDataset(folder, seq_len, seed=seed)
+    part = arranged(folder, seq_len, seed=seed, packed_share=packed_share)
     if not len(part):
         message = tr(
             "{path} contains only {tokens} tokens; one sequence needs {seq_len}",

@@ -12,7 +12,8 @@ the number of sequences already used. Positions restart at 0 with every document
 cut by the end of a sequence), which tells the model where attention must stop. A label is the next token of
 the same document; after the last one there is nothing to predict (-100).
 
-Not here: weighting sources (a mixture is a choice of documents), and reading ahead: the system's page cache does that.
+Not here: sequences of one document (`cuts.py`), weighting sources (a mixture is a choice of documents, `mixture.py`),
+and reading ahead: the system's page cache does that.
 Shapes: B sequences, L = seq_len.
 """
 
@@ -49,6 +50,14 @@ class Span(NamedTuple):
     document: int
     start: int
     length: int
+
+
+class Pieces(NamedTuple):
+    """Parts of documents in the order of a stream."""
+
+    documents: np.ndarray
+    stops: np.ndarray  # the end of each piece, in tokens of its document
+    ends: np.ndarray  # the end of each piece in the stream
 
 
 def write_tokens(
@@ -178,11 +187,17 @@ class PackedDataset:
             raise DataError(
                 tr("{folder}: {file} does not match the token files; write them again", folder=folder, file=LENGTHS)
             )
-        self._order = functools.lru_cache(maxsize=2)(self._shuffled)
+        self._stream_tokens = self.num_tokens  # of one epoch
+        self._pieces = functools.lru_cache(maxsize=2)(self._shuffled)
 
     @property
     def num_documents(self) -> int:
         return len(self._lengths)
+
+    @property
+    def epoch_tokens(self) -> int:
+        """Tokens in the sequences of one epoch."""
+        return self.num_tokens
 
     def __len__(self) -> int:
         return self.num_tokens // self.seq_len
@@ -217,14 +232,18 @@ class PackedDataset:
 
     def spans(self, cursor: int) -> Iterator[Span]:
         """Which tokens of which documents make up sequence `cursor`, in order."""
+        return self._packed_spans(cursor)
+
+    def _packed_spans(self, cursor: int) -> Iterator[Span]:
+        """The tokens [cursor · L, (cursor + 1) · L) of the stream."""
         place, missing = cursor * self.seq_len, self.seq_len
         while missing:
-            epoch, offset = divmod(place, self.num_tokens)
-            order, ends = self._order(epoch)
-            rank = int(np.searchsorted(ends, offset, side="right"))
-            document, left = int(order[rank]), int(ends[rank] - offset)
+            epoch, offset = divmod(place, self._stream_tokens)
+            pieces = self._pieces(epoch)
+            rank = int(np.searchsorted(pieces.ends, offset, side="right"))
+            left = int(pieces.ends[rank] - offset)
             length = min(left, missing)
-            yield Span(document, int(self._lengths[document]) - left, length)
+            yield Span(int(pieces.documents[rank]), int(pieces.stops[rank]) - left, length)
             place, missing = place + length, missing - length
 
     def tokens(self, span: Span) -> np.ndarray:
@@ -239,11 +258,11 @@ class PackedDataset:
         base = first - int(self._shard_starts[shard])
         return self._shards[shard][base + start : base + end]
 
-    def _shuffled(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """The documents in this epoch's order, and where each ends in the epoch's stream."""
+    def _shuffled(self, epoch: int) -> Pieces:
+        """The documents in this epoch's order."""
         # RandomState, not default_rng: NumPy freezes its streams forever, so a resumed run finds the same order
         order = np.random.RandomState([self.seed % 2**32, epoch]).permutation(self.num_documents)
-        return order, np.cumsum(self._lengths[order])
+        return Pieces(order, self._lengths[order], np.cumsum(self._lengths[order]))
 
     def _map(self, number: int, size: int) -> np.ndarray:
         path = self.folder / _shard_name(number)

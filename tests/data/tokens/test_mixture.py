@@ -57,7 +57,7 @@ def test_every_sequence_is_of_the_domain_its_place_names(folder: Path) -> None:
 def test_proportions_are_exact_at_every_length(folder_once: Path, weights: list[float], count: int) -> None:
     mixed = open_mixture(folder_once, 11)
     shares = dict(zip(("book", "code", "law"), (w / sum(weights) for w in weights), strict=True))
-    mixed = MixedDataset(dict(zip(mixed.names, mixed._parts, strict=True)), shares)
+    mixed = MixedDataset(dict(zip(mixed.names, mixed.parts, strict=True)), shares)
     whole = count - count % BLOCK
     counts = Counter(mixed.place(cursor).domain for cursor in range(whole))
     assert all(abs(counts[name] - whole * share) <= len(shares) + 1 for name, share in shares.items())
