@@ -49,7 +49,7 @@ _V1_FIELDS = {
 _SHARED = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 _OPTIONAL = ("max_position_embeddings", "initializer_range", "tie_word_embeddings")
 _LATER = ("num_key_value_heads", "head_dim", "rms_norm_eps", "rope_theta")
-_OURS = ("train_len", "use_dynamic_ntk", "use_logn_attn", "layer_windows")
+_OURS = ("train_len", "use_dynamic_ntk", "use_logn_attn", "logn_in_training", "layer_windows")
 
 # Supported values of optional fields.
 _SUPPORTED: dict[str, tuple[Any, ...]] = {
@@ -142,6 +142,7 @@ def _write_v1(fields: Mapping[str, Any]) -> dict[str, Any]:
         "qk_norm": False,
         "tie_word_embeddings": False,
         "layer_windows": (),
+        "logn_in_training": False,
     }
     for field, needed in needs.items():
         if fields[field] != needed:
@@ -177,7 +178,7 @@ def _write_later(fields: Mapping[str, Any], model_type: str) -> dict[str, Any]:
         hf["layer_windows"] = list(windows)
     if fields["train_len"] != fields["max_position_embeddings"]:
         hf["train_len"] = fields["train_len"]
-    return hf | {name: True for name in ("use_dynamic_ntk", "use_logn_attn") if fields[name]}
+    return hf | {name: True for name in ("use_dynamic_ntk", "use_logn_attn", "logn_in_training") if fields[name]}
 
 
 def _sliding_layers(hf: Mapping[str, Any]) -> list[bool]:

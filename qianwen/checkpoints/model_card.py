@@ -119,7 +119,9 @@ def _details(checks: Checks) -> Iterator[str]:
 
 def _limits(config: QwenConfig, format: str, checks: Checks) -> str:
     limits = [f"Trained on inputs of up to {config.train_len:,} tokens."]
-    if config.use_dynamic_ntk or config.use_logn_attn:
+    if config.logn_in_training:
+        limits.append("It was trained with LogN scaling of every query: only `qianwen` computes its text correctly.")
+    elif config.use_dynamic_ntk or config.use_logn_attn:
         limits.append(
             "Longer inputs need dynamic NTK and LogN scaling, which Qwen v1 and `qianwen` have and other programs do "
             f"not: use at most {config.train_len:,} tokens there."

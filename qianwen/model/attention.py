@@ -26,7 +26,6 @@ from qianwen.model.long_context import AS_CONFIGURED, LongContext, TokenRopes, d
 from qianwen.model.rope_state import RopeState
 
 BLOCK = 256  # queries that share one mask
-UNEXTENDED = LongContext(rope="none", logn=False)
 GRAIN = 64  # on a CPU, packed documents are padded to a multiple of this number of tokens
 
 
@@ -89,7 +88,8 @@ class DocumentAttention:
     """A `KVCache` that stores nothing, for training and scoring: each document of each row attends to itself.
 
     `positions` [B, T] restart at 0 where a document begins; None means that each row is one document. The boundaries
-    are computed once, for all layers. `stretch` enables dynamic NTK and LogN, by the length of each document.
+    are computed once, for all layers. `stretch` enables dynamic NTK and LogN, by the length of each document. Without
+    it only a network that is trained with LogN has LogN.
     """
 
     length = 0
@@ -97,7 +97,8 @@ class DocumentAttention:
     def __init__(self, config: QwenConfig, num_tokens: int, positions: Tensor | None, *, stretch: bool) -> None:
         self.config = config
         self.lengths = [num_tokens] if positions is None else _document_lengths(positions)
-        self.rope = self._rope(positions, AS_CONFIGURED if stretch else UNEXTENDED)
+        trained = LongContext(rope="none", logn=config.logn_in_training)
+        self.rope = self._rope(positions, AS_CONFIGURED if stretch else trained)
         self._spans = _spans(self.lengths)
         self._masks: dict[tuple[int, int], Tensor] = {}  # (span, window) → its attention mask, for all layers
         self._first: dict[int, Tensor] = {}  # window → the first token that each token sees

@@ -34,6 +34,7 @@ class QwenConfig:
     train_len: int = 0  # tokens, the trained length, beyond which NTK and LogN act; 0: max_position_embeddings
     use_dynamic_ntk: bool = False
     use_logn_attn: bool = False
+    logn_in_training: bool = False  # trained with LogN, which then acts at every position; needs use_logn_attn
     rope_scaling: RopeState = RopeState()  # yarn, linear or llama3 of the model's files
     scaling_from: int = 0  # tokens: shorter texts are rotated without rope_scaling; 0: the model was trained with it
     layer_windows: tuple[int, ...] = ()  # for each layer the tokens that a token sees, itself included; 0 or (): all
@@ -82,6 +83,9 @@ class QwenConfig:
         scaling = self.rope_scaling
         if scaling.method == "dynamic_ntk" or scaling.logn_len:
             raise ConfigError(tr("{field} = {value} is not a valid value", field="rope_scaling", value=scaling))
+        if self.logn_in_training and not self.use_logn_attn:
+            message = "logn_in_training needs use_logn_attn: a network trained with LogN scaling also answers with it"
+            raise ConfigError(tr(message))
         if self.layer_windows and len(self.layer_windows) != self.num_hidden_layers:
             raise ConfigError(
                 tr(

@@ -81,7 +81,9 @@ def rope_state(config: QwenConfig, seq_len: int, extension: LongContext = AS_CON
     """The state of a text of `seq_len` tokens. ConfigError if `extension` does not fit the model."""
     is_scaled = config.use_logn_attn if extension.logn is None else extension.logn
     state = _rotation(config, seq_len, extension)
-    return replace(state, logn_len=config.train_len) if is_scaled else state
+    if not is_scaled:
+        return state
+    return replace(state, logn_len=config.train_len, logn_from_start=config.logn_in_training)
 
 
 def _rotation(config: QwenConfig, seq_len: int, extension: LongContext) -> RopeState:

@@ -4,7 +4,8 @@
     linear             divide every frequency by `factor` (Chen et al. 2023)
     yarn               divide the low frequencies, keep the high ones, and sharpen attention (Peng et al. 2023)
     llama3             the same idea with bounds on wavelengths (Llama 3.1)
-    LogN scaling       multiply the query at position n > train_len by log(n) / log(train_len)
+    LogN scaling       multiply the query of the n-th token by log(n) / log(train_len), from train_len on; in a network
+                       that was trained with it, from the first token on
 
 `RopeState` is the method with its parameters. All tokens of a text that the cache holds have the same state, because
 stored keys were rotated with it. Which state a text gets is decided in `long_context.py`.
@@ -38,6 +39,7 @@ class RopeState:
     factor: float = 1.0  # dynamic_ntk: alpha, see `ntk_base`; yarn, linear, llama3: new length / original length
     original_len: int = 0  # tokens, the trained length; required for yarn and llama3
     logn_len: int = 0  # tokens, the length beyond which LogN scales queries; 0: no LogN
+    logn_from_start: bool = False  # LogN also scales the queries within logn_len, by factors below 1
     attention_factor: float = 0.0  # yarn: both queries and keys are multiplied by it; 0: 0.1 · ln(factor) + 1
     beta_fast: float = 32.0  # yarn: pairs that turn more often than this within original_len keep their frequency
     beta_slow: float = 1.0  # yarn: pairs that turn less often are divided by factor
@@ -96,7 +98,7 @@ class RopeState:
         YaRN scales queries and keys by its temperature. Here the queries get the square and the keys nothing, so that
         the stored keys differ from the projected keys only by a rotation.
         """
-        scale = logn_scale(positions, self.logn_len) if self.logn_len else None
+        scale = logn_scale(positions, self.logn_len, from_start=self.logn_from_start) if self.logn_len else None
         if self.temperature == 1:
             return scale
         squared = self.temperature**2
@@ -121,10 +123,12 @@ def ntk_base(base: float, alpha: float, head_dim: int) -> float:
     return base * alpha ** (head_dim / (head_dim - 2))
 
 
-def logn_scale(positions: Tensor, train_len: int) -> Tensor:
-    """The factor of each query: log(n) / log(train_len) for the n-th token, and 1 up to `train_len`.
+def logn_scale(positions: Tensor, train_len: int, *, from_start: bool = False) -> Tensor:
+    """The factor of each query: log(n) / log(train_len) for the n-th token; up to `train_len` it is 1.
 
+    With `from_start` the formula holds there too: 0 for the first token, which has only one key, 1 for the last.
     `positions` count from 0, so n = position + 1. Attention over more keys is flatter; the factor sharpens it again.
     """
     count = (positions + 1).float()
-    return torch.where(count > train_len, count.log() / math.log(train_len), 1.0)
+    scale = count.log() / math.log(train_len)
+    return scale if from_start else torch.where(count > train_len, scale, 1.0)

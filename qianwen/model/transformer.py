@@ -162,7 +162,7 @@ class Qwen(nn.Module):
         Without a cache, `positions` [B, T] that restart at 0 mark packed documents, which do not see each other. With a
         cache, the tokens come after those in the cache. `features` replace the embeddings of spans of tokens.
         `run_layer` is the function that runs a layer. As in the reference, NTK and LogN are off in training mode,
-        unless there is a cache.
+        unless there is a cache or the network is trained with LogN (`logn_in_training`).
         """
         if cache is None:
             cache = self.document_attention(self.config, input_ids.size(1), positions, stretch=not self.training)

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -153,6 +154,7 @@ def test_configs_survive_the_round_trip(name):
         {"layer_windows": (8, 16, 0, 0)},
         {"qkv_bias": False, "layer_windows": (8, 0, 8, 0)},
         {"use_dynamic_ntk": True, "use_logn_attn": True, "train_len": 16},
+        {"use_logn_attn": True, "logn_in_training": True},
     ],
 )
 def test_unusual_shapes_survive_the_round_trip(changes):
@@ -179,3 +181,8 @@ def test_v1_layout_writes_the_doubled_width():
 def test_an_architecture_that_cannot_hold_the_shape_is_refused(name, model_type, field):
     with pytest.raises(ConfigError, match=field):
         config_to_hf(PRESETS[name], model_type)
+
+
+def test_a_network_trained_with_logn_has_no_v1_layout():
+    with pytest.raises(ConfigError, match="logn_in_training"):
+        config_to_hf(replace(PRESETS["1.8b"], logn_in_training=True), "qwen")

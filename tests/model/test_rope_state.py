@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -47,6 +48,13 @@ def test_queries_are_scaled_by_temperature_and_logn_together():
     both = replace(yarn, logn_len=100).query_scale(positions)
     assert torch.equal(both, logn_scale(positions, 100) * yarn.temperature**2)
     assert RopeState().query_scale(positions) is None
+
+
+def test_a_network_trained_with_logn_has_it_from_the_first_token():
+    positions = torch.arange(400)[None]
+    scale = RopeState(logn_len=100, logn_from_start=True).query_scale(positions)
+    assert torch.allclose(scale, (positions + 1).log() / math.log(100))
+    assert torch.equal(scale[:, 100:], logn_scale(positions, 100)[:, 100:])
 
 
 @pytest.mark.parametrize(

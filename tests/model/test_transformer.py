@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch.utils.checkpoint import checkpoint
 
 from qianwen.model import Qwen, QwenConfig, transformer
+from qianwen.model.caches.contiguous import ContiguousCache
 from qianwen.model.loss import chunked_cross_entropy
 from qianwen.model.rope_state import RopeState
 from qianwen.model.transformer import RMSNorm
@@ -97,6 +98,16 @@ def test_ntk_and_logn_are_off_in_training():
     model, plain, ids = build(config), build(CONFIG), torch.randint(96, (1, 30))
     assert torch.equal(model.train()(ids), plain(ids))
     assert not torch.allclose(model.eval()(ids), plain(ids), atol=1e-3)
+
+
+def test_a_network_trained_with_logn_computes_the_same_in_training_and_inference():
+    config = dataclasses.replace(CONFIG, train_len=16, use_logn_attn=True, logn_in_training=True)
+    model, ids = build(config), torch.randint(96, (1, 30))
+    packed = model.train()(ids, pack([12, 18]))
+    assert torch.equal(packed, model.eval()(ids, pack([12, 18])))
+    assert not torch.allclose(packed, build(CONFIG)(ids, pack([12, 18])), atol=1e-3)
+    documents = [model(document, cache=ContiguousCache(config)) for document in ids.split([12, 18], dim=1)]
+    torch.testing.assert_close(packed, torch.cat(documents, dim=1), rtol=1e-5, atol=1e-5)
 
 
 def test_within_the_trained_length_nothing_changes():

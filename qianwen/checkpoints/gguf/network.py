@@ -229,6 +229,9 @@ def _interleaved(name: str, parameter: Tensor, head_dim: int) -> Tensor:
 
 def _config_metadata(config: QwenConfig, arch: str) -> dict[str, Any]:
     config_to_hf(config, arch)  # raises ConfigError if this architecture cannot express the config
+    if config.logn_in_training:
+        message = "this network was trained with LogN scaling, which llama.cpp does not have: export it with format hf"
+        raise ConfigError(tr(message))
     keys: dict[str, Any] = {
         "context_length": config.train_len if config.use_dynamic_ntk else config.max_position_embeddings,
         "embedding_length": config.hidden_size,

@@ -49,6 +49,12 @@ def vocabulary() -> Vocabulary:
     return Vocabulary(ranks, qwen_special_tokens(len(ranks)) | {"<tool_call>": 590})
 
 
+def test_a_network_trained_with_logn_is_refused(tmp_path: Path, vocabulary: Vocabulary) -> None:
+    model = fresh(replace(SHAPE, use_logn_attn=True, logn_in_training=True))
+    with pytest.raises(ConfigError, match="trained with LogN scaling"):
+        write_model(model, vocabulary, tmp_path / "m.gguf", extra={})
+
+
 # ---- there and back ---------------------------------------------------------------------------------------------
 
 
