@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "data": ("qianwen.cli.data:data", "fetch named corpora; curate web pages, text and code; report what was dropped"),
     "tokenizer": ("qianwen.cli.tokenizer:tokenizer", "learn, extend, compare and convert vocabularies"),
     "pretrain": ("qianwen.cli.pretrain:pretrain", "train a language model on text, or continue one"),
+    "extend": ("qianwen.cli.extend:extend", "train a language model to read longer texts"),
     "sft": ("qianwen.cli.sft:sft", "teach a language model to answer"),
     "eval": ("qianwen.cli.eval:evaluate", "put tasks to a model"),
     "models": ("qianwen.cli.models:models", "list the models on this disk, and what fits this machine"),

@@ -47,6 +47,7 @@ ENGLISH = {  # Python's words in tyro's errors
     r"invalid literal for int\(\) with base 10:": "not an integer:",
     r"could not convert string to float:": "not a number:",
 }
+FLAT = ("pretrain",)  # fields whose own fields are options without a prefix
 PLAIN_METAVARS = {str: "TEXT", int: "N", float: "X", Path: "PATH"}
 
 
@@ -124,6 +125,8 @@ def _field(field: StructFieldSpec) -> StructFieldSpec:
     plain = _plain(field.type)
     metavar = METAVARS.get(field.name, PLAIN_METAVARS[plain]) if plain in PLAIN_METAVARS else None
     kind: Any = Annotated[field.type, tyro.conf.arg(metavar=metavar)] if metavar else field.type
+    if field.name in FLAT:
+        kind = Annotated[field.type, tyro.conf.arg(name="")]
     return dataclasses.replace(field, type=kind, helptext=functools.partial(_help, field))
 
 

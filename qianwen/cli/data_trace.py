@@ -29,7 +29,7 @@ class Trace:
 
 def _settings(config: dict[str, Any], path: Path) -> dict[str, Any]:
     """The settings of a run that tracing needs. Raises CheckpointError if one is missing."""
-    for name in ("data", "seq_len", "packed_share", "seed", "vocabulary", "loop"):
+    for name in ("data", "seq_len", "packed_share", "seed", "vocabulary", "start_from", "loop"):
         if name not in config:
             raise CheckpointError(tr("{path} is damaged: {error}", path=path / "run.json", error=name))
     return config
@@ -37,17 +37,18 @@ def _settings(config: dict[str, Any], path: Path) -> dict[str, Any]:
 
 def trace(options: Trace) -> int:
     """Print the spans of the step and the tokens of each source."""
+    from qianwen.checkpoints.load import open_model
     from qianwen.data.tokens.mixture import is_tokens, open_tokens
     from qianwen.data.tokens.trace import tokens_by, trace_step
     from qianwen.runtime.files import RunFolder, write_jsonl
     from qianwen.tokenizer.tokenizer import Tokenizer
 
     run = RunFolder.open(options.run)
-    if run.record["stage"] != "pretrain":
+    if run.record["stage"] not in ("pretrain", "extend"):
         raise ConfigError(
             tr("{run} is a {stage} run; only pretraining runs can be traced", run=run.path, stage=run.record["stage"])
         )
-    config = _settings(run.config, run.path)
+    config = _settings(run.config.get("pretrain", run.config), run.path)
     steps = config["loop"]["steps"]
     if not 1 <= options.step <= steps:
         raise ConfigError(
@@ -57,7 +58,10 @@ def trace(options: Trace) -> int:
     folder = named if is_tokens(named) else run.path / "tokens"
     dataset = open_tokens(folder, config["seq_len"], seed=config["seed"], packed_share=config["packed_share"])
     traced = trace_step(dataset, options.step, config["loop"]["sequences_per_step"])
-    tokenizer = Tokenizer.from_folder(config["vocabulary"]) if config["vocabulary"] != "qwen" else Tokenizer.qwen()
+    if config["start_from"]:
+        tokenizer = open_model(config["start_from"]).tokenizer
+    else:
+        tokenizer = Tokenizer.from_folder(config["vocabulary"]) if config["vocabulary"] != "qwen" else Tokenizer.qwen()
     rows: list[dict[str, Any]] = [
         {
             "sequence": span.sequence,

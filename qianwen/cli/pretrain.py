@@ -13,7 +13,8 @@ VOCAB_GRAIN = 64
 USAGE = """usage: qianwen pretrain RECIPE [--from MODEL] [--resume] [--FIELD VALUE …]
 
   RECIPE            tiny, qwen_7b:memo, qwen_7b:report, … or your own module:function
-  --from MODEL      continue training this model, and report the loss on --held-out texts before and after
+  --from MODEL      continue training this model, and report the loss on --held-out texts before and after; its shape,
+                    length and rotary base stay as they are (`qianwen extend` trains a model to read longer texts)
   --vocabulary DIR  use this tokenizer; the model gets the size of its vocabulary
   --resume          fail if there is no run to continue; without it the same command starts or continues the run
   --FIELD           any field of the recipe; `qianwen pretrain RECIPE --help` lists them"""
@@ -25,8 +26,7 @@ def pretrain(argv: list[str]) -> int:
         print(tr(USAGE))
         return 0 if argv else 2
     recipe, *fields = argv
-    resume = "--resume" in fields
-    fields = [re.sub(r"^--from(?==|$)", "--start-from", field) for field in fields if field != "--resume"]
+    fields, resume = recipe_fields(fields)
 
     from qianwen.cli.arguments import parse
     from qianwen.recipes import load_recipe
@@ -36,10 +36,8 @@ def pretrain(argv: list[str]) -> int:
 
     default = load_recipe(recipe, PretrainConfig, "pretrain")
     config = parse(PretrainConfig, f"qianwen pretrain {recipe}", fields, default=default)
-    if resume and not (runs_dir() / config.name / "run.json").exists():
-        raise ConfigError(
-            tr("there is no run {name} to resume; without --resume a new run is started", name=config.name)
-        )
+    if resume:
+        check_resume(config.name)
     model, chooses_vocabulary = None, config.vocabulary != default.vocabulary
     if config.start_from:
         from qianwen.checkpoints.load import load_model
@@ -67,3 +65,16 @@ def pretrain(argv: list[str]) -> int:
         raise
     console.print(tr("the model is in {folder}; next: {command}", folder=folder, command=f"qianwen generate {folder}"))
     return 0
+
+
+def recipe_fields(fields: list[str]) -> tuple[list[str], bool]:
+    """The options with the names of their fields, and whether --resume was among them."""
+    renamed = [re.sub(r"^--from(?==|$)", "--start-from", field) for field in fields if field != "--resume"]
+    return renamed, "--resume" in fields
+
+
+def check_resume(name: str) -> None:
+    """Raise ConfigError if there is no run of this name."""
+    if not (runs_dir() / name / "run.json").exists():
+        message = "there is no run {name} to resume; without --resume a new run is started"
+        raise ConfigError(tr(message, name=name))

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from qianwen.model.config import PRESETS
 from qianwen.recipes import qwen_7b
+from qianwen.train.extend import ExtendConfig
 from qianwen.train.pretrain import PretrainConfig
 
 
@@ -22,3 +23,8 @@ def report() -> PretrainConfig:
         ),
         parallel=replace(recipe.parallel, checkpoint_activations=False),  # not published: our choice
     )
+
+
+def extend() -> ExtendConfig:
+    """From 2,048 to 32,768 tokens. The released 1.8B was trained on 8,192 and extended without training."""
+    return qwen_7b.longer(report(), seq_len=32768)  # README: 32K

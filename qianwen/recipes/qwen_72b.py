@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from qianwen.model.config import PRESETS
 from qianwen.recipes import qwen_7b
+from qianwen.train.extend import ExtendConfig
 from qianwen.train.pretrain import PretrainConfig
 
 
@@ -23,3 +24,8 @@ def report() -> PretrainConfig:
         ),
         parallel=replace(recipe.parallel, shards=64),  # not published: our choice
     )
+
+
+def extend() -> ExtendConfig:
+    """From 2,048 to 32,768 tokens; the rotary base is 1,000,000 from the start."""
+    return qwen_7b.longer(report(), seq_len=32768)  # README: 32K

@@ -2,11 +2,15 @@
 
 Both give the same network, batch, peak rate and schedule; ε and the number of tokens differ. The corpus is not public:
 `data` is a folder with your own token files or texts.
+
+`extend` lengthens the context to that of the README. How it was trained was published for the 72B only, in one
+sentence: continued pretraining with longer sequences and a larger rotary base.
 """
 
 from dataclasses import replace
 
 from qianwen.model.config import PRESETS
+from qianwen.train.extend import ExtendConfig
 from qianwen.train.loop import LoopConfig
 from qianwen.train.optim import AdamWConfig
 from qianwen.train.parallel import ParallelConfig
@@ -65,4 +69,36 @@ def report() -> PretrainConfig:
         name="qwen-7b-report",
         loop=replace(recipe.loop, steps=round(2.4e12 / (SEQUENCES_PER_STEP * SEQ_LEN))),  # report, table 1: 2.4T
         optim=replace(recipe.optim, eps=1e-8),  # report, section 2.4
+    )
+
+
+def extend() -> ExtendConfig:
+    """From 2,048 to 32,768 tokens. The released 7B was trained on 8,192 and extended without training."""
+    return longer(report(), seq_len=32768)  # README: 32K
+
+
+def longer(recipe: PretrainConfig, seq_len: int) -> ExtendConfig:
+    """The extension of the model of `recipe`, for all sizes."""
+    tokens_per_step = recipe.tokens_per_step
+    pretrain = replace(
+        recipe,
+        name=f"{recipe.name}-{seq_len // 1024}k",  # 1k is 1,024 tokens
+        start_from=recipe.name,
+        seq_len=seq_len,
+        packed_share=0.2,  # not published: our choice
+        loop=replace(
+            recipe.loop,
+            steps=round(1.0e10 / tokens_per_step),  # not published: our choice, 10B tokens
+            sequences_per_step=tokens_per_step // seq_len,  # the batch of the pretraining, 4M tokens
+            micro_batch_size=1,  # not published: our choice
+            lr=0.1 * recipe.loop.lr,  # not published: our choice, the last rate of the pretraining
+            warmup_steps=100,  # not published: our choice
+        ),
+        parallel=replace(recipe.parallel, checkpoint_activations=True),  # not published: our choice
+        eval_steps=200,  # not published: our choice
+        save_steps=200,  # not published: our choice
+    )
+    return ExtendConfig(
+        pretrain=pretrain,
+        rope_theta=1e6,  # not published for this size; released config.json of the 72B
     )

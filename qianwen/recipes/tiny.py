@@ -13,6 +13,7 @@ from qianwen.demo.stages import DemoConfig
 from qianwen.demo.text import TextConfig
 from qianwen.model.config import QwenConfig
 from qianwen.runtime.files import runs_dir
+from qianwen.train.extend import ExtendConfig
 from qianwen.train.loop import LoopConfig
 from qianwen.train.optim import AdamWConfig
 from qianwen.train.pretrain import PretrainConfig
@@ -62,6 +63,30 @@ def pretrain(name: str = "demo", seed: int = 0) -> PretrainConfig:
         eval_steps=400,
         save_steps=400,
         held_out=(str(folder / "text" / "sample"),),
+    )
+
+
+def extend(name: str = "demo", seed: int = 0) -> ExtendConfig:
+    """The demo's pretrained model from 512 to 2,048 tokens, on the source code of Python's standard library.
+
+    The code is among the documents that the demo fetched; its other documents are too short to be cut.
+    """
+    folder, recipe = runs_dir() / name, pretrain(name, seed)
+    return ExtendConfig(
+        pretrain=replace(
+            recipe,
+            name=f"{name}/extend",
+            data=str(folder / "sources" / "documents" / "python-stdlib.jsonl"),
+            start_from=str(folder / "pretrain"),
+            seq_len=2048,
+            packed_share=0.2,
+            loop=replace(recipe.loop, steps=500, lr=1e-3, warmup_steps=20),
+            log_steps=50,
+            eval_steps=100,
+            save_steps=100,
+        ),
+        rope_theta=10_000.0,
+        hold_out=0.03,
     )
 
 

@@ -67,7 +67,7 @@ class Finetunes:
         """Name → MODEL of what can be fine-tuned: the served models, and the runs that have a model."""
         served = self._service.models.values()
         models = {each.name: each.source for each in served if each.source and not each.adapter}
-        trained = [run for run in runs.all_runs() if run.record["stage"] in ("pretrain", "sft", "demo")]
+        trained = [run for run in runs.all_runs() if run.record["stage"] in ("pretrain", "extend", "sft", "demo")]
         return models | {
             label: label for run in trained if (label := runs.label(run)) not in models and model_path(run) is not None
         }

@@ -1,8 +1,8 @@
 """Held-out loss of a model, and its change after further training.
 
 Texts are scored in the same way as in training: documents are packed into full sequences without attention between
-them; the loss is the mean over all tokens except the first of each document. Unit: nats per token, so only models with
-the same vocabulary can be compared.
+them, or full sequences are cut from long documents; the loss is the mean over all tokens except the first of each
+document or cut. Unit: nats per token, so only models with the same vocabulary can be compared.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,24 +18,36 @@ from qianwen.runtime.translation import tr
 
 
 class HeldOut:
-    """Named texts, as token streams in which every document ends with `eod_id`."""
+    """Named texts, as token streams in which every document ends with `eod_id`.
 
-    def __init__(self, texts: Mapping[str, Iterable[Sequence[int]]], eod_id: int, seq_len: int) -> None:
+    With `cut`, each document of at least `seq_len` tokens is a stream of its own, of as many full sequences as it has;
+    shorter documents and texts without long ones are left out.
+    """
+
+    def __init__(
+        self, texts: Mapping[str, Iterable[Sequence[int]]], eod_id: int, seq_len: int, *, cut: bool = False
+    ) -> None:
         self.eod_id, self.seq_len = eod_id, seq_len
-        self.streams = {name: np.array([i for ids in text for i in (*ids, eod_id)]) for name, text in texts.items()}
-        for name, stream in self.streams.items():
-            if len(stream) < 2:
+        documents = {name: [np.array([*ids, eod_id]) for ids in text] for name, text in texts.items()}
+        self.streams: dict[str, list[np.ndarray]] = {}
+        for name, parts in documents.items():
+            if sum(map(len, parts)) < 2:
                 raise DataError(tr("{name} is empty, so it cannot be measured", name=name))
+            if not cut:
+                self.streams[name] = [np.concatenate(parts)]
+            elif long := [ids[: len(ids) // seq_len * seq_len + 1] for ids in parts if len(ids) >= seq_len]:
+                self.streams[name] = long
 
     @torch.no_grad()
     def losses(self, model: Any) -> dict[str, float]:
         """`{"held_out_NAME": nats per token}`; `model` should be in eval mode."""
-        return {f"held_out_{name}": self._loss(model, stream) for name, stream in self.streams.items()}
+        return {f"held_out_{name}": self._loss(model, streams) for name, streams in self.streams.items()}
 
-    def _loss(self, model: Any, stream: np.ndarray) -> float:
+    def _loss(self, model: Any, streams: Sequence[np.ndarray]) -> float:
         total, num_tokens = 0.0, 0
         device = next(model.parameters()).device
-        for start in range(0, len(stream), self.seq_len):
+        starts = [(stream, start) for stream in streams for start in range(0, len(stream) - 1, self.seq_len)]
+        for stream, start in starts:
             ids, labels, positions = self._sequence(stream, start)
             row = [torch.from_numpy(values)[None].to(device) for values in (ids, positions, labels)]
             loss, count = chunked_cross_entropy(model(*row[:2]), model.lm_head.weight, row[2])

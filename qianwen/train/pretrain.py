@@ -10,7 +10,7 @@ held-out text before the first step and after the last.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,19 +84,24 @@ def pretrain(
     """
     device = best_device()
     join_processes(device)
-    with Job.start(config.name, "pretrain", config) as job, num_threads(_threads(job)):
+    with Job.start(config.name, "pretrain", config) as job, num_threads(starting_threads(job)):
         seed_everything(config.seed + rank())
         model = (model or Qwen(config.model).init_weights(config.seed)).to(device)
-        return _train(config, tokenizer, job, model, [evaluate, sample])
+        dataset = token_files(config, tokenizer, job.path)
+        texts = {Path(text).stem: tokenized(text, tokenizer.encode_batch) for text in config.held_out}
+        held_out = HeldOut(texts, dataset.eod_id, config.seq_len)
+        if config.start_from:
+            record_losses_before(job, held_out.losses, model)
+        measures = [held_out.losses, *(measure for measure in (evaluate, sample) if measure)]
+        train_on_tokens(config, dataset, job, model, measures)
+        print_forgetting(job, held_out.losses, model)
+        return write_model(model, tokenizer, job.path / "model")
 
 
-def _train(config: PretrainConfig, tokenizer: Tokenizer, job: Job, model: Qwen, measures: list[Measure | None]) -> Path:
-    dataset = _token_files(config, tokenizer, job.path)
-    held_out = HeldOut(
-        {Path(t).stem: tokenized(t, tokenizer.encode_batch) for t in config.held_out}, dataset.eod_id, config.seq_len
-    )
-    if config.start_from and "losses_before" not in job.folder.record:
-        job.record(losses_before=held_out.losses(model.eval()))
+def train_on_tokens(
+    config: PretrainConfig, dataset: PackedDataset | MixedDataset, job: Job, model: Qwen, measures: Sequence[Measure]
+) -> None:
+    """Train `model`, or continue from the newest checkpoint of the run, to the last step."""
     device, last = next(model.parameters()).device, config.loop.steps
     dtype = compute_dtype(device)
     parallelize(model, model.model.layers, config.parallel, dtype)
@@ -107,14 +112,23 @@ def _train(config: PretrainConfig, tokenizer: Tokenizer, job: Job, model: Qwen, 
         "peak_flops": measured_peak(device, dtype) * world_size(),
     }
     hooks: list[Hook] = [
-        *(measure_every(config.eval_steps, last, measure) for measure in [held_out.losses, *measures] if measure),
+        *(measure_every(config.eval_steps, last, measure) for measure in measures),
         log_every(config.log_steps, last, job.metrics_log(state), **speed),
     ]
     train(next_token_loss, _batches(dataset, config), config.loop, state, hooks, checkpoints, config.save_steps)
+
+
+def record_losses_before(job: Job, measure: Measure, model: Qwen) -> None:
+    """Record the losses of the model that training starts from, once for the run."""
+    if "losses_before" not in job.folder.record:
+        job.record(losses_before=measure(model.eval()))
+
+
+def print_forgetting(job: Job, measure: Measure, model: Qwen) -> None:
+    """Record the losses of the trained model, and print them beside those that were recorded before."""
     if before := job.folder.record.get("losses_before"):
-        _say(forgetting(before, held_out.losses(model.eval())))
-    _write_model(model, tokenizer, job.path / "model")
-    return job.path / "model"
+        job.record(losses_after=measure(model.eval()))
+        _say(forgetting(before, job.folder.record["losses_after"]))
 
 
 def next_token_loss(model: Qwen, batch: Batch) -> tuple[Tensor, Tensor, dict[str, float]]:
@@ -137,7 +151,7 @@ def flops_per_token(model: Qwen, seq_len: int) -> float:
     return 6.0 * (weights + attention)
 
 
-def _token_files(config: PretrainConfig, tokenizer: Tokenizer, folder: Path) -> PackedDataset | MixedDataset:
+def token_files(config: PretrainConfig, tokenizer: Tokenizer, folder: Path) -> PackedDataset | MixedDataset:
     """The token files or mixture of the configuration, or its texts tokenised once into the run folder."""
     source = Path(config.data)
     if not is_tokens(source):
@@ -175,7 +189,7 @@ def _batches(dataset: PackedDataset | MixedDataset, config: PretrainConfig) -> C
     return lambda cursor: dataset.batch(cursor, config.loop.micro_batch_size)
 
 
-def _threads(job: Job) -> int:
+def starting_threads(job: Job) -> int:
     """The number of threads at the start of the run: another number rounds sums differently and changes the results."""
     now = torch.get_num_threads()
     began = job.folder.record.get("threads", now)
@@ -194,7 +208,8 @@ def _threads(job: Job) -> int:
     return began
 
 
-def _write_model(model: Qwen, tokenizer: Tokenizer, target: Path) -> None:
+def write_model(model: Qwen, tokenizer: Tokenizer, target: Path, card: str = "") -> Path:
+    """Write the folder of the trained model; `card` is the text of its README.md, if it has one."""
     if world_size() > 1:
         whole = whole_weights(model)  # all processes take part
         model = Qwen(model.config)
@@ -202,7 +217,10 @@ def _write_model(model: Qwen, tokenizer: Tokenizer, target: Path) -> None:
     if is_main():
         with atomic_folder(target) as folder:
             write_folder(model, tokenizer, folder, chat=False)
+            if card:
+                (folder / "README.md").write_text(card, encoding="utf-8")
     barrier()
+    return target
 
 
 def _say(message: str) -> None:

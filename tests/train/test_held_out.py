@@ -25,9 +25,30 @@ def test_is_the_mean_over_tokens_of_documents_read_alone(tiny):
 
 def test_cuts_long_texts_and_loses_only_the_cut_context(tiny):
     held_out = HeldOut({"x": [list(range(50))]}, 63, seq_len=20)
-    cuts = [held_out._sequence(held_out.streams["x"], start) for start in (0, 20, 40)]
+    cuts = [held_out._sequence(held_out.streams["x"][0], start) for start in (0, 20, 40)]
     assert sum((labels != -100).sum() for _, labels, _ in cuts) == 50
     assert [positions.tolist() for _, _, positions in cuts] == [list(range(20)), list(range(20)), list(range(11))]
+
+
+def test_cuts_of_long_documents_have_all_positions(tiny):
+    model = Qwen(tiny.SHAPE).init_weights(0).eval()
+    documents = {"x": [list(range(10)), list(range(5, 50)), list(range(39)), [7] * 60], "short": [[1, 2, 3]]}
+    held_out = HeldOut(documents, 63, seq_len=20, cut=True)
+    rows = [
+        (stream, held_out._sequence(stream, start))
+        for stream in held_out.streams["x"]
+        for start in range(0, len(stream) - 1, 20)
+    ]
+    assert len(rows) == 2 + 2 + 3 and "short" not in held_out.streams
+    assert all(positions.tolist() == list(range(20)) for _, (_, _, positions) in rows)
+    assert [labels[-1] for _, (_, labels, _) in rows] == [25, 45, 20, -100, 7, 7, 63]
+    total = count = 0.0
+    for _, (ids, labels, _) in rows:
+        logits = model.logits(model(torch.from_numpy(ids)[None]))[0]
+        labels = torch.from_numpy(labels)
+        total += torch.nn.functional.cross_entropy(logits, labels, reduction="sum").item()
+        count += (labels != -100).sum().item()
+    assert held_out.losses(model) == {"held_out_x": pytest.approx(total / count, rel=1e-6)}
 
 
 def test_scores_a_model_that_knows_everything():
