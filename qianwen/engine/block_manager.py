@@ -129,7 +129,9 @@ class BlockManager:
         if not self.prefix_caching or (seq.request.pooling == "mean" and not is_reported):  # it needs all states
             return 0
         limit, score_from = seq.num_tokens - 1, seq.request.score_from
-        if score_from is not None and not is_reported:  # the state before each scored token must be computed, for its log-probability
+        if (
+            score_from is not None and not is_reported
+        ):  # the state before each scored token must be computed, for its log-probability
             limit = min(limit, max(score_from, 1) - 1)
         self._extend_hashes(seq, seq.num_tokens)
         longest, runs = 0, [0] * len(self.pools)  # for each kind, the consecutive cached blocks that end here

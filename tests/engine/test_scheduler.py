@@ -103,7 +103,11 @@ def test_who_reads_again_keeps_its_place():
     scheduler.reread(first)
     assert list(scheduler.waiting) == [first, second, fourth] and scheduler.running == [third]
     chunks = scheduler.schedule()
-    assert [(chunk.seq, chunk.start) for chunk in chunks] == [(third, 4), (first, 4), (second, 4)]  # the prompt is cached
+    assert [(chunk.seq, chunk.start) for chunk in chunks] == [
+        (third, 4),
+        (first, 4),
+        (second, 4),
+    ]  # the prompt is cached
     assert scheduler.running == [first, second, third] and scheduler.num_rereads == 2
     assert scheduler.num_preemptions == 0
 
