@@ -22,6 +22,7 @@ from qianwen.engine.llm_engine import EngineConfig, LLMEngine
 from qianwen.engine.request import Request
 from qianwen.engine.sampling_params import SamplingParams
 from qianwen.model import PRESETS
+from qianwen.model.config import QwenConfig
 from qianwen.model.linears.packed import pack_model
 from qianwen.model.long_context import LongContext
 from qianwen.model.transformer import Qwen
@@ -29,14 +30,21 @@ from qianwen.tokenizer.tokenizer import Tokenizer
 from qianwen.tokenizer.vocab import Vocabulary
 
 PROMPT = 64
-SMALL = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 8, "num_attention_heads": 8}
-SMALL |= {"num_key_value_heads": 2, "vocab_size": 16384}
+SMALL = QwenConfig(
+    vocab_size=16384,
+    hidden_size=512,
+    intermediate_size=2048,
+    num_hidden_layers=8,
+    num_attention_heads=8,
+    num_key_value_heads=2,
+)
 
 
 def network(train_len: int, length: int, bits: int, is_small: bool) -> Qwen:
     """Random weights; with LogN, as in the models that have dynamic NTK."""
-    fields = {"use_dynamic_ntk": True, "use_logn_attn": True, "train_len": train_len, "max_position_embeddings": length}
-    config = replace(PRESETS["qwen2.5-0.5b"], **fields, **(SMALL if is_small else {}))
+    shape = SMALL if is_small else PRESETS["qwen2.5-0.5b"]
+    lengths = {"train_len": train_len, "max_position_embeddings": length}
+    config = replace(shape, use_dynamic_ntk=True, use_logn_attn=True, **lengths)
     return pack_model(Qwen(config).init_weights(0).eval(), bits)
 
 
@@ -49,7 +57,7 @@ def any_tokenizer() -> Tokenizer:
 def answer_times(engine: LLMEngine, length: int) -> tuple[float, list[tuple[int, float]]]:
     """Seconds of an answer up to `length` tokens, and for each reading the tokens of its text and its seconds."""
     params = SamplingParams(temperature=0, max_tokens=length - PROMPT, ignore_eos=True)
-    engine.add_request(Request(torch.randint(256, (PROMPT,)).tolist(), params, extension=LongContext()))
+    engine.add_request(Request(tuple(torch.randint(256, (PROMPT,)).tolist()), params, extension=LongContext()))
     total, step, num_tokens = 0.0, 0.0, PROMPT
     readings: list[tuple[int, float]] = []
     reading: list[float] = []  # seconds of the steps of the reading that goes on

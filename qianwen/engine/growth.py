@@ -73,7 +73,7 @@ def check_growth(request: Request, is_invariant: bool) -> None:
         raise RequestError(tr(message, state=request.context.rope.method), param="rope")
     if is_invariant and request.extension.on_growth == "rerotate":
         message = (
-            "on_growth = rerotate is not possible in the batch-invariant mode, because a preempted answer is read "
-            "again without it: use exact or fixed"
+            "on_growth = rerotate is not possible in the batch-invariant mode, "
+            "because a preempted answer is read again without it: use exact or fixed"
         )
         raise RequestError(tr(message), param="rope")

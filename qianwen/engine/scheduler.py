@@ -6,8 +6,8 @@ a chunk from the rest of the step's token budget, so a long prompt never stops t
 
 The order is first come, first served. If blocks run out, the newest running sequence is preempted: its blocks become
 free, and it recomputes later (often mostly from shared blocks). The oldest running sequence always continues, and each
-sequence fits alone, so every sequence ends. An answer that must read its text again (`growth.py`) does the same: it waits
-in its old place of the order, which is before all new requests, and its text is read in chunks like a prompt.
+sequence fits alone, so every sequence ends. An answer that must read its text again (`growth.py`) also recomputes: it
+keeps its place in the order, which is before all new requests, and its text is read in chunks like a prompt.
 """
 
 from __future__ import annotations

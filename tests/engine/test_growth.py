@@ -72,7 +72,7 @@ class Played:
 
     @torch.inference_mode()
     def distance(self, model) -> float:
-        """The largest difference in log-probability between an answer's token and a fresh forward of the text before."""
+        """The largest difference in log-probability between a token and a fresh forward of the text before it."""
         worst = 0.0
         for (name, index), tokens in self.tokens.items():
             text = torch.tensor([*self.requests[name].tokens, *tokens])
