@@ -53,7 +53,8 @@ def dual_chunk_len(hf: Mapping[str, Any]) -> int | None:
     With c = chunk_size and l = local_size, a key at position j is rotated by j mod (c − l). A query at position i is
     rotated by i mod (c − l) for keys of its own chunk, and for keys of the chunk before by min(i mod (c − l) + c − l,
     c). So all distances i − j are the plain ones as long as i ≤ c, also in the second chunk: the local part of l tokens
-    is there for this. From `original_max_position_embeddings` on, the queries are scaled too.
+    is there for this. The third chunk begins at 2 (c − l). From `original_max_position_embeddings` on, the queries are
+    scaled too.
     """
     chunks = hf.get(DUAL_CHUNK)
     if chunks is None:
@@ -63,7 +64,8 @@ def dual_chunk_len(hf: Mapping[str, Any]) -> int | None:
     chunk_size, local_size, original = sizes or (None, None, None)
     if type(chunk_size) is not int or type(local_size) is not int or not 0 <= local_size < chunk_size:
         raise ConfigError(tr("{field} = {value} is not a valid value", field=DUAL_CHUNK, value=repr(chunks)))
-    return min(chunk_size, original) if type(original) is int and original > 0 else chunk_size
+    plain = min(chunk_size, 2 * (chunk_size - local_size))
+    return min(plain, original) if type(original) is int and original > 0 else plain
 
 
 def length_notes(config: QwenConfig, name: str, hf: Mapping[str, Any]) -> Iterator[str]:

@@ -76,8 +76,8 @@ class GgufModel:
         model = empty_model(self.config, len(file.tensors))
         expected = stacks(model, FUSED if fused else NAMES)
         stored = {name: (self.path, tensor.shape) for name, tensor in file.tensors.items()}
-        if self.config.rope_scaling.method == "llama3":
-            del stored[PAIR_DIVISORS]
+        if self.metadata["general.architecture"] == "llama":
+            stored.pop(PAIR_DIVISORS, None)  # it is in the config
         check_tensors(expected, stored, self.path)
         self.tensors = dict(_parameters(file, expected, self.config))
 

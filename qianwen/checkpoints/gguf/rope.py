@@ -59,11 +59,12 @@ def _from_keys(file: GgufFile, arch: str) -> RopeState:
         return RopeState()
     original = int(file.number(f"{prefix}.original_context_length", 0))
     if kind == "linear":
-        return RopeState(method="linear", factor=factor, original_len=original)
+        return _state(file, method="linear", factor=factor, original_len=original)
     betas = {
         name: file.number(f"{prefix}.yarn_{name}", default) for name, default in (("beta_fast", 32), ("beta_slow", 1))
     }
-    return RopeState(
+    return _state(
+        file,
         method="yarn",
         factor=factor,
         original_len=original or int(file.number(f"{arch}.context_length")),
@@ -91,16 +92,12 @@ def _attention_factor(file: GgufFile, prefix: str, factor: float) -> float:
 def _llama3(file: GgufFile, config: QwenConfig) -> RopeState:
     """The Llama-3 scaling whose divisors are the tensor of the file."""
     divisors = file.tensors[PAIR_DIVISORS].dequantize()
-    if bool((divisors == 1).all()):
-        return RopeState()
-    for factor, original, low, high in _llama3_numbers(file, float(f"{divisors.max().item():.7g}")):
-        state = RopeState(
-            method="llama3", factor=factor, original_len=int(original), low_freq_factor=low, high_freq_factor=high
-        )
-        if divisors.shape == (config.head_dim // 2,) and torch.allclose(
-            pair_divisors(state, config), divisors, rtol=1e-4, atol=0
-        ):
-            return state
+    for factor, original, low, high in _llama3_numbers(file, divisors.max().item()):
+        numbers = {"original_len": int(original), "low_freq_factor": low, "high_freq_factor": high}
+        state = _state(file, method="llama3", factor=factor, **numbers)
+        own = pair_divisors(state, config)
+        if own.shape == divisors.shape and torch.allclose(own, divisors, rtol=1e-4, atol=0):
+            return RopeState() if factor == 1 else state
     message = (
         "{path}: {tensor} has divisors of frequencies that are not those of Llama 3 (original length 8,192); convert "
         "the model from its folder with `qianwen export`"
@@ -112,7 +109,14 @@ def _llama3_numbers(file: GgufFile, largest: float) -> Iterator[tuple[float, ...
     own = file.metadata.get(LLAMA3_NUMBERS)
     if isinstance(own, np.ndarray) and own.shape == (4,):
         yield tuple(float(f"{number:.7g}") for number in own)
-    yield largest, *LLAMA3_USUAL
+    yield float(f"{largest:.7g}"), *LLAMA3_USUAL
+
+
+def _state(file: GgufFile, **values: Any) -> RopeState:
+    try:
+        return RopeState(**values)
+    except ConfigError as error:
+        raise ConfigError(f"{file.path}: {error}") from error
 
 
 def pair_divisors(scaling: RopeState, config: QwenConfig) -> Tensor:
