@@ -1,8 +1,9 @@
 """The rotary positions of a GGUF file: `rope.scaling.*` and `rope_freqs.weight` of llama.cpp ↔ `RopeState`.
 
     linear      factor; also the meaning of a factor without a type
-    yarn        factor, original_context_length, yarn_beta_fast, yarn_beta_slow; attn_factor is relative to the usual
-                temperature
+    yarn        factor, original_context_length; attn_factor is relative to the usual temperature. Converters also write
+                yarn_beta_fast, yarn_beta_slow and yarn_attn_factor, which llama.cpp reads for other architectures only;
+                here they have the meaning of the folder that was converted
     llama3      no keys: the tensor rope_freqs.weight (architecture llama) has the divisor of each pair's frequency
 
 The numbers of a Llama-3 scaling are not in the files of llama.cpp, whose converter assumes an original length of 8,192
@@ -74,16 +75,12 @@ def _from_keys(file: GgufFile, arch: str) -> RopeState:
 
 
 def _attention_factor(file: GgufFile, prefix: str, factor: float) -> float:
-    """YaRN's temperature as a field of `RopeState`: the shortest decimal number that gives the float32 of the file.
-
-    Newer converters of llama.cpp write `yarn_attn_factor`, which llama.cpp reads for other architectures.
-    """
-    names = (f"{prefix}.attn_factor", f"{prefix}.yarn_attn_factor")
-    key = next((name for name in names if name in file.metadata), None)
-    if key is None or not file.number(key) > 0:
-        return 0.0
+    """YaRN's temperature as a field of `RopeState`: the shortest decimal number that gives the float32 of the file."""
+    usual, older = yarn_temperature(factor), f"{prefix}.yarn_attn_factor"
+    key = f"{prefix}.attn_factor" if f"{prefix}.attn_factor" in file.metadata else older
+    if not file.number(key, 0) > 0 or (key == older and math.isclose(file.number(key), usual, rel_tol=1e-6)):
+        return 0.0  # not given; or the temperature itself, which the older key may hold too
     stored = np.float32(file.metadata[key])
-    usual = yarn_temperature(factor)
     values = (float(f"{float(stored) * usual:.{digits}g}") for digits in range(1, 9))
     value = next((value for value in values if np.float32(value / usual) == stored), float(stored) * usual)
     return attention_factor(value, factor)
@@ -139,10 +136,8 @@ def scaling_metadata(config: QwenConfig, arch: str) -> dict[str, Any]:
         keys |= {"type": scaling.method, "factor": scaling.factor}
     if scaling.original_len and scaling.method != "llama3":
         keys["original_context_length"] = scaling.original_len
-    if scaling.method == "yarn":
-        keys |= {"yarn_beta_fast": scaling.beta_fast, "yarn_beta_slow": scaling.beta_slow}
-        if scaling.attention_factor:
-            keys["attn_factor"] = scaling.attention_factor / yarn_temperature(scaling.factor)
+    if scaling.method == "yarn" and scaling.attention_factor:
+        keys["attn_factor"] = scaling.attention_factor / yarn_temperature(scaling.factor)
     metadata: dict[str, Any] = {f"{arch}.rope.scaling.{name}": value for name, value in keys.items()}
     if scaling.method == "llama3":
         numbers = scaling.factor, scaling.original_len, scaling.low_freq_factor, scaling.high_freq_factor
@@ -155,6 +150,7 @@ def _check_expressible(config: QwenConfig, arch: str) -> None:
     problems = {
         "llama3": scaling.method == "llama3" and arch != "llama",
         "truncate = false": scaling.method == "yarn" and not scaling.truncate,
+        "beta_fast and beta_slow": scaling.method == "yarn" and (scaling.beta_fast, scaling.beta_slow) != (32, 1),
         f"scaling_from = {config.scaling_from}": config.scaling_from not in (0, scaling.original_len),
     }
     for name, is_problem in problems.items():

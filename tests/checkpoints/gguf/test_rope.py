@@ -26,6 +26,8 @@ LLAMA = QwenConfig(
 )  # fmt: skip
 QWEN2, QWEN3 = replace(LLAMA, qkv_bias=True), replace(LLAMA, qk_norm=True)
 YARN = RopeState(method="yarn", factor=4, original_len=1024)
+LINEAR = RopeState(method="linear", factor=4, original_len=1024)
+UNUSUAL = RopeState(method="llama3", factor=3, original_len=512, low_freq_factor=2, high_freq_factor=7)
 LLAMA31 = RopeState(method="llama3", factor=8, original_len=8192)
 
 
@@ -55,14 +57,14 @@ def changed(source: Path, target: Path, metadata: dict[str, Any], tensors: dict[
         replace(QWEN3, rope_scaling=YARN),
         replace(LLAMA, rope_scaling=YARN),
         replace(LLAMA, rope_scaling=YARN, scaling_from=1024, train_len=1024),
-        replace(LLAMA, rope_scaling=replace(YARN, factor=3, beta_fast=20, beta_slow=2.5)),
+        replace(LLAMA, rope_scaling=replace(YARN, factor=3)),
         replace(LLAMA, rope_scaling=replace(YARN, attention_factor=1)),
         replace(LLAMA, rope_scaling=replace(YARN, attention_factor=1.234567)),
         replace(LLAMA, rope_scaling=RopeState(method="linear", factor=2.5)),
-        replace(QWEN2, rope_scaling=RopeState(method="linear", factor=4, original_len=1024), scaling_from=1024, train_len=1024),
+        replace(QWEN2, rope_scaling=LINEAR, scaling_from=1024, train_len=1024),
         replace(LLAMA, rope_scaling=LLAMA31, rope_theta=5e5),
         replace(LLAMA, rope_scaling=replace(LLAMA31, factor=32), rope_theta=5e5),
-        replace(LLAMA, rope_scaling=RopeState(method="llama3", factor=3, original_len=512, low_freq_factor=2, high_freq_factor=7)),
+        replace(LLAMA, rope_scaling=UNUSUAL),
         replace(LLAMA, rope_scaling=RopeState(method="llama3", factor=8, original_len=100_000), rope_theta=1e4),
         replace(LLAMA, rope_scaling=RopeState(method="llama3", factor=8, original_len=400_000), rope_theta=1e4),
     ],
@@ -88,6 +90,7 @@ def test_plain_models_have_no_scaling_keys(tmp_path: Path) -> None:
     [
         (replace(QWEN2, rope_scaling=LLAMA31), "llama3 .* architecture qwen2"),
         (replace(LLAMA, rope_scaling=replace(YARN, truncate=False)), "truncate = false"),
+        (replace(LLAMA, rope_scaling=replace(YARN, beta_fast=20)), "beta_fast"),
         (replace(LLAMA, rope_scaling=YARN, scaling_from=7), "scaling_from = 7"),
     ],
 )
@@ -110,6 +113,14 @@ def test_what_llama_cpp_would_compute_otherwise_is_refused(tmp_path: Path, confi
         (
             *(QWEN2, {"type": "yarn", "factor": 4.0, "original_context_length": 1024, "finetuned": True}),
             *(YARN, 0, 4096),
+        ),
+        (
+            *(QWEN2, {"type": "yarn", "factor": 4.0, "original_context_length": 1024, "yarn_beta_fast": 20.0}),
+            *(replace(YARN, beta_fast=20), 1024, 4096),
+        ),
+        (
+            *(QWEN2, {"type": "yarn", "factor": 4.0, "original_context_length": 1024, "yarn_attn_factor": 1.1386294}),
+            *(YARN, 1024, 4096),
         ),
         (LLAMA, {"type": "yarn"}, RopeState(), 0, 4096),
         (LLAMA, {"type": "none", "factor": 4.0}, RopeState(), 0, 4096),
