@@ -50,10 +50,10 @@ def rope_fields(hf: Mapping[str, Any], model_type: str) -> dict[str, Any]:
 
 
 def rope_theta_fields(hf: Mapping[str, Any]) -> dict[str, Any]:
-    """rope_theta and partial_rotary_factor, as far as they are in `rope_parameters`."""
-    inner = hf.get("rope_parameters")
+    """rope_theta and partial_rotary_factor, as far as they are in `rope_parameters` or `rope_scaling`."""
+    given = [hf[field] for field in ("rope_parameters", "rope_scaling") if hf.get(field)]
     names = ("rope_theta", "partial_rotary_factor")
-    return {name: inner[name] for name in names if name in inner} if isinstance(inner, Mapping) else {}
+    return {name: inner[name] for inner in given for name in names if inner.get(name) is not None}
 
 
 def rope_to_hf(config: QwenConfig) -> dict[str, Any]:
@@ -97,9 +97,9 @@ class _Given:
     values: Mapping[str, Any]
 
     def number(self, name: str) -> float | None:
-        """A positive number; None if it is missing or null."""
+        """A number that is not negative; None if it is missing or null."""
         value = self.values.get(name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0):
             raise self.invalid(name)
         return value
 
@@ -170,7 +170,7 @@ def _state(given: _Given, hf: Mapping[str, Any], claimed_len: int) -> RopeState:
         return RopeState()
     # The key beside rope_scaling has priority, as in transformers.
     original = _Given("config.json", hf).number(ORIGINAL) or given.number(ORIGINAL)
-    if kind == "dynamic" or original is None:
+    if kind == "dynamic" or not original:
         original = 0 if kind == "linear" else claimed_len
     if original % 1:
         raise given.invalid(ORIGINAL)
@@ -198,8 +198,9 @@ def _yarn(given: _Given, factor: Any) -> dict[str, Any]:
     """The numbers that only YaRN has, those that are given."""
     if given.number("extrapolation_factor") not in (None, 1):
         raise _refusal(f"{given.field}.extrapolation_factor", given.number("extrapolation_factor"), "1")
-    values: dict[str, Any] = {name: given.number(name) for name in ("beta_fast", "beta_slow")}
-    values |= {"truncate": given.flag("truncate")}
+    truncate = given.flag("truncate")
+    values: dict[str, Any] = {} if truncate is None else {"truncate": truncate}
+    values |= {name: value for name in ("beta_fast", "beta_slow") if (value := given.number(name))}
     temperature, relative = given.number("attention_factor"), given.number("attn_factor")
     scale, scale_all = given.number("mscale"), given.number("mscale_all_dim")
     if temperature is None and relative is not None:
@@ -207,9 +208,13 @@ def _yarn(given: _Given, factor: Any) -> dict[str, Any]:
         temperature = relative * yarn_temperature(factor)
     elif temperature is None and scale and scale_all:
         temperature = yarn_temperature(factor, scale) / yarn_temperature(factor, scale_all)
+    if temperature == 0:
+        raise ConfigError(
+            tr("{field} = {value} is not a valid value", field=f"{given.field}.attention_factor", value=0)
+        )
     if temperature is not None:
         values["attention_factor"] = attention_factor(temperature, factor)
-    return {name: value for name, value in values.items() if value is not None}
+    return values
 
 
 def _refusal(field: str, value: Any, supported: str = ", ".join(TYPES)) -> ConfigError:

@@ -48,6 +48,10 @@ STATES = [
         YARN | {"mscale": 1.0, "mscale_all_dim": 1.0},
         RopeState(method="yarn", factor=4, original_len=1024, attention_factor=1),
     ),
+    (
+        YARN | {"mscale": 1.0, "mscale_all_dim": 0, "beta_fast": 0},
+        RopeState(method="yarn", factor=4, original_len=1024),
+    ),
     (YARN | {"mscale": 0.5}, RopeState(method="yarn", factor=4, original_len=1024)),
     (LLAMA3, RopeState(method="llama3", factor=8, original_len=512)),
     (
@@ -74,6 +78,9 @@ def test_each_type_is_read_and_written_back(field, scaling, expected):
 def test_the_base_is_read_beside_the_scaling():
     assert read(YARN | {"rope_theta": 5e5}, field="rope_parameters").rope_theta == 5e5
     assert read(YARN, rope_theta=5e5).rope_theta == 5e5
+    assert read(YARN | {"rope_theta": 5e5}).rope_theta == 5e5
+    with pytest.raises(ConfigError, match="partial_rotary_factor"):
+        read(YARN | {"partial_rotary_factor": 0.5})
     assert read(YARN, rope_theta=5e5, rope_parameters={"rope_theta": 5e5, **YARN}).rope_scaling.factor == 4
 
 
@@ -145,6 +152,8 @@ WRONG = [
     (YARN | {"truncate": "no"}, "truncate = 'no'"),
     (YARN | {"original_max_position_embeddings": 1024.5}, "1024.5"),
     (YARN | {"original_max_position_embeddings": -1}, "-1"),
+    (YARN | {"attn_factor": 0}, "attention_factor = 0"),
+    (YARN | {"factor": 0}, "rope_.*: factor = 0"),
     (LLAMA3 | {"low_freq_factor": 4.0}, "high_freq_factor"),
 ]
 

@@ -33,7 +33,7 @@ NOTHING = [
 @pytest.mark.parametrize("scaling", NOTHING, ids=str)
 def test_a_folder_that_scales_by_nothing_is_read(field: str, scaling: Any) -> None:
     config = config_from_hf({**HF, field: scaling})
-    theta = scaling.get("rope_theta") if scaling and field == "rope_parameters" else None
+    theta = scaling.get("rope_theta") if scaling else None
     assert config.rope_theta == (theta or 10000.0)
 
 

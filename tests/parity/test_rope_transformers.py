@@ -105,6 +105,7 @@ SCALINGS: dict[str, dict[str, Any]] = {
     "default": {"rope_type": "default"},
     "linear": {"rope_type": "linear", "factor": 2.5},
     "linear, older key": {"type": "linear", "factor": 2},
+    "linear, base inside": {"type": "linear", "factor": 2.0, "rope_theta": 5e4},
     "dynamic": {"rope_type": "dynamic", "factor": 2.0},
     "yarn": YARN,
     "yarn, null factor": YARN | {"factor": None, "beta_fast": None},
@@ -147,7 +148,8 @@ def hidden_of(config: QwenConfig, weights: Any, ids: torch.Tensor) -> torch.Tens
 @torch.no_grad()
 def test_hidden_states_of_a_file_agree(model_type, name, field):
     plain = SHAPE | {"model_type": model_type}
-    scaled = plain | {field: {**SCALINGS[name], **({"rope_theta": 1e4} if field == "rope_parameters" else {})}}
+    base = {"rope_theta": 1e4} if field == "rope_parameters" else {}
+    scaled = plain | {field: base | SCALINGS[name]}
     config = config_from_hf(scaled)
     assert (config.scaling_from > 0) == (name == "dynamic" or ("yarn" in name and model_type != "llama"))
     theirs = theirs_of(scaled)

@@ -34,7 +34,13 @@ LLAMA3_USUAL = (8192, 1.0, 4.0)  # the numbers of all Llama 3.1 to 3.3 models, w
 
 def read_scaling(file: GgufFile, arch: str, config: QwenConfig) -> dict[str, Any]:
     """The fields of a `QwenConfig` that the scaling of `file` gives. ConfigError if it cannot be computed."""
-    scaling = _llama3(file, config) if arch == "llama" and PAIR_DIVISORS in file.tensors else _from_keys(file, arch)
+    scaling = _from_keys(file, arch)
+    if arch == "llama" and PAIR_DIVISORS in file.tensors:
+        divided = _llama3(file, config)
+        if "none" not in (divided.method, scaling.method):
+            message = "{path}: rope scaling {scaling!r} together with {tensor} is not supported"
+            raise ConfigError(tr(message, path=file.path, scaling=scaling.method, tensor=PAIR_DIVISORS))
+        scaling = divided if scaling.method == "none" else scaling
     trained = file.metadata.get(f"{arch}.rope.scaling.finetuned")
     is_trained = trained if isinstance(trained, bool) else None
     return scaling_fields(scaling, config.max_position_embeddings, arch, is_trained=is_trained)
@@ -58,9 +64,13 @@ def _from_keys(file: GgufFile, arch: str) -> RopeState:
             raise ConfigError(tr(message, path=file.path, value=value, kind=kind, **names))
     if kind == "none" or factor == 1:
         return RopeState()
-    original = int(file.number(f"{prefix}.original_context_length", 0))
+    key = f"{prefix}.original_context_length"
+    original = file.number(key if key in file.metadata or kind == "linear" else f"{arch}.context_length", 0)
+    if original % 1 != 0:
+        message = "{path}: metadata {key} is {value!r}, but must be a number"
+        raise ConfigError(tr(message, path=file.path, key=key, value=original))
     if kind == "linear":
-        return _state(file, method="linear", factor=factor, original_len=original)
+        return _state(file, method="linear", factor=factor, original_len=int(original))
     betas = {
         name: file.number(f"{prefix}.yarn_{name}", default) for name, default in (("beta_fast", 32), ("beta_slow", 1))
     }
@@ -68,7 +78,7 @@ def _from_keys(file: GgufFile, arch: str) -> RopeState:
         file,
         method="yarn",
         factor=factor,
-        original_len=original or int(file.number(f"{arch}.context_length")),
+        original_len=int(original),
         attention_factor=_attention_factor(file, prefix, factor),
         **betas,
     )
@@ -104,7 +114,7 @@ def _llama3(file: GgufFile, config: QwenConfig) -> RopeState:
 
 def _llama3_numbers(file: GgufFile, largest: float) -> Iterator[tuple[float, ...]]:
     own = file.metadata.get(LLAMA3_NUMBERS)
-    if isinstance(own, np.ndarray) and own.shape == (4,):
+    if isinstance(own, np.ndarray) and own.shape == (4,) and np.isfinite(own).all():
         yield tuple(float(f"{number:.7g}") for number in own)
     yield float(f"{largest:.7g}"), *LLAMA3_USUAL
 

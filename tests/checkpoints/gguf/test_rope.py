@@ -140,6 +140,14 @@ def test_the_older_key_is_read(tmp_path: Path) -> None:
     assert read.rope_scaling == RopeState(method="linear", factor=2)
 
 
+def test_an_original_length_that_is_no_count_is_refused(tmp_path: Path) -> None:
+    entries = {"rope__scaling__type": "yarn", "rope__scaling__factor": 4.0}
+    for number, length in enumerate((float("nan"), float("inf"), 0.5)):
+        with pytest.raises(ConfigError, match="original_context_length is"):
+            path = tmp_path / f"{number}.gguf"
+            GgufModel(write(path, QWEN2, rope__scaling__original_context_length=length, **entries))
+
+
 @pytest.mark.parametrize(("factor", "error"), [("4", CheckpointError), (0.5, ConfigError), (float("nan"), ConfigError)])
 def test_a_damaged_factor_is_refused(tmp_path: Path, factor: Any, error: type) -> None:
     with pytest.raises(error, match=r"m\.gguf: .*factor"):
@@ -181,6 +189,15 @@ def test_llama3_is_recognised_by_the_tensor_alone(tmp_path: Path, factor: float)
 def test_divisors_of_one_are_no_scaling(tmp_path: Path) -> None:
     source = write(tmp_path / "m.gguf", LLAMA)
     assert GgufModel(changed(source, tmp_path / "x.gguf", {}, {PAIR_DIVISORS: torch.ones(32)})).config == LLAMA
+    linear = {"llama.rope.scaling.factor": 2.0}
+    read = GgufModel(changed(source, tmp_path / "y.gguf", linear, {PAIR_DIVISORS: torch.ones(32)})).config
+    assert read.rope_scaling == RopeState(method="linear", factor=2)
+
+
+def test_two_scalings_at_once_are_refused(tmp_path: Path) -> None:
+    config = replace(LLAMA, rope_theta=5e5, rope_scaling=LLAMA31)
+    with pytest.raises(ConfigError, match="'linear' together with rope_freqs.weight"):
+        GgufModel(write(tmp_path / "m.gguf", config, rope__scaling__factor=2.0))
 
 
 def test_the_tensor_has_priority_over_our_numbers(tmp_path: Path) -> None:
