@@ -90,7 +90,7 @@ def _rotation(config: QwenConfig, seq_len: int, extension: LongContext) -> RopeS
     if method == "auto" and config.use_dynamic_ntk:
         method = "dynamic_ntk"
     if method == "auto":
-        return config.rope_scaling if seq_len > config.scaling_from else always
+        return _scaled(config.rope_scaling, seq_len) if seq_len > config.scaling_from else always
     if method == "none":
         return always
     if always.method != "none":
@@ -101,6 +101,14 @@ def _rotation(config: QwenConfig, seq_len: int, extension: LongContext) -> RopeS
     if method == "dynamic_ntk":
         return RopeState(method=method, factor=ntk_alpha(seq_len, config.train_len))
     return RopeState(method=method, factor=factor, original_len=config.train_len)
+
+
+def _scaled(scaling: RopeState, seq_len: int) -> RopeState:
+    """The state of a model's scaling for a text that it acts on. Hugging Face's `dynamic` depends on the length."""
+    if scaling.method != "dynamic_ntk":
+        return scaling
+    alpha = scaling.factor * seq_len / scaling.original_len - (scaling.factor - 1)
+    return RopeState(method="dynamic_ntk", factor=alpha)
 
 
 def state_end(config: QwenConfig, seq_len: int, extension: LongContext = AS_CONFIGURED) -> float:

@@ -85,6 +85,15 @@ def test_a_scaling_that_the_model_was_trained_with_acts_on_every_text():
         rope_state(config, 1, LongContext(rope="dynamic_ntk"))
 
 
+def test_a_dynamic_scaling_of_the_files_depends_on_the_length():
+    """Hugging Face's formula: alpha = factor · length / original − (factor − 1)."""
+    dynamic = RopeState(method="dynamic_ntk", factor=3, original_len=32768)
+    config = replace(PRESETS["qwen2.5-0.5b"], rope_scaling=dynamic, scaling_from=32768)
+    assert rope_state(config, 32768) == RopeState()
+    assert rope_state(config, 2 * 32768) == RopeState(method="dynamic_ntk", factor=4)
+    assert covered_len(config) == 32768
+
+
 @pytest.mark.parametrize(
     ("extension", "state", "covered"),
     [
