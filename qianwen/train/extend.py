@@ -184,8 +184,8 @@ def _with_config(model: Qwen, config: QwenConfig) -> Qwen:
 
 
 def _say_perplexities(job: Job, length: int) -> None:
-    before, after = job.folder.record["losses_before"], job.folder.record["losses_after"]
-    for name in before:
+    before, after = job.folder.record["losses_before"], job.folder.record.get("losses_after", {})
+    for name in after:
         if name.endswith(f"_{length}"):
             message = "perplexity of {name} at {length:,} tokens: {before:.4g} before, {after:.4g} after"
             perplexities = {"before": math.exp(before[name]), "after": math.exp(after[name])}

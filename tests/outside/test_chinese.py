@@ -18,6 +18,7 @@ SUBCOMMANDS = {
     "keys": ["list", "add", "revoke"],
     "sft": ["tiny", "some/model"],
     "pretrain": ["tiny"],
+    "extend": ["tiny"],
 }
 WALK = """
 import contextlib, io, sys
