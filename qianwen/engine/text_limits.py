@@ -1,0 +1,124 @@
+"""How long the texts of an engine may be: its context, and what the method of each request covers.
+
+    loading   a context above what the weights and the method cover is refused, and the error names what covers it
+    request   prompt and answer end at the context of the engine or at the end of what the request's method covers
+    note      one line for a user whose text has passed the trained length
+
+The method of a request is its `LongContext` (`model/long_context.py`). Texts up to the trained length are the same with
+every method. How much fits in memory is in `context_size.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from qianwen.model.config import QwenConfig
+from qianwen.model.long_context import (
+    NTK_REACH,
+    LongContext,
+    covered_len,
+    extension_for,
+    method_beyond,
+    rope_state,
+)
+from qianwen.model.rope_state import RopeMethod
+from qianwen.runtime.errors import ConfigError, RequestError
+from qianwen.runtime.translation import tr
+
+METHODS: dict[RopeMethod, str] = {
+    "dynamic_ntk": "dynamic NTK",
+    "yarn": "YaRN",
+    "linear": "linear interpolation",
+    "llama3": "Llama 3 scaling",
+}
+
+
+def model_limit(config: QwenConfig, extension: LongContext, requested: int = 0) -> int:
+    """The longest text if `requested` tokens are wanted; 0: the length in the model's files, or what the method covers.
+
+    ConfigError if the method does not fit the model, or does not cover the requested length.
+    """
+    method_beyond(config, extension)
+    covered = covered_len(config, extension)
+    if requested <= covered:
+        return requested or min(covered, config.max_position_embeddings)
+    values = {"method": extension.rope, "limit": covered, "tokens": requested}
+    other = extension_for(config, requested)
+    if other is None:
+        message = (
+            "with rope {method} this model covers {limit:,} tokens, not {tokens:,}, and no method covers so many: "
+            "use --context {limit} or less"
+        )
+        raise ConfigError(tr(message, **values))
+    message = (
+        "with rope {method} this model covers {limit:,} tokens, not {tokens:,}: use --context {limit} or less, or "
+        "--rope {other}, which covers {reach:,}"
+    )
+    raise ConfigError(tr(message, **values, other=other.rope, reach=covered_len(config, other)))
+
+
+@dataclass(frozen=True)
+class TextLimits:
+    """The limits of one engine. `extension` is the method of requests that choose none."""
+
+    config: QwenConfig
+    extension: LongContext
+    max_model_len: int
+
+    def longest(self, extension: LongContext) -> int:
+        """The largest number of tokens of prompt and answer in a request with this method."""
+        return min(self.max_model_len, covered_len(self.config, extension))
+
+    def check(self, num_prompt_tokens: int, num_answer_tokens: int, extension: LongContext) -> None:
+        """RequestError if a prompt with this part of its answer is too long, or the method does not fit the model."""
+        try:
+            rope_state(self.config, num_prompt_tokens, extension)
+        except ConfigError as error:
+            raise RequestError(str(error), param="rope") from None
+        num_tokens, limit = num_prompt_tokens + num_answer_tokens, self.longest(extension)
+        if num_tokens > limit:
+            message = (
+                "the prompt has {count} tokens, but the context is {size}: shorten the prompt or leave out old turns"
+            )
+            text = self.with_remedy(tr(message, count=num_prompt_tokens, size=limit), num_tokens)
+            raise RequestError(text, param="prompt", code="context_length_exceeded")
+
+    def with_remedy(self, message: str, num_tokens: int) -> str:
+        """A message that a text is too long, and which method would cover its `num_tokens`, if one does."""
+        other = extension_for(self.config, num_tokens)
+        if num_tokens <= self.max_model_len:  # then the method of the engine covers it
+            other = other or self.extension
+            template = "{message}; rope {method} covers {reach:,} tokens here"
+            return tr(template, message=message, method=other.rope, reach=self.longest(other))
+        if other is None:
+            return message
+        template = (
+            "{message}; rope {method} covers {reach:,} tokens: load the model with --rope {method} --context {tokens}"
+        )
+        values = {"method": other.rope, "reach": covered_len(self.config, other), "tokens": num_tokens}
+        return tr(template, message=message, **values)
+
+    @property
+    def method(self) -> RopeMethod:
+        """What extends the trained length, unless a request chooses something else."""
+        return method_beyond(self.config, self.extension)
+
+    def note(self, num_tokens: int) -> str:
+        """One line on a text beyond the trained length: what extends it, and what is known of its quality."""
+        if num_tokens <= self.config.train_len:
+            return ""
+        return tr(
+            "beyond the trained length of {tokens:,} tokens: {how}", tokens=self.config.train_len, how=self._how()
+        )
+
+    def _how(self) -> str:
+        method, factor = self.method, self.extension.factor
+        if method == "none":
+            return tr("no method extends it")
+        if method == "dynamic_ntk":
+            message = "extended by {name}; quality is measured up to {reach}×"
+            return tr(message, name=METHODS[method], reach=NTK_REACH)
+        if self.extension.rope == "auto":
+            return tr("extended by {name}, as the model's files say", name=tr(METHODS[method]))
+        message = "extended by {name} up to {factor:g}×; quality is not measured"
+        return tr(message, name=tr(METHODS[method]), factor=factor)
