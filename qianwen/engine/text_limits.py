@@ -25,12 +25,11 @@ from qianwen.model.rope_state import RopeMethod
 from qianwen.runtime.errors import ConfigError, RequestError
 from qianwen.runtime.translation import tr
 
-METHODS: dict[RopeMethod, str] = {
-    "dynamic_ntk": "dynamic NTK",
-    "yarn": "YaRN",
-    "linear": "linear interpolation",
-    "llama3": "Llama 3 scaling",
-}
+
+def method_name(method: RopeMethod) -> str:
+    """The name of a method in a sentence."""
+    names = {"dynamic_ntk": tr("dynamic NTK"), "linear": tr("linear interpolation"), "llama3": tr("Llama 3 scaling")}
+    return names.get(method, "YaRN")
 
 
 def model_limit(config: QwenConfig, extension: LongContext, requested: int = 0) -> int:
@@ -115,10 +114,11 @@ class TextLimits:
         method, factor = self.method, self.extension.factor
         if method == "none":
             return tr("no method extends it")
+        name = method_name(method)
         if method == "dynamic_ntk":
             message = "extended by {name}; quality is measured up to {reach}×"
-            return tr(message, name=METHODS[method], reach=NTK_REACH)
+            return tr(message, name=name, reach=NTK_REACH)
         if self.extension.rope == "auto":
-            return tr("extended by {name}, as the model's files say", name=tr(METHODS[method]))
+            return tr("extended by {name}, as the model's files say", name=name)
         message = "extended by {name} up to {factor:g}×; quality is not measured"
-        return tr(message, name=tr(METHODS[method]), factor=factor)
+        return tr(message, name=name, factor=factor)
