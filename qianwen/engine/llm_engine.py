@@ -102,9 +102,10 @@ class LLMEngine:
         fused_layers(model, is_invariant=config.batch_invariant)  # built now, so that the first request does not wait
         size, windows = config.block_size, shape.distinct_windows
         context = self._context_size(model)
-        self.context_note, self.num_blocks = context.note, config.num_blocks or -(-context.cached_tokens // size)
+        self.num_blocks = config.num_blocks or -(-context.cached_tokens // size)
         self.max_model_len = min(context.max_model_len, self.num_blocks * size)
         self.limits = TextLimits(shape, config.extension, self.max_model_len)
+        self.context_note = context.note or self.limits.context_note(config.max_model_len)
         counts = self._block_counts(windows, self.num_blocks)
         is_fused, is_invariant = config.fused_attention, config.batch_invariant
         cache = new_cache(model, counts, size, config.kv_cache_dtype, is_fused=is_fused, is_invariant=is_invariant)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from qianwen.model.config import QwenConfig
 from qianwen.model.long_context import (
+    AS_CONFIGURED,
     NTK_REACH,
     LongContext,
     covered_len,
@@ -64,6 +65,14 @@ class TextLimits:
     extension: LongContext
     max_model_len: int
 
+    def context_note(self, requested: int) -> str:
+        """One line if a method was chosen that covers longer texts, but no context was `requested`; else empty."""
+        reach = covered_len(self.config, self.extension)
+        if requested or self.extension.rope in ("auto", "none") or reach <= self.max_model_len:
+            return ""
+        message = "rope {method} covers {reach:,} tokens, but the context is {size:,}: use --context for longer texts"
+        return tr(message, method=self.extension.rope, reach=reach, size=self.max_model_len)
+
     def longest(self, extension: LongContext) -> int:
         """The largest number of tokens of prompt and answer in a request with this method."""
         return min(self.max_model_len, covered_len(self.config, extension))
@@ -91,11 +100,14 @@ class TextLimits:
             return tr(template, message=message, method=other.rope, reach=self.longest(other))
         if other is None:
             return message
+        values = {"reach": covered_len(self.config, other), "tokens": num_tokens}
+        if other == AS_CONFIGURED:
+            template = "{message}; this model covers {reach:,} tokens: load it with --context {tokens}"
+            return tr(template, message=message, **values)
         template = (
             "{message}; rope {method} covers {reach:,} tokens: load the model with --rope {method} --context {tokens}"
         )
-        values = {"method": other.rope, "reach": covered_len(self.config, other), "tokens": num_tokens}
-        return tr(template, message=message, **values)
+        return tr(template, message=message, method=other.rope, **values)
 
     @property
     def method(self) -> RopeMethod:

@@ -57,6 +57,13 @@ def test_a_context_that_nothing_covers_is_refused_with_what_would(config, extens
     assert all(word in str(error.value) for word in words), error.value
 
 
+@pytest.mark.parametrize(("options", "is_noted"), [({}, True), ({"max_model_len": 256}, False)])
+def test_a_method_without_a_context_is_noted(model, tokenizer, options, is_noted: bool) -> None:
+    engine = LLM(model, tokenizer, EngineConfig(extension=NTK, **options)).engine
+    assert engine.max_model_len == 256 and ("covers 2,048" in engine.context_note) == is_noted
+    assert LLM(model, tokenizer, EngineConfig(extension=NONE)).engine.context_note == ""
+
+
 def test_an_engine_takes_no_context_above_what_its_method_covers(model, tokenizer) -> None:
     for size in ({}, {"num_blocks": 100}):
         with pytest.raises(ConfigError, match="--rope dynamic_ntk, which covers 2,048"):
@@ -73,6 +80,7 @@ REMEDIES = [
         "rope dynamic_ntk covers 2,048 tokens: load the model with --rope dynamic_ntk --context 301",
     ),
     (1000, NTK, NONE, "rope dynamic_ntk covers 1,000 tokens here"),
+    (256, NTK, NTK, "rope dynamic_ntk covers 2,048 tokens: load the model with --rope dynamic_ntk --context 301"),
     (1000, LongContext(rope="yarn"), LongContext(rope="linear", factor=1), "rope dynamic_ntk covers 1,000 tokens here"),
 ]
 
@@ -86,6 +94,11 @@ def test_a_prompt_beyond_its_method_is_refused_with_what_covers_it(model, max_mo
         limits.check(300, 1, of_request)
     assert str(error.value).endswith(remedy)
     assert (error.value.param, error.value.code) == ("prompt", "context_length_exceeded")
+
+
+def test_a_context_that_was_chosen_too_small_is_named(model) -> None:
+    with pytest.raises(RequestError, match="; this model covers 256 tokens: load it with --context 201$"):
+        TextLimits(model.config, AS_CONFIGURED, 128).check(200, 1, AS_CONFIGURED)
 
 
 def test_a_prompt_that_nothing_covers_names_no_method(model) -> None:
