@@ -118,9 +118,7 @@ class TextLimits:
         """One line on a text beyond the trained length: what extends it, and what is known of its quality."""
         if num_tokens <= self.config.train_len:
             return ""
-        return tr(
-            "beyond the trained length of {tokens:,} tokens: {how}", tokens=self.config.train_len, how=self._how()
-        )
+        return tr("beyond the trained {tokens:,} tokens: {how}", tokens=self.config.train_len, how=self._how())
 
     def _how(self) -> str:
         method, factor = self.method, self.extension.factor

@@ -77,7 +77,7 @@ def test_the_chat_notes_once_that_the_trained_length_has_passed(model_folder, mo
     options = ["--rope", "dynamic_ntk", "--context", "2048", "--max-tokens", "3", "--seed", "1", "--lines"]
     assert main(["chat", str(model_folder), *options]) == 0
     said = capsys.readouterr().out
-    assert said.count("[beyond the trained length of 512 tokens: extended by dynamic NTK; quality") == 2
+    assert said.count("[beyond the trained 512 tokens: extended by dynamic NTK; quality") == 2
 
 
 def test_a_benchmark_has_the_options(model_folder, tmp_path, capsys) -> None:

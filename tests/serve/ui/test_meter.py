@@ -44,7 +44,7 @@ def test_the_meter_warns_before_the_context_is_full(served, used: int, state: st
 
 @pytest.mark.parametrize(
     ("language", "words"),
-    [("en", "extended by dynamic NTK; quality is measured up to 8×"), ("zh", "由 动态 NTK 扩展；质量测到 8 倍")],
+    [("en", "extended by dynamic NTK; quality is measured up to 8×"), ("zh", "由动态 NTK 扩展；质量测到 8 倍")],
 )
 def test_one_more_line_says_what_extends_a_long_conversation(served, monkeypatch, language: str, words: str) -> None:
     monkeypatch.setenv("QIANWEN_LANG", language)
