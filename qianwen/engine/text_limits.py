@@ -20,6 +20,7 @@ from qianwen.model.long_context import (
     covered_len,
     extension_for,
     method_beyond,
+    proposed_extensions,
     rope_state,
 )
 from qianwen.model.rope_state import RopeMethod
@@ -43,8 +44,8 @@ def model_limit(config: QwenConfig, extension: LongContext, requested: int = 0) 
     if requested <= covered:
         return requested or min(covered, config.max_position_embeddings)
     values = {"method": extension.rope, "limit": covered, "tokens": requested}
-    other = extension_for(config, requested)
-    if other is None:
+    other = extension_for(config, requested) or proposed_extensions(config)[-1]
+    if covered_len(config, other) <= covered:
         message = (
             "with rope {method} this model covers {limit:,} tokens, not {tokens:,}, and no method covers so many: "
             "use --context {limit} or less"

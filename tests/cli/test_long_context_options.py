@@ -88,5 +88,13 @@ def test_a_benchmark_has_the_options(model_folder, tmp_path, capsys) -> None:
     assert json.loads((tmp_path / "speed.jsonl").read_text())["decode_tokens_per_s"] > 0
 
 
+def test_the_help_is_in_chinese_too(monkeypatch, capsys) -> None:
+    monkeypatch.setenv("QIANWEN_LANG", "zh")
+    with pytest.raises(SystemExit):
+        main(["bench", "--help"])
+    said = capsys.readouterr().out
+    assert "读取超过训练长度的文本。" in said and "Attention windows" not in said
+
+
 def test_defaults_are_those_of_a_request() -> None:
     assert LongContextOptions().extension == LongContext() and LongContextOptions().window_sizes == ()

@@ -47,6 +47,7 @@ def test_the_limit_follows_the_method(config, extension, requested: int, limit: 
         (QWEN25, NTK, 262145, ["262,144", "no method covers", "--context 262144"]),
         (QWEN_7B, NONE, 9000, ["8,192", "--rope auto", "32,768"]),
         (QWEN_7B, NONE, 40000, ["8,192", "--rope dynamic_ntk", "65,536"]),
+        (QWEN25, AS_CONFIGURED, 262145, ["262,145", "or --rope dynamic_ntk, which covers 262,144"]),
         (LLAMA3, AS_CONFIGURED, 40000, ["32,768", "no method covers"]),
         (LLAMA3, NTK, 40000, ["llama3", "use auto or none"]),
     ],
