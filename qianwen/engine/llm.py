@@ -29,7 +29,7 @@ from qianwen.engine.request import DEFAULT_CONTEXT, Context, Pooling, Request
 from qianwen.engine.sampling import TokenLogprob
 from qianwen.engine.sampling_params import SamplingParams
 from qianwen.engine.shared_engine import SharedEngine
-from qianwen.model.long_context import LongContext, layer_windows
+from qianwen.model.long_context import AS_CONFIGURED, LongContext, layer_windows
 from qianwen.model.transformer import Qwen
 from qianwen.runtime.errors import ConfigError, RequestError
 from qianwen.runtime.log import notices
@@ -166,7 +166,8 @@ class LLM:
     ) -> Stream:
         """Queue a request now. Iterate over the stream, or call its `result`. The arguments are those of `Request`."""
         ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
-        extension = extension or self.engine.config.extension
+        if extension is None:  # a context with a rotation leaves nothing to choose
+            extension = AS_CONFIGURED if context.rope else self.engine.config.extension
         request = Request(tuple(ids), params or self.defaults, context, score_from, pooling, extension)
         return Stream(self.shared, self.shared.add(request), ids, request.params.n)
 

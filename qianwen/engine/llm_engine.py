@@ -21,6 +21,7 @@ from qianwen.checkpoints.adapter_folder import read_adapter
 from qianwen.engine.block_manager import BlockManager
 from qianwen.engine.context_size import ContextSize, context_size
 from qianwen.engine.detokenize import Detokenizer, StopStrings
+from qianwen.engine.growth import Growth, check_growth
 from qianwen.engine.kv_cache import (
     INVARIANT_TILE,
     CacheDtype,
@@ -32,14 +33,13 @@ from qianwen.engine.kv_cache import (
 from qianwen.engine.model_runner import ModelRunner
 from qianwen.engine.request import Request, check_features, check_tokens
 from qianwen.engine.sampling import Sampler, TokenLogprob, token_logprob
-from qianwen.engine.sampling_params import SamplingParams
 from qianwen.engine.scheduler import Chunk, Scheduler
 from qianwen.engine.sequence import Sequence, Status
 from qianwen.engine.speculate import DraftModel, PromptLookup, Speculator, can_guess, verify
 from qianwen.engine.text_limits import TextLimits, model_limit
 from qianwen.model.fused_layers import fused_layers
 from qianwen.model.linears.adapter_bank import AdapterBank
-from qianwen.model.long_context import AS_CONFIGURED, LongContext, rope_state
+from qianwen.model.long_context import AS_CONFIGURED, LongContext
 from qianwen.model.transformer import Qwen
 from qianwen.runtime.device import free_memory_bytes
 from qianwen.runtime.errors import RequestError
@@ -86,6 +86,11 @@ def _unit(vector: np.ndarray) -> np.ndarray:
     return (vector / max(float(np.linalg.norm(vector)), 1e-12)).astype(np.float32)
 
 
+def _extension(request: Request) -> LongContext | None:
+    """What limits the length of a request; None if it has a rotation of its own."""
+    return request.extension if request.context.rope is None else None
+
+
 class LLMEngine:
     """Runs requests: `add_request`, `step`, `abort`."""
 
@@ -113,6 +118,7 @@ class LLMEngine:
         self.runner = ModelRunner(model, cache, min(tokenizer.vocab_size, shape.vocab_size), tile)
         self.blocks = BlockManager(counts, size, config.prefix_caching, windows)
         self.scheduler = Scheduler(self.blocks, config.max_num_seqs, config.max_num_batched_tokens)
+        self.growth = Growth(shape, self.scheduler, cache)
         self.speculator = self._new_speculator(draft_model)
         ends = (tokenizer.special_tokens.get(name) for name in END_TOKENS)
         self.end_ids = frozenset((*end_ids, *(end for end in ends if end is not None)))
@@ -161,7 +167,6 @@ class LLMEngine:
         request_id = request_id or f"request-{next(self._names)}"
         if request_id in self._requests:
             raise RequestError(tr("request {id!r} is already running: choose another id", id=request_id))
-        request = request.with_rope(rope_state(self.runner.model.config, len(request.tokens), request.extension))
         unscored = replace(request, score_from=None, pooling=None)  # only the first answer reports scores of the prompt
         stop = StopStrings(params.stop)
         seqs = [
@@ -174,25 +179,24 @@ class LLMEngine:
             )
             for index in range(params.n)
         ]
+        for seq in seqs:
+            self.growth.begin(seq)
         self._requests[request_id], self._siblings[request_id] = seqs, seqs[1:]
         self.scheduler.add(seqs[0])
         return request_id
 
     def check_request(self, request: Request) -> None:
         """RequestError if a request is not valid. Safe to call from any thread."""
-        self.check(request.tokens, request.params, request.extension)
+        check_tokens(request.tokens, request.params, self.runner.vocab_size)
+        self.limits.check(len(request.tokens), int(request.params.max_tokens != 0), _extension(request))
         check_features(request, self.runner.model.config.hidden_size)
+        check_growth(request, self.config.batch_invariant)
         adapter = request.context.adapter
         if adapter and (self.runner.bank is None or adapter not in self.runner.bank.names):
             known = ", ".join(self.runner.bank.names) if self.runner.bank else "-"
             raise RequestError(
                 tr("there is no adapter {name!r}; loaded: {known}", name=adapter, known=known), param="adapter"
             )
-
-    def check(self, ids: Ids[int], params: SamplingParams, extension: LongContext) -> None:
-        """RequestError if a request with this prompt is not valid. Safe to call from any thread."""
-        check_tokens(ids, params, self.runner.vocab_size)
-        self.limits.check(len(ids), int(params.max_tokens != 0), extension)
 
     def abort(self, request_id: str) -> None:
         """Stop a request and free its blocks now. Does nothing if the request has ended."""
@@ -221,6 +225,7 @@ class LLMEngine:
                 outputs.append(self._advance(chunk.seq, rows))
             # the newest token has no keys yet; rejected draft tokens have, and the next step overwrites them
             self.scheduler.complete(chunk.seq, min(chunk.end, chunk.seq.num_tokens - (len(rows) > 0)))
+            self.growth.follow(chunk.seq)
         if self.speculator:
             self._guess(chunks)
         return outputs
@@ -271,13 +276,13 @@ class LLMEngine:
         """Propose draft tokens for the sequences that generate, up to their limits of length."""
         seqs = [chunk.seq for chunk in chunks if chunk.seq.status is Status.RUNNING]
         seqs = [seq for seq in seqs if seq.num_new_tokens == 1 and can_guess(seq)]
-        rooms = [self._room(seq) - 1 for seq in seqs]
+        rooms = [int(min(self._room(seq) - 1, seq.state_end - seq.num_tokens)) for seq in seqs]
         assert self.speculator
         self.speculator.propose(seqs, rooms)
 
     def _room(self, seq: Sequence) -> int:
         """Number of tokens that `seq` may still generate."""
-        room = self.limits.longest(seq.request.extension) - seq.num_tokens
+        room = self.limits.longest(_extension(seq.request)) - seq.num_tokens
         return room if seq.params.max_tokens is None else min(room, seq.params.max_tokens - seq.num_output_tokens)
 
     def _limit(self, seq: Sequence) -> FinishReason | None:

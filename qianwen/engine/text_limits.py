@@ -74,14 +74,14 @@ class TextLimits:
         message = "rope {method} covers {reach:,} tokens, but the context is {size:,}: use --context for longer texts"
         return tr(message, method=self.extension.rope, reach=reach, size=self.max_model_len)
 
-    def longest(self, extension: LongContext) -> int:
-        """The largest number of tokens of prompt and answer in a request with this method."""
-        return min(self.max_model_len, covered_len(self.config, extension))
+    def longest(self, extension: LongContext | None) -> int:
+        """The largest number of tokens of prompt and answer in a request; None: it has a rotation of its own."""
+        return self.max_model_len if extension is None else min(self.max_model_len, covered_len(self.config, extension))
 
-    def check(self, num_prompt_tokens: int, num_answer_tokens: int, extension: LongContext) -> None:
+    def check(self, num_prompt_tokens: int, num_answer_tokens: int, extension: LongContext | None) -> None:
         """RequestError if a prompt with this part of its answer is too long, or the method does not fit the model."""
         try:
-            rope_state(self.config, num_prompt_tokens, extension)
+            rope_state(self.config, num_prompt_tokens, extension or AS_CONFIGURED)
         except ConfigError as error:
             raise RequestError(str(error), param="rope") from None
         num_tokens, limit = num_prompt_tokens + num_answer_tokens, self.longest(extension)

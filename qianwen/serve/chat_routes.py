@@ -130,7 +130,7 @@ def prepare_chat(request: protocol.ChatCompletionRequest, served: Served, begun:
 def _checked(job: Job) -> Job:
     """The job, after the engine's own checks: an error must be raised before the status 200 of a stream is sent."""
     for prompt, params in zip(job.prompts, job.params, strict=True):
-        job.served.bridge.engine.check(prompt, params, job.extension)
+        job.served.bridge.engine.check_request(EngineRequest(tuple(prompt), params, extension=job.extension))
     return job
 
 
@@ -303,7 +303,8 @@ def chat_routes(service: Service) -> APIRouter:
         prompts = await asyncio.to_thread(lambda: [_ids(prompt, served) for prompt in request.inputs])
         for prompt in prompts:
             served.answer_limit(len(prompt), 0, served.extension)
-            served.bridge.engine.check(prompt, SamplingParams(max_tokens=0), served.extension)
+            request_of_prompt = EngineRequest(tuple(prompt), SamplingParams(max_tokens=0), extension=served.extension)
+            served.bridge.engine.check_request(request_of_prompt)
         with service.admission.admit(http.scope["key"], sum(map(len, prompts))):
             vectors = await run_until_disconnect(http, _embed(served, prompts, request.pooling, http.scope["key"].name))
         num_tokens = sum(map(len, prompts))

@@ -6,7 +6,7 @@ import pytest
 
 from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import EngineConfig
-from qianwen.engine.request import Request
+from qianwen.engine.request import Context, Request
 from qianwen.engine.sampling_params import SamplingParams
 from qianwen.engine.text_limits import TextLimits, model_limit
 from qianwen.model.config import PRESETS
@@ -127,6 +127,13 @@ def test_an_answer_ends_where_its_method_ends(model, tokenizer, extension, room:
     params = SamplingParams(temperature=0, max_tokens=1000, ignore_eos=True)
     answer = llm.generate([[65] * 250], params, extension=extension)[0].outputs[0]
     assert answer.finish_reason == "length" and len(answer.token_ids) == room - 250
+
+
+def test_a_rotation_of_its_own_is_limited_by_the_context_only(model, tokenizer) -> None:
+    llm = LLM(model, tokenizer, EngineConfig(max_model_len=400, extension=NTK))
+    params = SamplingParams(temperature=0, max_tokens=200, ignore_eos=True)
+    context = Context(rope=RopeState(method="linear", factor=2))
+    assert len(llm.generate([[65] * 300], params, context=context)[0].outputs[0].token_ids) == 100
 
 
 def test_the_method_of_a_request_changes_its_answer_only_beyond_the_trained_length(tokenizer) -> None:

@@ -304,3 +304,9 @@ def test_an_answer_ends_at_the_limit_of_its_method(extended):
 def test_a_wrong_method_is_a_400_with_the_field(extended, rope):
     answer = extended.post("/v1/chat/completions", json={**CHAT, "rope": rope})
     assert answer.status_code == 400 and answer.json()["error"]["param"].startswith("rope")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_growth_that_the_server_excludes_is_a_400_with_the_field(client, stream):
+    answer = client.post("/v1/chat/completions", json={**CHAT, "stream": stream, "rope": {"on_growth": "rerotate"}})
+    assert answer.status_code == 400 and answer.json()["error"]["param"] == "rope"
