@@ -141,8 +141,8 @@ def _plain(kind: Any) -> Any:
 
 def _help(field: StructFieldSpec) -> str | None:
     text = field.helptext() if callable(field.helptext) else field.helptext
-    if text is None and dataclasses.is_dataclass(field.type):
-        return _described(field.type)
+    if text is None and dataclasses.is_dataclass(kind := _plain(field.type)):
+        return _described(kind)
     return None if text is None else localized(text)
 
 

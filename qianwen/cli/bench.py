@@ -12,6 +12,7 @@ from rich.table import Table
 
 from qianwen.checkpoints.load import Bits
 from qianwen.cli.arguments import parse
+from qianwen.cli.long_context_options import AS_STORED, LongContextOptions
 from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import CacheDtype, EngineConfig, LLMEngine
 from qianwen.engine.request import Request
@@ -51,6 +52,7 @@ class BenchOptions:
     """Compute the same bits at every batch size; slower."""
     json: Path | None = None
     """Also write the results to this file, one JSON line for each batch size."""
+    long_context: tyro.conf.OmitArgPrefixes[LongContextOptions] = AS_STORED
 
 
 HEADINGS = {
@@ -71,13 +73,15 @@ def bench(argv: list[str]) -> int:
         max_num_seqs=max(options.batches),
         num_blocks=max(options.batches) * (-(-length // 32) + 1),
         prefix_caching=False,
+        max_model_len=length,
+        extension=options.long_context.extension,
         kv_cache_dtype=options.kv_cache_dtype,
         batch_invariant=options.batch_invariant,
     )
     begin = time.perf_counter()
-    llm = LLM.load(options.model, bits=options.bits, config=config)
+    llm = LLM.load(options.model, bits=options.bits, windows=options.long_context.window_sizes, config=config)
     load_s, loaded_bytes = time.perf_counter() - begin, memory_in_use_bytes()
-    measure(llm.engine, 1, min(options.prompt_tokens, 32), 4)
+    measure(llm.engine, 1, min(options.prompt_tokens, 32), min(options.new_tokens, 4))
     speeds = {}
     for batch in options.batches:
         runs = [measure(llm.engine, batch, options.prompt_tokens, options.new_tokens) for _ in range(options.repeats)]
@@ -100,7 +104,7 @@ def measure(engine: LLMEngine, batch: int, prompt_tokens: int, new_tokens: int) 
     params = SamplingParams(temperature=0, max_tokens=new_tokens, ignore_eos=True)
     for _ in range(batch):
         tokens = [random.randrange(engine.runner.vocab_size) for _ in range(prompt_tokens)]
-        engine.add_request(Request(tuple(tokens), params))
+        engine.add_request(Request(tuple(tokens), params, extension=engine.config.extension))
     begin = time.perf_counter()
     waiting, first = batch, 0.0
     while waiting:

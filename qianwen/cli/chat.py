@@ -4,7 +4,7 @@ import functools
 import json
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,6 +19,7 @@ from qianwen.chat.render import ChatFormat
 from qianwen.checkpoints.load import Bits
 from qianwen.cli.arguments import parse
 from qianwen.cli.chat_terminal import interruptible, markdown_writer, piped_questions, typed_questions, write_plain
+from qianwen.cli.long_context_options import AS_STORED, LongContextOptions
 from qianwen.cli.model_settings import sampling_source, settings_line
 from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import EngineConfig
@@ -61,6 +62,7 @@ class ChatOptions:
     """Show answers as formatted Markdown, if the output is a terminal."""
     lines: bool = False
     """Read a pipe line by line: each line is a question or a command of the chat."""
+    long_context: tyro.conf.OmitArgPrefixes[LongContextOptions] = AS_STORED
 
     def sampling(self) -> dict[str, Any]:
         """The options that were set; all others keep the model's own values."""
@@ -71,8 +73,9 @@ class ChatOptions:
 def chat(argv: list[str]) -> int:
     """Load a model and chat until the input ends or the user types /exit."""
     options = parse(ChatOptions, "qianwen chat", argv)
-    config = EngineConfig(max_model_len=options.context)
-    llm = LLM.load(options.model or str(newest_chat_model()), bits=options.bits, config=config)
+    config = EngineConfig(max_model_len=options.context, extension=options.long_context.extension)
+    model, windows = options.model or str(newest_chat_model()), options.long_context.window_sizes
+    llm = LLM.load(model, bits=options.bits, windows=windows, config=config)
     with_markdown = options.markdown and sys.stdout.isatty()
     session = ChatSession(
         llm,
@@ -139,7 +142,7 @@ class ChatSession:
         self.messages = [] if system is None else [Message("system", system)]
         self.num_retries = 0
         self.thinking: bool | None = None  # None: as the model's chat template has it
-        self._is_thinking = False
+        self._is_thinking = self._is_length_noted = False
         self._write, self._answer_writer = write, answer_writer
         llm.params(**self.sampling)
 
@@ -190,7 +193,16 @@ class ChatSession:
                 if delta.finish_reason == "length":
                     note = " " + tr("[truncated: max_tokens or the end of the context was reached]")
         self._write(note + "\n")
+        self._note_length(parts)
         return collect(parts)
+
+    def _note_length(self, parts: Sequence[Delta]) -> None:
+        """Write one line when the conversation has first passed the trained length."""
+        usage = parts[-1].usage if parts else None
+        note = self.llm.engine.limits.note(usage.prompt_tokens + usage.completion_tokens) if usage else ""
+        if note and not self._is_length_noted:
+            self._is_length_noted = True
+            self._write(f"[{note}]\n")
 
     def _shown(self, delta: Delta, *, is_first: bool) -> str:
         """What is printed of a delta: thoughts between two lines that say so, then the answer."""
@@ -225,6 +237,7 @@ class ChatSession:
 
     def _reset(self, _: str) -> None:
         self.messages = [message for message in self.messages[:1] if message.role == "system"]
+        self._is_length_noted = False
         self._write(tr("The conversation was cleared.") + "\n")
 
     def _system(self, text: str) -> None:

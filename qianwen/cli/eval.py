@@ -19,6 +19,7 @@ from qianwen.checkpoints.load import Bits
 from qianwen.cli.arguments import parse
 from qianwen.cli.eval_model import opened_model
 from qianwen.cli.eval_report import diff_command, report_results
+from qianwen.cli.long_context_options import AS_STORED, LongContextOptions
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.files import runs_dir
 from qianwen.runtime.log import console
@@ -60,6 +61,7 @@ class EvalOptions:
     """Maximum number of answers that are computed at the same time."""
     context: int = 0
     """Maximum tokens of prompt and answer together; 0: the model's own limit, or what fits in memory."""
+    long_context: tyro.conf.OmitArgPrefixes[LongContextOptions] = AS_STORED
     url: str = ""
     """Base URL of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1, instead of a model that runs here.
     The API key is read from the environment variable QIANWEN_KEY."""
@@ -100,8 +102,10 @@ def evaluate(argv: list[str]) -> int:
 def _set_options(options: EvalOptions) -> list[str]:
     """The arguments that were given besides --diff and --out."""
     given = [argument for argument in (options.model, *options.tasks) if argument]
-    fields = [field for field in dataclasses.fields(options) if field.name not in ("model", "tasks", "diff", "out")]
-    changed = [field.name for field in fields if getattr(options, field.name) != field.default]
+    values = {**vars(options), **vars(options.long_context)}
+    fields = [*dataclasses.fields(options), *dataclasses.fields(options.long_context)]
+    skipped = ("model", "tasks", "diff", "out", "long_context")
+    changed = [field.name for field in fields if field.name not in skipped and values[field.name] != field.default]
     return given + [f"--{name.replace('_', '-')}" for name in changed]
 
 

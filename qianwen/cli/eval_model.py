@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from qianwen.cli.long_context_options import AS_STORED
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.translation import tr
 
@@ -35,8 +36,9 @@ def opened_model(
     from qianwen.chat.client import ChatClient
     from qianwen.eval.remote import connect
 
-    if options.exact or options.bits != "stored" or options.context:
-        raise ConfigError(tr("--exact, --bits and --context are settings of the server; start it with them"))
+    if options.exact or options.bits != "stored" or options.context or options.long_context != AS_STORED:
+        message = "--exact, --bits, --context, --rope and --windows are settings of the server; start it with them"
+        raise ConfigError(tr(message))
     with ChatClient(options.url, options.model, os.environ.get(KEY_VARIABLE)) as client:
         check(client)
         model = connect(client)
@@ -48,5 +50,10 @@ def local_model(options: "EvalOptions") -> "LLM":
     from qianwen.engine.llm import LLM
     from qianwen.engine.llm_engine import EngineConfig
 
-    config = EngineConfig(max_num_seqs=options.batch, max_model_len=options.context, batch_invariant=options.exact)
-    return LLM.load(options.model, bits=options.bits, config=config)
+    config = EngineConfig(
+        max_num_seqs=options.batch,
+        max_model_len=options.context,
+        extension=options.long_context.extension,
+        batch_invariant=options.exact,
+    )
+    return LLM.load(options.model, bits=options.bits, windows=options.long_context.window_sizes, config=config)

@@ -13,6 +13,7 @@ from qianwen.chat.messages import text_messages
 from qianwen.chat.model import Usage
 from qianwen.checkpoints.load import Bits
 from qianwen.cli.arguments import parse
+from qianwen.cli.long_context_options import AS_STORED, LongContextOptions
 from qianwen.engine.chat_run import ChatRun
 from qianwen.engine.llm import LLM, CompletionOutput, Stream
 from qianwen.engine.llm_engine import EngineConfig
@@ -64,6 +65,7 @@ class GenerateOptions:
     """Maximum number of new tokens."""
     stop: tuple[str, ...] = ()
     """Texts that end the output when they are generated."""
+    long_context: tyro.conf.OmitArgPrefixes[LongContextOptions] = AS_STORED
 
     def sampling(self) -> dict[str, Any]:
         """The options that were set; all others keep the model's own values."""
@@ -80,7 +82,8 @@ def generate(argv: list[str]) -> int:
         raise ConfigError(tr("--input needs --output FILE.jsonl"))
     if options.suffix and (options.prompt is None or options.chat):
         raise ConfigError(tr("--suffix needs --prompt TEXT, without --chat; in a file, rows have their own `suffix`"))
-    llm = LLM.load(options.model, bits=options.bits, config=EngineConfig(max_model_len=options.context))
+    config = EngineConfig(max_model_len=options.context, extension=options.long_context.extension)
+    llm = LLM.load(options.model, bits=options.bits, windows=options.long_context.window_sizes, config=config)
     llm.defaults = llm.params(**options.sampling())
     if options.prompt is not None:
         row = _chat_row(options.prompt) if options.chat else {"prompt": options.prompt, "suffix": options.suffix}

@@ -18,8 +18,11 @@ def settings_line(llm: LLM, chosen: Mapping[str, Any]) -> str:
     values = {name: getattr(params, name) for name in SAMPLING if name == "temperature" or is_changed(params, name)}
     sampling = ", ".join(f"{name} {value:g}" for name, value in values.items())
     source = sampling_source(llm.recommended)
-    message = "context {tokens:,} tokens; {sampling} ({source})"
-    return tr(message, tokens=llm.engine.max_model_len, sampling=sampling, source=source)
+    tokens, limits = llm.engine.max_model_len, llm.engine.limits
+    context = tr("context {tokens:,} tokens", tokens=tokens)
+    if note := limits.note(tokens):
+        context = tr("{context} ({note})", context=context, note=note)
+    return tr("{context}; {sampling} ({source})", context=context, sampling=sampling, source=source)
 
 
 def is_changed(params: SamplingParams, name: str) -> bool:

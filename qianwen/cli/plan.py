@@ -1,12 +1,15 @@
 """`qianwen plan MODEL`: predict the memory of a run, compare it with published figures and with this machine."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from rich.table import Table
 
 from qianwen.cli.arguments import parse
+from qianwen.cli.long_context_options import window_sizes
+from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.log import console
 from qianwen.runtime.translation import tr
 
@@ -44,26 +47,24 @@ class PlanOptions:
     """Store the activations for the backward pass instead of recomputing them."""
     rank: int = 64
     """Rank of the LoRA adapter."""
+    kv_cache_dtype: Literal["auto", "bfloat16", "int8"] = "auto"
+    """Number format of the key-value cache; only for generation. int8: half the memory of bfloat16."""
+    windows: str = ""
+    """Attention windows in tokens, from low to high layers in equal groups, such as 2048,4096,full. Default: as in the
+    model's files."""
 
 
 def plan(argv: list[str]) -> int:
     """Print the parts, the published figures of this size, and what fits on this machine."""
     options = parse(PlanOptions, "qianwen plan", argv)
-    from qianwen.model.linears.lora import LoraConfig
     from qianwen.runtime.device import best_device, free_memory_bytes
-    from qianwen.train.plan import memory, published_size
+    from qianwen.train.plan import published_size
 
-    config = _config(options.model)
-    need = memory(
-        config,
-        options.task,
-        options.seq_len,
-        bits=options.bits,
-        lora=LoraConfig(rank=options.rank),
-        recompute=not options.keep_activations,
-        gpus=options.gpus,
-    )
-    console.print(_parts(need, options))
+    config = _config(options.model, window_sizes(options.windows))
+    method = method_line(config, options.seq_len) if options.task == "generate" else ""
+    console.print(_parts(_need(config, options), options))
+    if method:
+        console.print(method, markup=False)
     if name := published_size(config):
         console.print(_beside_published(config, name, options.task))
     free = free_memory_bytes(best_device())
@@ -71,18 +72,56 @@ def plan(argv: list[str]) -> int:
     table = Table(title=title, box=None, title_justify="left", header_style="dim")
     for heading in ("", "GB", ""):
         table.add_column(heading, justify="right" if heading else "left")
-    for name, size in _choices(config, options.seq_len).items():
+    for name, size in _choices(config, options).items():
         fits = tr("fits") if size <= free else tr("{lack:.1f} GB short", lack=(size - free) / GB)
         table.add_row(name, f"{size / GB:.1f}", fits)
     console.print(table)
     return 0
 
 
-def _config(model: str) -> "QwenConfig":
+def _config(model: str, windows: Sequence[int]) -> "QwenConfig":
     from qianwen.checkpoints.load import base_model, find_model, source_and_shape
     from qianwen.model.config import PRESETS
+    from qianwen.model.long_context import layer_windows
 
-    return PRESETS[model] if model in PRESETS else source_and_shape(base_model(find_model(model)))[1]
+    config = PRESETS[model] if model in PRESETS else source_and_shape(base_model(find_model(model)))[1]
+    if not windows:
+        return config
+    return replace(config, layer_windows=layer_windows(config.num_hidden_layers, list(windows)))
+
+
+def method_line(config: "QwenConfig", seq_len: int) -> str:
+    """How a text beyond the trained length is read; empty for a shorter one. ConfigError if no method covers it."""
+    from qianwen.model.long_context import covered_len, extension_for, method_beyond, proposed_extensions
+
+    values = {"tokens": seq_len, "train_len": config.train_len}
+    extension = extension_for(config, seq_len)
+    if extension is None:
+        longest = max(covered_len(config, each) for each in proposed_extensions(config))
+        message = (
+            "no method covers {tokens:,} tokens: this model was trained on {train_len:,} and reads up to {longest:,}"
+        )
+        raise ConfigError(tr(message, **values, longest=longest))
+    if seq_len <= config.train_len:
+        return ""
+    if extension.rope == "auto":
+        message = "{tokens:,} tokens are more than the trained length of {train_len:,}: read with {method}, by default"
+        return tr(message, **values, method=method_beyond(config, extension))
+    message = (
+        "{tokens:,} tokens are more than the trained length of {train_len:,}: use --rope {method} --context {tokens}"
+    )
+    return tr(message, **values, method=extension.rope)
+
+
+def _need(config: "QwenConfig", options: PlanOptions) -> "Memory":
+    from qianwen.model.linears.lora import LoraConfig
+    from qianwen.train.plan import generation_memory, memory
+
+    if options.task == "generate":
+        cache, gpus = options.kv_cache_dtype, options.gpus
+        return generation_memory(config, options.seq_len, bits=options.bits, kv_cache=cache, gpus=gpus)
+    lora, recompute = LoraConfig(rank=options.rank), not options.keep_activations
+    return memory(config, options.task, options.seq_len, lora=lora, recompute=recompute, gpus=options.gpus)
 
 
 def _parts(need: "Memory", options: PlanOptions) -> Table:
@@ -116,16 +155,16 @@ def _beside_published(config: "QwenConfig", size: str, task: str) -> Table:
     return table
 
 
-def _choices(config: "QwenConfig", seq_len: int) -> dict[str, float]:
+def _choices(config: "QwenConfig", options: PlanOptions) -> dict[str, float]:
     """Task → bytes it needs on this machine."""
     from qianwen.runtime.device import best_device, compute_dtype
-    from qianwen.train.plan import memory
+    from qianwen.train.plan import generation_memory, memory
 
-    itemsize = compute_dtype(best_device()).itemsize
-    tasks: dict[str, float] = {
-        tr("generate, {bits} bits", bits=bits): memory(config, "generate", seq_len, bits=bits, itemsize=itemsize).total
-        for bits in (4, 8, 16)
-    }
+    seq_len, itemsize = options.seq_len, compute_dtype(best_device()).itemsize
+    tasks: dict[str, float] = {}
+    for bits in (4, 8, 16):
+        need = generation_memory(config, seq_len, bits=bits, kv_cache=options.kv_cache_dtype, itemsize=itemsize)
+        tasks[tr("generate, {bits} bits", bits=bits)] = need.total
     for task in ("qlora", "lora", "full"):
         tasks[task] = memory(config, task, seq_len, itemsize=itemsize).total  # type: ignore[arg-type]
     return tasks

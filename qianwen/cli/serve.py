@@ -14,6 +14,7 @@ from rich.table import Table
 
 from qianwen.checkpoints.load import Bits
 from qianwen.cli.arguments import localized, parse, parse_subcommand
+from qianwen.cli.long_context_options import AS_STORED, LongContextOptions
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.files import data_dir
 from qianwen.runtime.log import console
@@ -66,6 +67,7 @@ class ServeOptions:
     store: Path | None = None
     """SQLite file of keys, usage and conversations; by default serve.sqlite in the data folder."""
     limits: Limits = field(default_factory=Limits)
+    long_context: tyro.conf.OmitArgPrefixes[LongContextOptions] = AS_STORED
 
 
 def serve(argv: list[str]) -> int:
@@ -93,8 +95,9 @@ def serve(argv: list[str]) -> int:
     console.print(tr("serving {names} at {url}/v1", names=", ".join(service.models), url=url), style="bold")
     if with_pages:
         console.print(tr("pages at {url}/", url=url), style="bold")
+    of_runs = replace(options, context=0, long_context=AS_STORED)  # a run has another length than the served models
     served = app.create_app(
-        service, access, with_pages=with_pages, load=lambda name, model: _load(f"{name}={model}", options)[0]
+        service, access, with_pages=with_pages, load=lambda name, model: _load(f"{name}={model}", of_runs)[0]
     )
     app.serve(served, service, options.host, options.port, sockets)
     return 0
@@ -142,12 +145,13 @@ def _load(entry: str, options: ServeOptions, adapters: Sequence[str] = ()) -> li
     name, _, model = entry.rpartition("=")
     config = EngineConfig(
         max_model_len=options.context,
+        extension=options.long_context.extension,
         max_num_seqs=options.max_running,
         kv_cache_dtype=options.kv_cache_dtype,
         memory_share=EngineConfig.memory_share / len(options.models),
         batch_invariant=options.batch_invariant,
     )
-    llm = LLM.load(model, bits=options.bits, config=config)
+    llm = LLM.load(model, bits=options.bits, windows=options.long_context.window_sizes, config=config)
     folders = dict(map(_named, adapters))
     for adapter, folder in folders.items():
         llm.add_adapter(adapter, folder)

@@ -10,6 +10,7 @@ Read in this order:
     model_runner.py   runs the network on the scheduled tokens
     sampling.py       scores → tokens
     detokenize.py     tokens → text, while it streams
+    text_limits.py  context_size.py    how long a text may be: by its method, and by what fits in memory
     llm_engine.py     `add_request`, `step`, `abort`
     chat_run.py       a conversation → a prompt and parameters; outputs → deltas. For `LLM.chat` and the server
     llm.py            `LLM.generate`, `stream`, `chat`

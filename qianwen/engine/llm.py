@@ -29,6 +29,7 @@ from qianwen.engine.request import DEFAULT_CONTEXT, Context, Pooling, Request
 from qianwen.engine.sampling import TokenLogprob
 from qianwen.engine.sampling_params import SamplingParams
 from qianwen.engine.shared_engine import SharedEngine
+from qianwen.model.long_context import AS_CONFIGURED, LongContext, layer_windows
 from qianwen.model.transformer import Qwen
 from qianwen.runtime.errors import ConfigError, RequestError
 from qianwen.runtime.log import notices
@@ -101,12 +102,18 @@ class LLM:
         self.shared = SharedEngine(self.engine)
 
     @classmethod
-    def load(cls, name: str, *, bits: Bits = "stored", config: EngineConfig | None = None) -> LLM:
+    def load(
+        cls, name: str, *, bits: Bits = "stored", windows: Sequence[int] = (), config: EngineConfig | None = None
+    ) -> LLM:
         """Load a folder, GGUF file, run or hub id, with the sampling parameters that its author recommends.
 
-        `bits` is the argument of `load_model`; by default the weights have as many bits as on disk.
+        `bits` is the argument of `load_model`; by default the weights have as many bits as on disk. `windows` replaces
+        the model's attention windows, in tokens from low to high layers, 0: all tokens; see `layer_windows`.
         """
         loaded = load_model(name, bits=bits)
+        if windows:
+            each = layer_windows(loaded.config.num_hidden_layers, list(windows))
+            loaded.model.config = dataclasses.replace(loaded.config, layer_windows=each)
         llm = cls(
             loaded.model,
             loaded.tokenizer,
@@ -134,11 +141,16 @@ class LLM:
         params: SamplingParams | Sequence[SamplingParams] | None = None,
         *,
         context: Context = DEFAULT_CONTEXT,
+        extension: LongContext | None = None,
     ) -> list[RequestOutput]:
-        """Answer all prompts (texts or token ids) together; returns the results in order. `params`: one, or a list."""
+        """Answer all prompts (texts or token ids) together; returns the results in order. `params`: one, or a list.
+
+        `extension`: how prompts beyond the trained length are read; None: as the engine is configured.
+        """
         params_list = [params or self.defaults] * len(prompts) if not isinstance(params, Sequence) else params
         streams = [
-            self.stream(prompt, each, context=context) for prompt, each in zip(prompts, params_list, strict=True)
+            self.stream(prompt, each, context=context, extension=extension)
+            for prompt, each in zip(prompts, params_list, strict=True)
         ]
         return [stream.result() for stream in streams]
 
@@ -148,12 +160,15 @@ class LLM:
         params: SamplingParams | None = None,
         *,
         context: Context = DEFAULT_CONTEXT,
+        extension: LongContext | None = None,
         score_from: int | None = None,
         pooling: Pooling | None = None,
     ) -> Stream:
         """Queue a request now. Iterate over the stream, or call its `result`. The arguments are those of `Request`."""
         ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
-        request = Request(tuple(ids), params or self.defaults, context, score_from, pooling)
+        if extension is None:  # a context with a rotation leaves nothing to choose
+            extension = AS_CONFIGURED if context.rope else self.engine.config.extension
+        request = Request(tuple(ids), params or self.defaults, context, score_from, pooling, extension)
         return Stream(self.shared, self.shared.add(request), ids, request.params.n)
 
     def chat(
@@ -165,11 +180,13 @@ class LLM:
         response_format: ResponseFormat = None,
         stop: Sequence[str] = (),
         thinking: bool | None = None,
+        extension: LongContext | None = None,
         **sampling: Any,
     ) -> Iterator[Delta]:
         """Stream the assistant's reply; `sampling` are fields of `SamplingParams` that replace the defaults.
 
-        `thinking` turns the thoughts of a model on and off; None leaves it to the model's chat template.
+        `thinking` turns the thoughts of a model on and off; None leaves it to the model's chat template. `extension` is
+        the argument of `generate`.
         """
         run = ChatRun(
             self.tokenizer,
@@ -184,7 +201,7 @@ class LLM:
         if params.n != 1:
             message = "n = {n} is not possible: chat streams one answer; use `generate` for several"
             raise RequestError(tr(message, n=params.n), param="n")
-        return run.deltas(self.stream(run.prompt_ids, params))
+        return run.deltas(self.stream(run.prompt_ids, params, extension=extension))
 
     def params(self, thinking: bool | None = None, /, **sampling: Any) -> SamplingParams:
         """The default parameters with these fields replaced. RequestError for an unknown field."""

@@ -33,12 +33,13 @@ from qianwen.engine.kv_cache import (
 from qianwen.engine.model_runner import ModelRunner
 from qianwen.engine.request import Request, check_features, check_tokens
 from qianwen.engine.sampling import Sampler, TokenLogprob, token_logprob
-from qianwen.engine.sampling_params import SamplingParams
 from qianwen.engine.scheduler import Chunk, Scheduler
 from qianwen.engine.sequence import Sequence, Status
 from qianwen.engine.speculate import DraftModel, PromptLookup, Speculator, can_guess, verify
+from qianwen.engine.text_limits import TextLimits, model_limit
 from qianwen.model.fused_layers import fused_layers
 from qianwen.model.linears.adapter_bank import AdapterBank
+from qianwen.model.long_context import AS_CONFIGURED, LongContext
 from qianwen.model.transformer import Qwen
 from qianwen.runtime.device import free_memory_bytes
 from qianwen.runtime.errors import RequestError
@@ -53,6 +54,7 @@ class EngineConfig:
     """Sizes and modes of an engine. The defaults suit two CPU cores."""
 
     max_model_len: int = 0  # Maximum number of tokens of prompt and answer. 0: the limit of the model, or what fits.
+    extension: LongContext = AS_CONFIGURED  # How requests that choose nothing else extend the trained length.
     max_num_seqs: int = 16  # Maximum number of answers that run at the same time.
     max_num_batched_tokens: int = 512  # Maximum number of tokens in a step. Limits how long a prompt delays answers.
     block_size: int = 32  # Tokens in a block of the cache.
@@ -84,6 +86,11 @@ def _unit(vector: np.ndarray) -> np.ndarray:
     return (vector / max(float(np.linalg.norm(vector)), 1e-12)).astype(np.float32)
 
 
+def _extension(request: Request) -> LongContext | None:
+    """What limits the length of a request; None if it has a rotation of its own."""
+    return request.extension if request.context.rope is None else None
+
+
 class LLMEngine:
     """Runs requests: `add_request`, `step`, `abort`."""
 
@@ -100,8 +107,10 @@ class LLMEngine:
         fused_layers(model, is_invariant=config.batch_invariant)  # built now, so that the first request does not wait
         size, windows = config.block_size, shape.distinct_windows
         context = self._context_size(model)
-        self.context_note, self.num_blocks = context.note, config.num_blocks or -(-context.cached_tokens // size)
+        self.num_blocks = config.num_blocks or -(-context.cached_tokens // size)
         self.max_model_len = min(context.max_model_len, self.num_blocks * size)
+        self.limits = TextLimits(shape, config.extension, self.max_model_len)
+        self.context_note = context.note or self.limits.context_note(config.max_model_len)
         counts = self._block_counts(windows, self.num_blocks)
         is_fused, is_invariant = config.fused_attention, config.batch_invariant
         cache = new_cache(model, counts, size, config.kv_cache_dtype, is_fused=is_fused, is_invariant=is_invariant)
@@ -120,8 +129,9 @@ class LLMEngine:
     def _context_size(self, model: Qwen) -> ContextSize:
         """The longest text, as far as it fits in memory unless the number of blocks is given."""
         config, shape = self.config, model.config
+        limit = model_limit(shape, config.extension, config.max_model_len)
         if config.num_blocks:
-            return ContextSize(config.max_model_len or shape.max_position_embeddings, 0)
+            return ContextSize(limit, 0)
         windows = [shape.window(layer) for layer in range(shape.num_hidden_layers)]
         block_bytes = token_bytes(model, config.kv_cache_dtype) * config.block_size
 
@@ -131,7 +141,6 @@ class LLMEngine:
             return sum(count * number * block_bytes for count, number in zip(counts, layers, strict=True))
 
         free = config.memory_share * free_memory_bytes(model.model.norm.weight.device)
-        limit = shape.max_position_embeddings
         return context_size(config.max_model_len, limit, config.max_num_seqs, cache_bytes=cache_bytes, free=free)
 
     def _block_counts(self, windows: Ids[int], num_blocks: int) -> list[int]:
@@ -178,7 +187,8 @@ class LLMEngine:
 
     def check_request(self, request: Request) -> None:
         """RequestError if a request is not valid. Safe to call from any thread."""
-        self.check(request.tokens, request.params)
+        check_tokens(request.tokens, request.params, self.runner.vocab_size)
+        self.limits.check(len(request.tokens), int(request.params.max_tokens != 0), _extension(request))
         check_features(request, self.runner.model.config.hidden_size)
         check_growth(request, self.config.batch_invariant)
         adapter = request.context.adapter
@@ -187,10 +197,6 @@ class LLMEngine:
             raise RequestError(
                 tr("there is no adapter {name!r}; loaded: {known}", name=adapter, known=known), param="adapter"
             )
-
-    def check(self, ids: Ids[int], params: SamplingParams) -> None:
-        """RequestError if a request with this prompt is not valid. Safe to call from any thread."""
-        check_tokens(ids, params, self.runner.vocab_size, self.max_model_len)
 
     def abort(self, request_id: str) -> None:
         """Stop a request and free its blocks now. Does nothing if the request has ended."""
@@ -276,7 +282,7 @@ class LLMEngine:
 
     def _room(self, seq: Sequence) -> int:
         """Number of tokens that `seq` may still generate."""
-        room = self.max_model_len - seq.num_tokens
+        room = self.limits.longest(_extension(seq.request)) - seq.num_tokens
         return room if seq.params.max_tokens is None else min(room, seq.params.max_tokens - seq.num_output_tokens)
 
     def _limit(self, seq: Sequence) -> FinishReason | None:

@@ -108,8 +108,8 @@ class Request:
         object.__setattr__(self, "tokens", tuple(self.tokens))
 
 
-def check_tokens(tokens: Iterable[int], params: SamplingParams, vocab_size: int, max_model_len: int) -> None:
-    """RequestError if the prompt is empty, is too long, or has ids outside the vocabulary."""
+def check_tokens(tokens: Iterable[int], params: SamplingParams, vocab_size: int) -> None:
+    """RequestError if the prompt is empty or has ids outside the vocabulary. Its length: `TextLimits.check`."""
     tokens = list(tokens)
     if not tokens:
         raise RequestError(tr("the prompt is empty: give at least one token"), param="prompt")
@@ -117,16 +117,6 @@ def check_tokens(tokens: Iterable[int], params: SamplingParams, vocab_size: int,
     unknown = next((token for token in ids if not 0 <= token < vocab_size), None)
     if unknown is not None:
         raise RequestError(tr("token id {id} is not in the vocabulary of {size} tokens", id=unknown, size=vocab_size))
-    if len(tokens) > max_model_len - (params.max_tokens != 0):
-        raise RequestError(
-            tr(
-                "the prompt has {count} tokens, but the context is {size}: shorten the prompt or leave out old turns",
-                count=len(tokens),
-                size=max_model_len,
-            ),
-            param="prompt",
-            code="context_length_exceeded",
-        )
 
 
 def check_features(request: Request, hidden_size: int) -> None:

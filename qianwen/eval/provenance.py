@@ -3,6 +3,7 @@
 Two runs whose settings here are the same, and `exact`, write the same answers to the last bit.
 """
 
+import dataclasses
 import hashlib
 import importlib.metadata
 import os
@@ -41,6 +42,8 @@ def model_settings(llm: LLM, model: str, bits: Bits) -> dict[str, Any]:
         "template": template_settings(llm.tokenizer),
         "exact": llm.engine.config.batch_invariant,
         "kv_cache": llm.engine.config.kv_cache_dtype,
+        "extension": dataclasses.asdict(llm.engine.config.extension),
+        "windows": list(llm.engine.runner.model.config.layer_windows),
         **_here(),
     }
 

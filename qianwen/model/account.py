@@ -49,6 +49,13 @@ def kv_bytes_per_token(config: QwenConfig, bits: float = 16) -> int:
     return round(2 * config.num_hidden_layers * _kv_size(config) * bits / 8)
 
 
+def cache_bytes(config: QwenConfig, seq_len: int, bits: float = 16) -> float:
+    """Bytes of the keys and values of one text. A layer with a window keeps no more tokens than it sees."""
+    layers = range(config.num_hidden_layers)
+    num_tokens = sum(min(seq_len, config.window(layer) or seq_len) for layer in layers)
+    return 2 * num_tokens * _kv_size(config) * bits / 8
+
+
 def optimizer_bytes(config: QwenConfig) -> int:
     """Bytes of AdamW's two moments in fp32. Master weights and gradients in fp32 add 4 bytes per parameter each."""
     return 8 * num_parameters(config)

@@ -24,7 +24,7 @@ import numpy as np
 from torch import Tensor
 
 from qianwen.model.config import QwenConfig
-from qianwen.model.rope_state import RopeState
+from qianwen.model.rope_state import RopeMethod, RopeState
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.translation import tr
 
@@ -127,6 +127,25 @@ def covered_len(config: QwenConfig, extension: LongContext = AS_CONFIGURED) -> i
         return config.max_position_embeddings
     factor = {"none": 1.0, "dynamic_ntk": NTK_REACH}.get(extension.rope, extension.factor)
     return int(config.train_len * factor)
+
+
+def method_beyond(config: QwenConfig, extension: LongContext = AS_CONFIGURED) -> RopeMethod:
+    """The method of texts beyond the trained length. ConfigError if `extension` does not fit the model."""
+    return rope_state(config, covered_len(config, extension), extension).method
+
+
+def proposed_extensions(config: QwenConfig) -> tuple[LongContext, ...]:
+    """What can be proposed for a long text: the method of the model's files, then dynamic NTK.
+
+    YaRN and linear scaling cover what their factor says, so they are a choice of the user and never proposed.
+    """
+    is_scaled = not config.scaling_from and config.rope_scaling.method != "none"  # nothing can be added to its rotation
+    return (AS_CONFIGURED,) if is_scaled else (AS_CONFIGURED, LongContext(rope="dynamic_ntk"))
+
+
+def extension_for(config: QwenConfig, seq_len: int) -> LongContext | None:
+    """The first of the proposed extensions that covers a text of `seq_len` tokens; None if none does."""
+    return next((each for each in proposed_extensions(config) if seq_len <= covered_len(config, each)), None)
 
 
 def ntk_alpha(seq_len: int, train_len: int) -> int:

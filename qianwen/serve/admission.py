@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -108,10 +108,13 @@ class Admission:
             raise RequestError(message, status=429, code="insufficient_quota", retry_after=3600)
 
 
-def answer_limit(num_prompt_tokens: int, max_tokens: int | None, context: int) -> int:
+def answer_limit(
+    num_prompt_tokens: int, max_tokens: int | None, context: int, remedy: Callable[[str, int], str] | None = None
+) -> int:
     """The largest number of tokens of an answer: `max_tokens`, or the rest of the context if it is None.
 
-    Raises a 400 when prompt and answer do not fit the context.
+    Raises a 400 when prompt and answer do not fit the context. `remedy` adds to its message what would read so many
+    tokens.
     """
     room = context - num_prompt_tokens
     requested = 1 if max_tokens is None else max_tokens
@@ -121,5 +124,7 @@ def answer_limit(num_prompt_tokens: int, max_tokens: int | None, context: int) -
             " {answer}. Shorten the messages or lower max_tokens",
             context=context, prompt=num_prompt_tokens, answer=requested,
         )  # fmt: skip
+        if remedy is not None:
+            message = remedy(message, num_prompt_tokens + requested)
         raise RequestError(message, status=400, param="messages", code="context_length_exceeded")
     return room if max_tokens is None else max_tokens

@@ -29,9 +29,9 @@ from qianwen.engine.llm_engine import Output
 from qianwen.engine.request import Context, Pooling
 from qianwen.engine.request import Request as EngineRequest
 from qianwen.engine.sampling_params import SamplingParams
+from qianwen.model.long_context import LongContext
 from qianwen.runtime.errors import QianwenError
 from qianwen.serve import protocol
-from qianwen.serve.admission import answer_limit
 from qianwen.serve.exchange import EventStream, read_body, run_until_disconnect
 from qianwen.serve.guard import GuardedText, check_prompt
 from qianwen.serve.openapi import request_body
@@ -50,6 +50,7 @@ class Job:
     prompts: list[list[int]]
     params: list[SamplingParams]
     choices: list[Choice]  # params.n for each prompt, one prompt after another
+    extension: LongContext
     score_from: int | None = None
     prefix: str = ""  # start of the answer, at the end of the prompt
     usages: dict[int, Usage] = field(default_factory=dict)  # of each choice, up to its latest output
@@ -113,7 +114,8 @@ def prepare_chat(request: protocol.ChatCompletionRequest, served: Served, begun:
     if begun is not None:
         chat.begin_with(begun)
     served = replace(served, defaults=defaults_for(request.thinking, served.defaults, served.recommended))
-    max_tokens = answer_limit(len(chat.prompt_ids), request.limit, served.context)
+    extension = request.extension(served.extension)
+    max_tokens = served.answer_limit(len(chat.prompt_ids), request.limit, extension)
     logprobs = (request.top_logprobs or 0) if request.logprobs else None
     params = chat.params(sampling_params(request, served, max_tokens, logprobs=logprobs))
     legacy, one_call = request.functions is not None, not request.parallel_tool_calls
@@ -121,13 +123,14 @@ def prepare_chat(request: protocol.ChatCompletionRequest, served: Served, begun:
         ChatChoice(index, served.tokenizer, chat.reader(), legacy=legacy, one_call=one_call)
         for index in range(request.n)
     ]
-    return _checked(Job(served, [chat.prompt_ids], [params], choices, prefix=begun.text if begun else ""))
+    prefix = begun.text if begun else ""
+    return _checked(Job(served, [chat.prompt_ids], [params], choices, extension, prefix=prefix))
 
 
 def _checked(job: Job) -> Job:
     """The job, after the engine's own checks: an error must be raised before the status 200 of a stream is sent."""
     for prompt, params in zip(job.prompts, job.params, strict=True):
-        job.served.bridge.engine.check(prompt, params)
+        job.served.bridge.engine.check_request(EngineRequest(tuple(prompt), params, extension=job.extension))
     return job
 
 
@@ -148,11 +151,12 @@ def prepare_completion(request: protocol.CompletionRequest, served: Served) -> J
         request = request.model_copy(update={"stop_token_ids": stop_ids})
     else:
         prompts = [_ids(prompt, served) for prompt in request.prompts]
+    extension = request.extension(served.extension)
     params = [
         sampling_params(
             request,
             served,
-            0 if request.max_tokens == 0 else answer_limit(len(prompt), request.max_tokens, served.context),
+            0 if request.max_tokens == 0 else served.answer_limit(len(prompt), request.max_tokens, extension),
             stop=tuple(request.stops),
             logprobs=request.logprobs,
         )
@@ -162,7 +166,8 @@ def prepare_completion(request: protocol.CompletionRequest, served: Served) -> J
         TextChoice(index, served.tokenizer, prompt if request.echo else None, request.logprobs)
         for index, prompt in enumerate(prompt for prompt in prompts for _ in range(request.n))
     ]
-    return _checked(Job(served, prompts, params, choices, 1 if request.echo and request.logprobs is not None else None))
+    score_from = 1 if request.echo and request.logprobs is not None else None
+    return _checked(Job(served, prompts, params, choices, extension, score_from))
 
 
 async def run(job: Job, service: Service, salt: str) -> AsyncGenerator[Piece, None]:
@@ -172,7 +177,8 @@ async def run(job: Job, service: Service, salt: str) -> AsyncGenerator[Piece, No
 
     async def follow(position: int) -> None:
         context = Context(adapter=job.served.adapter, salt=salt)
-        request = EngineRequest(tuple(job.prompts[position]), job.params[position], context, job.score_from)
+        prompt, params = tuple(job.prompts[position]), job.params[position]
+        request = EngineRequest(prompt, params, context, job.score_from, extension=job.extension)
         try:
             async for output in job.served.bridge.generate(request):
                 merged.put_nowait((position * n + output.index, output))
@@ -296,8 +302,9 @@ def chat_routes(service: Service) -> APIRouter:
         served = service.model(request.model)
         prompts = await asyncio.to_thread(lambda: [_ids(prompt, served) for prompt in request.inputs])
         for prompt in prompts:
-            answer_limit(len(prompt), 0, served.context)
-            served.bridge.engine.check(prompt, SamplingParams(max_tokens=0))
+            served.answer_limit(len(prompt), 0, served.extension)
+            request_of_prompt = EngineRequest(tuple(prompt), SamplingParams(max_tokens=0), extension=served.extension)
+            served.bridge.engine.check_request(request_of_prompt)
         with service.admission.admit(http.scope["key"], sum(map(len, prompts))):
             vectors = await run_until_disconnect(http, _embed(served, prompts, request.pooling, http.scope["key"].name))
         num_tokens = sum(map(len, prompts))
@@ -335,7 +342,7 @@ async def _embed(served: Served, prompts: list[list[int]], pooling: Pooling, sal
     params, context = SamplingParams(max_tokens=0), Context(adapter=served.adapter, salt=salt)
 
     async def embed(ids: list[int]) -> np.ndarray:
-        request = EngineRequest(tuple(ids), params, context, pooling=pooling)
+        request = EngineRequest(tuple(ids), params, context, pooling=pooling, extension=served.extension)
         [output] = [output async for output in served.bridge.generate(request)]
         assert output.embedding is not None
         return output.embedding

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from qianwen.chat.model import TOOL_CHOICES
+from qianwen.model.long_context import Extension, LongContext
 from qianwen.runtime.errors import RequestError
 from qianwen.runtime.translation import tr
 from qianwen.serve.body_errors import body_error
@@ -33,6 +34,7 @@ from qianwen.serve.wire import (
     NullMeans,
     Penalty,
     ResponseFormat,
+    Rope,
     Stop,
     StreamOptions,
     TokenId,
@@ -55,7 +57,7 @@ ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 
 
 class Sampling(Wire):
-    """The sampling fields of chat and text completions; the last five are not in OpenAI's API."""
+    """The sampling fields of chat and text completions; the last six are not in OpenAI's API."""
 
     model: str = Field(min_length=1, max_length=256)
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES), NullMeans(1)] = 1
@@ -81,10 +83,16 @@ class Sampling(Wire):
     repetition_penalty: float | None = Field(None, gt=0, le=10)
     ignore_eos: DefaultFalse = False
     stop_token_ids: Annotated[list[TokenId], Field(fail_fast=True, max_length=MAX_STOPS)] | None = None
+    rope: Extension | Rope | None = None
 
     @property
     def stops(self) -> list[str]:
         return [self.stop] if isinstance(self.stop, str) else list(self.stop or ())
+
+    def extension(self, default: LongContext) -> LongContext:
+        """How this request extends the trained length; `default` is that of the server."""
+        rope = Rope(method=self.rope) if isinstance(self.rope, str) else self.rope
+        return default if rope is None else rope.extension(default)
 
     @model_validator(mode="after")
     def _check_stream_options(self) -> Sampling:

@@ -11,9 +11,11 @@ from typing import Any
 from qianwen.checkpoints.generation_config import SAMPLING
 from qianwen.checkpoints.recommended_sampling import Recommended
 from qianwen.engine.sampling_params import SamplingParams
+from qianwen.engine.text_limits import TextLimits
+from qianwen.model.long_context import LongContext
 from qianwen.runtime.errors import RequestError
 from qianwen.runtime.translation import tr
-from qianwen.serve.admission import Admission
+from qianwen.serve.admission import Admission, answer_limit
 from qianwen.serve.bridge import Bridge
 from qianwen.serve.gate import ANONYMOUS
 from qianwen.serve.guard import Guard
@@ -38,11 +40,26 @@ class Served:
     recommended: Recommended = Recommended()  # where `defaults` are from
     source: str = ""  # MODEL, as it was given; empty if it is not known
 
+    @property
+    def limits(self) -> TextLimits:
+        return self.bridge.engine.limits
+
+    @property
+    def extension(self) -> LongContext:
+        """How a request that chooses nothing else extends the trained length."""
+        return self.limits.extension
+
+    def answer_limit(self, num_prompt_tokens: int, max_tokens: int | None, extension: LongContext) -> int:
+        """The largest number of tokens of an answer. RequestError if prompt and answer are too long."""
+        context = min(self.context, self.limits.longest(extension))
+        return answer_limit(num_prompt_tokens, max_tokens, context, self.limits.with_remedy)
+
     def card(self, created: int) -> dict[str, Any]:
         """The entry of `/v1/models`."""
         card: dict[str, Any] = {"id": self.name, "object": "model", "created": created, "owned_by": "qianwen"}
         sampling = {name: getattr(self.defaults, name) for name in SAMPLING} | {"source": self.recommended.source}
-        card |= {"max_model_len": self.context, "parent": self.parent, "sampling": sampling}
+        card |= {"max_model_len": self.context, "train_len": self.limits.config.train_len, "rope": self.limits.method}
+        card |= {"parent": self.parent, "sampling": sampling}
         if self.recommended.without_thinking != self.recommended.sampling:
             card["sampling_without_thinking"] = dict(self.recommended.without_thinking)
         return card

@@ -24,6 +24,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
+from qianwen.model.long_context import Extension, LongContext, OnGrowth
 from qianwen.runtime.translation import tr
 
 MAX_STOPS = 16
@@ -219,6 +220,30 @@ class ResponseFormat(Wire):
     def _schema_present(self) -> ResponseFormat:
         if (self.type == "json_schema") != (self.json_schema is not None):
             raise ValueError(tr("type 'json_schema' needs the field json_schema, and no other type allows it"))
+        return self
+
+
+class Rope(Wire):
+    """How a request extends the trained length; a field that is missing or null is as the server was started."""
+
+    method: Extension | None = None
+    factor: float | None = Field(None, ge=1)
+    logn: bool | None = None
+    on_growth: OnGrowth | None = None
+
+    def extension(self, default: LongContext) -> LongContext:
+        """`default` with the fields of this object."""
+        return LongContext(
+            rope=self.method or default.rope,
+            factor=self.factor or default.factor,
+            logn=default.logn if self.logn is None else self.logn,
+            on_growth=self.on_growth or default.on_growth,
+        )
+
+    @model_validator(mode="after")
+    def _check_factor(self) -> Rope:
+        if self.factor is not None and self.method not in ("yarn", "linear"):
+            raise ValueError(tr("factor is only allowed with method yarn or linear"))
         return self
 
 

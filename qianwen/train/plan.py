@@ -3,7 +3,7 @@
     weights       counted on the meta device, which allocates no memory; at their number of bits
     trained       for every trained weight: master, gradient and two moments in fp32, and the computing copy
     activations   one layer runs on the meta device, and the tensors that autograd saves are counted
-    cache         keys and values of `seq_len` tokens
+    cache         keys and values of `seq_len` tokens; in layers with a window, of those that they see
     logits        one chunk of the loss, or one row of scores
     work          the largest temporary buffers: an unpacked matrix, the gradients of one feed-forward
     libraries     Python and PyTorch themselves
@@ -22,7 +22,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from qianwen.model.account import kv_bytes_per_token, num_embedding_parameters, num_parameters
+from qianwen.model.account import cache_bytes, num_embedding_parameters, num_parameters
 from qianwen.model.config import PRESETS, QwenConfig
 from qianwen.model.linears.lora import LoraConfig, LoraLinear
 from qianwen.model.rope import RotaryEmbedding
@@ -70,10 +70,9 @@ def memory(
     `bits`: per weight, for generation. `recompute`: activations are recomputed in the backward pass. `itemsize`: bytes
     of the computing type. Raises ConfigError for values that are not valid.
     """
-    if seq_len < 1 or gpus < 1:
-        raise ConfigError(tr("seq_len = {seq_len} and gpus = {gpus} must be at least 1", seq_len=seq_len, gpus=gpus))
+    _check(seq_len, gpus)
     if task == "generate":
-        return _generate(config, seq_len, bits, gpus, itemsize)
+        return generation_memory(config, seq_len, bits=bits, gpus=gpus, itemsize=itemsize)
     lora = lora or LoraConfig()
     trained = num_parameters(config) if task == "full" else lora_parameters(config, lora)
     frozen = (
@@ -96,7 +95,15 @@ def memory(
     )
 
 
-def _generate(config: QwenConfig, seq_len: int, bits: int, gpus: int, itemsize: int) -> Memory:
+def generation_memory(
+    config: QwenConfig, seq_len: int, *, bits: int = 16, kv_cache: str = "auto", gpus: int = 1, itemsize: int = 2
+) -> Memory:
+    """The memory of generating one text of `seq_len` tokens, prompt and answer together.
+
+    `kv_cache`: type of keys and values; auto: the computing type, bfloat16, or int8 with two float16 for each head.
+    """
+    _check(seq_len, gpus)
+    kv_bits = {"bfloat16": 16.0, "int8": 8 * (1 + 4 / config.head_dim)}.get(kv_cache, 8.0 * itemsize)
     if bits not in WEIGHT_BITS:
         known = ", ".join(map(str, sorted(WEIGHT_BITS)))
         raise ConfigError(tr("{bits} bits is not supported; choose one of {known}", bits=bits, known=known))
@@ -104,13 +111,18 @@ def _generate(config: QwenConfig, seq_len: int, bits: int, gpus: int, itemsize: 
     return Memory(
         {
             "weights": weight_bytes(config, layers, head) / gpus,
-            "cache": seq_len * kv_bytes_per_token(config, 8 * itemsize) / gpus,
+            "cache": cache_bytes(config, seq_len, kv_bits) / gpus,
             "logits": config.vocab_size * 4,
             "work": LOSS_CHUNK * 4 * config.intermediate_size * 4,
             "libraries": LIBRARIES,
         },
         gpus,
     )
+
+
+def _check(seq_len: int, gpus: int) -> None:
+    if seq_len < 1 or gpus < 1:
+        raise ConfigError(tr("seq_len = {seq_len} and gpus = {gpus} must be at least 1", seq_len=seq_len, gpus=gpus))
 
 
 def weight_bytes(config: QwenConfig, layer_bits: float, head_bits: float) -> float:

@@ -4,6 +4,7 @@ import pytest
 
 from qianwen.cli.eval import EvalOptions
 from qianwen.cli.eval_model import local_model, opened_model
+from qianwen.cli.long_context_options import LongContextOptions
 from qianwen.engine.llm import LLM
 from qianwen.runtime.errors import ConfigError
 
@@ -20,7 +21,18 @@ def test_the_context_can_be_smaller_than_the_model_s(model_folder) -> None:
     assert local_model(EvalOptions(model=str(model_folder), context=32)).engine.max_model_len == 32
 
 
-@pytest.mark.parametrize("option", [{"exact": True}, {"bits": 4}, {"bits": None}, {"context": 64}])
+def test_a_method_and_windows_are_among_the_settings_of_the_results(model_folder) -> None:
+    chosen = LongContextOptions(rope="dynamic_ntk", windows="64,full")
+    options = EvalOptions(model=str(model_folder), context=1024, long_context=chosen)
+    with opened_model(options) as (model, settings):
+        assert isinstance(model, LLM) and model.engine.max_model_len == 1024
+        assert settings["extension"]["rope"] == "dynamic_ntk" and settings["windows"] == [64, 0]
+
+
+LONG = {"long_context": LongContextOptions(rope="yarn")}
+
+
+@pytest.mark.parametrize("option", [{"exact": True}, {"bits": 4}, {"bits": None}, {"context": 64}, LONG])
 def test_settings_of_a_server_are_not_set_from_here(option) -> None:
     with (
         pytest.raises(ConfigError, match="settings of the server"),

@@ -25,6 +25,34 @@ def test_a_folder_of_no_published_size(tmp_path, capsys: pytest.CaptureFixture[s
     assert "published GB" not in said and "fits" in said
 
 
+def row(said: str, name: str) -> float:
+    return next(float(line.split()[-1]) for line in said.splitlines() if line.strip().startswith(name))
+
+
+def test_a_length_beyond_the_trained_one_names_its_method(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "7b", "--seq-len", "8192"]) == 0
+    assert "trained length" not in capsys.readouterr().out
+    assert main(["plan", "7b", "--seq-len", "32768"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "32,768 tokens are more than the trained length of 8,192: read with dynamic_ntk, by default" in said
+    assert main(["plan", "qwen2.5-0.5b", "--seq-len", "100000"]) == 0
+    assert "--rope dynamic_ntk --context 100000" in " ".join(capsys.readouterr().out.split())
+    assert main(["plan", "qwen2.5-0.5b", "--seq-len", "262145"]) == 1
+    assert "no method covers 262,145 tokens" in capsys.readouterr().err
+    assert main(["plan", "qwen2.5-0.5b", "--seq-len", "262145", "--task", "lora"]) == 0, "training makes it longer"
+
+
+def test_windows_and_int8_need_less_memory_for_keys_and_values(capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = []
+    for option in ([], ["--windows", "2048,4096,full"], ["--kv-cache-dtype", "int8"], ["--kv-cache-dtype", "bfloat16"]):
+        assert main(["plan", "1.8b", "--seq-len", "8192", *option]) == 0
+        sizes.append(row(capsys.readouterr().out, "keys and values"))
+    full, windowed, int8, bfloat16 = sizes
+    assert windowed == pytest.approx(full * (2048 + 4096 + 8192) / 3 / 8192, abs=0.01)
+    assert bfloat16 == full and int8 == pytest.approx(full * (128 + 4) / 256, abs=0.01)
+
+
 def test_slips_get_one_clear_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "nothing"]) == 1 and "nothing is not a model" in capsys.readouterr().err
     assert main(["plan", "7b", "--seq-len", "0"]) == 1 and "at least 1" in capsys.readouterr().err
+    assert main(["plan", "7b", "--windows", "x"]) == 1 and "2048,4096,full" in capsys.readouterr().err

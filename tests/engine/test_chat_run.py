@@ -17,7 +17,7 @@ from qianwen.engine.sampling_params import SamplingParams
 from qianwen.runtime.errors import RequestError
 from qianwen.serve.reply import ChatChoice
 
-from .conftest import byte_tokenizer
+from .conftest import byte_tokenizer, tiny_model
 
 SCHEMA = {
     "type": "object",
@@ -84,13 +84,13 @@ def test_stop_strings_of_the_request_replace_those_of_the_model(tokenizer):
 
 
 @pytest.fixture
-def chat_llm(model):
+def chat_llm():
     """An LLM for prompts with functions; a logit bias ends the thought of a model that would think for long."""
 
     def make(tags: tuple[str, ...]) -> LLM:
         defaults = SamplingParams(temperature=1.0, max_tokens=900, logit_bias={ord("\n"): 30.0})
-        config = EngineConfig(max_model_len=4096, num_blocks=300)
-        return LLM(model, byte_tokenizer(*tags), config, defaults=defaults)
+        config = EngineConfig(num_blocks=300)
+        return LLM(tiny_model(max_position_embeddings=4096), byte_tokenizer(*tags), config, defaults=defaults)
 
     return make
 

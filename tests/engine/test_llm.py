@@ -9,7 +9,7 @@ from qianwen.engine.sampling import Sampler
 from qianwen.engine.sampling_params import SamplingParams
 from qianwen.runtime.errors import RequestError
 
-from .conftest import byte_tokenizer
+from .conftest import byte_tokenizer, tiny_model
 
 GREEDY = SamplingParams(temperature=0, max_tokens=20, ignore_eos=True)
 
@@ -111,9 +111,9 @@ class Scripted(Sampler):
         (("<tool_call>", "</tool_call>"), 'add\n<tool_call>\n{"name": "add", "arguments": {"x": 1}}\n</tool_call>'),
     ],
 )
-def test_tool_calls_are_parsed_from_the_stream(model, monkeypatch, tags, reply):
+def test_tool_calls_are_parsed_from_the_stream(monkeypatch, tags, reply):
     tokenizer = byte_tokenizer(*tags)
-    llm = LLM(model, tokenizer, EngineConfig(max_model_len=4096, num_blocks=200))
+    llm = LLM(tiny_model(max_position_embeddings=4096), tokenizer, EngineConfig(num_blocks=200))
     ids = tokenizer.encode(reply)
     if tags:  # the model writes the tags as single ids
         ids = []
@@ -130,8 +130,6 @@ def test_tool_calls_are_parsed_from_the_stream(model, monkeypatch, tags, reply):
 
 
 def test_clear_cache_after_a_change_of_the_weights(model, tokenizer):
-    from .conftest import tiny_model
-
     mine = tiny_model(seed=5)
     llm = LLM(mine, tokenizer, EngineConfig(block_size=4))
     before = llm.generate(["hello world"], GREEDY)[0].text
@@ -142,8 +140,6 @@ def test_clear_cache_after_a_change_of_the_weights(model, tokenizer):
 
 
 def test_a_model_in_training_stays_in_training(tokenizer):
-    from .conftest import tiny_model
-
     mine = tiny_model().train()
     LLM(mine, tokenizer).generate(["x"], GREEDY)
     assert mine.training and all(p.requires_grad for p in mine.parameters())

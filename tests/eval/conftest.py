@@ -15,22 +15,33 @@ from qianwen.tokenizer.tokenizer import Tokenizer
 from qianwen.tokenizer.vocab import QWEN_PATTERN, Vocabulary
 
 
-@pytest.fixture(scope="session")
-def llm() -> LLM:
-    names = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
-    ranks = {bytes([value]): value for value in range(256)}
-    tokenizer = Tokenizer(Vocabulary(ranks, {name: 256 + number for number, name in enumerate(names)}, QWEN_PATTERN))
+def network(max_position_embeddings: int) -> Qwen:
+    """The same weights for any length."""
     shape = QwenConfig(
         vocab_size=259,
         hidden_size=64,
         intermediate_size=128,
         num_hidden_layers=2,
         num_attention_heads=2,
-        max_position_embeddings=64,
+        max_position_embeddings=max_position_embeddings,
         initializer_range=0.3,
         tie_word_embeddings=True,
     )
-    return LLM(Qwen(shape).init_weights(0).eval(), tokenizer)
+    return Qwen(shape).init_weights(0).eval()
+
+
+@pytest.fixture(scope="session")
+def long_model() -> Qwen:
+    """The network of `llm` for longer texts."""
+    return network(4096)
+
+
+@pytest.fixture(scope="session")
+def llm() -> LLM:
+    names = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+    ranks = {bytes([value]): value for value in range(256)}
+    tokenizer = Tokenizer(Vocabulary(ranks, {name: 256 + number for number, name in enumerate(names)}, QWEN_PATTERN))
+    return LLM(network(64), tokenizer)
 
 
 def row(index: int, amount: float | None, *, name: str = "acc", **changes: Any) -> dict[str, Any]:

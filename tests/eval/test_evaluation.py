@@ -17,6 +17,7 @@ from qianwen.eval.evaluation import Evaluation
 from qianwen.eval.metrics import Share
 from qianwen.eval.results import PROGRESS, RESULTS, SETTINGS, answers_path, load_results
 from qianwen.eval.task import Answer, Choice, Complete, Example, Generate, Loglikelihood, Score, Task
+from qianwen.model.transformer import Qwen
 from qianwen.runtime.errors import ConfigError, DataError, RequestError
 
 SETTINGS_OF_MODEL = {"model": "tiny", "weights": "w", "bits": 16, "exact": False}
@@ -230,19 +231,17 @@ def shuffled(order: int) -> Any:
 
 @pytest.mark.parametrize("order", [None, 1, 2])
 def test_exact_rows_are_the_same_at_any_batch_and_in_any_order(
-    llm: LLM, tmp_path: Path, order: int | None, monkeypatch: pytest.MonkeyPatch
+    llm: LLM, long_model: Qwen, tmp_path: Path, order: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if order is not None:
         monkeypatch.setattr("qianwen.eval.runner._place", shuffled(order))
     hashes = set()
     for batch in (1, 8, 32):
         config = EngineConfig(max_num_seqs=batch, max_model_len=512, batch_invariant=True)
-        engine = LLM(llm.engine.runner.model, llm.tokenizer, config)
+        engine = LLM(long_model, llm.tokenizer, config)
         Evaluation([Everything()], tmp_path / str(batch)).run(engine, SETTINGS_OF_MODEL)
         hashes.add(hashlib.sha256(b"".join(contents(tmp_path / str(batch)).values())).hexdigest())
     assert len(hashes) == 1
     whole = EngineConfig(max_num_seqs=8, max_model_len=512, batch_invariant=True)
-    Evaluation([Everything()], tmp_path / "plain").run(
-        LLM(llm.engine.runner.model, llm.tokenizer, whole), SETTINGS_OF_MODEL
-    )
+    Evaluation([Everything()], tmp_path / "plain").run(LLM(long_model, llm.tokenizer, whole), SETTINGS_OF_MODEL)
     assert hashes == {hashlib.sha256(b"".join(contents(tmp_path / "plain").values())).hexdigest()}

@@ -115,8 +115,8 @@ class Mixed(Task):
         return Score(shares={type(example).__name__: Share(answer.num_tokens)})
 
 
-def test_the_engine_answers_every_kind_in_the_order_of_the_examples(llm: LLM) -> None:
-    roomy = LLM(llm.engine.runner.model, llm.tokenizer, EngineConfig(max_model_len=512))
+def test_the_engine_answers_every_kind_in_the_order_of_the_examples(llm: LLM, long_model: Qwen) -> None:
+    roomy = LLM(long_model, llm.tokenizer, EngineConfig(max_model_len=512))
     metrics = run_task(Mixed(), roomy).metrics
     assert list(metrics) == ["Loglikelihood", "Episode", "Generate", "Complete", "Choice"]
     assert metrics["Loglikelihood"].value == 3 and all(estimate.value > 0 for estimate in metrics.values())
@@ -204,8 +204,8 @@ def test_the_next_example_starts_when_one_ends() -> None:
     assert model.questions[-1] == " slow" and others_ended.is_set() and len(result.scored) == 301
 
 
-def test_leaving_early_cancels_what_is_under_way(llm: LLM) -> None:
-    roomy = LLM(llm.engine.runner.model, llm.tokenizer, EngineConfig(max_model_len=4096, num_blocks=999))
+def test_leaving_early_cancels_what_is_under_way(llm: LLM, long_model: Qwen) -> None:
+    roomy = LLM(long_model, llm.tokenizer, EngineConfig(max_model_len=4096, num_blocks=999))
     task = Repeat([])
     endless = {"temperature": 0.0, "ignore_eos": True}
     examples = [(n, Complete(prompt=f"{n}", max_tokens=3000 if n else 1, sampling=endless)) for n in range(40)]
@@ -231,9 +231,9 @@ class Shots(Task):
         return Score(shares={"first": Share(answer.choice_logprobs[0])})
 
 
-def test_a_shared_beginning_is_computed_once(llm: LLM) -> None:
+def test_a_shared_beginning_is_computed_once(llm: LLM, long_model: Qwen) -> None:
     """Also by the first questions of a subject, which begin together; and it is not known from the results."""
-    model, values = llm.engine.runner.model, {}
+    model, values = long_model, {}
     for caching in (True, False):
         config = EngineConfig(max_model_len=512, max_num_batched_tokens=64, prefix_caching=caching)
         shared = LLM(model, llm.tokenizer, config)

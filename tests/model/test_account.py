@@ -6,6 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from qianwen.model import PRESETS, Qwen
 from qianwen.model.account import (
+    cache_bytes,
     decode_flops,
     forward_flops,
     kv_bytes_per_token,
@@ -15,6 +16,7 @@ from qianwen.model.account import (
     training_flops,
     weight_bytes,
 )
+from qianwen.model.long_context import layer_windows
 
 QWEN3 = dataclasses.replace(PRESETS["tiny"], qkv_bias=False, qk_norm=True, num_key_value_heads=2, head_dim=32)
 
@@ -58,3 +60,12 @@ def test_flops_of_a_prompt_are_those_of_its_tokens_one_by_one():
     config = dataclasses.replace(PRESETS["tiny"], layer_windows=(0, 8, 8, 100))
     one_by_one = sum(decode_flops(config, n) for n in range(1, 41)) / 40
     assert forward_flops(config, 40) == pytest.approx(one_by_one)
+
+
+def test_a_layer_with_a_window_keeps_no_more_than_it_sees() -> None:
+    """At 32K with windows of 2,048, 4,096 and all, in equal thirds: 12,971 tokens a layer instead of 32,768."""
+    config = dataclasses.replace(PRESETS["1.8b"], layer_windows=layer_windows(24, [2048, 4096, 0]))
+    full = cache_bytes(PRESETS["1.8b"], 32768)
+    assert full == 32768 * kv_bytes_per_token(PRESETS["1.8b"])
+    assert cache_bytes(config, 32768) / full == pytest.approx(12971 / 32768, abs=1e-4)
+    assert cache_bytes(config, 1000) == cache_bytes(PRESETS["1.8b"], 1000)

@@ -8,7 +8,9 @@ from qianwen.model.long_context import (
     LongContext,
     covered_len,
     distinct_ropes,
+    extension_for,
     layer_windows,
+    method_beyond,
     ntk_alpha,
     rope_state,
     state_end,
@@ -132,3 +134,23 @@ def test_a_state_lasts_to_its_end(config, rope, seq_len):
 def test_a_choice_is_checked(fields):
     with pytest.raises(ConfigError):
         LongContext(**fields)
+
+
+def test_a_long_text_gets_the_method_of_the_files_before_another() -> None:
+    assert extension_for(PRESETS["7b"], 32768) == LongContext()
+    assert extension_for(PRESETS["7b"], 32769) == LongContext(rope="dynamic_ntk")
+    assert extension_for(PRESETS["7b"], 65537) is None
+    assert extension_for(replace(PRESETS["qwen2.5-0.5b"], rope_scaling=LLAMA3), 32769) is None
+
+
+@pytest.mark.parametrize(
+    ("extension", "method"),
+    [
+        ({}, "yarn"),
+        ({"rope": "none"}, "none"),
+        ({"rope": "linear"}, "linear"),
+        ({"rope": "dynamic_ntk"}, "dynamic_ntk"),
+    ],
+)
+def test_the_method_beyond_the_trained_length(extension: dict, method: str) -> None:
+    assert method_beyond(replace(QWEN25, rope_scaling=YARN), LongContext(**extension)) == method

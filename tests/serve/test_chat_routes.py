@@ -13,7 +13,9 @@ import openai
 import pytest
 
 from qianwen.checkpoints.adapter_folder import write_adapter
+from qianwen.engine.llm_engine import EngineConfig
 from qianwen.model.linears.lora import LoraConfig, attach
+from qianwen.model.long_context import LongContext
 from qianwen.serve.admission import Limits
 
 from .conftest import running, tiny_model
@@ -249,3 +251,62 @@ def test_adapters_are_served_by_name_over_one_base_model(tokenizer, tmp_path):
         assert vectors[0] != vectors[1]
         tokens = [line for line in client.get("/metrics").text.splitlines() if "completion_tokens_total{" in line]
         assert any('model="tuned"' in line for line in tokens) and any('model="tiny"' in line for line in tokens)
+
+
+# ---- texts beyond the trained length ----
+
+
+@pytest.fixture(scope="module")
+def extended(model, tokenizer):
+    """A server that reads 4,096 tokens with a model that was trained on 2,048."""
+    config = EngineConfig(max_model_len=4096, num_blocks=300, extension=LongContext(rope="dynamic_ntk"))
+    with running(model, tokenizer, config=config) as server, server.client() as client:
+        yield client
+
+
+def test_the_card_of_a_model_shows_its_lengths_and_its_method(client, extended):
+    (card,) = client.get("/v1/models").json()["data"]
+    assert (card["max_model_len"], card["train_len"], card["rope"]) == (2048, 2048, "none")
+    (card,) = extended.get("/v1/models").json()["data"]
+    assert (card["max_model_len"], card["train_len"], card["rope"]) == (4096, 2048, "dynamic_ntk")
+
+
+def test_a_request_chooses_how_a_long_prompt_is_read(extended):
+    body = {"model": "tiny", "prompt": [97, 98] * 1100, "max_tokens": 1, "logprobs": 3}
+    ropes = (None, "dynamic_ntk", "yarn", {"method": "yarn", "factor": 2}, {"method": "linear"}, {"logn": True})
+    answers = [extended.post("/v1/completions", json={**body, "rope": rope}).json()["choices"][0] for rope in ropes]
+    assert answers[0] == answers[1]
+    assert len({json.dumps(answer["logprobs"]) for answer in answers}) == 5
+    chat = {**CHAT, "messages": [{"role": "user", "content": "x" * 2100}]}
+    assert extended.post("/v1/chat/completions", json={**chat, "rope": "yarn"}).json()["usage"]["prompt_tokens"] > 2048
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_prompt_beyond_its_method_is_refused_with_one_that_covers_it(extended, client, stream):
+    text = {"model": "tiny", "prompt": [97] * 3000, "max_tokens": 4, "stream": stream, "rope": "none"}
+    chat = {**CHAT, "messages": [{"role": "user", "content": "x" * 3000}], "stream": stream, "rope": "none"}
+    for path, body in (("/v1/completions", text), ("/v1/chat/completions", chat)):
+        for each, remedy in ((extended, "covers 4,096 tokens here"), (client, "--rope dynamic_ntk --context 30")):
+            answer = each.post(path, json=body)
+            error = answer.json()["error"]
+            assert answer.status_code == 400 and error["code"] == "context_length_exceeded"
+            assert "is 2048 tokens" in error["message"] and remedy in error["message"]
+    assert extended.post("/v1/embeddings", json={"model": "tiny", "input": [97] * 3000}).status_code == 200
+
+
+def test_an_answer_ends_at_the_limit_of_its_method(extended):
+    body = {**CHAT, "max_tokens": None, "ignore_eos": True, "messages": [{"role": "user", "content": "x" * 1900}]}
+    answer = extended.post("/v1/chat/completions", json={**body, "rope": "none"}).json()
+    assert answer["choices"][0]["finish_reason"] == "length" and answer["usage"]["total_tokens"] == 2048
+
+
+@pytest.mark.parametrize("rope", ["ntk", {"method": "yarn", "factor": 0}, {"method": 1}, ["yarn"]])
+def test_a_wrong_method_is_a_400_with_the_field(extended, rope):
+    answer = extended.post("/v1/chat/completions", json={**CHAT, "rope": rope})
+    assert answer.status_code == 400 and answer.json()["error"]["param"].startswith("rope")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_growth_that_the_server_excludes_is_a_400_with_the_field(client, stream):
+    answer = client.post("/v1/chat/completions", json={**CHAT, "stream": stream, "rope": {"on_growth": "rerotate"}})
+    assert answer.status_code == 400 and answer.json()["error"]["param"] == "rope"

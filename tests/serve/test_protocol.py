@@ -1,9 +1,11 @@
 """Requests with unsupported or invalid fields are refused with the field's name."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
+from qianwen.model.long_context import LongContext
 from qianwen.runtime.errors import RequestError
 from qianwen.serve.protocol import ChatCompletionRequest, CompletionRequest, EmbeddingRequest, TokenizeRequest, parse
 
@@ -43,6 +45,45 @@ def test_values_out_of_range_are_refused_with_the_field(field, value):
         chat(**{field: value})
     assert error.value.status == 400
     assert field in str(error.value) or error.value.param in (None, field)
+
+
+DEFAULT = LongContext(rope="yarn", factor=2, logn=True)
+
+
+@pytest.mark.parametrize(
+    ("rope", "extension"),
+    [
+        (None, DEFAULT),
+        ("dynamic_ntk", LongContext(rope="dynamic_ntk", factor=2, logn=True)),
+        ({}, DEFAULT),
+        ({"method": "linear", "factor": 8, "logn": False}, LongContext(rope="linear", factor=8, logn=False)),
+        ({"method": "yarn", "factor": None, "on_growth": "fixed"}, replace(DEFAULT, on_growth="fixed")),
+    ],
+)
+def test_the_method_for_long_texts_replaces_that_of_the_server(rope, extension):
+    assert chat(rope=rope).extension(DEFAULT) == extension
+
+
+@pytest.mark.parametrize(
+    ("rope", "words"),
+    [
+        ("ntk", "rope must be"),
+        (4, "rope must be"),
+        ({"method": "llama3"}, "rope.method must be"),
+        ({"method": "yarn", "factor": 0.5}, "rope.factor must be at least 1"),
+        ({"method": "yarn", "factor": "4"}, "rope.factor must be a number"),
+        ({"factor": 4}, "rope: factor is only allowed with method yarn or linear"),
+        ({"method": "dynamic_ntk", "factor": 4}, "rope: factor is only allowed"),
+        ({"method": "yarn", "logn": "yes"}, "rope.logn must be true or false"),
+        ({"on_growth": "never"}, "rope.on_growth must be"),
+        ({"base": 1e6}, "unknown field 'base'"),
+    ],
+)
+def test_a_wrong_method_is_refused_with_its_field(rope, words):
+    for kind, body in ((ChatCompletionRequest, HELLO), (CompletionRequest, {"model": "m", "prompt": "x"})):
+        with pytest.raises(RequestError) as error:
+            parse(json.dumps(body | {"rope": rope}).encode(), kind)
+        assert words in str(error.value) and error.value.param.startswith("rope") and error.value.status == 400
 
 
 @pytest.mark.parametrize("kind", ["image_url", "input_audio", "file", "video"])

@@ -39,12 +39,12 @@ from qianwen.serve.ui.conversation import (
 )
 from qianwen.serve.ui.export import menu_html
 from qianwen.serve.ui.login import LOGIN
+from qianwen.serve.ui.meter import meter
 from qianwen.serve.ui.panel import Panel, compare_options, html_block, menu_options, model_menu
 from qianwen.serve.ui.text import from_markdown
 
 Update = dict[Any, Any]
 Change = Callable[[Conversation, Settings], Conversation]
-WARN_AT = 0.8  # share of the context in use above which the meter warns
 MATHEMATICS = [
     {"left": "$$", "right": "$$", "display": True},
     {"left": "\\[", "right": "\\]", "display": True},
@@ -62,22 +62,6 @@ def chat_page(pages: gr.Blocks, backend: ChatBackend, access: AccessRules) -> No
 def key_of(request: gr.Request) -> Key:
     """The API key of a request, as the gate found it."""
     return request.request.scope["key"]  # type: ignore[union-attr]
-
-
-def meter(used: int, context: int, speed: float = 0.0, ended: str = "") -> str:
-    """HTML of the meter: tokens of the context in use, speed of the last answer, and why it ended early."""
-    state = "full" if used >= context else "high" if used >= WARN_AT * context else "low"
-    text = tr("{used:,} of {context:,} tokens", used=used, context=context)
-    if state == "full":
-        text = tr("{text}: too long for this model. Shorten the question or start a new conversation", text=text)
-    elif state == "high":
-        text = tr("{text}: nearly full. Start a new conversation soon", text=text)
-    if speed:
-        text = tr("{text} · {speed:.1f} tokens per second", text=text, speed=speed)
-    if ended:
-        text = f"{text} · {ended}"
-    bar = f'<meter class="{state}" min="0" max="{context}" value="{min(used, context)}"></meter>'
-    return f'<label class="{state}">{bar} <span>{html.escape(text)}</span></label>'
 
 
 class ChatPage:
@@ -211,9 +195,9 @@ class ChatPage:
         return update
 
     def _chat_update(self, conversation: Conversation, used: int, speed: float = 0.0, ended: str = "") -> Update:
-        context = self.service.model(conversation.settings["model"]).context
+        served = self.service.model(conversation.settings["model"])
         bubbles = self._bubbles(conversation, is_live=self.backend.is_live(conversation.id))
-        return bubbles | {self.meter: meter(used, context, speed, ended)}
+        return bubbles | {self.meter: meter(served, used, speed, ended)}
 
     def _page_update(self, key: Key, conversation: Conversation, used: int) -> Update:
         is_saved = bool(conversation.messages)
@@ -292,7 +276,7 @@ class ChatPage:
         files = read_attached(attached)
         has_draft = draft.strip() or files
         with_draft = add_question(conversation, draft or "…", settings, files=files) if has_draft else conversation
-        return meter(await self._num_used_tokens(settings, with_draft), self.service.model(settings.model).context)
+        return meter(self.service.model(settings.model), await self._num_used_tokens(settings, with_draft))
 
     # ---- questions and answers ----
 

@@ -1,11 +1,12 @@
 """A server with pages for the browser's journeys, with a very small real model that answers in letters.
 
-    python server.py FOLDER [--locked] [--attacks] [--digits] [--port P] [--max-requests N]
+    python server.py FOLDER [--locked] [--attacks] [--digits] [--extended] [--port P] [--max-requests N]
 
 prints `port P`, `keys ANN BOB` and `ready`; SIGTERM ends it. The model `letters` never ends by itself and takes 10 ms a
 token, so that a reader can be quicker. With `--attacks` there is another one, whose tokens are whole attacks: whatever
 its random weights say is one; and the store holds a conversation of attacks and many that are called after one. With
-`--digits` there is another one that answers in digits. `letters` is also a folder, so it can be fine-tuned.
+`--digits` there is another one that answers in digits. With `--extended` the model reads four times its trained
+length. `letters` is also a folder, so it can be fine-tuned.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import EngineConfig, LLMEngine
 from qianwen.engine.sampling_params import SamplingParams
 from qianwen.model.config import QwenConfig
+from qianwen.model.long_context import LongContext
 from qianwen.model.transformer import Qwen
 from qianwen.serve.admission import Admission, Limits
 from qianwen.serve.app import HeaderTimeoutProtocol, Server, create_app
@@ -64,12 +66,20 @@ class SlowEngine(LLMEngine):
         return super().step()
 
 
-def served(name: str, tokens: range, more: dict[bytes, int] | None = None, folder: Path | None = None) -> Served:
+def served(
+    name: str,
+    tokens: range,
+    more: dict[bytes, int] | None = None,
+    folder: Path | None = None,
+    *,
+    is_extended: bool = False,
+) -> Served:
     ranks = {bytes([value]): value for value in range(256)} | (more or {})
     tokenizer, model = Tokenizer(Vocabulary(ranks, SPECIALS, PATTERN)), model_of(tokens)
     if folder is not None and not folder.exists():
         write_folder(model, tokenizer, folder, chat=True)
-    engine = SlowEngine(model, tokenizer, EngineConfig(num_blocks=256))
+    longer = {"max_model_len": 4 * CONTEXT, "extension": LongContext(rope="dynamic_ntk")} if is_extended else {}
+    engine = SlowEngine(model, tokenizer, EngineConfig(num_blocks=256, **longer))
     limit, source = engine.max_model_len, "" if folder is None else str(folder)
     return Served(name, Bridge(engine), tokenizer, limit, SamplingParams(temperature=0), source=source)
 
@@ -96,6 +106,7 @@ def main() -> None:
     parser.add_argument("--locked", action="store_true")
     parser.add_argument("--attacks", action="store_true", help="say and be called attacks")
     parser.add_argument("--digits", action="store_true", help="serve a second model")
+    parser.add_argument("--extended", action="store_true", help="read four times the trained length")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--max-requests", type=int, default=256)
     options = parser.parse_args()
@@ -103,7 +114,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
 
     store = Store(options.folder / "serve.sqlite")
-    models = [served("letters", range(ord("a"), ord("z") + 1), folder=options.folder / "letters")]
+    letters, folder = range(ord("a"), ord("z") + 1), options.folder / "letters"
+    models = [served("letters", letters, folder=folder, is_extended=options.extended)]
     if options.digits:
         models.append(served("digits", range(ord("0"), ord("9") + 1)))
     if options.attacks:

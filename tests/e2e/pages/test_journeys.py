@@ -3,6 +3,7 @@
 import json
 import re
 
+import pytest
 from playwright.sync_api import expect
 
 from qianwen.runtime.files import lock
@@ -125,6 +126,26 @@ def test_see_how_full_the_context_is(site, visit):
     visitor.ask("short")
     expect(visitor.meter).to_have_class("low")
     assert 60 < used() < drafted
+
+
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [
+        ("en", "beyond the trained 1,024 tokens: extended by dynamic NTK; quality is measured up to 8×"),
+        ("zh", "超过训练长度 1,024 个 token：由动态 NTK 扩展；质量测到 8 倍"),
+    ],
+)
+def test_see_that_a_conversation_is_longer_than_the_trained_length(open_site, visit, language, words):
+    visitor = visit(open_site(language, "--extended").url)
+    visitor.ask("short")
+    note = visitor.page.locator("#meter .beyond")
+    expect(note).to_have_count(0)
+    visitor.ask("x" * 1100)
+    expect(note).to_have_text(words)
+    expect(visitor.meter).to_have_class("low")
+    visitor.page.reload()
+    expect(note).to_have_text(words)
+    assert not visitor.findings()
 
 
 def test_find_a_conversation_after_a_restart(weak_site, visit):

@@ -12,6 +12,7 @@ from qianwen.eval.task import Answer, TaskOptions
 from qianwen.eval.tasks.ceval import CEVAL
 from qianwen.eval.tasks.mmlu import MMLU
 from qianwen.eval.tasks.multiple_choice import FewShot, ZeroShotChat
+from qianwen.model.transformer import Qwen
 from qianwen.runtime.errors import ConfigError, DataError
 from qianwen.runtime.log import console
 
@@ -88,8 +89,8 @@ def test_the_most_likely_letter_is_chosen(folder: Path, logprobs: tuple, letter:
     assert score.shares == {"acc": (right, 1)} and score.extracted == letter and score.is_right == bool(right)
 
 
-def test_the_engine_answers_and_the_shots_matter(folder: Path, llm: LLM) -> None:
-    roomy = LLM(llm.engine.runner.model, llm.tokenizer, EngineConfig(max_model_len=2048))
+def test_the_engine_answers_and_the_shots_matter(folder: Path, llm: LLM, long_model: Qwen) -> None:
+    roomy = LLM(long_model, llm.tokenizer, EngineConfig(max_model_len=2048))
     results = [run_task(FewShot("ceval", CEVAL, TaskOptions(data=folder, shots=n)), roomy) for n in (5, 0)]
     for result in results:
         assert list(result.metrics) == ["acc", "acc/Humanities"] and result.metrics["acc"].num_examples == 3
@@ -97,7 +98,7 @@ def test_the_engine_answers_and_the_shots_matter(folder: Path, llm: LLM) -> None
     assert results[0].scored[0].answer != results[1].scored[0].answer
 
 
-def test_a_prompt_longer_than_the_release_keeps_loses_its_beginning(llm: LLM, tmp_path: Path) -> None:
+def test_a_prompt_longer_than_the_release_keeps_loses_its_beginning(llm: LLM, long_model: Qwen, tmp_path: Path) -> None:
     for split in ("test", "dev"):
         (tmp_path / split).mkdir()
         row = f"{split}?,{'a' * 600},b,c,d,A\n"
@@ -105,7 +106,7 @@ def test_a_prompt_longer_than_the_release_keeps_loses_its_beginning(llm: LLM, tm
     task = FewShot("mmlu", replace(MMLU, blank=""), TaskOptions(data=tmp_path))  # the vocabulary has no " A"
     (example,) = task.examples()
     assert len(example.context) > 2048 and task.settings()["prompt_tokens"] == "the last 2047"
-    roomy = LLM(llm.engine.runner.model, llm.tokenizer, EngineConfig(max_model_len=2048))
+    roomy = LLM(long_model, llm.tokenizer, EngineConfig(max_model_len=2048))
     assert run_task(task, roomy).metrics["acc"].num_examples == 1, "it fits because it is cut"
 
 
@@ -128,7 +129,9 @@ def test_a_chat_question_stands_alone(folder: Path) -> None:
     assert task.settings()["protocol"].startswith("zero-shot, chat, greedy") and task.chance == 0.25
 
 
-def test_letters_that_are_not_one_token_end_the_run_at_the_first_question(folder: Path, llm: LLM) -> None:
-    roomy = LLM(llm.engine.runner.model, llm.tokenizer, EngineConfig(max_model_len=2048))
+def test_letters_that_are_not_one_token_end_the_run_at_the_first_question(
+    folder: Path, llm: LLM, long_model: Qwen
+) -> None:
+    roomy = LLM(long_model, llm.tokenizer, EngineConfig(max_model_len=2048))
     with pytest.raises(ConfigError, match="the choice ' A' is 2 tokens in the vocabulary of this model"):
         run_task(FewShot("ceval", replace(CEVAL, blank=" "), TaskOptions(data=folder)), roomy)

@@ -9,7 +9,6 @@ pytest.importorskip("gradio", reason="the pages need the [ui] extra")
 from qianwen.runtime.files import RunFolder  # noqa: E402
 from qianwen.serve.gate import AccessRules  # noqa: E402
 from qianwen.serve.store import Conversation, Store  # noqa: E402
-from qianwen.serve.ui.chat import meter  # noqa: E402
 
 NUM_GUESSES = 1000
 
@@ -104,10 +103,3 @@ def test_administrators_see_the_runs_and_other_keys_do_not(server, pages, page_o
         answer = bob.client.post("/gradio_api/run/predict", json=body, params={"open": "mine"})
         assert "secret" not in answer.text, (number, answer.text)
         assert not answer.is_success or number != select, answer.text
-
-
-@pytest.mark.parametrize(
-    ("used", "state"), [(0, "low"), (79, "low"), (80, "high"), (99, "high"), (100, "full"), (500, "full")]
-)
-def test_the_meter_warns_before_the_context_is_full(used, state):
-    assert f'<label class="{state}">' in meter(used, 100) and f'value="{min(used, 100)}"' in meter(used, 100)
