@@ -20,6 +20,7 @@ leval-coursera, leval-gsm100, leval-quality, leval-sci-fi, leval-tpo, leval-code
 """
 
 from collections.abc import Callable
+from functools import partial
 
 from qianwen.eval.task import Task, TaskOptions
 from qianwen.eval.tasks.bbh import Bbh
@@ -27,7 +28,9 @@ from qianwen.eval.tasks.ceval import CEVAL, CEvalTest
 from qianwen.eval.tasks.cmmlu import CMMLU
 from qianwen.eval.tasks.compression import Compression
 from qianwen.eval.tasks.humaneval import HumanEval, HumanEvalChat
+from qianwen.eval.tasks.long_context.leval import PARTS, LEval
 from qianwen.eval.tasks.long_context.needle import Needle
+from qianwen.eval.tasks.long_context.ruler import Ruler
 from qianwen.eval.tasks.mathematics import Gsm8k, Gsm8kChat, Gsm8kChat4Shot, Math
 from qianwen.eval.tasks.mbpp import Mbpp
 from qianwen.eval.tasks.mmlu import MMLU, ShotOrders
@@ -59,5 +62,7 @@ TASKS: dict[str, Callable[[TaskOptions], Task]] = {
     "mbpp": Mbpp,
     "bbh": Bbh,
     "needle": Needle,
+    "ruler": Ruler,
+    **{f"leval-{part}": partial(LEval, part) for part in PARTS},
 }
-WITH_LENGTHS = ("needle",)  # tasks that write prompts of the lengths and languages of the options
+WITH_LENGTHS = ("needle", "ruler")  # tasks that write prompts of the lengths and languages of the options
