@@ -99,6 +99,7 @@ def test_the_same_command_goes_on_and_another_setting_is_refused(
             ["questions", "--data", "PAIRS", "--lengths", "8"],
             "--lengths and --languages are for the tasks needle, ruler",
         ),
+        (["needle", "--data", "TEXT"], "has no folder `haystack`"),
         (["needle", "--languages", "fr"], "needle has no texts in the language fr; choose from en, zh"),
         (["needle", "--url", "http://127.0.0.1:9/v1"], "needle needs the tokenizer"),
         (["questions", "--url", "ftp://x", "--data", "PAIRS"], "ftp://x is not a URL"),

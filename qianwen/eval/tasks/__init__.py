@@ -65,4 +65,6 @@ TASKS: dict[str, Callable[[TaskOptions], Task]] = {
     "ruler": Ruler,
     **{f"leval-{part}": partial(LEval, part) for part in PARTS},
 }
-WITH_LENGTHS = ("needle", "ruler")  # tasks that write prompts of the lengths and languages of the options
+# Tasks with texts of the lengths and languages of the options, and those of them that need no data
+WITH_LENGTHS = ("needle", "ruler")
+OWN_TEXTS = ("needle", "ruler")
