@@ -1,5 +1,6 @@
 """The model of `qianwen eval`: one that runs here, or one behind a URL, with the settings that its results hold."""
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from qianwen.chat.model import ChatModel
     from qianwen.cli.eval import EvalOptions
     from qianwen.engine.llm import LLM
+    from qianwen.eval.task import PromptModel
 
 KEY_VARIABLE = "QIANWEN_KEY"  # the environment variable with the API key for --url
 
@@ -57,3 +59,20 @@ def local_model(options: "EvalOptions") -> "LLM":
         batch_invariant=options.exact,
     )
     return LLM.load(options.model, bits=options.bits, windows=options.long_context.window_sizes, config=config)
+
+
+def prompt_model(options: "EvalOptions") -> "Callable[[], PromptModel] | None":
+    """Reads what a task needs for prompts of a given length, without the weights; None for a model behind a URL."""
+
+    @functools.cache
+    def read() -> "PromptModel":
+        from qianwen.checkpoints.load import open_model
+        from qianwen.eval.task import PromptModel
+        from qianwen.model.long_context import covered_len
+
+        model = open_model(options.model)
+        covered = covered_len(model.config, options.long_context.extension)
+        length = options.context or min(covered, model.config.max_position_embeddings)
+        return PromptModel(model.tokenizer, model.chat, length)
+
+    return None if options.url else read

@@ -13,6 +13,7 @@ Read in this order:
     provenance.py    what a number is of: model, weights, template, versions, machine
     remote.py        a model behind a URL
     console.py       the metrics as a table
+    grids.py         results over two facts of the examples, as a table and as a heat map
     report.py        results as a file and a page
     tasks/           the tasks
     reader_cases/    how often the readers of answers err
