@@ -17,10 +17,10 @@ import tyro
 
 from qianwen.checkpoints.load import Bits
 from qianwen.cli.arguments import parse
-from qianwen.cli.eval_model import opened_model
+from qianwen.cli.eval_model import opened_model, prompt_model
 from qianwen.cli.eval_report import diff_command, report_results
 from qianwen.runtime.errors import ConfigError
-from qianwen.runtime.files import runs_dir
+from qianwen.runtime.files import cache_dir, runs_dir
 from qianwen.runtime.log import console
 from qianwen.runtime.translation import tr
 
@@ -50,6 +50,10 @@ class EvalOptions:
     """Number of worked examples before each question. Default: as published."""
     samples: int = 1
     """Answers to each question, for pass@k."""
+    lengths: tuple[int, ...] = ()
+    """Lengths in tokens of the long texts of needle and ruler; by default steps up to 8,192 or the model's context."""
+    languages: tuple[str, ...] = ()
+    """Languages of the texts of needle: en, zh. Default: both."""
     sandbox: str = "auto"
     """Isolation for programs that the model wrote: auto, bubblewrap, namespaces or landlock."""
     bits: Bits = "stored"
@@ -130,11 +134,14 @@ def _evaluate(options: EvalOptions, folder: Path) -> int:
 
 def _check(options: EvalOptions, names: Sequence[str]) -> None:
     """ConfigError for options that no task could be asked with."""
-    from qianwen.eval.tasks import TASKS
+    from qianwen.eval.tasks import TASKS, WITH_LENGTHS
 
     for name in names:
         if name not in TASKS:
             raise ConfigError(tr("there is no task {name}; choose one of {names}", name=name, names=", ".join(TASKS)))
+    if (options.lengths or options.languages) and not set(names) & set(WITH_LENGTHS):
+        message = "--lengths and --languages are for the tasks {names}"
+        raise ConfigError(tr(message, names=", ".join(WITH_LENGTHS)))
     if options.data and len(names) > 1:
         raise ConfigError(tr("--data is the data of one task; give --data-dir FOLDER for several tasks"))
     if options.samples < 1:
@@ -146,18 +153,22 @@ def _task(options: EvalOptions, name: str) -> "Task":
     from qianwen.eval.tasks import TASKS
 
     chosen = {"shots": options.shots, "num_samples": options.samples, "sandbox": options.sandbox}
-    return TASKS[name](TaskOptions(data=_data(name, options), **chosen))
+    texts = {"lengths": options.lengths, "languages": options.languages, "model": prompt_model(options)}
+    return TASKS[name](TaskOptions(data=_data(name, options), **chosen, **texts))
 
 
 def _data(name: str, options: EvalOptions) -> Path:
     """Where the data of a task is: as given, else what the demo held out, else on the hub."""
     from qianwen.eval.hub_data import fetch_data
+    from qianwen.eval.tasks import WITH_LENGTHS
 
     made = runs_dir() / "demo" / "text"
     held_out = {"text": made / "held_out", "questions": made / "dialogues" / "held_out.jsonl"}
     given = options.data or options.data_dir
     if given:
         return Path(given)
+    if name in WITH_LENGTHS:
+        return cache_dir()
     return held_out[name] if name in held_out else fetch_data(name)
 
 

@@ -1,5 +1,6 @@
 """The model of `qianwen eval`: one that runs here, or one behind a URL, with the settings that its results hold."""
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from qianwen.chat.model import ChatModel
     from qianwen.cli.eval import EvalOptions
     from qianwen.engine.llm import LLM
+    from qianwen.eval.task import PromptModel
 
 KEY_VARIABLE = "QIANWEN_KEY"  # the environment variable with the API key for --url
 
@@ -50,3 +52,17 @@ def local_model(options: "EvalOptions") -> "LLM":
 
     config = EngineConfig(max_num_seqs=options.batch, max_model_len=options.context, batch_invariant=options.exact)
     return LLM.load(options.model, bits=options.bits, config=config)
+
+
+def prompt_model(options: "EvalOptions") -> "Callable[[], PromptModel] | None":
+    """Reads what a task needs for prompts of a given length, without the weights; None for a model behind a URL."""
+
+    @functools.cache
+    def read() -> "PromptModel":
+        from qianwen.checkpoints.load import open_model
+        from qianwen.eval.task import PromptModel
+
+        model = open_model(options.model)
+        return PromptModel(model.tokenizer, model.chat, options.context or model.config.max_position_embeddings)
+
+    return None if options.url else read

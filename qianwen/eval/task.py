@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from qianwen.chat.messages import FunctionSpec, Message, ToolCall
 from qianwen.eval.metrics import Estimate, Shares, estimate
+from qianwen.tokenizer.tokenizer import Tokenizer
 
 Need = Literal["chat", "completion", "likelihood", "tokenizer"]
 Verdict = Literal["right", "wrong", "unparsed", "unjudged"]
@@ -163,6 +164,14 @@ class Scored(NamedTuple):
     score: Score
 
 
+class PromptModel(NamedTuple):
+    """What a task must know of the model in order to write prompts of a given length."""
+
+    tokenizer: Tokenizer
+    is_chat: bool
+    max_len: int  # tokens of prompt and answer
+
+
 @dataclass(frozen=True, kw_only=True)
 class TaskOptions:
     """What the user chose for a task: where its data is, and how it is asked."""
@@ -171,6 +180,9 @@ class TaskOptions:
     shots: int | None = None  # worked examples before the question; None: as published
     num_samples: int = 1  # answers to each question, for pass@k
     sandbox: str = "auto"  # the isolation for programs that the model wrote
+    lengths: tuple[int, ...] = ()  # tokens of prompt and answer, for tasks with texts of many lengths; empty: theirs
+    languages: tuple[str, ...] = ()  # of such texts; empty: all that the task has
+    model: Callable[[], PromptModel] | None = None  # reads the files of the model; None: it is behind a URL
 
 
 class Task(Protocol):
@@ -201,6 +213,10 @@ class Task(Protocol):
             metric: estimate([share for _, share in each], clusters=[cluster for cluster, _ in each])
             for metric, each in shares.items()
         }
+
+    def order(self, example: Any) -> tuple[float | str, ...]:
+        """A sort key: in which order examples are asked. Equal ones are ordered by their prompts (`runner.py`)."""
+        return ()
 
     def files(self, scored: Sequence[Scored]) -> Mapping[str, str]:
         """Further files for the results folder, as {name: text}, such as one to be submitted to a leaderboard."""

