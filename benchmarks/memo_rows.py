@@ -1,4 +1,4 @@
-"""The methods that `memo_long_context.py` compares, and what is measured of each: perplexity by length, and passkeys."""
+"""The methods that `memo_long_context.py` compares, and what is measured of them: perplexity and passkeys."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from memo_texts import is_held_out_key, passkey
 
-from qianwen.eval.length_windows import cut, length_loss, network_losses
+from qianwen.eval.length_windows import cut_windows, window_loss, window_nats
 from qianwen.model.config import QwenConfig
 from qianwen.model.long_context import layer_windows, ntk_alpha
 from qianwen.model.rope import RotaryEmbedding
@@ -81,12 +81,12 @@ def configure(model: Qwen, config: QwenConfig) -> Qwen:
 
 def read(model: Qwen, row: Row, lengths: Sequence[int], shortest: int, documents: Sequence[Sequence[int]]) -> Sums:
     """What each document costs at each length."""
-    own, losses, longest = model.config, network_losses(model), len(documents[0])
+    own, longest = model.config, len(documents[0])
     sums: Sums = {}
     for length in lengths:
         configure(model, configured(own, row, length))
-        costs = [length_loss(losses(cut(ids, length, longest)), shortest) for ids in documents]
-        sums[str(length)] = [[*cost.every, *cost.last_quarter] for cost in costs]
+        costs = [window_loss(window_nats(model, cut_windows(ids, length, longest)), shortest) for ids in documents]
+        sums[str(length)] = [[*cost.every_token, *cost.last_quarter] for cost in costs]
     configure(model, own)
     return sums
 

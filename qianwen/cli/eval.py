@@ -160,14 +160,14 @@ def _task(options: EvalOptions, name: str) -> "Task":
 def _data(name: str, options: EvalOptions) -> Path:
     """Where the data of a task is: as given, else what the demo held out, else on the hub."""
     from qianwen.eval.hub_data import fetch_data
-    from qianwen.eval.tasks import WITH_LENGTHS
+    from qianwen.eval.tasks import OWN_TEXTS
 
     made = runs_dir() / "demo" / "text"
     held_out = {"text": made / "held_out", "questions": made / "dialogues" / "held_out.jsonl"}
     given = options.data or options.data_dir
     if given:
         return Path(given)
-    if name in WITH_LENGTHS:
+    if name in OWN_TEXTS:
         return cache_dir()
     return held_out[name] if name in held_out else fetch_data(name)
 
