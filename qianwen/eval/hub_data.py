@@ -23,6 +23,7 @@ HUB = {
     "mmlu": HubData("cais/mmlu", ("all/test-*.parquet", "all/dev-*.parquet")),
     "ceval": HubData("ceval/ceval-exam", ("*/dev-*.parquet", "*/val-*.parquet", "*/test-*.parquet", "ceval-exam.zip")),
     "cmmlu": HubData("haonan-li/cmmlu", ("cmmlu_v1_0_1.zip",)),
+    "leval": HubData("L4NLP/LEval", ("LEval/Exam/*.jsonl",)),
 }  # by the name of the task, up to its first hyphen: `mmlu-chat` has the data of `mmlu`
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.table import Table
 
-from qianwen.eval.reader_cases import boxes, choices, keys, numbers, programs
+from qianwen.eval.reader_cases import boxes, choices, keys, leval_letters, numbers, programs
 from qianwen.eval.reader_cases.case import Case
 from qianwen.runtime.atomic import atomic_file
 from qianwen.runtime.log import console
@@ -28,6 +28,7 @@ READERS: dict[str, tuple[Callable[[], Iterable[Case]], Callable[[str, str], bool
     "boxed": (boxes.cases, str.__eq__),
     "choice": (choices.english, str.__eq__),
     "choice-zh": (choices.chinese, str.__eq__),
+    "leval_letter": (leval_letters.cases, str.__eq__),
     "stated_number": (keys.cases, str.__eq__),
     "code_block": (programs.cases, programs.is_right),
 }

@@ -21,6 +21,7 @@ leval-coursera, leval-gsm100, leval-quality, leval-sci-fi, leval-tpo, leval-code
 """
 
 from collections.abc import Callable
+from functools import partial
 
 from qianwen.eval.task import Task, TaskOptions
 from qianwen.eval.tasks.bbh import Bbh
@@ -29,7 +30,9 @@ from qianwen.eval.tasks.cmmlu import CMMLU
 from qianwen.eval.tasks.compression import Compression
 from qianwen.eval.tasks.humaneval import HumanEval, HumanEvalChat
 from qianwen.eval.tasks.length_perplexity import LengthPerplexity
+from qianwen.eval.tasks.long_context.leval import PARTS, LEval
 from qianwen.eval.tasks.long_context.needle import Needle
+from qianwen.eval.tasks.long_context.ruler import Ruler
 from qianwen.eval.tasks.mathematics import Gsm8k, Gsm8kChat, Gsm8kChat4Shot, Math
 from qianwen.eval.tasks.mbpp import Mbpp
 from qianwen.eval.tasks.mmlu import MMLU, ShotOrders
@@ -62,6 +65,9 @@ TASKS: dict[str, Callable[[TaskOptions], Task]] = {
     "bbh": Bbh,
     "perplexity-by-length": LengthPerplexity,
     "needle": Needle,
+    "ruler": Ruler,
+    **{f"leval-{part}": partial(LEval, part) for part in PARTS},
 }
-WITH_LENGTHS = ("perplexity-by-length", "needle")  # tasks with texts of the lengths and languages of the options
-OWN_TEXTS = ("needle",)  # those of them that need no data
+# Tasks with texts of the lengths and languages of the options, and those of them that need no data
+WITH_LENGTHS = ("perplexity-by-length", "needle", "ruler")
+OWN_TEXTS = ("needle", "ruler")
