@@ -84,7 +84,7 @@ class LengthPerplexity(Task):
 
     def settings(self) -> Mapping[str, Any]:
         return {
-            "protocol": "likelihood in windows without overlap; tokens at multiples of the shortest length do not count",
+            "protocol": "likelihood in windows without overlap; no tokens at multiples of the shortest length",
             "lengths": list(self.lengths),
             "languages": list(self.options.languages),
             "curve": {"metrics": list(METRICS.values())},
@@ -105,7 +105,7 @@ class LengthPerplexity(Task):
                 yield document
         if is_empty:
             message = (
-                "{path}: no document has {longest:,} tokens, the longest length; the longest document has at most "
+                "no document at {path} has {longest:,} tokens, the longest length; the longest document has at most "
                 "{most:,}: choose shorter ones with --lengths, or longer documents"
             )
             raise DataError(tr(message, path=self.options.data, longest=longest, most=most))

@@ -76,7 +76,7 @@ def test_a_length_that_the_model_does_not_cover_is_refused_before_the_first_ques
 def test_documents_that_are_too_short_for_the_longest_length_are_in_no_column(task) -> None:
     sources = [example.facts["source"] for example in task().examples()]
     assert sources == [name for name in TEXTS if name != "wiki:1" for _ in LENGTHS]
-    with pytest.raises(DataError, match="no document has 64 tokens"):
+    with pytest.raises(DataError, match="no document at .* has 64 tokens"):
         list(task(languages=("zh",)).examples())
 
 
