@@ -1,6 +1,6 @@
 """The memo's table of perplexity by length, on a model trained here; one command, which goes on where it was stopped.
 
-    python benchmarks/memo_long_context.py --corpus FILE_OR_FOLDER --folder FOLDER [--json FILE] [--smoke]
+    python benchmarks/memo_long_context.py --corpus FILE_OR_FOLDER --folder FOLDER [--json FILE] [--quick]
         [--stage prepare,train,…] [--seeds 0,1,2]
 
     prepare     hold out forty documents, learn a vocabulary, write token files              `memo_texts.py`
@@ -14,7 +14,7 @@
     report      what is there, as a table, a figure and the file of `--json`
 
 All of it takes about seven hours of two quiet cores. What is measured is in `measures`, a file for each row. A stage
-that needs another runs it first. With `--smoke` everything has a small size and takes two minutes.
+that needs another runs it first. With `--quick` everything has a small size and takes two minutes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any
 
 import torch
 from memo_rows import PATTERNS, ROWS, SHARPNESS, Row, passkeys, read
-from memo_summary import summary
+from memo_summary import bit_names, figure, show, summary
 from memo_texts import HELD_OUT, open_tokenizer, prepare
 from memo_training import NEW_BASE, Setup, model_folder, networks_of, open_network, setup, train
 from pairs import Report, arguments, console
@@ -157,7 +157,7 @@ def check_plan(folder: Path, setup: Setup) -> None:
 
 
 def main() -> None:
-    options = arguments(__doc__, corpus="", folder="", stage=",".join(STAGES), seeds="0,1,2", smoke=0)
+    options = arguments(__doc__, corpus="", folder="", stage=",".join(STAGES), seeds="0,1,2")
     if not options.corpus or not options.folder:
         raise SystemExit("--corpus names a file or folder of documents, --folder a folder for everything that is made")
     stages = options.stage.split(",")
@@ -165,7 +165,7 @@ def main() -> None:
         raise SystemExit(f"no such stage: {', '.join(sorted(unknown))}; the stages are {', '.join(STAGES)}")
     folder = Path(options.folder).resolve()
     os.environ["QIANWEN_RUNS"] = str(folder / "runs")
-    made = setup(options.corpus, smoke=bool(options.smoke or options.quick))
+    made = setup(options.corpus, smoke=options.quick)
     experiment = Experiment(folder, made, [int(seed) for seed in options.seeds.split(",")])
     with lock(folder):
         check_plan(folder, made)
@@ -177,10 +177,21 @@ def main() -> None:
             console.print("stopped; the same command goes on")
             sys.exit(130)
         if "report" in stages:
-            report = Report("long context: the memo's table on a model trained here", "")
-            for name, value in summary(folder, made).items():
-                report.note(name, value)
-            report.finish({}, options.json)
+            write_report(folder, made, options.json)
+
+
+def write_report(folder: Path, setup: Setup, json_path: Path | None) -> None:
+    """What is measured by now."""
+    report = Report("long context: the memo's table on a model trained here", "")
+    values = summary(folder, setup)
+    for name, value in values.items():
+        report.note(name, value)
+    report.finish({}, json_path)
+    if values["rows"]:
+        figure(values["rows"], setup.plan.train_len).savefig(folder / "curves.svg")
+    for name in ("rows", "patterns", "logn-0", "extended", "extended-old-base", *bit_names(folder)):
+        if values[name]:
+            console.print(show(values[name], f"{name}: perplexity (excess over the trained length, nats)"))
 
 
 if __name__ == "__main__":

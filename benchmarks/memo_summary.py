@@ -1,7 +1,8 @@
 """What the measures of `memo_long_context.py` say: perplexities, their excess, the bars, and the figure.
 
 Perplexity is exp(nats / tokens) over all documents; the mean is that of the seeds. Excess is in nats: the loss at a
-length minus the loss of the same row at the trained length.
+length minus the loss of the same row at the trained length. The last stage asserts that no method changes a bit up to
+the trained length.
 """
 
 from __future__ import annotations
@@ -11,13 +12,19 @@ import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from memo_rows import MEMO_ROWS, ROWS, Sums
 from memo_texts import HELD_OUT
 from memo_training import Setup
+from rich.table import Table
 
-from qianwen.eval.metrics import Share, estimate
+from qianwen.eval.charts import curve_chart
+from qianwen.eval.curves import Curve
+from qianwen.eval.metrics import Estimate, Share, estimate
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PUBLISHED = {  # the memo, Qwen-7B on arXiv texts: 0.5× to 8× of 2,048 tokens
     "plain": (4.23, 3.78, 39.35, 469.81, 2645.09),
@@ -152,3 +159,24 @@ def bars(rows: dict[str, dict[str, dict[str, Any]]]) -> dict[str, Any]:
         },
         "windows over their absence, worst seed": {length: largest_ratio(full, ntk_logn, length) for length in lengths},
     }
+
+
+def show(rows: dict[str, dict[str, dict[str, Any]]], title: str) -> Table:
+    """Perplexity of each row at each length, the excess in nats in brackets."""
+    lengths = list(next(iter(rows.values())))
+    table = Table("", *lengths, title=title, box=None, header_style="dim")
+    for name, cells in rows.items():
+        table.add_row(name, *(f"{cells[n]['mean']:.2f} ({cells[n]['excess']:+.3f})" for n in lengths))
+    return table
+
+
+def figure(rows: dict[str, dict[str, dict[str, Any]]], train_len: int) -> Figure:
+    """The memo's rows, and windows alone, as curves over the length."""
+    curves = []
+    for name in (*MEMO_ROWS, "windows 1x"):
+        points = [
+            (int(float(n.removesuffix("x")) * train_len), Estimate(cell["mean"], *cell["interval"], 0))
+            for n, cell in rows[name].items()
+        ]
+        curves.append(Curve(name, points))
+    return curve_chart(curves, "perplexity")

@@ -2,7 +2,7 @@
 
     perplexity/4096                     all tokens, in windows of 4,096
     perplexity/4096/arxiv               of the documents of one corpus; LaTeX, as the memo's texts, is a corpus
-    perplexity_last_quarter/4096        the last quarter of each window
+    last_quarter/4096                   the last quarter of each window
 
 The windows are those of `length_windows.py`. Intervals resample documents. Documents that are shorter than the longest
 length are left out, so every length has the same documents.
@@ -25,7 +25,7 @@ from qianwen.runtime.translation import tr
 
 SHORTEST, LONGEST = 1024, 32768  # the columns of the memo
 LATEX = re.compile(r"\\(?:begin\{(?:document|theorem|lemma|proof|definition|proposition)\}|section\{|chapter\{)")
-METRICS = {"every_token": "perplexity", "last_quarter": "perplexity_last_quarter"}
+METRICS = {"every_token": "perplexity", "last_quarter": "last_quarter"}
 
 
 class LengthPerplexity(Task):
