@@ -173,10 +173,13 @@ def _data(name: str, options: EvalOptions) -> Path:
 
 
 def _print(results: "Results", names: Sequence[str]) -> int:
-    from qianwen.eval.console import results_table
+    from qianwen.eval.console import grid_table, results_table
+    from qianwen.eval.grids import grids
 
     tasks = [results.tasks[name] for name in names]
     console.print(results_table(tasks))
+    for grid in (each for task in tasks for each in grids(task)):
+        console.print(grid_table(grid))
     num_errors = sum(task.num_errors for task in tasks)
     if num_errors:
         message = "{count:,} examples ended with an error and are not in the metrics; the same command asks them again"

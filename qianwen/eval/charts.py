@@ -1,12 +1,13 @@
-"""Charts of results: values with their 95 % intervals, beside chance level or beside published figures."""
+"""Charts of results: values with their intervals, beside chance level or published figures; heat maps of grids."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from qianwen.eval.curves import Curve
+from qianwen.eval.grids import Grid
 from qianwen.eval.metrics import Estimate
 from qianwen.eval.tables import Cell, Table
-from qianwen.runtime.page import PALETTE, new_axes
+from qianwen.runtime.page import PALETTE, fixed_ink, new_axes
 from qianwen.runtime.translation import tr
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 OURS, QWEN, RIVAL = PALETTE[1], PALETTE[0], PALETTE[6]
 LINE_HEIGHT, FRAME_HEIGHT = 0.3, 0.9  # inches
+COLORS = "cividis"  # it looks the same to readers who do not tell red from green, and its lightness is in order
 MAX_LABEL_LEN = 34
 
 
@@ -89,6 +91,34 @@ def table_chart(table: Table, column: int) -> "Figure":
     _label(axes, [name for name, _, _ in rows], places)
     axes.set_xlabel(table.columns[column])
     return figure
+
+
+def heat_map(grid: Grid) -> "Figure":
+    """The value of each cell as a colour from 0 to 1 and as a number, in percent."""
+    figure, (axes,) = new_axes(height=FRAME_HEIGHT + LINE_HEIGHT * len(grid.rows))
+    values = [[grid.cells.get((row, column), float("nan")) for column in grid.columns] for row in grid.rows]
+    axes.imshow(values, cmap=COLORS, vmin=0, vmax=1, aspect="auto")
+    for y, line in enumerate(values):
+        for x, value in enumerate(line):
+            if value == value:  # nan: nothing was measured
+                text = axes.text(x, y, f"{100 * value:.0f}", ha="center", va="center", fontsize=9)
+                fixed_ink(text, "black" if value > 0.45 else "white")
+    axes.grid(visible=False)
+    axes.set_xticks(range(len(grid.columns)), [_tick(column) for column in grid.columns])
+    _label(axes, [_tick(row) for row in grid.rows], range(len(grid.rows)))
+    axes.set_xlabel(fact_label(grid.column_fact))
+    axes.set_ylabel(fact_label(grid.row_fact))
+    return figure
+
+
+def fact_label(fact: str) -> str:
+    """A fact of the examples as the label of an axis."""
+    labels = {"depth": tr("depth in percent"), "length": tr("length in tokens"), "kind": tr("kind")}
+    return labels.get(fact, fact)
+
+
+def _tick(value: str | int) -> str:
+    return f"{value:,}" if isinstance(value, int) else value
 
 
 def _number(cell: Cell) -> float:

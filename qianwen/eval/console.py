@@ -4,6 +4,8 @@ from collections.abc import Iterable
 
 from rich.table import Table
 
+from qianwen.eval.charts import fact_label
+from qianwen.eval.grids import Grid
 from qianwen.eval.results import TaskResults
 from qianwen.runtime.translation import tr
 
@@ -24,4 +26,16 @@ def results_table(tasks: Iterable[TaskResults]) -> Table:
             first = False
         if not task.metrics:
             table.add_row(task.name, "–", "–", "–", "", "0", errors)
+    return table
+
+
+def grid_table(grid: Grid) -> Table:
+    """The cells in percent, with the rows and columns of the grid."""
+    table = Table(box=None, header_style="dim", pad_edge=False, title=f"{grid.title}, %", title_justify="left")
+    table.add_column(fact_label(grid.row_fact), style="dim")
+    for column in grid.columns:
+        table.add_column(f"{column:,}" if isinstance(column, int) else column, justify="right")
+    for row in grid.rows:
+        cells = (grid.cells.get((row, column)) for column in grid.columns)
+        table.add_row(str(row), *("–" if value is None else f"{100 * value:.0f}" for value in cells))
     return table

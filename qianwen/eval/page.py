@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from qianwen.eval.charts import Bar, curve_chart, metric_chart, table_chart
+from qianwen.eval.charts import Bar, curve_chart, heat_map, metric_chart, table_chart
 from qianwen.eval.contamination import Contamination, load_contamination
 from qianwen.eval.curves import curves
 from qianwen.eval.example_cards import PER_VERDICT, example_cards
+from qianwen.eval.grids import grids
 from qianwen.eval.metrics import Estimate
 from qianwen.eval.published import DOCUMENTS
 from qianwen.eval.results import ANSWERS, Results, TaskResults, load_results
 from qianwen.eval.tables import Table, document_tables, model_name
-from qianwen.runtime.files import flat_config, json_text
-from qianwen.runtime.page import Cell, Page
+from qianwen.runtime.files import atomic_file, flat_config, json_text
+from qianwen.runtime.page import Cell, Page, drawn
 from qianwen.runtime.translation import tr
 
 REPORT = "report.html"
@@ -24,10 +25,14 @@ MAX_SETTING_LEN = 400  # characters; settings.json has all
 
 
 def write_page(folder: str | Path) -> Path:
-    """Write `report.html` in a folder of results. Raises DataError if the folder has none."""
+    """Write `report.html`, and heat maps as figures, in a folder of results. DataError if the folder has none."""
     results = load_results(folder)
     path = results.folder / REPORT
     results_page(results, load_contamination(results.folder)).write(path)
+    for task in results.tasks.values():
+        for grid in grids(task):
+            with atomic_file(results.folder / f"{grid.title.replace(' ', '-')}.svg", "wb") as file:
+                file.write(drawn(heat_map(grid)))
     return path
 
 
@@ -132,6 +137,8 @@ def _add_task(page: Page, task: TaskResults) -> None:
         page.figure(metric_chart(bars, bars[0].label), tr("{task}, with 95 % intervals", task=task.name))
     for metric, lines in curves(task).items():
         page.figure(curve_chart(lines, metric), tr("{task}: {metric} by length", task=task.name, metric=metric))
+    for grid in grids(task):
+        page.figure(heat_map(grid), tr("{name}: {metric} in percent", name=grid.title, metric=grid.metric))
     page.table([tr("setting"), tr("value")], _settings(task.settings))
     labels, cards = example_cards(task.rows)
     if len(cards) < len(task.rows):

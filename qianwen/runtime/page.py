@@ -27,11 +27,13 @@ from qianwen.runtime.translation import tr
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
 Cell = str | int | float | None
 UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 INK = {"light": "#1b1d29", "dark": "#e7e8f0"}
 PALETTE = ("#6f5ff0", "#e8743b", "#17a398", "#d9487d", "#3f8fe0", "#b8902a", "#7b8194")  # readable on both grounds
+FIXED_INK = "fixed-ink"
 MAX_KINDS = 6  # of the cards of one filter; the style sheet has a rule for each
 MAX_UNFOLDED = 600  # characters of a part of a card
 
@@ -170,6 +172,25 @@ def new_axes(columns: int = 1, *, height: float = 3.2) -> "tuple[Figure, list[Ax
     return figure, axes
 
 
+def drawn(figure: "Figure", ground: str = "light") -> bytes:
+    """The figure as SVG, its text and frame in the ink of `ground`."""
+    import matplotlib
+
+    _ink(figure, INK[ground])
+    drawing = io.BytesIO()
+    # Text stays text, drawn by the reader's fonts: matplotlib's own has no Chinese, and warns while it measures.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "qianwen"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")
+        figure.savefig(drawing, format="svg", transparent=True, metadata={"Date": None})
+    return drawing.getvalue()
+
+
+def fixed_ink(text: "Text", color: str) -> None:
+    """Give a text of a figure, which has a ground of its own, the same colour on every page."""
+    text.set_color(color)
+    text.set_gid(FIXED_INK)
+
+
 def _section(number: int, title: str, blocks: list[str]) -> str:
     heading = f'<h2 id="s{number}" dir="auto">{_safe(title)}</h2>' if title else ""
     return f"<section>{heading}{''.join(blocks)}</section>"
@@ -198,16 +219,8 @@ def _shown(value: Cell) -> str:
 
 
 def _drawn(figure: "Figure", ground: str) -> str:
-    """The figure as SVG in a data URL, its text and frame in the ink of `ground`."""
-    import matplotlib
-
-    _ink(figure, INK[ground])
-    drawing = io.BytesIO()
-    # Text stays text, drawn by the reader's fonts: matplotlib's own has no Chinese, and warns while it measures.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "qianwen"}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")
-        figure.savefig(drawing, format="svg", transparent=True, metadata={"Date": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(drawing.getvalue()).decode("ascii")
+    """The figure as SVG in a data URL."""
+    return "data:image/svg+xml;base64," + base64.b64encode(drawn(figure, ground)).decode("ascii")
 
 
 def _ink(figure: "Figure", ink: str) -> None:
@@ -215,7 +228,8 @@ def _ink(figure: "Figure", ink: str) -> None:
     from matplotlib.text import Text
 
     for text in figure.findobj(Text):
-        text.set_color(ink)  # pyrefly: ignore
+        if text.get_gid() != FIXED_INK:
+            text.set_color(ink)  # pyrefly: ignore
     for legend in figure.findobj(Legend):
         legend.get_frame().set_visible(False)  # pyrefly: ignore
     for axes in figure.axes:

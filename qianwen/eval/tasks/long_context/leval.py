@@ -152,7 +152,8 @@ class LEval(Task):
 
     def score(self, example: Generate, answer: Answer) -> Score:
         read, credit = self.part.read(answer.text.strip(), example.facts["target"])
-        names = ["exact_match"] + [f"exact_match/{example.facts['about']}"] * ("about" in example.facts)
+        about = example.facts.get("about")
+        names = ["exact_match", *([f"exact_match/{about}"] if about else [])]
         return Score(shares=dict.fromkeys(names, Share(credit)), extracted=read or None, is_right=credit == 1)
 
     def settings(self) -> Mapping[str, Any]:
