@@ -99,7 +99,7 @@ def outcomes(task: Task, model: ChatModel, examples: Sequence[tuple[int, Example
     Raises what makes all further questions useless: an error that is not of one example. When the iterator is closed or
     interrupted, the requests that are under way are cancelled.
     """
-    waiting = deque(sorted(examples, key=lambda indexed: (task.order(indexed[1]), *_place(indexed))))
+    waiting = deque(sorted(examples, key=lambda indexed: (task.order(indexed[1]), _place(indexed))))
     ended: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
     is_stopped = threading.Event()
 
