@@ -30,7 +30,7 @@ import torch
 from memo_rows import PATTERNS, ROWS, SHARPNESS, Row, passkeys, read
 from memo_summary import bit_names, figure, show, summary
 from memo_texts import HELD_OUT, open_tokenizer, prepare
-from memo_training import NEW_BASE, Setup, model_folder, networks_of, open_network, setup, train
+from memo_training import NEW_BASE, Setup, model_folder, networks_of, open_network, setup, train, train_longer
 from pairs import Report, arguments, console
 
 from qianwen.checkpoints.load import load_model
@@ -115,7 +115,8 @@ class Experiment:
         return open_network(train(self.folder, self.setup, f"seed-{seed}", seed))
 
     def _extended(self, name: str, base: float) -> Path:
-        raise SystemExit("extend")
+        self._trained(0)
+        return train_longer(self.folder, self.setup, name, model_folder("seed-0"), base)
 
     def _read(self, name: str, model: Qwen, rows: dict[str, Row], lengths: Iterable[int], documents: list) -> None:
         lengths = tuple(lengths)

@@ -36,9 +36,10 @@ EVERY, LATE = 0, 2  # where the nats are in a row of the sums, and the tokens be
 
 
 def load(folder: Path, name: str) -> dict[str, Any]:
-    """The measured rows of a model."""
-    paths = sorted((folder / "measures" / name).glob("*.json"))
-    return {path.stem: json.loads(path.read_text()) for path in paths}
+    """The measured rows of a model, in the order of `ROWS` where they are there."""
+    found = {path.stem: path for path in sorted((folder / "measures" / name).glob("*.json"))}
+    ordered = [row for row in ROWS if row in found] + [row for row in found if row not in ROWS]
+    return {row: json.loads(found[row].read_text()) for row in ordered}
 
 
 def perplexity(documents: Sequence[Sequence[float]], part: int = EVERY) -> float:

@@ -41,6 +41,7 @@ FACT, QUESTION = (
 )
 NUM_KEYS = 10**5
 HELD_OUT = "held_out.json"
+SAMPLE = 60_000  # characters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +116,15 @@ def write_held_out(folder: Path, tokenizer: Tokenizer, longest: int) -> None:
         file.write(json.dumps(rows))
 
 
+def held_out_sample(folder: Path) -> Path:
+    """The beginnings of every tenth held-out document, to see what a longer training forgets."""
+    path = folder / "sample.jsonl"
+    if not path.exists():
+        documents = list(readable_documents(folder / "texts" / "held_out.jsonl.zst"))[::10]
+        write_jsonl(path, ({**document, "text": document["text"][:SAMPLE]} for document in documents))
+    return path
+
+
 def is_held_out_key(key: int) -> bool:
     return key % 10 == 7
 
@@ -139,7 +149,7 @@ def passkey(
     tokenizer: Tokenizer, filler: Sequence[int] | np.ndarray, key: int, length: int, *,
     answered: bool, depth: float, start: float = 0.0,
 ) -> np.ndarray:  # fmt: skip
-    """Token ids of a text of `length` tokens that hides a key at a depth between 0 and 1, and asks for it at its end."""
+    """Token ids of a text of `length` tokens that hides a key at a depth from 0 to 1, and asks for it at its end."""
     fact = tokenizer.encode(FACT.format(key=f"{key:05d}"))
     question = tokenizer.encode(QUESTION)
     if answered:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from memo_texts import Plan, open_tokenizer
+from memo_texts import Plan, held_out_sample, open_tokenizer
 from safetensors.torch import load_file
 
 from qianwen.checkpoints.load import load_model
@@ -16,12 +16,13 @@ from qianwen.model.config import QwenConfig
 from qianwen.model.transformer import Qwen
 from qianwen.runtime.device import best_device, compute_dtype
 from qianwen.runtime.files import runs_dir
+from qianwen.train.extend import ExtendConfig, extend
 from qianwen.train.loop import LoopConfig
 from qianwen.train.pretrain import PretrainConfig, pretrain
 
 NUM_CHECKPOINTS = 12  # of the long run
 PACKED_SHARE = 0.1  # of the sequences: short documents, and both ends of the long ones
-NEW_BASE = 200_000.0  # rotary base of the extension; see `turns` in the results
+NEW_BASE = 200_000.0  # rotary base of the extension
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,13 +74,15 @@ def setup(corpus: str, *, smoke: bool) -> Setup:
     return Setup(plan=plan, model=shape, sequences_per_step=8, **sizes)
 
 
-def _shape(plan: Plan, **sizes: int) -> QwenConfig:
+def _shape(plan: Plan, hidden_size: int, intermediate_size: int, num_hidden_layers: int) -> QwenConfig:
     return QwenConfig(
         vocab_size=plan.vocab_size,
-        num_attention_heads=sizes["hidden_size"] // 64,
+        hidden_size=hidden_size,
+        intermediate_size=intermediate_size,
+        num_hidden_layers=num_hidden_layers,
+        num_attention_heads=hidden_size // 64,
         max_position_embeddings=plan.train_len,
         tie_word_embeddings=True,
-        **sizes,
     )
 
 
@@ -103,6 +106,30 @@ def train(folder: Path, setup: Setup, name: str, seed: int, *, tokens: int = 0, 
         keep_checkpoints=NUM_CHECKPOINTS + 1 if tokens else 2,
     )
     return pretrain(config, open_tokenizer(folder))
+
+
+def train_longer(folder: Path, setup: Setup, name: str, start: Path, base: float) -> Path:
+    """The model `start` extended to the new length with a rotary base."""
+    if (done := model_folder(name)).exists():
+        return done
+    sequences = max(1, setup.sequences_per_step * setup.plan.train_len // setup.plan.extended_len)
+    steps = setup.extension_tokens // (sequences * setup.plan.extended_len)
+    config = PretrainConfig(
+        name=name,
+        data=str(folder / "long_tokens"),
+        vocabulary=str(folder / "vocabulary"),
+        model=setup.model,
+        start_from=str(start),
+        seq_len=setup.plan.extended_len,
+        packed_share=PACKED_SHARE,
+        loop=_loop(setup, steps, sequences, lr=1e-3),
+        log_steps=50,
+        eval_steps=steps,
+        save_steps=100,
+        held_out=(str(held_out_sample(folder)),),
+    )
+    loaded = load_model(str(start), dtype=torch.float32)
+    return extend(ExtendConfig(pretrain=config, rope_theta=base), loaded.model, loaded.tokenizer)
 
 
 def _loop(setup: Setup, steps: int, sequences: int, *, lr: float) -> LoopConfig:
