@@ -95,6 +95,12 @@ def test_the_same_command_goes_on_and_another_setting_is_refused(
         (["questions", "--data", "absent.jsonl"], "absent.jsonl"),
         (["questions", "--samples", "0"], "--samples must be at least 1; got 0"),
         (["question"], "there is no task question; choose one of"),
+        (
+            ["questions", "--data", "PAIRS", "--lengths", "8"],
+            "--lengths and --languages are for the tasks needle, ruler",
+        ),
+        (["needle", "--languages", "fr"], "needle has no texts in the language fr; choose from en, zh"),
+        (["needle", "--url", "http://127.0.0.1:9/v1"], "needle needs the tokenizer"),
         (["questions", "--url", "ftp://x", "--data", "PAIRS"], "ftp://x is not a URL"),
         (["questions", "--url", "http://127.0.0.1:9/v1", "--bits", "4", "--data", "PAIRS"], "settings of the server"),
         (["text", "--url", "http://127.0.0.1:9/v1", "--data", "TEXT"], "text needs likelihoods"),
@@ -106,6 +112,30 @@ def test_slips_get_one_clear_line_before_a_model_is_loaded(
     files = {"PAIRS": folder / "pairs.jsonl", "TEXT": folder / "text.txt"}
     assert evaluate(folder, *(str(files.get(arg, arg)) for arg in argv), model="no-such-model") == 1
     assert complaint in capsys.readouterr().err and not Path("runs").exists()
+
+
+def test_a_needle_is_asked_at_every_depth_and_length_and_its_grid_is_printed(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "haystack").mkdir()
+    (tmp_path / "haystack" / "en.txt").write_text("".join(f"House {n} is empty. " for n in range(100)))
+    options = [
+        "--languages",
+        "en",
+        "--lengths",
+        "500",
+        "700",
+        "--data-dir",
+        str(tmp_path),
+        "--out",
+        "r",
+        "--bits",
+        "None",
+    ]
+    assert evaluate(folder, "needle", *options) == 0
+    out = capsys.readouterr().out
+    assert "accuracy/700" in out and "needle en, %" in out and "500  700" in " ".join(out.split(" "))
+    assert (Path("r") / "needle-en.svg").exists() and len(load_results("r").tasks["needle"].rows) == 22
 
 
 def test_without_a_task_the_tasks_are_listed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from qianwen.cli.eval import EvalOptions
-from qianwen.cli.eval_model import local_model, opened_model
+from qianwen.cli.eval_model import local_model, opened_model, prompt_model
 from qianwen.engine.llm import LLM
 from qianwen.runtime.errors import ConfigError
 
@@ -36,3 +36,14 @@ def test_a_task_that_a_url_cannot_do_is_refused_before_the_url_is_asked() -> Non
     options = EvalOptions(model="m", url="http://127.0.0.1:1/v1")
     with pytest.raises(ConfigError, match="no likelihoods"), opened_model(options, check):
         pass
+
+
+def test_the_files_of_a_model_say_how_long_its_prompts_may_be(model_folder) -> None:
+    read = prompt_model(EvalOptions(model=str(model_folder)))
+    assert read is not None
+    model = read()
+    assert model is read(), "the files are read once"
+    assert model.max_len > 32 and model.tokenizer.encode("a")
+    smaller = prompt_model(EvalOptions(model=str(model_folder), context=32))
+    assert smaller is not None and smaller().max_len == 32
+    assert prompt_model(EvalOptions(model="m", url="http://127.0.0.1:1/v1")) is None

@@ -1,9 +1,11 @@
 """What charts show: our intervals, chance, the order of published rows."""
 
-from qianwen.eval.charts import OURS, RIVAL, Bar, curve_chart, metric_chart, table_chart
+from qianwen.eval.charts import OURS, RIVAL, Bar, curve_chart, heat_map, metric_chart, table_chart
 from qianwen.eval.curves import Curve
+from qianwen.eval.grids import Grid
 from qianwen.eval.metrics import Estimate
 from qianwen.eval.tables import Cell, Row, Table
+from qianwen.runtime.page import INK, drawn
 
 
 def test_a_chart_of_metrics_has_a_line_and_a_chance_mark_for_each() -> None:
@@ -38,3 +40,17 @@ def test_a_curve_has_a_point_for_each_length_and_only_all_examples_have_a_band()
     assert list(lines["all"].get_xdata()) == [1024, 4096] and list(lines["all"].get_ydata()) == [4.2, 39.0]
     assert list(lines[r"a\$b"].get_xdata()) == [1024] and len(axes.collections) == 1
     assert [label.get_text() for label in axes.get_xticklabels()] == ["1,024", "4,096"]
+
+
+def test_a_heat_map_has_a_number_in_each_measured_cell_that_no_page_recolours() -> None:
+    cells = {(0, 1024): 1.0, (0, 2048): 0.25, (100, 1024): 0.0}
+    grid = Grid("needle", "en", "accuracy", "depth", "length", (0, 100), (1024, 2048), cells)
+    figure = heat_map(grid)
+    (axes,) = figure.axes
+    numbers = {text.get_position(): text for text in axes.texts}
+    assert {place: text.get_text() for place, text in numbers.items()} == {(0, 0): "100", (1, 0): "25", (0, 1): "0"}
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["1,024", "2,048"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["0", "100"]
+    drawn(figure, "dark")
+    assert [numbers[place].get_color() for place in ((0, 0), (0, 1))] == ["black", "white"], "on yellow and on blue"
+    assert axes.xaxis.label.get_color() == INK["dark"]

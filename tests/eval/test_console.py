@@ -5,7 +5,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from qianwen.eval.console import results_table
+from qianwen.eval.console import grid_table, results_table
+from qianwen.eval.grids import Grid
 from qianwen.eval.metrics import Estimate
 from qianwen.eval.results import TaskResults
 
@@ -26,3 +27,14 @@ def test_a_value_stands_beside_its_interval_chance_count_and_errors() -> None:
 
 def test_a_task_in_which_every_example_failed_is_not_left_out() -> None:
     assert table({}, None, 1000)[1] == ["mmlu", "–", "–", "–", "0", "1,000"]
+
+
+def test_a_grid_is_in_percent_and_a_cell_without_a_value_is_a_dash() -> None:
+    grid = Grid(
+        "needle", "zh", "accuracy", "depth", "length", (0, 50), (1024, 8192), {(0, 1024): 0.996, (50, 8192): 0.0}
+    )
+    console = Console(width=120, file=io.StringIO())
+    console.print(grid_table(grid))
+    title, heading, *lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert title.strip() == "needle zh, %" and heading.split()[-2:] == ["1,024", "8,192"]
+    assert [line.split() for line in lines] == [["0", "100", "–"], ["50", "–", "0"]]

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from qianwen.eval.grids import grids
 from qianwen.eval.results import load_results
-from tests.eval.conftest import row, write_results
+
+from .conftest import row, write_results
 
 GRID = {"needle": {"grid": {"by": "language", "rows": "depth", "columns": "length"}}}
 

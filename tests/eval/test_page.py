@@ -66,3 +66,11 @@ def test_a_task_in_which_every_example_failed_has_a_section(tmp_path: Path) -> N
 def test_a_folder_without_results_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=RESULTS):
         write_page(tmp_path)
+
+
+def test_a_task_with_a_grid_has_a_heat_map_on_the_page_and_as_a_file(tmp_path: Path) -> None:
+    rows = [row(n, n % 2, facts={"language": "en", "depth": 10 * n, "length": 1024}) for n in range(3)]
+    settings = {"needle": {"grid": {"by": "language", "rows": "depth", "columns": "length"}}}
+    path = write_page(write_results(tmp_path, {"needle": rows}, settings=settings))
+    assert "needle en: acc in percent" in path.read_text("utf-8")
+    assert "length in tokens" in (tmp_path / "needle-en.svg").read_text("utf-8")

@@ -11,6 +11,7 @@ COLUMNS = [column for table in TABLES.values() for column in table.columns]
 TASK_NAMES = {
     *("mmlu", "mmlu-chat", "ceval", "ceval-chat", "cmmlu", "humaneval", "humaneval-chat", "mbpp", "math", "bbh"),
     *("gsm8k", "gsm8k-chat", "gsm8k-chat-4shot", "wmt22-zh-en", "wmt22-en-zh"),
+    *(f"leval-{part}" for part in ("coursera", "gsm100", "quality", "tpo", "codeu", "sci-fi")),
 }
 
 

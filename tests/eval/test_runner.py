@@ -74,6 +74,18 @@ def test_every_example_is_asked_and_scored_in_order() -> None:
     assert result.scored[3][1].num_tokens == len(questions[3]) and sorted(model.questions) == sorted(questions)
 
 
+def test_a_task_may_choose_the_order_in_which_its_examples_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Backwards(Repeat):
+        def order(self, example: Generate) -> tuple[float | str, ...]:
+            return (-len(example.messages[0].text),)
+
+    monkeypatch.setattr(runner, "REMOTE_WORKERS", 1)
+    model = Echo()
+    result = run_task(Backwards(["b", "ccc", "a", "dd"]), model)
+    assert model.questions == ["ccc", "dd", "a", "b"], "equal ones by their prompts"
+    assert [answer.text for _, answer, _ in result.scored] == ["b", "ccc", "a", "dd"]
+
+
 def test_a_limit_and_an_empty_task() -> None:
     assert run_task(Repeat(["a", "b", "c"]), Echo(), limit=2).metrics["same"].num_examples == 2
     with pytest.raises(ConfigError, match="repeat has no examples"):

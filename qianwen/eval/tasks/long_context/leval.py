@@ -7,15 +7,18 @@
     sci-fi      stories; true or false                           exact_match over both questions:
                                                                  …/document: in the story, …/world: in the real world
     codeu       the output of a program                          exact_match
+    our_reader  gsm100, quality, tpo: the same answers, read by `chat/answers.py`
 
 Prompts, rules (`leval_rules.py`) and cuts are those of the published scripts for ChatGPT. A document that is too long
 for the model loses its end, code its beginning; the result says how many were cut. A model behind a URL gets all of it.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from qianwen.chat.answers import choice, is_right_number
 from qianwen.chat.messages import Message
 from qianwen.chat.render import render
 from qianwen.eval import leval_rules as rules
@@ -38,6 +41,7 @@ ONE_OPTION = (
     "questions, there is only a sinlge correct option. Please only provide the letter corresponding to the answer "
     "(like A or B) when answering. For other questions, please directly give the concise and accurate answer. "
 )
+OPTION = re.compile(r"^\s*\(?([A-D])[.)]\s*(.+?)\s*$", re.M)  # "A. text" or "(A) text"
 Read = Callable[[str, str], tuple[str, float]]  # answer and reference → what was read, and the credit for it
 
 
@@ -147,14 +151,17 @@ class LEval(Task):
     def examples(self) -> Iterable[Generate]:
         for number, document in enumerate(self.documents, start=1):
             for question, output in document.pairs:
-                facts = {"document": number, "is_cut": document.is_cut, "target": output}
+                facts: dict[str, Any] = {"document": number, "is_cut": document.is_cut, "target": output}
+                if self.part.read is _one_letter:
+                    facts["options"] = dict(OPTION.findall(question))
                 yield from self._examples(document.text, question, facts)
 
     def score(self, example: Generate, answer: Answer) -> Score:
         read, credit = self.part.read(answer.text.strip(), example.facts["target"])
-        about = example.facts.get("about")
-        names = ["exact_match", *([f"exact_match/{about}"] if about else [])]
-        return Score(shares=dict.fromkeys(names, Share(credit)), extracted=read or None, is_right=credit == 1)
+        about, ours = example.facts.get("about"), self._read_by_us(example, answer.text)
+        shares = {"exact_match": Share(credit)} | ({f"exact_match/{about}": Share(credit)} if about else {})
+        shares |= {} if ours is None else {"our_reader": Share(float(ours))}
+        return Score(shares=shares, extracted=read or None, is_right=credit == 1)
 
     def settings(self) -> Mapping[str, Any]:
         rates = {"extractor": extractor("leval_letter")} if self.part.read is _one_letter else {}
@@ -168,6 +175,15 @@ class LEval(Task):
             "rules": "those of L-Eval's published script (eval/leval_rules.py)",
             **rates,
         }
+
+    def _read_by_us(self, example: Generate, reply: str) -> bool | None:
+        """Whether the answer is right for the readers of our other tasks; None where there is no such reader."""
+        target = example.facts["target"]
+        if self.part.read is _number:
+            return is_right_number(reply, target)
+        if self.part.read is _one_letter:
+            return choice(reply, example.facts["options"]) == rules.reference_letters(target)
+        return None
 
     def _examples(self, document: str, question: str, facts: Mapping[str, Any]) -> Iterator[Generate]:
         fits = {"max_tokens": MAX_TOKENS, "cluster": str(facts["document"])}

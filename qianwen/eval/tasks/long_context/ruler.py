@@ -72,8 +72,8 @@ class Ruler(Task):
     def estimates(self, scored: Sequence[Scored]) -> dict[str, Estimate]:
         by_length = {length: self._recall(scored, length) for length in self.lengths}
         means = {length: mean for length, mean in by_length.items() if mean}
-        values = [_longest({length: mean[place] for length, mean in means.items()}) for place in range(3)]
-        return super().estimates(scored) | {"effective_length": Estimate(*values, len(scored))}
+        value, low, high = (_longest({length: mean[place] for length, mean in means.items()}) for place in range(3))
+        return super().estimates(scored) | {"effective_length": Estimate(value, low, high, len(scored))}
 
     def settings(self) -> Mapping[str, Any]:
         return {

@@ -66,6 +66,18 @@ def test_credits_are_the_published_ones(task: Callable[[str], LEval]) -> None:
     assert [score(task("codeu"), text) for text in ("The output is [1, 2]", "[1, 3]")] == [1, 0]
 
 
+def test_the_same_answers_are_read_by_our_readers_too(task: Callable[[str], LEval]) -> None:
+    def ours(name: str, text: str) -> float:
+        return task(name).score(next(iter(task(name).examples())), Answer(text=text)).shares["our_reader"].amount
+
+    boxed = "We add both.\n\n9 + 9 = \\boxed{18}"
+    assert score(task("gsm100"), boxed) == 0, "the published rule reads the first paragraph only"
+    assert ours("gsm100", boxed) == 1 and ours("gsm100", "19") == 0
+    assert score(task("quality"), "Answer: B") == 0, "the published rule reads A"
+    assert ours("quality", "Answer: B") == 1 and ours("quality", "Bob") == 1 and ours("quality", "(A) Ann") == 0
+    assert "our_reader" not in task("coursera").score(next(iter(task("coursera").examples())), Answer()).shares
+
+
 def test_a_story_is_asked_about_and_then_the_world_without_the_story(task: Callable[[str], LEval]) -> None:
     story, world, *_ = examples = list(task("sci-fi").examples())
     assert len(examples) == 8 and len(world.messages) == 1
