@@ -175,9 +175,9 @@ def figure(rows: dict[str, dict[str, dict[str, Any]]], train_len: int) -> Figure
     """The memo's rows, and windows alone, as curves over the length."""
     curves = []
     for name in (*MEMO_ROWS, "windows 1x"):
-        points = [
-            (int(float(n.removesuffix("x")) * train_len), Estimate(cell["mean"], *cell["interval"], 0))
-            for n, cell in rows[name].items()
-        ]
+        points = []
+        for multiple, cell in rows[name].items():
+            low, high = cell["interval"]
+            points.append((int(float(multiple.removesuffix("x")) * train_len), Estimate(cell["mean"], low, high, 0)))
         curves.append(Curve(name, points))
     return curve_chart(curves, "perplexity")
