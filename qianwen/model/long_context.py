@@ -117,7 +117,7 @@ def state_end(config: QwenConfig, seq_len: int, extension: LongContext = AS_CONF
     """The length of the longest text with the state of a text of `seq_len` tokens; inf: all longer texts have it."""
     state = rope_state(config, seq_len, extension)
     doubling = config.train_len * 2 ** max(math.ceil(math.log2(seq_len / config.train_len)), 0)
-    ends = (end for end in sorted((doubling, config.scaling_from)) if end >= seq_len)
+    ends = (end for end in sorted((seq_len, doubling, config.scaling_from)) if end >= seq_len)
     return next((end for end in ends if rope_state(config, end + 1, extension) != state), math.inf)
 
 

@@ -92,6 +92,7 @@ def test_a_dynamic_scaling_of_the_files_depends_on_the_length():
     assert rope_state(config, 32768) == RopeState()
     assert rope_state(config, 2 * 32768) == RopeState(method="dynamic_ntk", factor=4)
     assert covered_len(config) == 32768
+    assert state_end(config, 100) == 32768 and state_end(config, 40000) == 40000
 
 
 @pytest.mark.parametrize(
