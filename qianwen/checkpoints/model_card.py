@@ -145,7 +145,7 @@ def _limits(config: QwenConfig, format: str, checks: Checks) -> str:
     limits = [f"Trained on inputs of up to {config.train_len:,} tokens."]
     if config.logn_in_training:
         limits.append("It was trained with LogN scaling of every query: only `qianwen` computes its text correctly.")
-    if names := own_methods(config, format):
+    elif names := own_methods(config, format):
         having = "`qianwen` and Qwen v1's own code have" if format == "qwen-v1" else "only `qianwen` has"
         limits.append(
             f"Longer inputs need {' and '.join(names)}, which {having}. Other programs compute without a message "

@@ -52,9 +52,10 @@ class EvalOptions:
     samples: int = 1
     """Answers to each question, for pass@k."""
     lengths: tuple[int, ...] = ()
-    """Lengths in tokens of the long texts of needle and ruler; by default steps up to 8,192 or the model's context."""
+    """Lengths in tokens of the texts of perplexity-by-length, needle and ruler. Default: steps up to the model's context,
+    of needle and ruler up to 8,192."""
     languages: tuple[str, ...] = ()
-    """Languages of the texts of needle: en, zh. Default: both."""
+    """Languages of the texts of needle (en, zh), or of the documents of perplexity-by-length. Default: all."""
     sandbox: str = "auto"
     """Isolation for programs that the model wrote: auto, bubblewrap, namespaces or landlock."""
     bits: Bits = "stored"

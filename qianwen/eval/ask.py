@@ -13,8 +13,19 @@ from typing import Any
 from qianwen.chat.messages import Message
 from qianwen.chat.model import ChatModel, Delta
 from qianwen.engine.llm import LLM, CompletionOutput
-from qianwen.eval.likelihood import choose, likelihoods
-from qianwen.eval.task import Answer, Choice, Complete, Episode, Example, Generate, Loglikelihood, Respond, Tokenize
+from qianwen.eval.likelihood import choose, likelihoods, read_windows
+from qianwen.eval.task import (
+    Answer,
+    Choice,
+    Complete,
+    Episode,
+    Example,
+    Generate,
+    Loglikelihood,
+    Respond,
+    Tokenize,
+    Windows,
+)
 
 SEED = 1234  # of samples whose example sets none; the seed of Qwen's released scripts
 NEUTRAL: dict[str, Any] = {
@@ -31,6 +42,7 @@ def ask(model: Any, example: Example) -> Answer:
         Complete: _complete,
         Choice: choose,
         Loglikelihood: _score,
+        Windows: read_windows,
         Tokenize: _count,
         Episode: _play,
     }

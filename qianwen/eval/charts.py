@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from qianwen.eval.curves import Curve
 from qianwen.eval.grids import Grid
 from qianwen.eval.metrics import Estimate
 from qianwen.eval.tables import Cell, Table
@@ -42,6 +43,32 @@ def metric_chart(bars: Sequence[Bar], label: str) -> "Figure":
     axes.set_ylim(0.4, len(bars) + 0.6)
     _label(axes, [bar.label for bar in bars], places)
     axes.set_xlabel(label)
+    return figure
+
+
+def curve_chart(curves: Sequence[Curve], label: str) -> "Figure":
+    """A line for each curve over the length in tokens, which doubles; a band is the interval of all examples."""
+    figure, (axes,) = new_axes()
+    for curve in curves:
+        lengths = [length for length, _ in curve.points]
+        estimates = [estimate for _, estimate in curve.points]
+        width = 1.2 if curve.part else 2.2
+        axes.plot(
+            lengths,
+            [each.value for each in estimates],
+            "o-",
+            linewidth=width,
+            label=curve.part.replace("$", r"\$") or tr("all"),
+        )
+        if not curve.part:
+            axes.fill_between(lengths, [each.low for each in estimates], [each.high for each in estimates], alpha=0.15)
+    axes.set_xscale("log", base=2)
+    ticks = sorted({length for curve in curves for length, _ in curve.points})
+    axes.set_xticks(ticks, [f"{length:,}" for length in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel(tr("tokens of a window"))
+    axes.set_ylabel(label)
+    axes.legend(fontsize=9)
     return figure
 
 

@@ -4,6 +4,7 @@
                     token by the model; its end by the end-of-document token
     continuation    every token by the model; the context before it is free
     choices         each of a few next tokens by the model, in one request
+    windows         every token but the first of each window by the model
 
 The likelihoods are the engine's (`engine/scoring.py`).
 """
@@ -11,9 +12,12 @@ The likelihoods are the engine's (`engine/scoring.py`).
 import math
 from collections.abc import Iterator, Sequence
 
+import torch
+
 from qianwen.engine.llm import LLM
 from qianwen.engine.scoring import document_loglikelihoods, loglikelihoods, next_token_logprobs
-from qianwen.eval.task import Answer, Choice, Loglikelihood
+from qianwen.eval.length_windows import cut_windows, window_loss
+from qianwen.eval.task import Answer, Choice, Loglikelihood, Windows
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.translation import tr
 from qianwen.tokenizer.tokenizer import Tokenizer
@@ -34,6 +38,16 @@ def likelihoods(llm: LLM, examples: Sequence[Loglikelihood]) -> Iterator[Answer]
             likelihood = next(documents)
             total = likelihood.total - math.log(llm.tokenizer.vocab_size)
             yield Answer(logprob=total, num_tokens=len(likelihood.logprobs) + 1)
+
+
+def read_windows(llm: LLM, example: Windows) -> Answer:
+    """The likelihood of a document in windows. RequestError for windows that are longer than the model's context."""
+    parts = cut_windows(llm.tokenizer.encode(example.text), example.length, example.longest).tolist()
+    nats = [
+        [-logprob for logprob in each.logprobs] for each in loglikelihoods(llm, [(ids[:1], ids[1:]) for ids in parts])
+    ]
+    loss = window_loss(torch.tensor(nats, dtype=torch.float64), example.shortest)
+    return Answer(logprob=-loss.every_token.amount, num_tokens=int(loss.every_token.count), shares=loss._asdict())
 
 
 def choose(llm: LLM, example: Choice) -> Answer:

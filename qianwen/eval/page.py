@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from qianwen.eval.charts import Bar, heat_map, metric_chart, table_chart
+from qianwen.eval.charts import Bar, curve_chart, heat_map, metric_chart, table_chart
 from qianwen.eval.contamination import Contamination, load_contamination
+from qianwen.eval.curves import curves
 from qianwen.eval.example_cards import PER_VERDICT, example_cards
 from qianwen.eval.grids import grids
 from qianwen.eval.metrics import Estimate
@@ -131,9 +132,11 @@ def _is_measured(table: Table, column: int) -> bool:
 
 def _add_task(page: Page, task: TaskResults) -> None:
     page.section(task.name)
-    bars = _bars(task)
+    bars = [] if "curve" in task.settings else _bars(task)
     if bars:
         page.figure(metric_chart(bars, bars[0].label), tr("{task}, with 95 % intervals", task=task.name))
+    for metric, lines in curves(task).items():
+        page.figure(curve_chart(lines, metric), tr("{task}: {metric} by length", task=task.name, metric=metric))
     for grid in grids(task):
         page.figure(heat_map(grid), tr("{name}: {metric} in percent", name=grid.title, metric=grid.metric))
     page.table([tr("setting"), tr("value")], _settings(task.settings))

@@ -15,7 +15,7 @@ from typing import Any
 
 from qianwen.chat.messages import Message, ToolCall, from_openai
 from qianwen.eval.metrics import Share
-from qianwen.eval.task import Answer, Choice, Complete, Episode, Example, Generate, Score, Scored, Tokenize
+from qianwen.eval.task import Answer, Choice, Complete, Episode, Example, Generate, Score, Scored, Tokenize, Windows
 
 Row = dict[str, Any]
 
@@ -56,7 +56,7 @@ def prompt_texts(example: Example) -> list[str]:
             return [example.prompt]
         case Choice():
             return [example.context]
-        case Tokenize():
+        case Tokenize() | Windows():
             return []
         case _:
             return [example.context] if example.context else []

@@ -7,6 +7,7 @@ examples, and what each needs of a model:
     Complete         the text that follows a prompt, without a chat template    a model that runs here
     Choice           how likely each of a few next tokens is, in one request    a model that runs here
     Loglikelihood    how likely a given text is                                 a model that runs here
+    Windows          how likely a document is, read in windows  a model that runs here
     Tokenize         how many tokens texts have                                 a model that runs here
     Episode          a conversation whose next message depends on each reply    a chat model
 
@@ -85,6 +86,19 @@ class Loglikelihood:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Windows:
+    """How likely are the first `longest` tokens of `text`, read in windows of `length`? See `length_windows.py`."""
+
+    needs: ClassVar[Need] = "likelihood"
+    text: str
+    length: int
+    shortest: int  # of all lengths at which the text is read
+    longest: int
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    cluster: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Tokenize:
     """How many tokens `texts` have, each encoded by itself. The network is not used."""
 
@@ -117,7 +131,7 @@ class Episode:
     cluster: str = ""
 
 
-Example = Generate | Complete | Choice | Loglikelihood | Tokenize | Episode
+Example = Generate | Complete | Choice | Loglikelihood | Windows | Tokenize | Episode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +146,9 @@ class Answer:
     num_tokens: int = 0  # written, scored, or counted
     further: tuple["Answer", ...] = ()  # the samples after the first
     conversation: tuple[Message, ...] = ()  # of an episode, from its first message on
-    shares: Shares = field(default_factory=dict)  # of an episode: its score
+    shares: Shares = field(
+        default_factory=dict
+    )  # of an episode: its score; of windows: nats of all and of the last quarter
 
     @property
     def samples(self) -> tuple["Answer", ...]:

@@ -97,7 +97,7 @@ def test_the_same_command_goes_on_and_another_setting_is_refused(
         (["question"], "there is no task question; choose one of"),
         (
             ["questions", "--data", "PAIRS", "--lengths", "8"],
-            "--lengths and --languages are for the tasks needle, ruler",
+            "--lengths and --languages are for the tasks perplexity-by-length, needle, ruler",
         ),
         (["needle", "--data", "TEXT"], "has no folder `haystack`"),
         (["needle", "--languages", "fr"], "needle has no texts in the language fr; choose from en, zh"),

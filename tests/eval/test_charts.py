@@ -1,7 +1,9 @@
 """What charts show: our intervals, chance, the order of published rows."""
 
-from qianwen.eval.charts import OURS, RIVAL, Bar, heat_map, metric_chart, table_chart
+from qianwen.eval.charts import OURS, RIVAL, Bar, curve_chart, heat_map, metric_chart, table_chart
+from qianwen.eval.curves import Curve
 from qianwen.eval.grids import Grid
+from qianwen.eval.metrics import Estimate
 from qianwen.eval.tables import Cell, Row, Table
 from qianwen.runtime.page import INK, drawn
 
@@ -29,6 +31,15 @@ def test_published_rows_are_sorted_with_ours_among_them_and_dashes_are_left_out(
     from matplotlib.colors import to_hex
 
     assert [to_hex(bar.get_facecolor()) for bar in axes.patches] == [RIVAL, OURS, RIVAL]
+
+
+def test_a_curve_has_a_point_for_each_length_and_only_all_examples_have_a_band() -> None:
+    points = [(1024, Estimate(4.2, 4.0, 4.4, 9)), (4096, Estimate(39.0, 30.0, 50.0, 9))]
+    (axes,) = curve_chart([Curve("", points), Curve("a$b", points[:1])], "perplexity").axes
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    assert list(lines["all"].get_xdata()) == [1024, 4096] and list(lines["all"].get_ydata()) == [4.2, 39.0]
+    assert list(lines[r"a\$b"].get_xdata()) == [1024] and len(axes.collections) == 1
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["1,024", "4,096"]
 
 
 def test_a_heat_map_has_a_number_in_each_measured_cell_that_no_page_recolours() -> None:

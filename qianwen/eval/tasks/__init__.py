@@ -14,6 +14,7 @@ humaneval   functions to write, judged by tests; humaneval-chat
 mbpp        short functions to write, judged by tests
 bbh         27 hard tasks of BIG-bench
 wmt22-zh-en, wmt22-en-zh    translation by a pretrained model, in BLEU
+perplexity-by-length    perplexity of long documents, read in windows of several lengths
 needle      one fact in a long text, at every depth and length
 ruler       several facts, chains of assignments and common words in a long text
 leval-coursera, leval-gsm100, leval-quality, leval-sci-fi, leval-tpo, leval-codeu    L-Eval's questions with one answer
@@ -28,6 +29,7 @@ from qianwen.eval.tasks.ceval import CEVAL, CEvalTest
 from qianwen.eval.tasks.cmmlu import CMMLU
 from qianwen.eval.tasks.compression import Compression
 from qianwen.eval.tasks.humaneval import HumanEval, HumanEvalChat
+from qianwen.eval.tasks.length_perplexity import LengthPerplexity
 from qianwen.eval.tasks.long_context.leval import PARTS, LEval
 from qianwen.eval.tasks.long_context.needle import Needle
 from qianwen.eval.tasks.long_context.ruler import Ruler
@@ -61,10 +63,11 @@ TASKS: dict[str, Callable[[TaskOptions], Task]] = {
     "humaneval-chat": HumanEvalChat,
     "mbpp": Mbpp,
     "bbh": Bbh,
+    "perplexity-by-length": LengthPerplexity,
     "needle": Needle,
     "ruler": Ruler,
     **{f"leval-{part}": partial(LEval, part) for part in PARTS},
 }
 # Tasks with texts of the lengths and languages of the options, and those of them that need no data
-WITH_LENGTHS = ("needle", "ruler")
+WITH_LENGTHS = ("perplexity-by-length", "needle", "ruler")
 OWN_TEXTS = ("needle", "ruler")
