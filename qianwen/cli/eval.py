@@ -52,8 +52,8 @@ class EvalOptions:
     samples: int = 1
     """Answers to each question, for pass@k."""
     lengths: tuple[int, ...] = ()
-    """Lengths in tokens of the texts of perplexity-by-length, needle and ruler. Default: steps up to the model's context,
-    of needle and ruler up to 8,192."""
+    """Lengths in tokens of the texts of perplexity-by-length, needle and ruler. Default: steps up to the model's
+    context, of needle and ruler up to 8,192."""
     languages: tuple[str, ...] = ()
     """Languages of the texts of needle (en, zh), or of the documents of perplexity-by-length. Default: all."""
     sandbox: str = "auto"
