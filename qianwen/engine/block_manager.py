@@ -14,84 +14,28 @@ Layers with the same window are one kind. Each kind has its own pool of blocks, 
 kind. Blocks behind the window are freed while the sequence runs, so a windowed kind holds no more than the window and
 the current chunk. A prefix of m blocks matches if each kind holds those of its blocks that the next token sees: all m
 with full attention, the last ones with a window. The longest such prefix is used.
+
+So a windowed kind should keep the blocks before the points where later texts continue. These are the end of each prompt
+(the answer is generated again), the end of each answer (the conversation continues), and each branch: a block that was
+followed by two different blocks, like the end of a system prompt. `BlockPool` says what that means for its blocks.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Collection
 from collections.abc import Sequence as Items
+from itertools import pairwise
 
 import numpy as np
 
+from qianwen.engine.block_pool import BlockPool, Keep
 from qianwen.engine.sequence import Sequence
 from qianwen.model.caches.paged import ABSENT
 
-
-class BlockPool:
-    """The blocks of one kind of layer: the number of users of each, and the hash of the text it holds.
-
-    A block without users keeps its hash and its content until `take` hands it out for new text.
-    """
-
-    def __init__(self, num_blocks: int, window: int = 0) -> None:
-        self.num_blocks, self.window = num_blocks, window
-        self.free: OrderedDict[int, None] = OrderedDict((block, None) for block in range(num_blocks))
-        self.users = [0] * num_blocks
-        self.block_of: dict[bytes, int] = {}
-        self.hash_of: list[bytes | None] = [None] * num_blocks
-
-    def first_visible(self, position: int) -> int:
-        """The first token that the token at `position` sees."""
-        return max(position - self.window + 1, 0) if self.window else 0
-
-    def take(self) -> int:
-        """Take a free block for new text."""
-        block, _ = self.free.popitem(last=False)
-        self.unregister(block)
-        self.users[block] = 1
-        return block
-
-    def share(self, block_hash: bytes) -> int:
-        """Add a user to the block with this hash and return the block."""
-        block = self.block_of[block_hash]
-        self.free.pop(block, None)
-        self.users[block] += 1
-        return block
-
-    def release(self, block: int) -> None:
-        """Remove one user of a block.
-
-        A block without a hash goes to the front of the free list, so it is reused before blocks that were never used.
-        Its memory is already mapped; the system must clear that of a new block first, which slows a prompt by a fifth.
-        """
-        self.users[block] -= 1
-        assert self.users[block] >= 0
-        if self.users[block] == 0:
-            self.free[block] = None
-            self.free.move_to_end(block, last=self.hash_of[block] is not None)
-
-    def own(self, block: int) -> int:
-        """A block in place of `block` for one of its users alone, outside of the prefix cache: itself or a new one."""
-        if self.users[block] == 1:
-            self.unregister(block)
-            return block
-        new = self.take()
-        self.release(block)
-        return new
-
-    def register(self, block: int, block_hash: bytes) -> None:
-        """Enter a full block in the prefix cache, unless the block or its text is already there."""
-        if self.hash_of[block] is None and block_hash not in self.block_of:
-            self.hash_of[block] = block_hash
-            self.block_of[block_hash] = block
-
-    def unregister(self, block: int) -> None:
-        """Remove a block from the prefix cache."""
-        block_hash = self.hash_of[block]
-        if block_hash is not None:
-            del self.block_of[block_hash]
-            self.hash_of[block] = None
+REMEMBERED = 1 << 16  # blocks of text whose following block is remembered; about 10 MB
+SEVERAL = b""  # instead of a hash: followed by different blocks
 
 
 class BlockManager:
@@ -103,11 +47,14 @@ class BlockManager:
         block_size: int,
         prefix_caching: bool = True,
         windows: Items[int] = (0,),
+        boundary_ids: Collection[int] = (),
     ) -> None:
         """`windows`: one for each kind (`QwenConfig.distinct_windows`); `num_blocks`: one for all, or one for each."""
         counts = [num_blocks] * len(windows) if isinstance(num_blocks, int) else num_blocks
-        self.pools = [BlockPool(count, window) for count, window in zip(counts, windows, strict=True)]
+        self.pools = [BlockPool(count, window, block_size) for count, window in zip(counts, windows, strict=True)]
         self.block_size, self.prefix_caching = block_size, prefix_caching
+        self.boundary_ids = boundary_ids
+        self.following: OrderedDict[bytes, bytes] = OrderedDict()  # hash of a block → hash of the next, or `SEVERAL`
 
     @property
     def num_blocks(self) -> int:
@@ -117,7 +64,7 @@ class BlockManager:
     @property
     def num_free_blocks(self) -> int:
         """Number of blocks without users, of all kinds together; some may still be in the prefix cache."""
-        return sum(len(pool.free) for pool in self.pools)
+        return sum(pool.num_free for pool in self.pools)
 
     def num_blocks_for(self, num_tokens: int) -> int:
         """Number of blocks that `num_tokens` need."""
@@ -157,13 +104,14 @@ class BlockManager:
             hashes = seq.block_hashes[self._first_needed(pool, num_shared) : num_shared]
             revived = sum(pool.users[pool.block_of[block_hash]] == 0 for block_hash in hashes)
             total = self.num_blocks_for(num_tokens if pool.window else seq.num_tokens)
-            if total - num_shared + revived + spare > len(pool.free):
+            if total - num_shared + revived + spare > pool.num_free:
                 return False
         return True
 
     def share(self, seq: Sequence, num_shared: int) -> None:
         """Give `seq`, which has no blocks yet, those of its first `num_shared` cached blocks that it still sees."""
         assert not seq.block_tables
+        seq.branches, seq.num_registered = self._branches(seq), num_shared
         for pool in self.pools:
             first = self._first_needed(pool, num_shared)
             blocks = [pool.share(block_hash) for block_hash in seq.block_hashes[first:num_shared]]
@@ -173,7 +121,7 @@ class BlockManager:
         """Extend the tables of `seq` to hold `num_tokens`. Returns False and changes nothing if blocks are lacking."""
         seq.block_tables = seq.block_tables or [[] for _ in self.pools]
         missing = self.num_blocks_for(num_tokens) - len(seq.block_tables[0])
-        if any(missing > len(pool.free) for pool in self.pools):
+        if any(missing > pool.num_free for pool in self.pools):
             return False
         for pool, table in zip(self.pools, seq.block_tables, strict=True):
             table += [pool.take() for _ in range(missing)]
@@ -189,10 +137,12 @@ class BlockManager:
             return
         num_full = num_tokens // self.block_size
         self._extend_hashes(seq, num_full * self.block_size)
-        for pool, table in zip(self.pools, seq.block_tables, strict=True):
-            for block, block_hash in zip(table[:num_full], seq.block_hashes, strict=False):
-                if block != ABSENT:
-                    pool.register(block, block_hash)
+        for index in range(seq.num_registered, num_full):
+            for pool, table in zip(self.pools, seq.block_tables, strict=True):
+                pool.register(table[index], seq.block_hashes[index])
+            if index:
+                self._remember(seq.block_hashes[index - 1], seq.block_hashes[index])
+        seq.num_registered = max(seq.num_registered, num_full)
 
     def detach(self, seq: Sequence) -> list[list[int]] | None:
         """Make all blocks of `seq` its own, for a change of their content, and return its old tables.
@@ -201,7 +151,7 @@ class BlockManager:
         """
         before = seq.block_tables
         for pool, table in zip(self.pools, before, strict=True):
-            if sum(block != ABSENT and pool.users[block] > 1 for block in table) > len(pool.free):
+            if sum(block != ABSENT and pool.users[block] > 1 for block in table) > pool.num_free:
                 return None
         seq.block_tables = [
             [block if block == ABSENT else pool.own(block) for block in table]
@@ -215,7 +165,7 @@ class BlockManager:
             # backwards from the edge of the window to the first block that was freed before: each is freed once
             index = min(pool.first_visible(seq.num_computed_tokens) // self.block_size, len(table)) - 1
             while index >= 0 and table[index] != ABSENT:
-                pool.release(table[index])
+                pool.release(table[index], self._keep(pool, seq, index))
                 table[index] = ABSENT
                 index -= 1
 
@@ -224,14 +174,46 @@ class BlockManager:
         for pool, table in zip(self.pools, seq.block_tables, strict=False):
             for block in reversed(table):
                 if block != ABSENT:
-                    pool.release(block)
-        seq.block_tables = []
+                    pool.release(block, Keep.END)
+            if pool.window:
+                for point in reversed(seq.branches):
+                    pool.touch(seq.block_hashes[self._first_needed(pool, point) : point])
+        seq.block_tables, seq.num_registered = [], 0
 
     def reset(self) -> None:
         """Empty the prefix cache, as after a change of the weights."""
         for pool in self.pools:
-            for block in range(pool.num_blocks):
-                pool.unregister(block)
+            pool.reset()
+        self.following.clear()
+
+    def _branches(self, seq: Sequence) -> list[int]:
+        """Numbers of blocks after which other texts continued in another way, or are likely to."""
+        if not self.prefix_caching:
+            return []
+        branches = [
+            count
+            for count, (block_hash, following) in enumerate(pairwise(seq.block_hashes), start=1)
+            if self.following.get(block_hash, following) != following
+        ]
+        ends = (position for position, token in enumerate(seq.token_ids) if position and token in self.boundary_ids)
+        return [*branches, next(ends, 0) // self.block_size]
+
+    def _remember(self, block_hash: bytes, following: bytes) -> None:
+        """Record which block follows a block of text; the oldest records are dropped."""
+        is_first = self.following.setdefault(block_hash, following) == following
+        if not is_first:
+            self.following[block_hash] = SEVERAL
+        self.following.move_to_end(block_hash)
+        if len(self.following) > REMEMBERED:
+            self.following.popitem(last=False)
+
+    def _keep(self, pool: BlockPool, seq: Sequence, index: int) -> Keep:
+        """How likely it is that another text sees block `index` of `seq`, which is behind the window."""
+        if any(self._first_needed(pool, point) <= index < point for point in seq.branches):
+            return Keep.BRANCH
+        end = seq.num_prompt_tokens // self.block_size
+        # a second answer to the same prompt sees one block less of it
+        return Keep.END if self._first_needed(pool, end - 1) <= index < end else Keep.BEHIND
 
     def _first_needed(self, pool: BlockPool, num_shared: int) -> int:
         """Index of the first block that the token after `num_shared` blocks sees."""

@@ -116,12 +116,12 @@ class LLMEngine:
         cache = new_cache(model, counts, size, config.kv_cache_dtype, is_fused=is_fused, is_invariant=is_invariant)
         tile = invariant_tile(model, cache.kernel is not None) if is_invariant else 0
         self.runner = ModelRunner(model, cache, min(tokenizer.vocab_size, shape.vocab_size), tile)
-        self.blocks = BlockManager(counts, size, config.prefix_caching, windows)
+        ends = (tokenizer.special_tokens.get(name) for name in END_TOKENS)
+        self.end_ids = frozenset((*end_ids, *(end for end in ends if end is not None)))
+        self.blocks = BlockManager(counts, size, config.prefix_caching, windows, self.end_ids)
         self.scheduler = Scheduler(self.blocks, config.max_num_seqs, config.max_num_batched_tokens)
         self.growth = Growth(shape, self.scheduler, cache)
         self.speculator = self._new_speculator(draft_model)
-        ends = (tokenizer.special_tokens.get(name) for name in END_TOKENS)
-        self.end_ids = frozenset((*end_ids, *(end for end in ends if end is not None)))
         self._requests: dict[str, list[Sequence]] = {}
         self._siblings: dict[str, list[Sequence]] = {}  # answers that wait until the first one has read the prompt
         self._names = itertools.count()

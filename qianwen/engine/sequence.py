@@ -44,6 +44,8 @@ class Sequence:
     num_cached_tokens: int = 0  # tokens of the prompt that were in the cache when the sequence first ran
     block_tables: list[list[int]] = field(default_factory=list)  # one for each kind of layer; []: no blocks
     block_hashes: list[bytes] = field(default_factory=list)  # one for each full block of known tokens
+    num_registered: int = 0  # blocks that were entered in the prefix cache
+    branches: list[int] = field(default_factory=list)  # numbers of blocks after which other texts continue differently
     draft: list[int] = field(default_factory=list)
     draft_dists: list[Distribution] = field(default_factory=list)  # what each draft token was drawn from; []: no draw
     status: Status = Status.WAITING
@@ -67,7 +69,7 @@ class Sequence:
     def change_rope(self, rope: RopeState, state_end: float) -> None:
         """Continue with another state. Blocks with the new state have other hashes."""
         self.context, self.state_end = replace(self.context, rope=rope), state_end
-        self.block_hashes = []
+        self.block_hashes, self.num_registered, self.branches = [], 0, []
 
     @property
     def num_tokens(self) -> int:

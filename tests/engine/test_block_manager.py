@@ -127,7 +127,7 @@ def test_blocks_behind_a_window_are_freed_but_full_attention_keeps_all():
     blocks.free_behind_windows(seq)
     full, windowed = seq.block_tables
     assert len(full) == 3 and windowed[:2] == [ABSENT, ABSENT] and windowed[2] != ABSENT
-    assert [len(pool.free) for pool in blocks.pools] == [7, 5]
+    assert [pool.num_free for pool in blocks.pools] == [7, 5]
     blocks.free(seq)
     assert blocks.num_free_blocks == blocks.num_blocks == 16
 
@@ -201,12 +201,12 @@ class BlockMachine(RuleBasedStateMachine):
     def grow(self, data, token):
         seq = data.draw(st.sampled_from(self.live))
         seq.token_ids.append(token)
-        free = [len(pool.free) for pool in self.blocks.pools]
+        free = [pool.num_free for pool in self.blocks.pools]
         if self.blocks.allocate(seq, seq.num_tokens):
             self.blocks.register(seq, seq.num_tokens)
             self.compute(seq)
         else:
-            assert free == [len(pool.free) for pool in self.blocks.pools] and min(free) == 0
+            assert free == [pool.num_free for pool in self.blocks.pools] and min(free) == 0
             self.live.remove(seq)
             self.blocks.free(seq)
 
@@ -230,9 +230,11 @@ class BlockMachine(RuleBasedStateMachine):
         for kind, pool in enumerate(self.blocks.pools):
             tables = [[block for block in seq.block_tables[kind] if block != ABSENT] for seq in self.live]
             users = Counter(block for table in tables for block in table)
-            free = set(pool.free)
-            assert not free & set(users)
-            assert free | set(users) == set(range(pool.num_blocks))
+            idle = [block for blocks in pool.idle.values() for block in blocks]
+            free = [*pool.spare, *idle, *range(pool.num_touched, pool.num_blocks)]
+            assert sorted([*free, *users]) == list(range(pool.num_blocks))
+            assert len(free) == pool.num_free
+            assert all(pool.hash_of[block] is not None for block in idle)
             assert [users[block] for block in range(pool.num_blocks)] == pool.users
             for block_hash, block in pool.block_of.items():
                 assert pool.hash_of[block] == block_hash
