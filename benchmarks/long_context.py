@@ -112,7 +112,11 @@ class Transformers:
     @torch.inference_mode()
     def read(self, tokens: list[int]) -> torch.Tensor:
         """Logits after the last token."""
-        return self.model(torch.tensor([tokens]), past_key_values=self.cache, logits_to_keep=1).logits[0, -1]
+        return self.model(torch.tensor([tokens]), cache=self.cache, logits_to_keep=1).logits[0, -1]
+
+    def cut(self, length: int) -> None:
+        """Forget all but the first tokens."""
+        self.cache.crop(length - self.cache.get_seq_length())
 
     def speed(self, op: str, prompt: list[int]) -> float:
         from transformers import DynamicCache
@@ -121,14 +125,14 @@ class Transformers:
             self.cache, began = DynamicCache(config=self.model.config), time.perf_counter()
             self.read(prompt)
             return len(prompt) / (time.perf_counter() - began)
-        self.cache.crop(len(prompt))
+        self.cut(len(prompt))
         began = time.perf_counter()
         for index in range(NEW):
             self.read([prompt[index % len(prompt)]])
         return NEW / (time.perf_counter() - began)
 
     def answer(self, prompt: list[int], new: int) -> list[int]:
-        self.cache.crop(len(prompt) - 1)
+        self.cut(len(prompt) - 1)
         ids = prompt[-1:]
         while len(ids) <= new:
             ids.append(int(self.read(ids[-1:]).argmax()))
@@ -192,7 +196,7 @@ def label(length: int) -> str:
 
 
 def note_answers(report: Report, tokenizer: Tokenizer, sides: dict[str, Any], prompt: list[int]) -> None:
-    """Print what each side continues `prompt` with; SystemExit if nobody's first token is ours."""
+    """What each side continues `prompt` with, and how many tokens are ours before the first difference."""
     answers = {name: side.answer(prompt, GREEDY) for name, side in sides.items()}
     for name, ids in answers.items():
         same = next((i for i, (a, b) in enumerate(zip(ids, answers["ours"], strict=True)) if a != b), GREEDY)
