@@ -57,7 +57,7 @@ class LlamaPython(Peer):
 
 
 class FasterOf:
-    """A peer with different settings; each operation on so many tokens goes to the one that was faster when first tried."""
+    """A peer with different settings; the faster one in a trial does an operation on as many tokens."""
 
     def __init__(self, *peers: LlamaPython, tries: int = 2) -> None:
         self.peers, self.tries, self.choice = peers, tries, dict[tuple[str, int], LlamaPython]()

@@ -10,9 +10,9 @@ The 0.5B, its GGUF file as stored: `--model`, else the file in $QW_WEIGHTS or ~/
 weights of that shape, written as Q4_K_M. transformers computes the same weights in bf16. Everybody uses two threads.
 
 In a round each side is measured once, the next round in the reverse order; a ratio is the median over the rounds of
-ours / peer. llama.cpp and ik_llama.cpp have flash attention on or off, whichever was faster in a trial of the same work;
-`ratio NAME` is over the better of the two, `ratio NAME_transformers` over transformers. Before that, everybody continues
-the shortest prompt greedily, which shows that the tokens are the same.
+ours / peer. llama.cpp and ik_llama.cpp have flash attention on or off, whichever was faster in a trial of the same
+work. `ratio NAME` is over the better of the two, `ratio NAME_transformers` over transformers. After the shortest
+prompt everybody goes on greedily, and the texts are printed: so all have read the same tokens.
 
 `--quick`: one round at 4,096 tokens without transformers, with the settings of flash attention that `--recorded` holds,
 the results of a full run.
