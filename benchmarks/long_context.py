@@ -161,9 +161,8 @@ def weights(model: str) -> Iterator[Path]:
 
 def random_weights(path: Path) -> Path:
     """A file of the 0.5B's shape; its vocabulary is bytes and pairs of them."""
-    torch.manual_seed(0)
     config = PRESETS["qwen2.5-0.5b"]
-    model = Qwen(config, dtype=torch.float32)
+    model = Qwen(config).init_weights(seed=0)
     pairs = [bytes([first, second]) for first in range(97, 123) for second in range(97, 123)]
     tokens = [bytes([value]) for value in range(256)] + pairs
     vocabulary = Vocabulary({token: index for index, token in enumerate(tokens)}, {"<|endoftext|>": len(tokens)})

@@ -26,11 +26,15 @@ TOOL_CHOICES = ("auto", "none", "required")
 
 @dataclass(frozen=True)
 class Usage:
-    """Number of tokens of one request; `cached_tokens` of the prompt came from the prefix cache."""
+    """Number of tokens of one request.
+
+    `cached_tokens` of the prompt came from the prefix cache; `reasoning_tokens` of the completion are thoughts.
+    """
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 @dataclass(frozen=True)

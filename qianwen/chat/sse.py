@@ -137,9 +137,12 @@ class ReplyAssembler:
 
 
 def _usage(usage: dict[str, Any]) -> Usage:
-    details = usage.get("prompt_tokens_details") or {}
+    of_prompt, of_completion = (usage.get(f"{side}_tokens_details") or {} for side in ("prompt", "completion"))
     return Usage(
-        int(usage["prompt_tokens"]), int(usage.get("completion_tokens") or 0), int(details.get("cached_tokens") or 0)
+        int(usage["prompt_tokens"]),
+        int(usage.get("completion_tokens") or 0),
+        int(of_prompt.get("cached_tokens") or 0),
+        int(of_completion.get("reasoning_tokens") or 0),
     )
 
 

@@ -19,8 +19,14 @@ class ThoughtReader:
 
     def __init__(self, is_open: bool = False, *, is_begun: bool = False) -> None:
         self._buffer = ""
+        self.has_thoughts = is_open
         self._state = "thoughts" if is_open else "answer" if is_begun else "start"
         self._is_blank = not is_begun  # nothing of this part was sent yet
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether the thoughts have ended, or there were none."""
+        return self._state == "answer"
 
     def feed(self, text: str) -> list[Delta]:
         """What no later text can change."""
@@ -32,7 +38,7 @@ class ThoughtReader:
                     return []
                 self._state, self._is_blank = "answer", False  # a reply without thoughts keeps its first blanks
             else:
-                self._state, self._buffer = "thoughts", begin.removeprefix(OPEN)
+                self._state, self._buffer, self.has_thoughts = "thoughts", begin.removeprefix(OPEN), True
         if self._state == "answer":
             return self._answer()
         end = self._buffer.find(CLOSE)

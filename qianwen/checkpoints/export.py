@@ -29,7 +29,7 @@ from qianwen.checkpoints.gptq_folder import is_gptq
 from qianwen.checkpoints.hf_folder import END_OF_TEXT, end_ids, write_folder
 from qianwen.checkpoints.hf_weights import load_weights, stored_dtype
 from qianwen.checkpoints.load import LoadedModel, base_model, find_model, load_model
-from qianwen.checkpoints.model_card import Checks, Origin, model_card
+from qianwen.checkpoints.model_card import Checks, Origin, length_elsewhere, model_card, own_methods
 from qianwen.checkpoints.parity import Parity, compare, next_token_logprobs, probe_ids, read_record
 from qianwen.checkpoints.tied_tables import tie_one_table
 from qianwen.model.linears.lora import adapted, merge
@@ -81,6 +81,7 @@ class Exported:
     command: str
     num_bytes: int  # of the weights
     bits_per_weight: float
+    own_methods: tuple[str, ...]  # long-context methods that other programs ignore
 
 
 def export_model(
@@ -127,7 +128,7 @@ def export_model(
         checks = Checks(parity, reference.name, merge_error, reference.of_base, bits)
         facts = {"format": label, "command": command}
         _write_text(inside / "README.md", model_card(source, origin or Origin(model), checks, **facts))
-    return Exported(target, parity, command, num_bytes, bits)
+    return Exported(target, parity, command, num_bytes, bits, own_methods(source.config, label))
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,8 @@ def _write_folder(
     layout = "qwen" if format == "qwen-v1" else "qwen2"
     settings: dict[str, Any] = {"chat": source.chat, "generation": source.generation}
     write_folder(source.model, source.tokenizer, inside, layout=layout, dtype=dtype, **settings)
-    serve = f"vllm serve {target} --served-model-name {source.name} --max-model-len {source.config.train_len}"
+    longest = length_elsewhere(source.config, format)
+    serve = f"vllm serve {target} --served-model-name {source.name} --max-model-len {longest}"
     return inside, f"qianwen chat {target}" if format == "qwen-v1" else serve
 
 
@@ -203,7 +205,7 @@ def _write_gguf(
     file = write_model(source.model, source.tokenizer.vocabulary, file, extra=extra, **settings)
     if not for_ollama:
         return file, f"llama-cli -m {target / file.name}"
-    context = min(source.config.train_len, OLLAMA_CONTEXT)
+    context = min(length_elsewhere(source.config, "GGUF"), OLLAMA_CONTEXT)
     _write_text(inside / "Modelfile", MODELFILE.format(file=file.name, context=context))
     return file, f"ollama create {source.name.lower()} -f {target / 'Modelfile'}"
 

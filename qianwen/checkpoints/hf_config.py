@@ -6,16 +6,17 @@
     qwen3   no biases; RMSNorm on queries and keys
     llama   neither
 
-A field with a value that the network does not support (YaRN, an unknown activation, other biases) is an error that
-names the field, because such weights would run but give wrong text. Runtime options (cache, dtype) are ignored. Fields
-that no Hugging Face class has (NTK, LogN, windows and training length in a `qwen2` file) are written under our names;
-other readers skip them.
+A field with a value that the network does not support (an unknown activation, other biases) is an error that names the
+field, because such weights would run but give wrong text. Runtime options (cache, dtype) are ignored. Fields that no
+Hugging Face class has (NTK, LogN, windows and training length in a `qwen2` file) are written under our names; other
+readers skip them. The scaling of rotary positions is in `hf_rope.py`.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from qianwen.checkpoints.hf_rope import rope_fields, rope_theta_fields, rope_to_hf
 from qianwen.model.config import QwenConfig
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.translation import tr
@@ -49,7 +50,7 @@ _V1_FIELDS = {
 _SHARED = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 _OPTIONAL = ("max_position_embeddings", "initializer_range", "tie_word_embeddings")
 _LATER = ("num_key_value_heads", "head_dim", "rms_norm_eps", "rope_theta")
-_OURS = ("train_len", "use_dynamic_ntk", "use_logn_attn", "layer_windows")
+_OURS = ("train_len", "use_dynamic_ntk", "use_logn_attn", "layer_windows", "scaling_from")
 
 # Supported values of optional fields.
 _SUPPORTED: dict[str, tuple[Any, ...]] = {
@@ -74,14 +75,12 @@ def config_from_hf(hf: Mapping[str, Any]) -> QwenConfig:
     Raises ConfigError for the first field that the network does not support.
     """
     model_type = _model_type(hf)
-    for field in ("rope_scaling", "rope_parameters"):
-        if not _leaves_positions(hf.get(field) or {}):
-            raise _refusal(field, hf[field], ["default"])
-    hf = {**hf, **(hf.get("rope_parameters") or {})}
+    rope = rope_fields(hf, model_type)
+    hf = {**hf, **rope_theta_fields(hf)}
     for field, supported in _SUPPORTED.items():
         if field in hf and hf[field] not in supported:
             raise _refusal(field, hf[field], supported)
-    return QwenConfig(**(_read_v1(hf) if model_type == "qwen" else _read_later(hf, model_type)))
+    return QwenConfig(**(_read_v1(hf) if model_type == "qwen" else _read_later(hf, model_type)) | rope)
 
 
 def config_to_hf(config: QwenConfig, model_type: str = "") -> dict[str, Any]:
@@ -93,20 +92,11 @@ def config_to_hf(config: QwenConfig, model_type: str = "") -> dict[str, Any]:
     if model_type not in ARCHITECTURES:
         raise _refusal("model_type", model_type, ARCHITECTURES)
     hf = _write_v1(fields) if model_type == "qwen" else _write_later(fields, model_type)
-    return {"architectures": [ARCHITECTURES[model_type]], "model_type": model_type, **hf}
-
-
-def _leaves_positions(scaling: Any) -> bool:
-    """Whether a rope scaling changes nothing: of type default, by a factor of one, or without type and numbers."""
-    if not isinstance(scaling, Mapping):
-        return False
-    given = {name: value for name, value in scaling.items() if value is not None}
-    kind = given.pop("rope_type", given.get("type"))
-    if kind == "default":
-        return not any(isinstance(value, Mapping) for value in given.values())
-    if kind == "linear":
-        return given.get("factor") == 1
-    return kind is None and given.pop("factor", 1) == 1 and given.keys() <= {"rope_theta", "partial_rotary_factor"}
+    rope = rope_to_hf(config)
+    if rope and model_type == "qwen":
+        message = "the layout of Qwen v1 has no rope scaling, so it cannot hold this model's {method}; choose another"
+        raise ConfigError(tr(message, method=config.rope_scaling.method))
+    return {"architectures": [ARCHITECTURES[model_type]], "model_type": model_type, **hf, **rope}
 
 
 def _model_type(hf: Mapping[str, Any]) -> str:

@@ -34,6 +34,7 @@ from qianwen.checkpoints.hub import fetch_model, is_hub_name
 from qianwen.checkpoints.nf4_network import nf4_model
 from qianwen.checkpoints.packed_cache import converted, gguf_bits, packed_model
 from qianwen.checkpoints.recommended_sampling import Recommended, recommended_sampling
+from qianwen.checkpoints.rope_scaling import length_notes
 from qianwen.kernels.cpu import operators
 from qianwen.model.config import QwenConfig
 from qianwen.model.linears.packed import HEAD_BITS, pack_model, to_device
@@ -41,6 +42,7 @@ from qianwen.model.transformer import Qwen
 from qianwen.runtime.device import best_device, compute_dtype
 from qianwen.runtime.errors import CheckpointError, ConfigError
 from qianwen.runtime.files import runs_dir
+from qianwen.runtime.log import notices
 from qianwen.runtime.translation import tr
 from qianwen.tokenizer.template_files import template_from_gguf
 from qianwen.tokenizer.tokenizer import Tokenizer
@@ -93,6 +95,9 @@ def load_model(
         is_chat(generation, tokenizer.special_tokens, has_template=tokenizer.template is not None),
     )
     sampling = _sampling(generation, network.config, tokenizer, chat=chat)
+    raw = {} if isinstance(source, GgufModel) else read_json(source / CONFIG)
+    for note in length_notes(network.config, name, raw):
+        notices.print(note, style="yellow", markup=False)
     return LoadedModel(network, tokenizer, network.config, generation, name, chat, sampling)
 
 

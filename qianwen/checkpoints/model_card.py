@@ -6,6 +6,7 @@ Hubs read the block between the dashes; people read the rest. The card states wh
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from qianwen.checkpoints.hf_config import config_to_hf
 from qianwen.checkpoints.load import LoadedModel, OpenModel
 from qianwen.checkpoints.parity import Parity
 from qianwen.model.config import QwenConfig
@@ -117,12 +118,43 @@ def _details(checks: Checks) -> Iterator[str]:
     yield QUALITY
 
 
+def own_methods(config: QwenConfig, format: str) -> tuple[str, ...]:
+    """The long-context methods of a model that a copy in `format` has for this program alone.
+
+    Their keys are in `config.json`, and other programs ignore them; GGUF has no keys for them.
+    """
+    has_windows = any(config.layer_windows) and (_is_gguf(format) or "layer_windows" in config_to_hf(config))
+    methods = {
+        "dynamic NTK": config.use_dynamic_ntk,
+        "LogN scaling": config.use_logn_attn,
+        "attention windows": has_windows,
+        "dynamic rope scaling": config.rope_scaling.method == "dynamic_ntk" and _is_gguf(format),
+    }
+    return tuple(name for name, is_used in methods.items() if is_used)
+
+
+def length_elsewhere(config: QwenConfig, format: str) -> int:
+    """The longest input in tokens that other programs read as this one does, apart from YaRN in short inputs."""
+    longest = config.train_len if config.rope_scaling.method == "none" else config.max_position_embeddings
+    if "attention windows" in own_methods(config, format):
+        longest = min(longest, *filter(None, config.layer_windows))
+    return longest
+
+
 def _limits(config: QwenConfig, format: str, checks: Checks) -> str:
     limits = [f"Trained on inputs of up to {config.train_len:,} tokens."]
-    if config.use_dynamic_ntk or config.use_logn_attn:
+    if names := own_methods(config, format):
+        having = "`qianwen` and Qwen v1's own code have" if format == "qwen-v1" else "only `qianwen` has"
         limits.append(
-            "Longer inputs need dynamic NTK and LogN scaling, which Qwen v1 and `qianwen` have and other programs do "
-            f"not: use at most {config.train_len:,} tokens there."
+            f"Longer inputs need {' and '.join(names)}, which {having}. Other programs compute without a message "
+            f"something else: use at most {length_elsewhere(config, format):,} tokens there."
+        )
+    if config.scaling_from and config.rope_scaling.method != "dynamic_ntk":
+        limits.append(
+            f"Inputs of up to {config.max_position_embeddings:,} tokens are read with {config.rope_scaling.method} "
+            f"(factor {config.rope_scaling.factor:g}). `qianwen` scales only inputs of more than "
+            f"{config.scaling_from:,} tokens; transformers, vLLM and llama.cpp scale all inputs, which changes answers "
+            "to short ones."
         )
     if format.endswith(("Q4_0", "Q4_K_M", "Q8_0", "Int4", "Int8")):
         size = "" if checks.bits_per_weight is None else f" to {checks.bits_per_weight:.1f} bits on average"
@@ -132,3 +164,7 @@ def _limits(config: QwenConfig, format: str, checks: Checks) -> str:
             f"{checks.parity.mean_kl:.1e} nats."
         )
     return " ".join(limits)
+
+
+def _is_gguf(format: str) -> bool:
+    return format.startswith("GGUF")

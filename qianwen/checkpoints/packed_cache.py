@@ -50,7 +50,7 @@ from qianwen.runtime.files import atomic_folder, cache_dir
 from qianwen.runtime.log import console, progress
 from qianwen.runtime.translation import tr
 
-VERSION = 2  # version of the layout; increase it when the meaning of packed bytes changes
+VERSION = 3  # increase it when packed bytes change their meaning, or a config.json is read in another way
 HEADER, TENSORS = "packed.json", "packed.safetensors"
 
 

@@ -73,6 +73,9 @@ def export(argv: list[str]) -> int:
     size = {"size": done.num_bytes / 1e9, "bits": done.bits_per_weight}
     console.print(tr("{size:.3f} GB, {bits:.1f} bits per weight", **size))
     console.print(tr("Run it: {command}", command=done.command))
+    if done.own_methods:
+        message = "Other programs ignore {names} of this model; README.md says up to which length they may be used."
+        console.print(tr(message, names=", ".join(done.own_methods)), style="yellow")
     return 0
 
 

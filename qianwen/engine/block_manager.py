@@ -71,6 +71,15 @@ class BlockPool:
             self.free[block] = None
             self.free.move_to_end(block, last=self.hash_of[block] is not None)
 
+    def own(self, block: int) -> int:
+        """A block in place of `block` for one of its users alone, outside of the prefix cache: itself or a new one."""
+        if self.users[block] == 1:
+            self.unregister(block)
+            return block
+        new = self.take()
+        self.release(block)
+        return new
+
     def register(self, block: int, block_hash: bytes) -> None:
         """Enter a full block in the prefix cache, unless the block or its text is already there."""
         if self.hash_of[block] is None and block_hash not in self.block_of:
@@ -116,10 +125,13 @@ class BlockManager:
 
     def match_prefix(self, seq: Sequence) -> int:
         """Number of blocks of the longest cached prefix of `seq`. Its last token is always left to compute."""
-        if not self.prefix_caching or seq.request.pooling == "mean":  # the mean needs the states of all tokens
+        is_reported = seq.num_output_tokens > 0  # the scores and the embedding of the prompt are complete
+        if not self.prefix_caching or (seq.request.pooling == "mean" and not is_reported):  # it needs all states
             return 0
         limit, score_from = seq.num_tokens - 1, seq.request.score_from
-        if score_from is not None:  # the state before each scored token must be computed, for its log-probability
+        if (
+            score_from is not None and not is_reported
+        ):  # the state before each scored token must be computed, for its log-probability
             limit = min(limit, max(score_from, 1) - 1)
         self._extend_hashes(seq, seq.num_tokens)
         longest, runs = 0, [0] * len(self.pools)  # for each kind, the consecutive cached blocks that end here
@@ -173,7 +185,7 @@ class BlockManager:
         This is correct as soon as the tokens are scheduled. In a step, each layer stores the keys of all tokens before
         it reads any, so a sequence that is admitted to the same step can already share these blocks.
         """
-        if not self.prefix_caching:
+        if not self.prefix_caching or seq.is_rerotated:
             return
         num_full = num_tokens // self.block_size
         self._extend_hashes(seq, num_full * self.block_size)
@@ -181,6 +193,21 @@ class BlockManager:
             for block, block_hash in zip(table[:num_full], seq.block_hashes, strict=False):
                 if block != ABSENT:
                     pool.register(block, block_hash)
+
+    def detach(self, seq: Sequence) -> list[list[int]] | None:
+        """Make all blocks of `seq` its own, for a change of their content, and return its old tables.
+
+        Blocks of other sequences are replaced by new ones. Returns None and changes nothing if blocks are lacking.
+        """
+        before = seq.block_tables
+        for pool, table in zip(self.pools, before, strict=True):
+            if sum(block != ABSENT and pool.users[block] > 1 for block in table) > len(pool.free):
+                return None
+        seq.block_tables = [
+            [block if block == ABSENT else pool.own(block) for block in table]
+            for pool, table in zip(self.pools, before, strict=True)
+        ]
+        return before
 
     def free_behind_windows(self, seq: Sequence) -> None:
         """Free the blocks that no later token of `seq` sees."""

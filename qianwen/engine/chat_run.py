@@ -122,13 +122,14 @@ class DeltaReader:
         """`calls` parses tool calls, `thoughts` the thoughts before an answer. Without either all text is content."""
         self._calls, self._thoughts = calls, thoughts
         self._has_calls = False
+        self.reasoning_tokens = 0  # tokens of thoughts and of their tags so far
 
     def feed(self, output: Output) -> list[Delta]:
         """The deltas that this output completes; text that may belong to a tool call is held back."""
         is_last = output.finish_reason is not None
         deltas = [Delta(text=output.text)] if output.text else []
         if self._thoughts is not None:
-            deltas = self._thoughts.feed(output.text) + (self._thoughts.finish() if is_last else [])
+            deltas = self._think(self._thoughts, output) + (self._thoughts.finish() if is_last else [])
         if self._calls is not None:
             calls = self._calls
             deltas = [new for delta in deltas for new in ([delta] if delta.reasoning else calls.feed(delta.text))]
@@ -136,5 +137,16 @@ class DeltaReader:
         self._has_calls = self._has_calls or any(delta.tool_calls for delta in deltas)
         if output.finish_reason is not None:
             reason = finish_reason_after(output.finish_reason, self._has_calls)
-            deltas.append(Delta(finish_reason=reason, usage=output.usage))
+            usage = replace(output.usage, reasoning_tokens=self.reasoning_tokens)
+            deltas.append(Delta(finish_reason=reason, usage=usage))
+        return deltas
+
+    def _think(self, thoughts: ThoughtReader, output: Output) -> list[Delta]:
+        """Split the text of an output, and count its tokens if the answer has not begun before it."""
+        was_answering = thoughts.is_answering
+        deltas = thoughts.feed(output.text)
+        if not was_answering:
+            self.reasoning_tokens += len(output.token_ids)
+            if thoughts.is_answering and not thoughts.has_thoughts:
+                self.reasoning_tokens = 0  # it began with the answer, which looked like the tag so far
         return deltas

@@ -21,6 +21,7 @@ from qianwen.checkpoints.adapter_folder import read_adapter
 from qianwen.engine.block_manager import BlockManager
 from qianwen.engine.context_size import ContextSize, context_size
 from qianwen.engine.detokenize import Detokenizer, StopStrings
+from qianwen.engine.growth import Growth, check_growth
 from qianwen.engine.kv_cache import (
     INVARIANT_TILE,
     CacheDtype,
@@ -38,7 +39,6 @@ from qianwen.engine.sequence import Sequence, Status
 from qianwen.engine.speculate import DraftModel, PromptLookup, Speculator, can_guess, verify
 from qianwen.model.fused_layers import fused_layers
 from qianwen.model.linears.adapter_bank import AdapterBank
-from qianwen.model.long_context import rope_state
 from qianwen.model.transformer import Qwen
 from qianwen.runtime.device import free_memory_bytes
 from qianwen.runtime.errors import RequestError
@@ -109,6 +109,7 @@ class LLMEngine:
         self.runner = ModelRunner(model, cache, min(tokenizer.vocab_size, shape.vocab_size), tile)
         self.blocks = BlockManager(counts, size, config.prefix_caching, windows)
         self.scheduler = Scheduler(self.blocks, config.max_num_seqs, config.max_num_batched_tokens)
+        self.growth = Growth(shape, self.scheduler, cache)
         self.speculator = self._new_speculator(draft_model)
         ends = (tokenizer.special_tokens.get(name) for name in END_TOKENS)
         self.end_ids = frozenset((*end_ids, *(end for end in ends if end is not None)))
@@ -157,7 +158,6 @@ class LLMEngine:
         request_id = request_id or f"request-{next(self._names)}"
         if request_id in self._requests:
             raise RequestError(tr("request {id!r} is already running: choose another id", id=request_id))
-        request = request.with_rope(rope_state(self.runner.model.config, len(request.tokens), request.extension))
         unscored = replace(request, score_from=None, pooling=None)  # only the first answer reports scores of the prompt
         stop = StopStrings(params.stop)
         seqs = [
@@ -170,6 +170,8 @@ class LLMEngine:
             )
             for index in range(params.n)
         ]
+        for seq in seqs:
+            self.growth.begin(seq)
         self._requests[request_id], self._siblings[request_id] = seqs, seqs[1:]
         self.scheduler.add(seqs[0])
         return request_id
@@ -178,6 +180,7 @@ class LLMEngine:
         """RequestError if a request is not valid. Safe to call from any thread."""
         self.check(request.tokens, request.params)
         check_features(request, self.runner.model.config.hidden_size)
+        check_growth(request, self.config.batch_invariant)
         adapter = request.context.adapter
         if adapter and (self.runner.bank is None or adapter not in self.runner.bank.names):
             known = ", ".join(self.runner.bank.names) if self.runner.bank else "-"
@@ -216,6 +219,7 @@ class LLMEngine:
                 outputs.append(self._advance(chunk.seq, rows))
             # the newest token has no keys yet; rejected draft tokens have, and the next step overwrites them
             self.scheduler.complete(chunk.seq, min(chunk.end, chunk.seq.num_tokens - (len(rows) > 0)))
+            self.growth.follow(chunk.seq)
         if self.speculator:
             self._guess(chunks)
         return outputs
@@ -266,7 +270,7 @@ class LLMEngine:
         """Propose draft tokens for the sequences that generate, up to their limits of length."""
         seqs = [chunk.seq for chunk in chunks if chunk.seq.status is Status.RUNNING]
         seqs = [seq for seq in seqs if seq.num_new_tokens == 1 and can_guess(seq)]
-        rooms = [self._room(seq) - 1 for seq in seqs]
+        rooms = [int(min(self._room(seq) - 1, seq.state_end - seq.num_tokens)) for seq in seqs]
         assert self.speculator
         self.speculator.propose(seqs, rooms)
 

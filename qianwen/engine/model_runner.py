@@ -46,7 +46,7 @@ class ModelRunner:
             for chunk, end in zip(chunks, ends, strict=True):
                 if chunk.seq.request.score_from is not None:
                     self._score_prompt(chunk, hidden[end - chunk.num_tokens : end])
-                if chunk.seq.request.pooling is not None:
+                if chunk.seq.request.pooling is not None and not chunk.seq.num_output_tokens:
                     _pool(chunk, hidden[end - chunk.num_tokens : end].float().cpu().numpy())
             counts = [chunk.num_rows for chunk in chunks]
             rows = np.concatenate([np.arange(end - count, end) for end, count in zip(ends, counts, strict=True)])

@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from typing import Literal
 
@@ -106,10 +106,6 @@ class Request:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tokens", tuple(self.tokens))
-
-    def with_rope(self, rope: RopeState) -> Request:
-        """This request with `rope`, unless its context already has one."""
-        return self if self.context.rope else replace(self, context=replace(self.context, rope=rope))
 
 
 def check_tokens(tokens: Iterable[int], params: SamplingParams, vocab_size: int, max_model_len: int) -> None:

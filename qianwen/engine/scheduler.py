@@ -5,20 +5,24 @@ rest. A sequence that generates needs one token in a step (and its draft tokens)
 a chunk from the rest of the step's token budget, so a long prompt never stops the sequences that generate.
 
 The order is first come, first served. If blocks run out, the newest running sequence is preempted: its blocks become
-free, and it recomputes later (often mostly from shared blocks). The oldest sequence always continues, and each sequence
-fits alone, so every sequence ends.
+free, and it recomputes later (often mostly from shared blocks). The oldest running sequence always continues, and each
+sequence fits alone, so every sequence ends. An answer that must read its text again (`growth.py`) also recomputes: it
+keeps its place in the order, which is before all new requests, and its text is read in chunks like a prompt.
 """
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import deque
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, count
+from operator import attrgetter
 
 from qianwen.chat.model import FinishReason
 from qianwen.engine.block_manager import BlockManager
 from qianwen.engine.sequence import Sequence, Status
 
+ARRIVAL = attrgetter("arrival")
 SCORING = 4  # factor of the token budget if all requests are only scored: larger steps are faster, and no answer waits
 
 
@@ -55,14 +59,16 @@ class Scheduler:
         self.max_num_seqs, self.max_num_batched_tokens = max_num_seqs, max_num_batched_tokens
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
-        self.num_preemptions = 0
+        self.num_preemptions = self.num_rereads = 0
+        self._arrivals = count()
 
     @property
     def has_work(self) -> bool:
         return bool(self.waiting or self.running)
 
     def add(self, seq: Sequence) -> None:
-        """Queue a sequence."""
+        """Queue a new sequence."""
+        seq.arrival = next(self._arrivals)
         self.waiting.append(seq)
 
     def complete(self, seq: Sequence, num_tokens: int) -> None:
@@ -77,6 +83,11 @@ class Scheduler:
         (self.running if seq.status is Status.RUNNING else self.waiting).remove(seq)
         self.blocks.free(seq)
         seq.status, seq.finish_reason = Status.FINISHED, reason
+
+    def reread(self, seq: Sequence) -> None:
+        """Let a running sequence compute all its tokens again, because its keys do not fit its context any more."""
+        self._requeue(seq)
+        self.num_rereads += 1
 
     def restart(self) -> None:
         """Preempt all running sequences and empty the prefix cache, because a failed step may have left wrong keys."""
@@ -117,11 +128,14 @@ class Scheduler:
         return True
 
     def _preempt(self, seq: Sequence) -> None:
+        self._requeue(seq)
+        self.num_preemptions += 1
+
+    def _requeue(self, seq: Sequence) -> None:
         self.running.remove(seq)
         self.blocks.free(seq)
-        seq.status, seq.num_computed_tokens, seq.draft = Status.WAITING, 0, []
-        self.waiting.appendleft(seq)
-        self.num_preemptions += 1
+        seq.status, seq.num_computed_tokens, seq.draft, seq.is_rerotated = Status.WAITING, 0, [], False
+        insort(self.waiting, seq, key=ARRIVAL)
 
     def _admit(self, chunks: list[Chunk], budget: int) -> None:
         while self.waiting and budget and len(self.running) < self.max_num_seqs:
@@ -140,7 +154,7 @@ class Scheduler:
             assert has_room, "can_admit counted too many free blocks"
             self.waiting.popleft()
             seq.status = Status.RUNNING
-            self.running.append(seq)
+            insort(self.running, seq, key=ARRIVAL)
             budget -= self._append(chunks, seq, num_tokens)
 
     def _append(self, chunks: list[Chunk], seq: Sequence, num_tokens: int) -> int:

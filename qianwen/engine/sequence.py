@@ -2,14 +2,16 @@
 
     token_ids   prompt and answer so far        [0, num_computed_tokens) have keys and values in the cache
     draft       proposed next tokens, which the next step verifies (speculate.py)
+    rope        how positions are rotated; a text longer than `state_end` tokens needs another state (growth.py)
 
 A request for n answers has n sequences, which share the blocks of the prompt.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence as Ids
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 import numpy as np
@@ -48,6 +50,9 @@ class Sequence:
     finish_reason: FinishReason | None = None
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
     pooled: np.ndarray | None = None  # [H], the last state, or the sum of the states so far
+    state_end: float = math.inf  # the longest text with the state `rope`
+    is_rerotated: bool = False  # keys were computed with another state, so no other sequence may share the blocks
+    arrival: int = 0  # order in which the scheduler got the sequences
 
     def __post_init__(self) -> None:
         self.token_ids = list(self.request.tokens)
@@ -56,8 +61,13 @@ class Sequence:
 
     @property
     def rope(self) -> RopeState:
-        """How positions are rotated; it depends on the length of the prompt and stays fixed."""
+        """How the positions of all tokens are rotated."""
         return self.context.rope or RopeState()
+
+    def change_rope(self, rope: RopeState, state_end: float) -> None:
+        """Continue with another state. Blocks with the new state have other hashes."""
+        self.context, self.state_end = replace(self.context, rope=rope), state_end
+        self.block_hashes = []
 
     @property
     def num_tokens(self) -> int:

@@ -190,9 +190,11 @@ class DraftModel:
     def _shadow(self, seq: Sequence) -> Sequence:
         """The sequence of the draft model for `seq`, with the same tokens; keys of rejected tokens are dropped."""
         seq.draft, seq.draft_dists = [], []
+        rope = rope_state(self.config, seq.num_tokens)
+        if seq in self._shadows and self._shadows[seq].rope != rope:
+            self.remove(seq)  # the text is read again with the new state
         if seq not in self._shadows:
-            context = Context(rope=rope_state(self.config, seq.num_prompt_tokens))
-            request = Request((), seq.params, context)
+            request = Request((), seq.params, Context(rope=rope))
             self._shadows[seq] = Sequence(seq.request_id, seq.index, request, seq.sampler, seq.detokenizer)
         shadow = self._shadows[seq]
         shadow.token_ids = list(seq.token_ids)

@@ -34,7 +34,7 @@ class QwenConfig:
     train_len: int = 0  # tokens, the trained length, beyond which NTK and LogN act; 0: max_position_embeddings
     use_dynamic_ntk: bool = False
     use_logn_attn: bool = False
-    rope_scaling: RopeState = RopeState()  # yarn, linear or llama3 of the model's files
+    rope_scaling: RopeState = RopeState()  # of the model's files
     scaling_from: int = 0  # tokens: shorter texts are rotated without rope_scaling; 0: the model was trained with it
     layer_windows: tuple[int, ...] = ()  # for each layer the tokens that a token sees, itself included; 0 or (): all
 
@@ -80,7 +80,9 @@ class QwenConfig:
             message = "head_dim = {value} must be even: rotary positions rotate pairs of dimensions"
             raise ConfigError(tr(message, value=self.head_dim))
         scaling = self.rope_scaling
-        if scaling.method == "dynamic_ntk" or scaling.logn_len:
+        # Hugging Face's dynamic scaling acts beyond the original length only, see `long_context.py`.
+        is_always_dynamic = scaling.method == "dynamic_ntk" and not scaling.original_len == self.scaling_from > 0
+        if is_always_dynamic or scaling.logn_len:
             raise ConfigError(tr("{field} = {value} is not a valid value", field="rope_scaling", value=scaling))
         if self.layer_windows and len(self.layer_windows) != self.num_hidden_layers:
             raise ConfigError(

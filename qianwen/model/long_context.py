@@ -29,7 +29,7 @@ from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.translation import tr
 
 Extension = Literal["auto", "none", "dynamic_ntk", "yarn", "linear"]
-OnGrowth = Literal["exact", "rerotate", "fixed"]
+OnGrowth = Literal["exact", "rerotate", "fixed"]  # see `engine/growth.py`
 NTK_REACH = 8  # times the trained length: the longest text of the memo's table, 16,384 tokens of a model for 2,048
 
 
@@ -43,7 +43,7 @@ class LongContext:
     rope: Extension = "auto"  # auto: the methods of the model's configuration
     factor: float = 4.0  # of yarn and linear: longest text / trained length
     logn: bool | None = None  # whether LogN scales queries; None: as in the model's configuration
-    on_growth: OnGrowth = "exact"  # if an answer grows so long that its text needs another state: see `OnGrowth`
+    on_growth: OnGrowth = "exact"  # what to do if an answer grows so long that its text needs another state
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -90,7 +90,7 @@ def _rotation(config: QwenConfig, seq_len: int, extension: LongContext) -> RopeS
     if method == "auto" and config.use_dynamic_ntk:
         method = "dynamic_ntk"
     if method == "auto":
-        return config.rope_scaling if seq_len > config.scaling_from else always
+        return _scaled(config.rope_scaling, seq_len) if seq_len > config.scaling_from else always
     if method == "none":
         return always
     if always.method != "none":
@@ -101,6 +101,22 @@ def _rotation(config: QwenConfig, seq_len: int, extension: LongContext) -> RopeS
     if method == "dynamic_ntk":
         return RopeState(method=method, factor=ntk_alpha(seq_len, config.train_len))
     return RopeState(method=method, factor=factor, original_len=config.train_len)
+
+
+def _scaled(scaling: RopeState, seq_len: int) -> RopeState:
+    """The state of a model's scaling for a text that it acts on. Hugging Face's `dynamic` depends on the length."""
+    if scaling.method != "dynamic_ntk":
+        return scaling
+    alpha = scaling.factor * seq_len / scaling.original_len - (scaling.factor - 1)
+    return RopeState(method="dynamic_ntk", factor=alpha)
+
+
+def state_end(config: QwenConfig, seq_len: int, extension: LongContext = AS_CONFIGURED) -> float:
+    """The length of the longest text with the state of a text of `seq_len` tokens; inf: all longer texts have it."""
+    state = rope_state(config, seq_len, extension)
+    doubling = config.train_len * 2 ** max(math.ceil(math.log2(seq_len / config.train_len)), 0)
+    ends = (end for end in sorted((seq_len, doubling, config.scaling_from)) if end >= seq_len)
+    return next((end for end in ends if rope_state(config, end + 1, extension) != state), math.inf)
 
 
 def covered_len(config: QwenConfig, extension: LongContext = AS_CONFIGURED) -> int:

@@ -32,6 +32,11 @@ class ChatChoice:
         self._tokenizer, self._reader = tokenizer, reader
         self._num_calls = 0
 
+    @property
+    def reasoning_tokens(self) -> int:
+        """Tokens of thoughts so far."""
+        return self._reader.reasoning_tokens
+
     def opening(self) -> Piece:
         return self._piece({"role": "assistant", "content": ""})
 
@@ -117,6 +122,8 @@ class TextChoice:
 
     The log-probabilities of a prompt are complete only at the end, so an echo with log-probabilities is one piece.
     """
+
+    reasoning_tokens = 0  # a text is not divided into thoughts and answer
 
     def __init__(self, index: int, tokenizer: Tokenizer, echo: Sequence[int] | None, num_top: int | None) -> None:
         self.index, self.num_top = index, num_top

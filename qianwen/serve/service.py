@@ -65,6 +65,7 @@ class Service:
         self.metrics.gauge("sequences_running", lambda: self._sum(lambda bridge: len(bridge.engine.scheduler.running)))
         self.metrics.gauge("sequences_waiting", lambda: self._sum(lambda bridge: len(bridge.engine.scheduler.waiting)))
         self.metrics.gauge("preemptions", lambda: self._sum(lambda bridge: bridge.engine.scheduler.num_preemptions))
+        self.metrics.gauge("rereads", lambda: self._sum(lambda bridge: bridge.engine.scheduler.num_rereads))
         self.metrics.gauge("kv_blocks", lambda: self._sum(lambda bridge: bridge.engine.blocks.num_blocks))
         self.metrics.gauge("kv_blocks_used", lambda: self._sum(_blocks_used))
 

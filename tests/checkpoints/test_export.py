@@ -21,6 +21,7 @@ from qianwen.cli.export import export
 from qianwen.model.config import QwenConfig
 from qianwen.model.linears.gptq_codes import GptqLinear
 from qianwen.model.linears.lora import LoraConfig, adapted, attach
+from qianwen.model.rope_state import RopeState
 from qianwen.model.transformer import Qwen
 from qianwen.quantize.gptq import GptqConfig
 from qianwen.quantize.gptq_model import quantize_model
@@ -87,6 +88,32 @@ def test_an_hf_export_is_bit_equal_and_complete(source: Qwen) -> None:
         assert part in card
     assert read("out/generation_config.json") == {"top_p": 0.5, "eos_token_id": [260, 258], "pad_token_id": 258}
     assert read("out/tokenizer_config.json")["eos_token"] == "<|im_end|>"
+
+
+YARN = RopeState(method="yarn", factor=4, original_len=128)
+SCALED = replace(CONFIG, use_dynamic_ntk=False, use_logn_attn=False, rope_scaling=YARN, scaling_from=128, train_len=128)
+
+
+def test_a_scaled_model_keeps_its_scaling(source: Qwen, capsys: pytest.CaptureFixture[str]) -> None:
+    scaled = Qwen(SCALED).init_weights(seed=1).eval()
+    with atomic_folder("scaled") as inside:
+        write_folder(scaled, tokenizer(), inside, chat=True)
+    done = export_model("scaled", "out")
+    assert done.command.endswith("--max-model-len 512") and not done.own_methods
+    (copy,) = export_model("out", "gguf", "gguf", gguf=GgufOptions("F32")).folder.glob("*.gguf")
+    for path in ("out", str(copy)):
+        capsys.readouterr()
+        loaded = load_model(path, dtype=torch.float32)
+        assert loaded.config == SCALED and same_weights(loaded.model, scaled)
+        notice = " ".join(capsys.readouterr().err.split())
+        assert "texts of more than 128 tokens are read with yarn (factor 4, up to 512 tokens)" in notice
+    with pytest.raises(ConfigError, match="layout of Qwen v1 has no rope scaling"):
+        export_model("scaled", "v1", "qwen-v1")
+
+
+def test_the_command_names_methods_that_other_programs_ignore(source: Qwen, capsys: pytest.CaptureFixture[str]) -> None:
+    export(["source", "--to", "out"])
+    assert "Other programs ignore dynamic NTK, LogN scaling of this model" in " ".join(capsys.readouterr().out.split())
 
 
 def test_v1_and_back_is_bit_equal(source: Qwen) -> None:

@@ -112,7 +112,7 @@ def test_sliding_layers_become_windows():
     [
         ({"model_type": "mamba"}, "mamba"),
         ({"model_type": None, "architectures": None}, "llama"),
-        ({"rope_scaling": {"type": "yarn", "factor": 4.0}}, "rope_scaling"),
+        ({"rope_scaling": {"type": "longrope", "factor": 4.0}}, "rope_scaling"),
         ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4}}, "rope_parameters"),
         ({"hidden_act": "gelu"}, "hidden_act"),
         ({"attention_bias": True}, "attention_bias"),

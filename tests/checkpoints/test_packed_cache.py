@@ -1,5 +1,6 @@
 """The cache of packed models: exact round trips, and detection of damage."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from qianwen.checkpoints.gguf.network import read_gguf, write_model
 from qianwen.checkpoints.packed_cache import TENSORS, converted, load_packed, pack_gguf, save_packed
 from qianwen.model.config import QwenConfig
 from qianwen.model.linears.packed import PackedLinear, pack_model
+from qianwen.model.rope_state import RopeState
 from qianwen.model.transformer import Qwen
 from qianwen.runtime.errors import CheckpointError
 from qianwen.tokenizer.vocab import QWEN_PATTERN, Vocabulary
@@ -43,6 +45,13 @@ def test_a_packed_model_round_trip_is_exact(tmp_path: Path) -> None:
     again = load_packed(tmp_path / "model")
     assert again.config == CONFIG and not again.training
     assert torch.equal(logits(again), logits(model))
+
+
+def test_the_scaling_of_positions_is_kept(tmp_path: Path) -> None:
+    scaling = RopeState(method="yarn", factor=4, original_len=32, attention_factor=1.1, truncate=False)
+    config = replace(CONFIG, rope_scaling=scaling, scaling_from=32, train_len=32)
+    save_packed(pack_model(Qwen(config).init_weights(0)), tmp_path / "model")
+    assert load_packed(tmp_path / "model").config == config
 
 
 def test_a_changed_byte_is_found_and_the_model_is_packed_again(

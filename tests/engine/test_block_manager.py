@@ -67,6 +67,49 @@ def test_a_freed_block_is_matched_until_it_is_reused():
     assert blocks.match_prefix(new_sequence(range(9))) == 0
 
 
+def test_detached_blocks_have_one_user_and_no_hash():
+    blocks = BlockManager([6, 5], 4, windows=(0, 6))
+    first, second = new_sequence(range(12)), new_sequence(range(12))
+    assert admit(blocks, first) and admit(blocks, second)
+    second.num_computed_tokens = 12
+    blocks.free_behind_windows(second)
+    before = [list(table) for table in second.block_tables]
+    assert blocks.detach(second) == before
+    for pool, old, new in zip(blocks.pools, before, second.block_tables, strict=True):
+        assert [block == ABSENT for block in old] == [block == ABSENT for block in new]
+        assert all(pool.users[block] == 1 and pool.hash_of[block] is None for block in new if block != ABSENT)
+        assert new[2] == old[2] and new[1] != old[1]  # the last block was its own
+    assert blocks.match_prefix(new_sequence(range(12))) == 2  # the first sequence still has its blocks
+
+
+def test_blocks_are_not_detached_if_blocks_are_lacking():
+    blocks = BlockManager(4, 4)
+    first, second = new_sequence(range(12)), new_sequence(range(12))
+    assert admit(blocks, first) and admit(blocks, second)
+    before = [list(table) for table in second.block_tables]
+    assert blocks.detach(second) is None and second.block_tables == before
+    assert blocks.match_prefix(new_sequence(range(13))) == 3
+
+
+def test_rerotated_blocks_are_not_entered_in_the_prefix_cache():
+    blocks = BlockManager(10, 4)
+    seq = new_sequence(range(8))
+    seq.is_rerotated = True
+    admit(blocks, seq)
+    assert blocks.match_prefix(new_sequence(range(9))) == 0
+
+
+def test_a_reported_prompt_may_come_from_the_cache_again():
+    """After a preemption in the answer, its scores and the mean of its states are complete."""
+    blocks = BlockManager(10, 4)
+    admit(blocks, new_sequence(range(12)))
+    for fields in ({"score_from": 0}, {"pooling": "mean"}):
+        seq = new_sequence(range(11), **fields)
+        assert blocks.match_prefix(seq) == 0
+        seq.token_ids.append(11)
+        assert blocks.match_prefix(seq) == 2
+
+
 def test_without_prefix_caching_nothing_is_shared():
     blocks = BlockManager(8, 4, prefix_caching=False)
     a, b = new_sequence(range(9)), new_sequence(range(9))

@@ -2,12 +2,14 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 
 from qianwen.chat import FunctionSpec, Message, ToolCall, collect, render
 from qianwen.chat.functions import ToolCallReader
 from qianwen.chat.model import Usage
+from qianwen.chat.thoughts import ThoughtReader
 from qianwen.engine.chat_run import ChatRun, DeltaReader
 from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import EngineConfig, Output
@@ -163,3 +165,20 @@ def test_a_call_is_read_across_outputs(tokenizer):
     outputs = [output("I add. <tool"), output(CALL[5:20]), output(CALL[20:]), output("", "stop")]
     message = collect(run.deltas(outputs))
     assert message.text == "I add." and message.tool_calls == (ToolCall("add", '{"x": 1}'),)
+
+
+@pytest.mark.parametrize(
+    ("is_open", "texts", "count"),
+    [
+        (False, ["<think>", "a", "b", "</think>", "\n\n", "c"], 4),
+        (True, ["a", "b</think>", "c"], 2),
+        (False, ["<", "b", "c"], 0),  # the start of a tag that is none
+        (False, ["a", "<think>", "b"], 0),
+        (True, ["a", "b"], 2),  # cut off while thinking
+    ],
+)
+def test_tokens_of_thoughts_are_counted(is_open, texts, count):
+    reader = DeltaReader(None, ThoughtReader(is_open))
+    outputs = [replace(output(text), token_ids=(7,)) for text in texts]
+    deltas = [reader.feed(each) for each in [*outputs, output("", "stop")]]
+    assert deltas[-1][-1].usage == Usage(3, 4, reasoning_tokens=count)

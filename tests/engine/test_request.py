@@ -62,9 +62,6 @@ def test_every_field_of_a_context_changes_its_root():
 def test_requests_are_values():
     requests = {Request([1, 2], GREEDY, Context(salt="a")), Request((1, 2), GREEDY, Context(salt="a"))}
     assert len(requests) == 1
-    [request] = requests
-    assert request.with_rope(YARN).context == Context(rope=YARN, salt="a")
-    assert request.with_rope(YARN).with_rope(RopeState()).context.rope == YARN
 
 
 def test_features_keep_a_copy():

@@ -91,6 +91,27 @@ def test_no_sequence_is_preempted_for_a_draft():
     assert [chunk.num_tokens for chunk in chunks] == [1, 1] and first.draft == []
 
 
+def test_who_reads_again_keeps_its_place():
+    """Before the newer running ones when blocks run out, and before all that wait."""
+    scheduler = make(num_blocks=32, max_num_seqs=3, budget=12)
+    seqs = [request(4, 9, salt) for salt in "abcd"]
+    for seq in seqs:
+        scheduler.add(seq)
+    play(scheduler, scheduler.schedule())
+    first, second, third, fourth = seqs
+    scheduler.reread(second)
+    scheduler.reread(first)
+    assert list(scheduler.waiting) == [first, second, fourth] and scheduler.running == [third]
+    chunks = scheduler.schedule()
+    assert [(chunk.seq, chunk.start) for chunk in chunks] == [
+        (third, 4),
+        (first, 4),
+        (second, 4),
+    ]  # the prompt is cached
+    assert scheduler.running == [first, second, third] and scheduler.num_rereads == 2
+    assert scheduler.num_preemptions == 0
+
+
 def test_restart_makes_all_sequences_recompute():
     scheduler = make()
     seqs = [request(5, 2), request(9, 2, "x"), request(3, 2, "y")]
@@ -108,6 +129,7 @@ EVENTS = st.lists(
         st.tuples(st.just("abort"), st.integers(0, 20)),
         st.tuples(st.just("draft"), st.integers(0, 20), st.integers(1, 6)),
         st.tuples(st.just("step")),
+        st.tuples(st.just("reread"), st.integers(0, 20)),
         st.tuples(st.just("restart")),
     ),
     max_size=40,
@@ -131,6 +153,8 @@ def test_every_request_ends_and_nothing_leaks(events, num_blocks, max_num_seqs, 
             room = seq.num_prompt_tokens + seq.wanted - seq.num_tokens - 1
             if seq.num_new_tokens == 1:
                 seq.draft = [9] * min(args[1], room)
+        elif kind == "reread" and scheduler.running:
+            scheduler.reread(scheduler.running[args[0] % len(scheduler.running)])
         elif kind == "restart":
             scheduler.restart()
         elif kind == "step":
@@ -149,6 +173,8 @@ def step(scheduler, max_num_seqs, budget):
     assert sum(chunk.num_tokens for chunk in chunks) <= max(budget, len(chunks))
     assert len(chunks) <= len(scheduler.running) <= max_num_seqs
     assert len({id(chunk.seq) for chunk in chunks}) == len(chunks)
+    for queue in (scheduler.running, scheduler.waiting):
+        assert [seq.arrival for seq in queue] == sorted(seq.arrival for seq in queue)
     for chunk in chunks:
         assert chunk.num_tokens > 0 and chunk.start == chunk.seq.num_computed_tokens
         assert chunk.end <= len(chunk.seq.block_tables[0]) * scheduler.blocks.block_size

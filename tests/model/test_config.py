@@ -67,6 +67,13 @@ def test_invalid_values_are_refused_by_name(field, value):
         QwenConfig(**{**SHAPE, field: value})
 
 
+def test_a_dynamic_scaling_begins_at_its_original_length():
+    dynamic = RopeState(method="dynamic_ntk", factor=2, original_len=128)
+    config = QwenConfig(**SHAPE, rope_scaling=dynamic, scaling_from=128)
+    with pytest.raises(ConfigError, match="rope_scaling"):
+        dataclasses.replace(config, scaling_from=64)
+
+
 def test_a_config_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         PRESETS["tiny"].vocab_size = 3  # type: ignore[misc]

@@ -4,7 +4,15 @@ from dataclasses import replace
 import pytest
 
 from qianwen.model import PRESETS
-from qianwen.model.long_context import LongContext, covered_len, distinct_ropes, layer_windows, ntk_alpha, rope_state
+from qianwen.model.long_context import (
+    LongContext,
+    covered_len,
+    distinct_ropes,
+    layer_windows,
+    ntk_alpha,
+    rope_state,
+    state_end,
+)
 from qianwen.model.rope_state import RopeState
 from qianwen.runtime.errors import ConfigError
 
@@ -77,6 +85,16 @@ def test_a_scaling_that_the_model_was_trained_with_acts_on_every_text():
         rope_state(config, 1, LongContext(rope="dynamic_ntk"))
 
 
+def test_a_dynamic_scaling_of_the_files_depends_on_the_length():
+    """Hugging Face's formula: alpha = factor · length / original − (factor − 1)."""
+    dynamic = RopeState(method="dynamic_ntk", factor=3, original_len=32768)
+    config = replace(PRESETS["qwen2.5-0.5b"], rope_scaling=dynamic, scaling_from=32768)
+    assert rope_state(config, 32768) == RopeState()
+    assert rope_state(config, 2 * 32768) == RopeState(method="dynamic_ntk", factor=4)
+    assert covered_len(config) == 32768
+    assert state_end(config, 100) == 32768 and state_end(config, 40000) == 40000
+
+
 @pytest.mark.parametrize(
     ("extension", "state", "covered"),
     [
@@ -93,6 +111,21 @@ def test_a_request_chooses_its_method(extension, state, covered):
     assert covered_len(PRESETS["7b"], LongContext(**extension)) == covered
     short = rope_state(PRESETS["7b"], 8192, LongContext(**extension))
     assert short == RopeState(logn_len=state.logn_len)
+
+
+@pytest.mark.parametrize("seq_len", [1, 2, 8191, 8192, 8193, 16383, 16384, 16385, 32767, 32768, 32769, 70000])
+@pytest.mark.parametrize("rope", ["auto", "none", "dynamic_ntk", "linear", "yarn"])
+@pytest.mark.parametrize("config", [PRESETS["7b"], replace(QWEN25, rope_scaling=YARN), PRESETS["72b"]])
+def test_a_state_lasts_to_its_end(config, rope, seq_len):
+    extension = LongContext(rope=rope)
+    state, end = rope_state(config, seq_len, extension), state_end(config, seq_len, extension)
+    lengths = [1, 8192, 16384, 20000, 32768, 65536, 131072, 10**6]
+    same = [length for length in lengths if length >= seq_len and rope_state(config, length, extension) == state]
+    if end == math.inf:
+        assert same == [length for length in lengths if length >= seq_len]
+    else:
+        assert end >= seq_len and end in same and end == max(same)
+        assert rope_state(config, int(end) + 1, extension) != state
 
 
 @pytest.mark.parametrize("fields", [{"rope": "longrope"}, {"on_growth": "never"}, {"factor": 0.5}])

@@ -23,6 +23,7 @@ from qianwen.checkpoints.hf_folder import write_folder
 from qianwen.checkpoints.load import load_model, open_model
 from qianwen.model.config import QwenConfig
 from qianwen.model.linears.lora import LoraConfig, adapted, attach
+from qianwen.model.rope_state import RopeState
 from qianwen.model.transformer import Qwen
 from qianwen.quantize.gptq import GptqConfig
 from qianwen.quantize.gptq_model import quantize_model
@@ -71,6 +72,15 @@ SHAPES = {
     "llama": replace(SHAPE, qkv_bias=False),
 }
 
+# Scaled positions, by architecture and method; scaled in short texts too, as llama.cpp does it.
+YARN = RopeState(method="yarn", factor=4, original_len=64, attention_factor=1.3)
+SCALED = {
+    "qwen2 yarn": replace(SHAPES["qwen2"], rope_scaling=YARN),
+    "qwen3 yarn": replace(SHAPES["qwen3"], rope_scaling=YARN),
+    "llama linear": replace(SHAPES["llama"], rope_scaling=RopeState(method="linear", factor=2.5)),
+    "llama llama3": replace(SHAPES["llama"], rope_scaling=RopeState(method="llama3", factor=8, original_len=64)),
+}
+
 
 def regret(model: Qwen, answer: dict[str, Any]) -> float:
     """How much less likely, in nats, our model finds a token that llama.cpp chose than its own choice, at the worst.
@@ -83,9 +93,10 @@ def regret(model: Qwen, answer: dict[str, Any]) -> float:
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("arch", SHAPES)
-def test_llama_cpp_reads_and_continues_as_we_do(tmp_path: Path, llama_cpp: Run, arch: str) -> None:
-    model = Qwen(SHAPES[arch]).init_weights(seed=1).eval()
+@pytest.mark.parametrize("name", [*SHAPES, *SCALED])
+def test_llama_cpp_reads_and_continues_as_we_do(tmp_path: Path, llama_cpp: Run, name: str) -> None:
+    arch, config = name.split()[0], (SHAPES | SCALED)[name]
+    model = Qwen(config).init_weights(seed=1).eval()
     generator = torch.Generator().manual_seed(2)
     for parameter in model.parameters():
         parameter.data += 0.2 * torch.randn(parameter.shape, generator=generator)

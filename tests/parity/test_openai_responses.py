@@ -215,10 +215,11 @@ def test_thoughts_are_an_item_before_the_message():
         "completion_tokens": 2,
         "total_tokens": 3,
         "prompt_tokens_details": {"cached_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": 1},
     }
     pieces = [piece(reasoning_content="so "), piece(reasoning_content="be it"), piece(content="Yes"), piece("stop")]
     answer = ResponseAnswer(ResponsesRequest(model="tiny", input="a"), "tiny").completion(pieces, usage)
     response = openai.types.responses.Response.model_validate(answer)
     thoughts, message = response.output
     assert (thoughts.type, thoughts.content[0].text, message.content[0].text) == ("reasoning", "so be it", "Yes")
-    assert response.output_text == "Yes"
+    assert response.output_text == "Yes" and response.usage.output_tokens_details.reasoning_tokens == 1

@@ -1,11 +1,11 @@
-"""Rotary frequencies and logits under scaled positions against transformers: linear, dynamic NTK, YaRN, Llama-3."""
+"""Scaled positions against transformers: frequencies, logits of a state, and models whose config.json has a scaling."""
 
 from typing import Any
 
 import pytest
 import torch
 
-from qianwen.checkpoints.hf_config import config_to_hf
+from qianwen.checkpoints.hf_config import config_from_hf, config_to_hf
 from qianwen.model import ContiguousCache, Qwen, QwenConfig
 from qianwen.model.rope_state import RopeState
 
@@ -94,3 +94,90 @@ def test_logits_agree(name):
     logits, expected = ours.logits(hidden), theirs(ids).logits
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
     assert (ours.logits(ours(ids)) - expected).abs().max() > 5e-3  # the state matters
+
+
+# ---- models by their config.json --------------------------------------------------------------------------------
+
+CLASSES = {"qwen2": "Qwen2", "qwen3": "Qwen3", "llama": "Llama"}
+ORIGINAL = 48
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": ORIGINAL}
+SCALINGS: dict[str, dict[str, Any]] = {
+    "default": {"rope_type": "default"},
+    "linear": {"rope_type": "linear", "factor": 2.5},
+    "linear, older key": {"type": "linear", "factor": 2},
+    "linear, base inside": {"type": "linear", "factor": 2.0, "rope_theta": 5e4},
+    "dynamic": {"rope_type": "dynamic", "factor": 2.0},
+    "yarn": YARN,
+    "yarn, null factor": YARN | {"factor": None, "beta_fast": None},
+    "yarn, temperature": YARN | {"attention_factor": 1.3, "beta_fast": 8, "beta_slow": 0.5},
+    "yarn, mscale": YARN | {"mscale": 0.7, "mscale_all_dim": 1.4, "truncate": False},
+    "llama3": {
+        **{"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": ORIGINAL},
+        **{"low_freq_factor": 1.0, "high_freq_factor": 4.0},
+    },
+}
+SHAPE = {
+    "vocab_size": 160, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 32, "max_position_embeddings": 4 * ORIGINAL, "rope_theta": 1e4,
+    "rms_norm_eps": 1e-6, "tie_word_embeddings": True,
+}  # fmt: skip
+
+
+def theirs_of(raw: dict[str, Any], weights: Any = None) -> Any:
+    name, raw = CLASSES[raw["model_type"]], {key: value for key, value in raw.items() if key != "model_type"}
+    config = getattr(transformers, f"{name}Config")(**raw, attn_implementation="eager")
+    model = getattr(transformers, f"{name}Model")(config).eval()
+    if weights is None:
+        torch.manual_seed(0)
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+    else:
+        model.load_state_dict(weights)
+    return model
+
+
+def hidden_of(config: QwenConfig, weights: Any, ids: torch.Tensor) -> torch.Tensor:
+    ours = Qwen(config).eval()
+    ours.load_state_dict({f"model.{name}": value for name, value in weights.items()}, strict=False)
+    return ours(ids)
+
+
+@pytest.mark.parametrize("field", ["rope_scaling", "rope_parameters"])
+@pytest.mark.parametrize("name", SCALINGS)
+@pytest.mark.parametrize("model_type", CLASSES)
+@torch.no_grad()
+def test_hidden_states_of_a_file_agree(model_type, name, field):
+    plain = SHAPE | {"model_type": model_type}
+    base = {"rope_theta": 1e4} if field == "rope_parameters" else {}
+    scaled = plain | {field: base | SCALINGS[name]}
+    config = config_from_hf(scaled)
+    assert (config.scaling_from > 0) == (name == "dynamic" or ("yarn" in name and model_type != "llama"))
+    theirs = theirs_of(scaled)
+    weights = theirs.state_dict()
+    unscaled = theirs_of(plain, weights)
+    lengths = {"short": ORIGINAL, "long": 4 * ORIGINAL, "beyond": 4 * ORIGINAL + 9}
+    for length in lengths.values():
+        ids = torch.randint(160, (1, length), generator=torch.Generator().manual_seed(1))
+        reference = theirs if length > config.scaling_from else unscaled
+        expected = reference(ids).last_hidden_state
+        torch.testing.assert_close(hidden_of(config, weights, ids), expected, rtol=1e-4, atol=1e-4)
+        if length > config.scaling_from and name != "default":  # the scaling matters
+            assert (unscaled(ids).last_hidden_state - expected).abs().max() > 2e-3
+
+
+@pytest.mark.parametrize("name", SCALINGS)
+@pytest.mark.parametrize("model_type", CLASSES)
+def test_both_programs_read_what_the_other_writes(model_type, name):
+    config = config_from_hf(SHAPE | {"model_type": model_type, "rope_scaling": SCALINGS[name]})
+    written = config_to_hf(config)
+    their_class = getattr(transformers, f"{CLASSES[model_type]}Config")
+    theirs = their_class(**{key: value for key, value in written.items() if key != "model_type"})
+    assert config_from_hf(theirs.to_dict()) == config
+    if config.rope_scaling.method not in ("none", "dynamic_ntk"):
+        from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+        kind = theirs.rope_parameters["rope_type"]
+        expected, temperature = ROPE_INIT_FUNCTIONS[kind](theirs, "cpu")
+        ours = config.rope_scaling.frequencies(config.rope_theta, config.head_dim)
+        torch.testing.assert_close(ours, expected, rtol=1e-6, atol=0)
+        assert config.rope_scaling.temperature == pytest.approx(temperature, rel=1e-6)

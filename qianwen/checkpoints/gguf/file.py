@@ -141,6 +141,15 @@ class GgufFile:
         self.tensors = {header.name: self._tensor(header, data, start) for header in headers}
         self._check_layout(headers)
 
+    def number(self, key: str, default: float | None = None) -> Any:
+        """A number of the metadata. CheckpointError if it is missing without a default, or not a number."""
+        value = self.metadata.get(key, default)
+        if not isinstance(value, (int, float)):
+            message = "{path}: metadata {key} is {value!r}, but must be a number"
+            raise CheckpointError(tr(message, path=self.path, key=key, value=value))
+        # Restore the decimal number that was rounded to float32: 1e-06, not 9.999999974752427e-07.
+        return float(f"{value:.7g}") if isinstance(value, float) else value
+
     def _counts(self, cursor: _Cursor) -> tuple[int, int]:
         if bytes(cursor.bytes(4)) != MAGIC:
             raise CheckpointError(tr("{path}: not a GGUF file: its first four bytes are not GGUF", path=self.path))

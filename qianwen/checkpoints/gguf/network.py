@@ -7,14 +7,17 @@ query and key rows of `llama` are interleaved, because llama.cpp rotates neighbo
 `GgufModel.tensors` has all parameters by our names, still packed, so the blocks can be repacked for the fast kernels;
 `load` converts them to an ordinary network. Special tokens, merges and token ids come from the file.
 The container is in `file.py`, the number formats are in `gguf_blocks.py`; `tensor_types.py` chooses one for each tensor
-that is written. GGUF has no fields for dynamic NTK and LogN, so an exported Qwen v1 model loses them.
+that is written. The scaling of rotary positions is in `rope.py`. GGUF has no fields for dynamic NTK and LogN, so an
+exported Qwen v1 model loses them.
 """
 
 import os
 import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from torch import Tensor
 
 from qianwen.checkpoints.gguf.file import GgufFile, GgufTensor, TensorPlan
 from qianwen.checkpoints.gguf.parts import open_gguf, write_parts
+from qianwen.checkpoints.gguf.rope import PAIR_DIVISORS, pair_divisors, read_scaling, scaling_metadata
 from qianwen.checkpoints.gguf.tensor_types import FILE_TYPES, Rounding, tensor_type
 from qianwen.checkpoints.gguf.vocabulary import read_vocabulary, vocabulary_metadata
 from qianwen.checkpoints.hf_config import config_to_hf
@@ -71,7 +75,10 @@ class GgufModel:
         fused = self.metadata["general.architecture"] == "qwen"
         model = empty_model(self.config, len(file.tensors))
         expected = stacks(model, FUSED if fused else NAMES)
-        check_tensors(expected, {name: (self.path, tensor.shape) for name, tensor in file.tensors.items()}, self.path)
+        stored = {name: (self.path, tensor.shape) for name, tensor in file.tensors.items()}
+        if self.metadata["general.architecture"] == "llama":
+            stored.pop(PAIR_DIVISORS, None)  # it is in the config
+        check_tensors(expected, stored, self.path)
         self.tensors = dict(_parameters(file, expected, self.config))
 
     @cached_property
@@ -106,14 +113,11 @@ def _read_config(file: GgufFile) -> QwenConfig:
         raise ConfigError(tr(message, path=file.path, arch=arch, known=", ".join(ARCHITECTURES)))
 
     def read(key: str, default: float | None = None) -> Any:
-        value = file.metadata.get(f"{arch}.{key}", default)
-        if not isinstance(value, (int, float)):
-            message = "{path}: metadata {key} is {value!r}, but must be a number"
-            raise CheckpointError(tr(message, path=file.path, key=f"{arch}.{key}", value=value))
-        # Restore the decimal number that was rounded to float32: 1e-06, not 9.999999974752427e-07.
-        return float(f"{value:.7g}") if isinstance(value, float) else value
+        return file.number(f"{arch}.{key}", default)
 
-    _check_computation(file, arch)
+    if file.metadata.get(f"{arch}.attention.causal", True) is not True:
+        message = "{path}: attention in both directions ({key} = false) is not supported"
+        raise ConfigError(tr(message, path=file.path, key=f"{arch}.attention.causal"))
     if "token_embd.weight" not in file.tensors:
         raise CheckpointError(tr("{path}: tensor token_embd.weight is missing; fetch the file again", path=file.path))
     heads, hidden = read("attention.head_count"), read("embedding_length")
@@ -135,23 +139,8 @@ def _read_config(file: GgufFile) -> QwenConfig:
     if (rotated := read("rope.dimension_count", config.head_dim)) != config.head_dim:
         message = "{path}: {rotated} of {head_dim} dimensions of a head are rotated; partial rotation is not supported"
         raise ConfigError(tr(message, path=file.path, rotated=rotated, head_dim=config.head_dim))
-    return config
-
-
-def _check_computation(file: GgufFile, arch: str) -> None:
-    """Raise ConfigError for metadata that changes the computation in a way the network does not support."""
-    rope, metadata = f"{arch}.rope.scaling", file.metadata
-    kind = metadata.get(f"{rope}.type")
-    factor = metadata.get(f"{rope}.factor", metadata.get(f"{arch}.rope.scale_linear", 1))
-    if kind is None and factor not in (0, 1):  # llama.cpp scales linearly then
-        message = "{path}: rope scaling by the factor {factor} without a type ({key}) is not supported"
-        raise ConfigError(tr(message, path=file.path, factor=factor, key=f"{rope}.type"))
-    if kind not in (None, "none") and (kind, factor) not in (("linear", 0), ("linear", 1)):
-        message = "{path}: rope scaling {scaling!r} is not supported"
-        raise ConfigError(tr(message, path=file.path, scaling=kind))
-    if metadata.get(f"{arch}.attention.causal", True) is not True:
-        message = "{path}: attention in both directions ({key} = false) is not supported"
-        raise ConfigError(tr(message, path=file.path, key=f"{arch}.attention.causal"))
+    fields: dict[str, Any] = {"train_len": 0} | read_scaling(file, arch, config)
+    return replace(config, **fields)
 
 
 def _parameters(file: GgufFile, expected: Mapping[str, Stack], config: QwenConfig) -> Iterator[tuple[str, GgufTensor]]:
@@ -208,6 +197,10 @@ def write_model(
     if arch == "llama":
         parameters = {name: _interleaved(name, value, model.config.head_dim) for name, value in parameters.items()}
     tensors = stacked(file_stacks.values(), parameters)
+    if model.config.rope_scaling.method == "llama3":
+        divisors = pair_divisors(model.config.rope_scaling, model.config)
+        plans.append(TensorPlan(PAIR_DIVISORS, "F32", tuple(divisors.shape)))
+        tensors = chain(tensors, [divisors])
     return write_parts(path, metadata, plans, tensors, sys.maxsize if max_bytes is None else max_bytes)
 
 
@@ -242,4 +235,5 @@ def _config_metadata(config: QwenConfig, arch: str) -> dict[str, Any]:
         "rope.dimension_count": config.head_dim,
         "rope.freq_base": float(config.rope_theta),
     }
-    return {"general.architecture": arch} | {f"{arch}.{key}": value for key, value in keys.items()}
+    metadata = {"general.architecture": arch} | {f"{arch}.{key}": value for key, value in keys.items()}
+    return metadata | scaling_metadata(config, arch)

@@ -71,7 +71,7 @@ class Judge:
         first = passed.index(True) if any(passed) else 0
         shown = programs[first]
         extracted = None if shown is None else f"{shown.rstrip()}\n\n# {results[first]}\n"
-        shares = {f"pass@{k}": Share(pass_at_k(len(passed), sum(passed), k)) for k in PASS_AT if k <= len(passed)}
+        shares = {f"pass_at_{k}": Share(pass_at_k(len(passed), sum(passed), k)) for k in PASS_AT if k <= len(passed)}
         return Score(shares=shares, extracted=extracted, is_right=any(passed))
 
     def settings(self) -> dict[str, Any]:

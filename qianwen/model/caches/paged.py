@@ -25,6 +25,7 @@ from torch import Tensor
 from qianwen.model.caches.parts import Part, Step
 from qianwen.model.config import QwenConfig
 from qianwen.model.long_context import TokenRopes, distinct_ropes
+from qianwen.model.rope import RotaryEmbedding, apply_rotation
 from qianwen.model.rope_state import RopeState
 
 # (q [T, h, d], k_pages and v_pages [N, b, g, d], block_tables [S, n] int32, context_lens [S] int32, query_lens [S]
@@ -47,6 +48,7 @@ class PagedCache:
     """Keys and values of `num_blocks` blocks for each kind of layer, and one extra block for padding."""
 
     length = 0  # not used, because every forward gives its positions
+    bare_keys = False  # whether keys are stored without their rotation
 
     def __init__(
         self,
@@ -169,6 +171,24 @@ class PagedCache:
             for pages in self.pages_of(layer)
         )
         return k, v
+
+    def rerotate(self, sources: Tables, targets: Tables, before: RopeState, after: RopeState) -> None:
+        """Copy the blocks of a sequence, with keys that were rotated for `before` now rotated for `after`.
+
+        `sources` and `targets` are its block tables, one for each kind; a block may be its own target.
+        """
+        rotary = RotaryEmbedding(self.config)
+        offsets = torch.arange(self.block_size, device=self.device)
+        for kind, tables in enumerate(zip(sources, targets, strict=True)):
+            table = torch.tensor(tables, device=self.device)  # [2, n]
+            rows = (table[0] != ABSENT).nonzero().flatten()
+            source, target = table[:, rows]
+            positions = rows[:, None] * self.block_size + offsets  # [n, b]
+            (old_cos, old_sin), (cos, sin) = (rotary(positions, state).k for state in (before, after))
+            for k, v in self.pages[kind]:
+                bare = apply_rotation(k[source].float(), old_cos, -old_sin)
+                k[target] = apply_rotation(bare, cos, sin).to(k.dtype)
+                v[target] = v[source]
 
 
 def zero_pages(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:

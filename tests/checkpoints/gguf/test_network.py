@@ -178,7 +178,7 @@ def test_unsupported_and_damaged_vocabularies_are_refused(
         ({"general.architecture": ["qwen2"]}, ConfigError, "architecture"),
         ({"qwen2.rope.dimension_count": 8}, ConfigError, "8 of 16 dimensions"),
         ({"qwen2.attention.head_count_kv": np.array([2, 2], np.int32)}, CheckpointError, "head_count_kv"),
-        ({"qwen2.rope.scaling.type": "yarn"}, ConfigError, "yarn"),
+        ({"qwen2.rope.scaling.type": "longrope"}, ConfigError, "longrope"),
     ],
 )
 def test_a_wrong_header_is_refused_by_name(

@@ -43,8 +43,8 @@ def test_a_base_model_gets_the_prompt_and_its_completion_is_judged(options: Task
     for example, row in zip(examples, ROWS, strict=True):
         right = task.score(example, Answer(text=row["canonical_solution"]))
         wrong = task.score(example, Answer(text="    return 0\n"))
-        assert (right.verdict, right.shares) == ("right", {"pass@1": (1, 1)})
-        assert (wrong.verdict, wrong.shares) == ("wrong", {"pass@1": (0, 1)})
+        assert (right.verdict, right.shares) == ("right", {"pass_at_1": (1, 1)})
+        assert (wrong.verdict, wrong.shares) == ("wrong", {"pass_at_1": (0, 1)})
         assert wrong.extracted is not None and wrong.extracted.endswith("# AssertionError\n")
 
 

@@ -5,6 +5,7 @@ from itertools import combinations
 
 import pytest
 
+from qianwen.eval.published import published_tables
 from qianwen.eval.task import Answer
 from qianwen.eval.tasks.programs import Judge, pass_at_k
 
@@ -61,12 +62,12 @@ def test_the_row_has_the_program_that_passed_and_what_happened(judge: Judge) -> 
     texts = ["    return x\n", "    return 2 * x\n"]
     answer = Answer(text=texts[0], further=(Answer(text=texts[1]),))
     score = judge.score(answer, TESTS, lambda text: f"def double(x):\n{text}")
-    assert score.shares == {"pass@1": (0.5, 1)} and score.verdict == "right"
+    assert score.shares == {"pass_at_1": (0.5, 1)} and score.verdict == "right"
     assert score.extracted == f"{RIGHT}\n# passed\n"
     wrong = judge.score(Answer(text=texts[0]), TESTS, lambda text: f"def double(x):\n{text}")
     assert wrong.verdict == "wrong" and wrong.extracted == "def double(x):\n    return x\n\n# AssertionError\n"
     nothing = judge.score(Answer(text="no"), TESTS, lambda text: None)
-    assert nothing.verdict == "unparsed" and nothing.shares == {"pass@1": (0, 1)}
+    assert nothing.verdict == "unparsed" and nothing.shares == {"pass_at_1": (0, 1)}
 
 
 @pytest.mark.parametrize(("num_samples", "num_passed", "k"), [(5, 0, 1), (5, 2, 1), (5, 2, 3), (6, 5, 2), (4, 4, 4)])
@@ -79,6 +80,15 @@ def test_pass_at_k_is_the_share_of_subsets_with_a_passing_sample(num_samples: in
 def test_k_is_at_most_the_number_of_samples(judge: Judge) -> None:
     answer = Answer(text=RIGHT, further=(Answer(text="def double(x):\n    return 0\n"),) * 9)
     assert judge.score(answer, TESTS, lambda text: text).shares == {
-        "pass@1": pytest.approx((0.1, 1)),
-        "pass@10": (1, 1),
+        "pass_at_1": pytest.approx((0.1, 1)),
+        "pass_at_10": (1, 1),
     }
+
+
+@pytest.mark.parametrize("document", ["memo", "models"])
+def test_the_published_tables_read_the_metric_that_the_tasks_have(judge: Judge, document: str) -> None:
+    tasks = {"humaneval", "humaneval-chat", "mbpp"}
+    columns = [column for table in published_tables(document) for column in table.columns if tasks & set(column.tasks)]
+    assert columns and {column.metric for column in columns} == set(
+        judge.score(Answer(), TESTS, lambda text: None).shares
+    )

@@ -8,6 +8,7 @@ from qianwen.model.caches.contiguous import ContiguousCache
 from qianwen.model.caches.paged import ABSENT, PagedCache
 from qianwen.model.config import QwenConfig
 from qianwen.model.long_context import rope_state
+from qianwen.model.rope_state import RopeState
 from qianwen.model.transformer import Qwen
 
 SHAPE = {
@@ -87,6 +88,38 @@ def test_a_generation_across_a_doubling_keeps_its_rope():
         positions = paged.begin(blocks, *lengths, [rope_state(model.config, 70)])
         got.append(model(text[None, start:end], torch.from_numpy(positions)[None], paged)[0])
     torch.testing.assert_close(torch.cat(got), torch.cat(want), atol=2e-5, rtol=1e-4)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rerotated_keys_of_the_first_layer_are_those_of_the_new_state(dtype):
+    """The first layer's keys do not depend on the state, except for their rotation."""
+    model, text = build("windows"), torch.arange(40)[None]
+    before = RopeState(method="dynamic_ntk", factor=3, logn_len=40)
+    after = RopeState(method="yarn", factor=4, original_len=20)
+    table, target = [5, 1, ABSENT, 3, 0], [5, 7, ABSENT, 3, 6]
+
+    def read(rope: RopeState) -> PagedCache:
+        cache = PagedCache(model.config, 8, 8, dtype=dtype)
+        positions = cache.begin([[[5, 1, 4, 3, 0]]] * 3, np.array([40]), np.array([40]), [rope])
+        model(text, torch.from_numpy(positions)[None], cache)
+        return cache
+
+    cache, wanted = read(before), read(after)
+    untouched = cache.pages[0][0].clone()
+    cache.rerotate([table] * 3, [target] * 3, before, after)
+    for kind in range(3):
+        k, v = cache.pages[kind][0]
+        old_k, _ = wanted.pages[kind][0]
+        for source, place in zip(table, target, strict=True):
+            if source != ABSENT:
+                torch.testing.assert_close(v[place], untouched[1][source] if kind == 0 else v[source])
+            if source != ABSENT and kind == 0:
+                tolerance = 1e-5 if dtype == torch.float32 else 0.02
+                torch.testing.assert_close(k[place], old_k[source], atol=tolerance, rtol=tolerance)
+    k, v = cache.pages[0][0]
+    for kept in (1, 0, 4, 2):  # sources that were copied, and blocks of others
+        assert torch.equal(k[kept], untouched[0][kept]) and torch.equal(v[kept], untouched[1][kept])
 
 
 @torch.inference_mode()
