@@ -34,7 +34,7 @@ from qianwen.checkpoints.gguf.network import GgufModel
 from qianwen.checkpoints.load import load_model
 from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import EngineConfig
-from qianwen.engine.request import Request
+from qianwen.engine.request import DEFAULT_CONTEXT, Context, Request
 from qianwen.engine.sampling_params import SamplingParams
 from qianwen.engine.scoring import loglikelihoods
 from qianwen.kernels.cpu.build import family
@@ -48,10 +48,13 @@ SCORED, SCORED_BY_PEER = 8192, 1024  # tokens of a text
 GUESSES = 6  # tokens guessed a step
 
 
-def decode_speed(llm: LLM, prompt: list[int], new: int, kept: list[int] | None = None) -> float:
+def decode_speed(
+    llm: LLM, prompt: list[int], new: int, kept: list[int] | None = None, context: Context = DEFAULT_CONTEXT
+) -> float:
     """Tokens/s from the first token of an answer to its last; `kept` takes the answer."""
     engine = llm.engine
-    engine.add_request(Request(tuple(prompt), SamplingParams(temperature=0, max_tokens=new + 1, ignore_eos=True)))
+    params = SamplingParams(temperature=0, max_tokens=new + 1, ignore_eos=True)
+    engine.add_request(Request(tuple(prompt), params, context))
     began, count, ids = 0.0, 0, []
     while engine.has_work:
         for output in engine.step():
@@ -65,9 +68,10 @@ def decode_speed(llm: LLM, prompt: list[int], new: int, kept: list[int] | None =
     return count / (time.perf_counter() - began)
 
 
-def prefill_speed(llm: LLM, prompt: list[int]) -> float:
+def prefill_speed(llm: LLM, prompt: list[int], context: Context = DEFAULT_CONTEXT) -> float:
     """Tokens/s of reading a prompt, its first new token included."""
-    llm.engine.add_request(Request(tuple(prompt), SamplingParams(temperature=0, max_tokens=1, ignore_eos=True)))
+    params = SamplingParams(temperature=0, max_tokens=1, ignore_eos=True)
+    llm.engine.add_request(Request(tuple(prompt), params, context))
     began = time.perf_counter()
     while llm.engine.has_work:
         llm.engine.step()

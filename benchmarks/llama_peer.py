@@ -50,18 +50,25 @@ class LlamaCpp(Peer):
 class LlamaPython(Peer):
     """llama.cpp built for a family of processors, or ik_llama.cpp, with flash attention off or on."""
 
-    def __init__(self, peer: str, model: str, flash: bool = False) -> None:
-        module = "ik_llama_cpp" if peer.startswith("ik") else "llama_cpp"
-        super().__init__([peer_path(peer), str(HERE / "llama_python.py"), module, model, str(int(flash))])
+    def __init__(self, peer: str, model: str, flash: bool = False, context: int = 1024) -> None:
+        module, self.flash = "ik_llama_cpp" if peer.startswith("ik") else "llama_cpp", flash
+        options = [module, model, str(int(flash)), str(context)]
+        super().__init__([peer_path(peer), str(HERE / "llama_python.py"), *options])
 
 
 class FasterOf:
-    """Peers that differ in a setting; each operation goes to the one that was faster at it when first tried."""
+    """A peer with different settings; the faster one in a trial does an operation on as many tokens."""
 
-    def __init__(self, *peers: Peer) -> None:
-        self.peers, self.choice = peers, dict[str, Peer]()
+    def __init__(self, *peers: LlamaPython, tries: int = 2) -> None:
+        self.peers, self.tries, self.choice = peers, tries, dict[tuple[str, int], LlamaPython]()
 
     def speed(self, op: str, **fields: Any) -> float:
-        if op not in self.choice:
-            self.choice[op] = max(self.peers, key=lambda peer: max(peer.speed(op, **fields) for _ in range(2)))
-        return self.choice[op].speed(op, **fields)
+        return self.chosen(op, **fields).speed(op, **fields)
+
+    def chosen(self, op: str, **fields: Any) -> LlamaPython:
+        """The faster one, tried now if it was not before."""
+        key = op, len(fields["prompt"])
+        if key not in self.choice:
+            speeds = [max(peer.speed(op, **fields) for _ in range(self.tries)) for peer in self.peers]
+            self.choice[key] = self.peers[speeds.index(max(speeds))]
+        return self.choice[key]

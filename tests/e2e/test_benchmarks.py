@@ -107,6 +107,7 @@ ARGUMENTS: dict[str, Arguments] = {
     "filters": lambda model, folder: labels(folder),
     "finetune": lambda model, folder: ["--model", model, "--methods", "lora"],
     "inference_vs_llama_cpp": lambda model, folder: ["--model", model, "--measure", "speed"],
+    "long_context": lambda model, folder: ["--model", model],
     "inference_vs_transformers": lambda model, folder: ["--model", model, "--bits", "4"],
     "memory": lambda model, folder: ["--generate", "1.8b:4", "--tokens", "64"],
     "pretrain_throughput": lambda model, folder: ["--peers", "bf16"],

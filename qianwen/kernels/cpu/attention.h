@@ -22,6 +22,7 @@ struct Cache {
     const int32_t *context_lens, *query_lens;  // [sequences]: tokens after this step, and those of this step
     int64_t sequences;
 
+    int64_t stride() const { return kv_heads * dim; }  // from a token to the next one of its page
     int64_t offset(int64_t sequence, int64_t position, int64_t head) const {
         const int64_t page = tables[sequence * table_size + position / page_size];
         return ((page * page_size + position % page_size) * kv_heads + head) * dim;
@@ -170,18 +171,28 @@ static inline void write_rows(const RowTile& tile, const Queries& queries, const
     }
 }
 
-static inline void attend(const Cache& cache, const Queries& queries, const Piece& piece, Scratch& scratch) {
+// The rows of a piece before they have seen a key.
+static inline RowTile rows_of(const Cache& cache, const Queries& queries, const Piece& piece, Scratch& scratch) {
     const int64_t dim = cache.dim, width = ceil_div(dim, KEYS) * KEYS, group = queries.heads / cache.kv_heads;
     RowTile tile(scratch.get<float>(RowTile::floats(width)), width, piece.tokens * group, piece.position, group);
     for (int64_t row = 0; row < tile.rows; row++) {
         const float* from = queries.q + (piece.token + row / group) * queries.stride + (piece.head * group + row % group) * dim;
         for (int64_t d = 0; d < width; d++) tile.queries[row * width + d] = d < dim ? from[d] * queries.scale : 0.0f;
     }
-    const int64_t end = piece.position + piece.tokens, window = queries.window;
-    const int64_t begin = window ? std::max<int64_t>(0, piece.position + 1 - window) / KEYS * KEYS : 0;
-    for (int64_t start = begin; start < end; start += KEYS) {
+    return tile;
+}
+
+// The first key of the first tile that a piece sees.
+static inline int64_t first_key(const Piece& piece, int64_t window) {
+    return window ? std::max<int64_t>(0, piece.position + 1 - window) / KEYS * KEYS : 0;
+}
+
+static inline void attend(const Cache& cache, const Queries& queries, const Piece& piece, Scratch& scratch) {
+    RowTile tile = rows_of(cache, queries, piece, scratch);
+    const int64_t width = tile.width, end = piece.position + piece.tokens, window = queries.window;
+    for (int64_t start = first_key(piece, window); start < end; start += KEYS) {
         load_keys(cache, piece.sequence, piece.head, start, std::min<int64_t>(KEYS, end - start), tile);
-        product_of_rows<false>(tile.rows, tile.queries, width, tile.keys, KEYS, dim, tile.scores, KEYS);
+        product_of_rows<false>(tile.rows, tile.queries, width, tile.keys, KEYS, cache.dim, tile.scores, KEYS);
         for (int64_t row = 0; row < tile.rows; row++) fold_scores(tile, row, start, window);
         for (int64_t d = 0; d < width; d += KEYS)
             product_of_rows<true>(tile.rows, tile.scores, KEYS, tile.values + d, width, KEYS, tile.sums + d, width);

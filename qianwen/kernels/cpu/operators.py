@@ -4,6 +4,7 @@
     linear.h  few_rows.h  many_rows.h  dense.h  linears.h       y = x · Wᵀ + b for packed weights
     amx.h  amx_bytes.h  amx_dense.h  amx_wide.h  amx_rows.h     the same for many rows on a processor with AMX
     elementwise.h  attention.h       norms, rotary positions, the gate; attention over pages
+    few_queries.h                    attention of a single token over pages
     amx_blocks.h  prompts.h          attention on AMX: of prompts
     documents.h  softmax.h           for training (`training.py`): of packed documents and back; the loss
     kernels.cpp  build.py            the C functions; compiling them at first use

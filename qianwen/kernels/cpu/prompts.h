@@ -7,6 +7,7 @@
 #pragma once
 
 #include "blocks.h"
+#include "few_queries.h"
 
 constexpr int64_t PROMPT_ROWS = 256, FEWEST_ROWS = 32;  // at once; of fewer the vectors are as fast
 
@@ -135,7 +136,9 @@ static inline void attention(const Cache& cache, const Queries& queries, const s
     [[maybe_unused]] std::optional<TileRegisters> registers;
     if (as_prompts) registers.emplace();
     share_dynamically(work.size(), 1, [&](int64_t i) LAMBDA {
-        if (as_prompts && work[i].tokens * queries.heads / cache.kv_heads >= FEWEST_ROWS) attend_prompt(cache, queries, work[i], scratch);
+        const int64_t rows = work[i].tokens * queries.heads / cache.kv_heads;
+        if (as_prompts && rows >= FEWEST_ROWS) attend_prompt(cache, queries, work[i], scratch);
+        else if (goes_by_few_queries(cache, rows)) attend_few(cache, queries, work[i], scratch);
         else attend(cache, queries, work[i], scratch);
     });
 }

@@ -217,6 +217,8 @@ INLINE void transpose(Floats (&r)[LANES]) {
 }
 
 INLINE void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
+// Into the second level: the first has buffers for few lines on their way, and loads would wait for them.
+INLINE void prefetch_far(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T1); }
 
 // How many results stay in registers: rows × vectors.
 constexpr int TILE_ROWS = 6, TILE_VECTORS = 4, FEW_ROWS = 8;

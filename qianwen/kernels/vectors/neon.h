@@ -218,6 +218,7 @@ INLINE void transpose(Floats (&r)[LANES]) {
 }
 
 INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
+INLINE void prefetch_far(const void* p) { __builtin_prefetch(p, 0, 2); }  // into the second level
 
 // How many results stay in registers: rows × vectors.
 constexpr int TILE_ROWS = 6, TILE_VECTORS = 4, FEW_ROWS = 4;

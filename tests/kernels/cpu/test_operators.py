@@ -137,22 +137,27 @@ def test_prompts_are_as_exact_as_bfloat16(heads: int, kv_heads: int, dim: int, d
 
 
 @needs_kernels
-def test_attention_of_a_token_does_not_depend_on_its_company() -> None:
+@pytest.mark.parametrize("window", [None, 70])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("heads", "kv_heads", "dim"), [(14, 2, 64), (4, 4, 128), (20, 2, 32)])
+def test_attention_of_a_token_does_not_depend_on_its_company(
+    heads: int, kv_heads: int, dim: int, dtype: torch.dtype, window: int | None
+) -> None:
     """R24: alone, in a batch, in any chunk, on any number of threads: the same bits."""
-    batch = q, k, v, tables, context_lens, query_lens = pages_and_queries(14, 2, 64, 32, torch.float32)
-    out = operators.paged_attention(*batch, 0.125)
+    batch = q, k, v, tables, context_lens, query_lens = pages_and_queries(heads, kv_heads, dim, 32, dtype)
+    out = operators.paged_attention(*batch, 0.125, window)
     one = torch.ones(1, dtype=torch.int32)
     token = 0
     for row, (context_len, query_len) in enumerate(LENGTHS):
         for position in range(context_len - query_len, context_len):
             alone = operators.paged_attention(
-                q[token : token + 1], k, v, tables[row : row + 1], one + position, one, 0.125
+                q[token : token + 1], k, v, tables[row : row + 1], one + position, one, 0.125, window
             )
             assert torch.equal(alone[0], out[token])
             token += 1
     threads = torch.get_num_threads()
     torch.set_num_threads(3)
-    assert torch.equal(operators.paged_attention(*batch, 0.125), out)
+    assert torch.equal(operators.paged_attention(*batch, 0.125, window), out)
     torch.set_num_threads(threads)
 
 
