@@ -5,7 +5,9 @@ Read in this order:
     sampling_params.py  request.py     the options of the sampler; a prompt and all that its keys and values depend on
     sequence.py       one answer that is being generated
     block_manager.py  which sequences use which blocks of the paged cache
+    block_pool.py     the blocks of one kind of layer, and which is reused first
     scheduler.py      which tokens run in the next step
+    growth.py         answers whose text becomes too long for its rope state
     kv_cache.py       the type of the cache, and the number of its blocks for each kind of layer
     model_runner.py   runs the network on the scheduled tokens
     sampling.py       scores → tokens

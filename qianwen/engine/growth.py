@@ -22,8 +22,8 @@ from qianwen.engine.scheduler import Scheduler
 from qianwen.engine.sequence import Sequence, Status
 from qianwen.model.caches.paged import PagedCache
 from qianwen.model.config import QwenConfig
-from qianwen.model.long_context import AS_CONFIGURED, rope_state, state_end
-from qianwen.runtime.errors import RequestError
+from qianwen.model.long_context import AS_CONFIGURED, LongContext, rope_state, state_end
+from qianwen.runtime.errors import ConfigError, RequestError
 from qianwen.runtime.translation import tr
 
 
@@ -66,14 +66,27 @@ class Growth:
         return True
 
 
+def check_default(extension: LongContext, is_invariant: bool) -> None:
+    """ConfigError if the requests of an engine in the batch-invariant mode would be rerotated by default."""
+    if message := _conflict(extension, is_invariant):
+        raise ConfigError(message)
+
+
 def check_growth(request: Request, is_invariant: bool) -> None:
     """RequestError if a request has two rotations, or one that the batch-invariant mode excludes."""
     if request.context.rope is not None and request.extension != AS_CONFIGURED:
         message = "the context already has the rope state {state}: leave out either it or the extension"
         raise RequestError(tr(message, state=request.context.rope.method), param="rope")
-    if is_invariant and request.extension.on_growth == "rerotate":
-        message = (
-            "on_growth = rerotate is not possible in the batch-invariant mode, "
-            "because a preempted answer is read again without it: use exact or fixed"
-        )
-        raise RequestError(tr(message), param="rope")
+    if message := _conflict(request.extension, is_invariant):
+        raise RequestError(message, param="rope")
+
+
+def _conflict(extension: LongContext, is_invariant: bool) -> str:
+    """Why an extension is not possible in an engine; empty if it is."""
+    if not is_invariant or extension.on_growth != "rerotate":
+        return ""
+    message = (
+        "on_growth = rerotate is not possible in the batch-invariant mode, "
+        "because a preempted answer is read again without it: use exact or fixed"
+    )
+    return tr(message)

@@ -21,7 +21,7 @@ from qianwen.checkpoints.adapter_folder import read_adapter
 from qianwen.engine.block_manager import BlockManager
 from qianwen.engine.context_size import ContextSize, context_size
 from qianwen.engine.detokenize import Detokenizer, StopStrings
-from qianwen.engine.growth import Growth, check_growth
+from qianwen.engine.growth import Growth, check_default, check_growth
 from qianwen.engine.kv_cache import (
     INVARIANT_TILE,
     CacheDtype,
@@ -104,6 +104,7 @@ class LLMEngine:
     ) -> None:
         self.tokenizer, self.config = tokenizer, config or EngineConfig()
         config, shape = self.config, model.config
+        check_default(config.extension, config.batch_invariant)
         fused_layers(model, is_invariant=config.batch_invariant)  # built now, so that the first request does not wait
         size, windows = config.block_size, shape.distinct_windows
         context = self._context_size(model)

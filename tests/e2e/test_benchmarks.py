@@ -17,12 +17,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 BENCHMARKS = ROOT / "benchmarks"
 WEIGHTS = Path(os.environ.get("QIANWEN_TEST_WEIGHTS", "~/.cache/qianwen-weights")).expanduser()
+BENCHMARK_DATA = os.environ.get("QIANWEN_BENCHMARKS", "")
 RATIO = re.compile(r"^ratio \S+ -?[\d.]+$", re.MULTILINE)
 SKIPPED = re.compile(r"^skipped: .+$", re.MULTILINE)
 # Parts of a benchmark: run by another script, by a peer's Python, or with a corpus that no machine has by itself.
 PARTS = {
     "datatrove_peer", "filter_crawl", "filter_labels", "llama_files", "llama_peer", "llama_python", "lm_eval_peer",
     "measured", "pairs", "peers",
+    "memo_rows", "memo_summary", "memo_texts", "memo_training",
     "planted", "texts",
 }  # fmt: skip
 
@@ -102,10 +104,12 @@ ARGUMENTS: dict[str, Arguments] = {
     "decode_roofline": lambda model, folder: ["--model", model],
     "dedup": lambda model, folder: [],
     "eval_speed": lambda model, folder: ["--model", model],
-    "eval_vs_lm_eval": lambda model, folder: ["--model", model, "--data", os.environ.get("QIANWEN_BENCHMARKS", "")],
+    "eval_vs_lm_eval": lambda model, folder: ["--model", model, "--data", BENCHMARK_DATA],
     "export_types": lambda model, folder: ["--model", model],
+    "evaluate_weights": lambda model, folder: ["--weights", str(WEIGHTS), "--data-dir", BENCHMARK_DATA],
     "filters": lambda model, folder: labels(folder),
     "finetune": lambda model, folder: ["--model", model, "--methods", "lora"],
+    "growth": lambda model, folder: ["--pairs", "2"],
     "inference_vs_llama_cpp": lambda model, folder: ["--model", model, "--measure", "speed"],
     "long_context": lambda model, folder: ["--model", model],
     "inference_vs_transformers": lambda model, folder: ["--model", model, "--bits", "4"],
@@ -118,9 +122,10 @@ ARGUMENTS: dict[str, Arguments] = {
     "tokenizer_throughput": lambda model, folder: [],
     "tool_calls": lambda model, folder: ["--model", model, "--data", calls(folder), "--methods", "lora"],
 }  # fmt: skip
-TABLES = {"chat_templates", "personal_data"}  # print shares that are right, and no peer's
-# Needs MMLU and GSM8K, and trains four adapters: its parts are run by `quantization` and `tool_calls`.
-TOO_LONG = {"bits_and_adapters"}
+TABLES = {"chat_templates", "evaluate_weights", "personal_data"}  # print shares that are right, and no peer's
+# `bits_and_adapters` needs MMLU and GSM8K, and trains four adapters; its parts are in `quantization` and `tool_calls`.
+# `memo_long_context` needs a corpus with documents of more than 8,192 tokens, and trains several models.
+TOO_LONG = {"bits_and_adapters", "memo_long_context"}
 
 
 def test_every_benchmark_is_run() -> None:

@@ -14,7 +14,7 @@ from qianwen.engine.request import Context, Request
 from qianwen.engine.sampling_params import SamplingParams
 from qianwen.model.long_context import LongContext
 from qianwen.model.rope_state import RopeState
-from qianwen.runtime.errors import RequestError
+from qianwen.runtime.errors import ConfigError, RequestError
 
 from .conftest import tiny_model
 
@@ -322,6 +322,8 @@ def test_impossible_combinations_are_refused(growing, tokenizer):
     with pytest.raises(RequestError, match="already has the rope state yarn"):
         engine.add_request(Request(TEXT[:5], GREEDY, Context(rope=YARN), extension=LongContext(rope="none")))
     assert not engine.has_work and not invariant.has_work
+    with pytest.raises(ConfigError, match="rerotate is not possible"):
+        LLMEngine(growing, tokenizer, EngineConfig(batch_invariant=True, extension=REROTATED))
 
 
 def test_a_state_of_the_context_never_changes(growing, tokenizer):
