@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from qianwen.model.caches.paged import PagedCache, zero_pages
-from qianwen.model.caches.parts import Part
+from qianwen.model.caches.parts import Part, Span
 from qianwen.model.config import QwenConfig
 from qianwen.model.long_context import TokenRopes
 from qianwen.model.rope import RotaryEmbedding, apply_rotation
@@ -80,7 +80,7 @@ class Int8PagedCache(PagedCache):
             pages.flatten(0, 1).index_copy_(0, slots, codes)
             grids.flatten(0, 1).index_copy_(0, slots, grid)
 
-    def gather(self, layer: int, part: Part, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def gather(self, layer: int, part: Part | Span, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Keys, with bias and rotation, and values of a part's blocks, [R, n·b, g, d] in `dtype`."""
         k, v = (
             decode(pages.index_select(0, part.blocks), grids.index_select(0, part.blocks))
@@ -94,10 +94,10 @@ class Int8PagedCache(PagedCache):
             k = apply_rotation(k, *self._rotation_of(part, k.size(1)))
         return k.to(dtype), v.to(dtype)
 
-    def _rotation_of(self, part: Part, num_keys: int) -> Tables:
-        """The rotation of keys 0 … num_keys − 1, for each row or for all rows together."""
+    def _rotation_of(self, part: Part | Span, num_keys: int) -> Tables:
+        """The rotation of `num_keys` keys from `part.first_key` on, for each row or for all rows together."""
         if id(part) not in self._rotations:
-            positions = torch.arange(num_keys, device=self.device)[None]
+            positions = part.first_key + torch.arange(num_keys, device=self.device)[None]
             rope = self.rope
             if isinstance(rope, TokenRopes):
                 assert part.ropes is not None

@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qianwen.model.caches.parts import Part, Step
+from qianwen.model.caches.parts import Part, Prompt, Span, Step
+from qianwen.model.caches.running_attention import RunningAttention
 from qianwen.model.config import QwenConfig
 from qianwen.model.long_context import TokenRopes, distinct_ropes
 from qianwen.model.rope import RotaryEmbedding, apply_rotation
@@ -151,12 +152,24 @@ class PagedCache:
             tables, scale = (placement.tables, *self.lengths), self.config.head_dim**-0.5
             return self.kernel(q[0], *self.pages_of(layer), *tables, scale, window or None).unsqueeze(0)
         if len(placement.parts) == 1:
-            part = placement.parts[0]
-            return part.attend(q[0], *self.gather(layer, part, q.dtype), window).unsqueeze(0)
+            return self._attend_part(layer, placement.parts[0], q[0], window).unsqueeze(0)
         out = torch.empty_like(q)
         for part in placement.parts:
-            out[0, part.tokens] = part.attend(q[0, part.tokens], *self.gather(layer, part, q.dtype), window)
+            out[0, part.tokens] = self._attend_part(layer, part, q[0, part.tokens], window)
         return out
+
+    def _attend_part(self, layer: int, part: Part, q: Tensor, window: int) -> Tensor:
+        """The attention of the queries [R, h, d] of a part; a prompt with a long context gathers span after span."""
+        if not isinstance(part, Prompt) or len(part.spans) == 1:
+            return part.attend(q, *self.gather(layer, part, q.dtype), window)
+        first_position = part.context_len - len(q)
+        attention = RunningAttention(q, self.config.num_key_value_heads, first_position, window)
+        first_seen = max(first_position - window + 1, 0) if window else 0
+        for span in part.spans:
+            if span.first_key + len(span.blocks) * self.block_size > first_seen:
+                k, v = self.gather(layer, span, torch.float32)
+                attention.add(k[0], v[0], span.first_key)
+        return attention.result()
 
     def store(self, layer: int, k: Tensor, v: Tensor) -> None:
         """Store the step's keys and values [T, g, d] in their slots."""
@@ -164,7 +177,7 @@ class PagedCache:
         k_slots.index_copy_(0, slots, k.to(k_slots.dtype))
         v_slots.index_copy_(0, slots, v.to(k_slots.dtype))
 
-    def gather(self, layer: int, part: Part, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def gather(self, layer: int, part: Part | Span, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Keys and values of each row's blocks in `part`, in order, [R, n·b, g, d] in `dtype`."""
         k, v = (
             pages.index_select(0, part.blocks).flatten(0, 1).to(dtype).unflatten(0, (part.num_rows, -1))

@@ -2,7 +2,8 @@
 
     answers   (one token per sequence)   together: their blocks are gathered into a padded tensor with a mask, in groups
                                          of similar length, so that padding at most doubles the work
-    prompts   (a chunk per sequence)     one after another, with causal attention over the cached tokens and the chunk
+    prompts   (a chunk per sequence)     one after another, with causal attention over the cached tokens and the chunk;
+                                         a long context is gathered in spans (`running_attention.py`)
 
 `as_answers` treats each token as an answer, with padding that depends only on its own length. Then the bits of its
 result depend neither on the rest of the batch nor on the chunks of its text. Block tables are those of one kind of
@@ -22,9 +23,13 @@ from torch import Tensor
 
 from qianwen.model.attention import attend, scaled_dot_product
 
+SPAN = 2048  # keys of a prompt that are gathered at the same time
+
 
 class Answers:
     """Tokens of a step, each the last token of its own context; all have the same number of blocks, with padding."""
+
+    first_key = 0  # position of the first gathered key
 
     def __init__(
         self, tokens: slice | Tensor, tables: Tensor, lengths: Tensor, ropes: Tensor | None, is_uniform: bool
@@ -60,14 +65,27 @@ class Answers:
 class Prompt:
     """A chunk of one sequence: the last tokens of its `context_len`."""
 
-    num_rows = 1
+    num_rows, first_key = 1, 0
 
-    def __init__(self, tokens: slice, blocks: Tensor, context_len: int, ropes: Tensor | None) -> None:
+    def __init__(self, tokens: slice, blocks: Tensor, context_len: int, ropes: Tensor | None, block_size: int) -> None:
         self.tokens, self.blocks, self.context_len, self.ropes = tokens, blocks, context_len, ropes
+        size = max(SPAN // block_size, 1)  # blocks
+        starts = range(0, len(blocks), size)
+        self.spans = [Span(blocks[start : start + size], start * block_size, ropes) for start in starts]
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
         """q [R, h, d], k and v [1, n·b, g, d] → [R, h, d]."""
         return attend(q.unsqueeze(0), k[:, : self.context_len], v[:, : self.context_len], window)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Span:
+    """Consecutive blocks of one sequence; `first_key` is the position of their first token."""
+
+    blocks: Tensor  # [n] int32
+    first_key: int
+    ropes: Tensor | None  # [1], index of the state in the step; None: one state for all
+    num_rows: int = 1
 
 
 Part = Answers | Prompt
@@ -114,7 +132,7 @@ class Step:
             context_len, end = int(self.context_lens[row]), int(ends[row])
             blocks = self.tensor(tables[row, : -(-context_len // self.block_size)])
             tokens = slice(end - int(self.query_lens[row]), end)
-            parts.append(Prompt(tokens, blocks, context_len, self._ropes_of(np.array([row]))))
+            parts.append(Prompt(tokens, blocks, context_len, self._ropes_of(np.array([row])), self.block_size))
         return parts
 
     def _group(
