@@ -1,8 +1,8 @@
 """Attention over a long context, a span of keys at a time, with a running softmax (Milakov & Gimelshein 2018).
 
 For each query three things are kept: the largest score m so far, the sum of exp(score − m), and the sum of
-exp(score − m) · value. A new span with a larger score m' scales both sums by exp(m − m'). So no tensor holds the keys or
-the scores of the whole context. It is used for prompts if no fused kernel runs, and computes in fp32.
+exp(score − m) · value. A new span with a larger score m' scales both sums by exp(m − m'). So no tensor holds the keys
+or the scores of the whole context. It is used for prompts if no fused kernel runs, and computes in fp32.
 
 Shapes: T queries, S keys of a span, h query heads, g key/value heads, n = h / g, d head_dim.
 """
