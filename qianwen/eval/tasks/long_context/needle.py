@@ -10,14 +10,14 @@ facts of the longest texts are asked first, so that the engine reads the text be
 """
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
 from qianwen.chat.digit_strings import stated_number
-from qianwen.eval.metrics import Share
+from qianwen.eval.metrics import Estimate, Share
 from qianwen.eval.reader_cases.rates import extractor
-from qianwen.eval.task import Answer, Complete, Generate, Score, Task, TaskOptions
+from qianwen.eval.task import Answer, Complete, Generate, Score, Scored, Task, TaskOptions
 from qianwen.eval.tasks.long_context.haystack import Haystack, filler, read_haystack
 from qianwen.eval.tasks.long_context.prompts import Prompt, PromptWriter, with_facts
 from qianwen.runtime.errors import ConfigError
@@ -108,6 +108,12 @@ class Needle(Task):
         share, facts = Share(float(is_right)), example.facts
         names = ("accuracy", f"accuracy/{facts['language']}", f"accuracy/{facts['length']}")
         return Score(shares=dict.fromkeys(names, share), extracted=number or None, is_right=is_right)
+
+    def estimates(self, scored: Sequence[Scored]) -> dict[str, Estimate]:
+        """All, then by language, then by length: the examples are shuffled."""
+        found = super().estimates(scored)
+        order = ("accuracy", *(f"accuracy/{part}" for part in (*self.languages, *self.writer.lengths())))
+        return {name: found[name] for name in order if name in found}
 
     def settings(self) -> Mapping[str, Any]:
         return {

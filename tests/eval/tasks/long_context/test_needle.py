@@ -72,8 +72,13 @@ def test_an_answer_is_right_if_it_gives_the_number(options: Options) -> None:
     assert dict(right.shares) == dict.fromkeys(["accuracy", f"accuracy/{language}", "accuracy/1000"], Share(1.0))
     assert task.score(example, Answer(text="1111111")).verdict == "wrong"
     assert task.score(example, Answer(text="The text does not say.")).verdict == "unparsed"
-    scored = [Scored(example, Answer(), right)]
-    assert next(iter(task.estimates(scored))) == "accuracy", "the main metric is that of all cells"
+
+
+def test_metrics_are_in_the_order_of_languages_and_lengths(options: Options) -> None:
+    task = Needle(options(lengths=(1000, 2000)))
+    answers = [(example, Answer(text=example.facts["target"])) for example in task.examples()]
+    scored = [Scored(example, answer, task.score(example, answer)) for example, answer in answers]
+    assert list(task.estimates(scored)) == ["accuracy", "accuracy/en", "accuracy/zh", "accuracy/1000", "accuracy/2000"]
 
 
 def test_settings_say_how_to_repeat_it(options: Options) -> None:
