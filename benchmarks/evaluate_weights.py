@@ -1,10 +1,10 @@
-"""Published benchmarks on real weights, as stored and unpacked, so that the effect of bits and of the protocol differ.
+"""Published benchmarks on real weights, as stored and unpacked: what is due to the bits, and what to the protocol?
 
     python benchmarks/evaluate_weights.py --data-dir BENCHMARKS [--out FOLDER] [--only 0.5B/mmlu …] [--json PATH]
 
 Runs `qianwen eval` for each line of `RUNS`. Every answer is kept in FOLDER (runs/evaluate-weights), so the same command
-goes on after an interruption; all of it takes five hours on two cores. `--report` only reads what FOLDER has. `--quick`
-runs the first 8 examples of the tasks with likelihoods.
+goes on after an interruption; all of it should take five hours on two cores, which is an estimate. `--report` only
+reads what FOLDER has. `--quick` runs the first 8 examples of the tasks with likelihoods.
 
 unpacked   the same examples with the file's weights as floats; beside it the value of the stored weights on these
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -123,7 +124,8 @@ def seconds(folder: Path, task: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", required=True, help="the published files, one folder")
-    parser.add_argument("--weights", type=Path, default=Path.home() / ".cache/qianwen-weights")
+    folder = Path(os.environ.get("QW_WEIGHTS", "~/.cache/qianwen-weights")).expanduser()
+    parser.add_argument("--weights", type=Path, default=folder, help="the folder of the GGUF files")
     parser.add_argument("--out", type=Path, default=Path("runs/evaluate-weights"))
     parser.add_argument("--only", nargs="*", default=[], help="names of runs, such as 0.5B/mmlu")
     parser.add_argument("--report", action="store_true", help="run nothing, only read the folder")

@@ -13,8 +13,9 @@
     bits        seed 0 in fewer bits, at 4× of the trained length with and without each method
     report      what is there, as a table, a figure and the file of `--json`
 
-All of it takes about seven hours of two quiet cores. What is measured is in `measures`, a file for each row. A stage
-that needs another runs it first. With `--quick` everything has a small size and takes two minutes.
+All of it should take about seven hours of two quiet cores; that is an estimate. What is measured is in `measures`, a
+file for each row. A stage that needs another runs it first. With `--quick` everything has a small size and takes two
+minutes.
 """
 
 from __future__ import annotations
@@ -166,7 +167,7 @@ def main() -> None:
         raise SystemExit(f"no such stage: {', '.join(sorted(unknown))}; the stages are {', '.join(STAGES)}")
     folder = Path(options.folder).resolve()
     os.environ["QIANWEN_RUNS"] = str(folder / "runs")
-    made = setup(options.corpus, smoke=options.quick)
+    made = setup(options.corpus, is_quick=options.quick)
     experiment = Experiment(folder, made, [int(seed) for seed in options.seeds.split(",")])
     with lock(folder):
         check_plan(folder, made)

@@ -1,10 +1,7 @@
 """`qianwen extend RECIPE [--from MODEL] [--resume] [--field value …]`: train a model to read longer texts."""
 
-import shlex
-
-from qianwen.cli.pretrain import check_resume, recipe_fields
+from qianwen.cli.pretrain import check_resume, finish, recipe_fields
 from qianwen.runtime.errors import ConfigError
-from qianwen.runtime.log import console
 from qianwen.runtime.translation import tr
 
 USAGE = """usage: qianwen extend RECIPE [--from MODEL] [--resume] [--FIELD VALUE …]
@@ -42,11 +39,5 @@ def extend(argv: list[str]) -> int:
     if not config.pretrain.start_from:
         raise ConfigError(tr("the recipe {recipe} names no model to extend: add --from MODEL", recipe=recipe))
     loaded = load_model(config.pretrain.start_from)
-    try:
-        folder = run(config, loaded.model, loaded.tokenizer)
-    except KeyboardInterrupt as interruption:
-        command = shlex.join(["qianwen", "extend", *argv])
-        console.print(tr("{what}; to continue: {command}", what=interruption, command=command))
-        raise
-    console.print(tr("the model is in {folder}; next: {command}", folder=folder, command=f"qianwen generate {folder}"))
+    finish(["extend", *argv], lambda: run(config, loaded.model, loaded.tokenizer))
     return 0

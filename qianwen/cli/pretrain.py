@@ -2,7 +2,9 @@
 
 import re
 import shlex
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.files import runs_dir
@@ -57,13 +59,7 @@ def pretrain(argv: list[str]) -> int:
             vocab_size = -(-tokenizer.vocab_size // VOCAB_GRAIN) * VOCAB_GRAIN
             console.print(tr("the model has {size:,} tokens, as {path}", size=vocab_size, path=config.vocabulary))
             config = replace(config, model=replace(config.model, vocab_size=vocab_size))
-    try:
-        folder = run(config, tokenizer, model=model)
-    except KeyboardInterrupt as interruption:
-        command = shlex.join(["qianwen", "pretrain", *argv])
-        console.print(tr("{what}; to continue: {command}", what=interruption, command=command))
-        raise
-    console.print(tr("the model is in {folder}; next: {command}", folder=folder, command=f"qianwen generate {folder}"))
+    finish(["pretrain", *argv], lambda: run(config, tokenizer, model=model))
     return 0
 
 
@@ -71,6 +67,17 @@ def recipe_fields(fields: list[str]) -> tuple[list[str], bool]:
     """The options with the names of their fields, and whether --resume was among them."""
     renamed = [re.sub(r"^--from(?==|$)", "--start-from", field) for field in fields if field != "--resume"]
     return renamed, "--resume" in fields
+
+
+def finish(command: list[str], train: Callable[[], Path]) -> None:
+    """Train, and print what to do next: with the model, or after an interruption."""
+    try:
+        folder = train()
+    except KeyboardInterrupt as interruption:
+        again = shlex.join(["qianwen", *command])
+        console.print(tr("{what}; to continue: {command}", what=interruption, command=again))
+        raise
+    console.print(tr("the model is in {folder}; next: {command}", folder=folder, command=f"qianwen generate {folder}"))
 
 
 def check_resume(name: str) -> None:

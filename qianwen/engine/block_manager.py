@@ -53,7 +53,7 @@ class BlockManager:
         counts = [num_blocks] * len(windows) if isinstance(num_blocks, int) else num_blocks
         self.pools = [BlockPool(count, window, block_size) for count, window in zip(counts, windows, strict=True)]
         self.block_size, self.prefix_caching = block_size, prefix_caching
-        self.boundary_ids = boundary_ids
+        self.boundary_ids, self.has_windows = boundary_ids, any(windows)
         self.following: OrderedDict[bytes, bytes] = OrderedDict()  # hash of a block → hash of the next, or `SEVERAL`
 
     @property
@@ -140,7 +140,7 @@ class BlockManager:
         for index in range(seq.num_registered, num_full):
             for pool, table in zip(self.pools, seq.block_tables, strict=True):
                 pool.register(table[index], seq.block_hashes[index])
-            if index:
+            if index and self.has_windows:
                 self._remember(seq.block_hashes[index - 1], seq.block_hashes[index])
         seq.num_registered = max(seq.num_registered, num_full)
 
@@ -188,7 +188,7 @@ class BlockManager:
 
     def _branches(self, seq: Sequence) -> list[int]:
         """Numbers of blocks after which other texts continued in another way, or are likely to."""
-        if not self.prefix_caching:
+        if not self.prefix_caching or not self.has_windows:  # full attention keeps all text anyway
             return []
         branches = [
             count

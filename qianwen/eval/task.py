@@ -146,9 +146,7 @@ class Answer:
     num_tokens: int = 0  # written, scored, or counted
     further: tuple["Answer", ...] = ()  # the samples after the first
     conversation: tuple[Message, ...] = ()  # of an episode, from its first message on
-    shares: Shares = field(
-        default_factory=dict
-    )  # of an episode: its score; of windows: nats of all and of the last quarter
+    shares: Shares = field(default_factory=dict)  # of an episode: its score; of windows: all, and the last quarter
 
     @property
     def samples(self) -> tuple["Answer", ...]:

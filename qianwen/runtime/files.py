@@ -165,15 +165,8 @@ class _ZstdFile(io.RawIOBase):
 
 LOCK = ".lock"
 PROBE_SECONDS = 0.02  # `is_locked` holds a free lock for much less, so who wants it tries again after this
-UNSTARTED = {
-    "run.json",
-    LOCK,
-    "corpus",
-    "tokens",
-    "before_after.json",
-    "metrics.jsonl",
-    "checkpoints",
-}  # before the first step
+# What a run may have before its first step
+UNSTARTED = {"run.json", LOCK, "corpus", "tokens", "before_after.json", "metrics.jsonl", "checkpoints"}
 
 # ---- folders with a meaning -------------------------------------------------------------------------------------
 

@@ -49,7 +49,7 @@ def read_scaling(file: GgufFile, arch: str, config: QwenConfig) -> dict[str, Any
 def _from_keys(file: GgufFile, arch: str) -> RopeState:
     prefix = f"{arch}.rope.scaling"
     kind = file.metadata.get(f"{prefix}.type", "linear")
-    # llama.cpp reads 0 as 1, and the older key if there is no new one.
+    # As in llama.cpp: 0 means 1, and the older key counts if the new one is missing.
     factor = file.number(f"{prefix}.factor", file.number(f"{arch}.rope.scale_linear", 1)) or 1
     if kind not in ("none", "linear", "yarn"):
         message = "{path}: rope scaling {scaling!r} is not supported; supported: none, linear, yarn"

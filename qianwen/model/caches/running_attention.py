@@ -19,7 +19,7 @@ class RunningAttention:
     """The attention of queries q [T, h, d] from `first_position` on; each sees the last `window` keys, 0: all."""
 
     def __init__(self, q: Tensor, num_kv_heads: int, first_position: int, window: int) -> None:
-        self.dtype, self.window = q.dtype, window
+        self.dtype, self.window, self.first_position = q.dtype, window, first_position
         self.q = q.float().unflatten(1, (num_kv_heads, -1)).permute(1, 2, 0, 3) * q.size(-1) ** -0.5  # [g, n, T, d]
         self.positions = first_position + torch.arange(q.size(0), device=q.device)
         self.largest = self.q.new_full(self.q.shape[:3], -torch.inf)
@@ -28,10 +28,14 @@ class RunningAttention:
 
     def add(self, k: Tensor, v: Tensor, first_key: int) -> None:
         """Add the keys and values [S, g, d] from position `first_key` on. Keys after a query are not seen by it."""
-        keys = first_key + torch.arange(k.size(0), device=k.device)
+        last_key = first_key + k.size(0) - 1
+        keys = torch.arange(first_key, last_key + 1, device=k.device)
         k, v = (x.float().transpose(0, 1).unsqueeze(1) for x in (k, v))  # [g, 1, S, d]
         for start in range(0, self.q.size(2), ROWS):
-            self._add_rows(slice(start, start + ROWS), k, v, keys)
+            first = self.first_position + start
+            last = min(first + ROWS, self.first_position + self.q.size(2)) - 1
+            if last >= first_key and not (self.window and first - self.window >= last_key):
+                self._add_rows(slice(start, start + ROWS), k, v, keys)
 
     def _add_rows(self, rows: slice, k: Tensor, v: Tensor, keys: Tensor) -> None:
         back = self.positions[rows, None] - keys

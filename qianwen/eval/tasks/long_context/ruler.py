@@ -73,7 +73,9 @@ class Ruler(Task):
         by_length = {length: self._recall(scored, length) for length in self.lengths}
         means = {length: mean for length, mean in by_length.items() if mean}
         value, low, high = (_longest({length: mean[place] for length, mean in means.items()}) for place in range(3))
-        return super().estimates(scored) | {"effective_length": Estimate(value, low, high, len(scored))}
+        found = super().estimates(scored) | {"effective_length": Estimate(value, low, high, len(scored))}
+        order = ("recall", *(f"recall/{part}" for part in (*self.lengths, *KINDS)), "effective_length")
+        return {name: found[name] for name in order if name in found}
 
     def settings(self) -> Mapping[str, Any]:
         return {

@@ -50,6 +50,8 @@ def test_the_effective_length_is_the_longest_with_enough_recall(task: Ruler) -> 
             scored.append(Scored(example, Answer(text=text), task.score(example, Answer(text=text))))
         estimates = task.estimates(scored)
         assert estimates["recall/1600"].value == short and next(iter(estimates)) == "recall"
+        parts = [f"recall/{part}" for part in (*task.lengths, *KINDS)]
+        assert list(estimates) == ["recall", *parts, "effective_length"]
         assert estimates["effective_length"].num_examples == len(scored)
         assert estimates["effective_length"].low <= estimates["effective_length"].value
         return estimates["effective_length"].value
