@@ -12,7 +12,8 @@ import signal
 import time
 from collections.abc import Callable
 
-TICK = 20  # milliseconds between two measurements
+TICK = 20  # milliseconds between two measurements, at most
+FASTEST_WRITES = 4 << 20  # bytes in a millisecond, into the page cache of a fast machine
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -29,14 +30,16 @@ def supervise(config: dict, report: int, lifeline: int, start: Callable[[], None
     events = select.poll()
     events.register(watched, select.POLLIN)
     events.register(lifeline, select.POLLIN)
-    ended_by, cpu = None, 0.0
+    ended_by, cpu, room = None, 0.0, config["limits"]["folder_bytes"]
     while True:
-        happened = {descriptor for descriptor, _ in events.poll(TICK)}
+        # Before the program can have filled the room that is left in its folder.
+        happened = {descriptor for descriptor, _ in events.poll(min(TICK, 1 + room // FASTEST_WRITES))}
         if watched in happened:
             break
         cpu = max(cpu, cpu_seconds(config))
         has_parent = config["backend"] != "landlock" or os.getppid() == config["parent"]
-        ended_by = exceeded(config, cpu) if has_parent and lifeline not in happened else "stopped"
+        room = room_left(config)
+        ended_by = exceeded(config, cpu, room) if has_parent and lifeline not in happened else "stopped"
         if ended_by:
             os.kill(child, signal.SIGKILL)
             break
@@ -52,8 +55,8 @@ def supervise(config: dict, report: int, lifeline: int, start: Callable[[], None
     os.write(report, f"{code} {cpu} {ended_by or ''}\n".encode())
 
 
-def exceeded(config: dict, cpu: float) -> str | None:
-    """Which limit of the whole run is exceeded now."""
+def exceeded(config: dict, cpu: float, room: int) -> str | None:
+    """Which limit of the whole run is exceeded now, with `room` bytes left in the folder."""
     limits = config["limits"]
     if time.monotonic() > config["deadline"]:
         return "wall"
@@ -61,15 +64,19 @@ def exceeded(config: dict, cpu: float) -> str | None:
         return "cpu"
     if resident_bytes(config) > limits["memory_bytes"]:
         return "memory"
-    if config["backend"] == "landlock" and not fits(config["folder"], limits):
-        return "folder"
-    return None
+    return "folder" if room < 0 else None
 
 
-def fits(folder: str, limits: dict) -> bool:
-    """Whether the program's folder is within its limits. In the other back-ends its file system has them."""
+def room_left(config: dict) -> int:
+    """Bytes that still fit into the program's folder, and -1 if it exceeds a limit.
+
+    In the other back-ends the folder's file system has the limits, so there the room is always the whole.
+    """
+    limits = config["limits"]
+    if config["backend"] != "landlock":
+        return limits["folder_bytes"]
     entries = size = 0
-    waiting = [folder]
+    waiting = [config["folder"]]
     while waiting:
         try:
             with os.scandir(waiting.pop()) as listed:
@@ -77,14 +84,14 @@ def fits(folder: str, limits: dict) -> bool:
                     entries += 1
                     size += entry.stat(follow_symlinks=False).st_blocks * 512
                     if entries > limits["folder_entries"] or size > limits["folder_bytes"]:
-                        return False
+                        return -1
                     if entry.is_dir(follow_symlinks=False):
                         waiting.append(entry.path)
         except FileNotFoundError:  # removed since it was listed
             continue
         except PermissionError:  # made unreadable, and so uncountable
-            return False
-    return True
+            return -1
+    return limits["folder_bytes"] - size
 
 
 def cpu_seconds(config: dict) -> float:

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from qianwen.sandbox.process import Limits
-from qianwen.sandbox.supervisor import fits
+from qianwen.sandbox.supervisor import room_left
 
 DAEMON = """
 import os, sys, time
@@ -107,9 +107,10 @@ def test_the_program_ends_when_we_are_killed(sandbox, survivors, tmp_path, numbe
 
 def test_a_folder_is_measured_with_all_that_is_below(tmp_path):
     limits = {"folder_entries": 3, "folder_bytes": 100 << 10}
+    config = {"backend": "landlock", "folder": str(tmp_path), "limits": limits}
     (tmp_path / "a" / "b").mkdir(parents=True)
-    (tmp_path / "a" / "b" / "file").write_bytes(b"x" * (10 << 10))
-    assert fits(str(tmp_path), limits)
-    assert not fits(str(tmp_path), limits | {"folder_entries": 2})
+    (tmp_path / "a" / "b" / "file").write_bytes(b"x" * (12 << 10))
+    assert 0 < room_left(config) <= 88 << 10
+    assert room_left(config | {"limits": limits | {"folder_entries": 2}}) == -1
     (tmp_path / "a" / "b" / "file").write_bytes(b"x" * (101 << 10))
-    assert not fits(str(tmp_path), limits)
+    assert room_left(config) == -1
