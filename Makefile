@@ -9,7 +9,7 @@
 #   make mutation share of 200 deliberate faults that the tests catch (hours; goes on where it stopped)
 #   make results  docs/results.md from benchmarks/results
 #   make dist     a wheel with compiled parts   make sbom      a bill of materials
-#   make lock     pin every version again       make clean     remove what these made, but neither .venv nor runs
+#   make lock     pin versions (UPGRADE=1: the newest)       make clean     remove what these made, but neither .venv nor runs
 #
 # LOCKED=1 installs by requirements.lock, with every file's hash checked.
 
@@ -47,7 +47,7 @@ $(BIN)/python:
 	@touch $@
 
 .venv/.dev: .venv/.user
-	$(INSTALL) -c constraints.txt -e '.[dev,data,eval,fast,gguf,parity,ui]'
+	$(INSTALL) -c constraints.txt -e '.[agents,dev,data,eval,fast,gguf,parity,ui]'
 	@touch $@
 
 demo: .venv/.user
@@ -93,7 +93,7 @@ sbom: .venv/.user
 
 lock: .venv/.dev
 	$(if $(UV),,$(INSTALL) uv)
-	PATH="$(BIN):$$PATH" $(BIN)/python tools/lock.py
+	PATH="$(BIN):$$PATH" $(BIN)/python tools/lock.py $(if $(UPGRADE),--upgrade)
 
 clean:
 	rm -rf build dist sbom.json *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -4,6 +4,8 @@
     requirements.lock       versions and SHA-256 of what `make setup` and `make test` install
     requirements-cuda.lock  what torch's CUDA build adds on Linux; left out where the CPU build is used
 
+Versions that are pinned already stay, unless they no longer fit; `make lock UPGRADE=1` takes the newest.
+
 The CPU build of torch is another file under the same version. Its hash is added where the configured index offers it,
 so one lock accepts either build.
 """
@@ -15,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-LOCKED_EXTRAS = ("dev", "data", "fast", "gguf", "parity", "ui")
+LOCKED_EXTRAS = ("agents", "dev", "data", "eval", "fast", "gguf", "parity", "ui")
 OF_CUDA = ("nvidia-", "cuda-", "triton")
 HEADER = "# Written by `make lock` from pyproject.toml; do not edit.\n"
 
@@ -24,8 +26,12 @@ def compiled(*options: str) -> list[str]:
     """uv's universal resolution, one string per package with its hashes on continued lines."""
     command = ["uv", "pip", "compile", "-q", "pyproject.toml", "--universal", "--python-version", "3.11"]
     command += ["--no-header", "--no-annotate", *options]
-    text = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    return [block for block in re.split(r"\n(?!\s)", text) if "==" in block]
+    with tempfile.TemporaryDirectory() as folder:
+        pins = Path(folder) / "pins.txt"  # uv prefers the versions in the file that it writes
+        if "--upgrade" not in sys.argv:
+            pins.write_bytes((ROOT / "constraints.txt").read_bytes())
+        subprocess.run([*command, "-o", str(pins)], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        return [block for block in re.split(r"\n(?!\s)", pins.read_text(encoding="utf-8")) if "==" in block]
 
 
 def cpu_hashes(version: str) -> list[str]:
