@@ -1,0 +1,6 @@
+"""Assistants with tools (Qwen report, section 3.4): a model that calls functions until it can answer.
+
+Read in this order:
+
+    tool.py    what a tool is, and what it does to the world
+"""
