@@ -57,6 +57,16 @@ class Call:
     effect: Effect
 
 
+Status = Literal[
+    "done",  # the tool returned its result
+    "failed",  # the tool raised an error
+    "invalid",  # there is no such tool, or the arguments do not satisfy its schema
+    "denied",  # the user or the policy did not allow it
+    "skipped",  # it was not made: the budget was spent, it was a repetition, or the user stopped the run
+    "unknown",  # it was interrupted, and may have happened or not
+]
+
+
 @dataclass(frozen=True)
 class Result:
     """What came back from the call with the id `call_id`.
@@ -68,6 +78,7 @@ class Result:
     call_id: str
     name: str
     observation: Observation
+    status: Status = "done"
     is_trusted: bool = False
     fault: str = ""
 
@@ -135,10 +146,10 @@ def to_record(step: Step) -> dict[str, Any]:
             return record | {"message": to_openai(message)}
         case Call(call, effect):
             return record | {"id": call.id, "name": call.name, "arguments": call.arguments, "effect": effect}
-        case Result(call_id, name, observation, is_trusted, fault):
+        case Result(observation=observation):
             files = [str(path) for path in observation.files]
             shown = {"text": observation.text, "is_error": observation.is_error, "files": files}
-            return record | {"call_id": call_id, "name": name, **shown, "is_trusted": is_trusted, "fault": fault}
+            return record | {name: value for name, value in vars(step).items() if name != "observation"} | shown
     return record | vars(step)
 
 
