@@ -1,4 +1,8 @@
-"""The journal of agents: runs, their steps and their calls, in a SQLite file of its own.
+"""The journal of agents: runs, their steps and their calls, in a folder of its own.
+
+    journal.sqlite       runs, steps, calls and permissions
+    <run>/files/         what the user attached and what tools made; the tools of a run see this folder
+    <run>/.lock          held while a process works on the run
 
 A step is committed before anything depends on it. An agent that was killed continues from the steps that are here. A
 call goes through these states; each change is a commit, so that no side effect happens twice:
@@ -30,6 +34,7 @@ from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.files import json_text
 from qianwen.runtime.translation import tr
 
+FILE = "journal.sqlite"
 CallState = Literal["new", "asked", "allowed", "denied", "started", "done"]
 BUSY_SECONDS = 30.0  # how long to wait while another process writes
 MIGRATIONS = (  # entry n brings a file of version n to version n + 1; entries are never changed, only added
@@ -71,23 +76,21 @@ class LoggedCall:
 
 
 class Journal:
-    """One file, safe to use from several threads. The default is a journal in memory, which ends with the process."""
+    """The journal in a folder, safe to use from several threads and processes."""
 
-    def __init__(self, path: Path | str = ":memory:") -> None:
-        self.path = str(path)
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+        self.path = self.folder / FILE
         self._lock = threading.RLock()
         try:
-            if self.path != ":memory:":
-                Path(path).parent.mkdir(parents=True, exist_ok=True)
-                Path(path).touch(0o600)  # readable by its owner only; SQLite gives its other files the same mode
-            self._db = sqlite3.connect(
-                self.path, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None
-            )
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.path.touch(0o600)  # readable by its owner only; SQLite gives its other files the same mode
+            self._db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")  # a side effect must not outlive the row that says it began
             self._migrate()
         except (sqlite3.Error, OSError) as error:
-            message = "cannot open the journal {path} ({reason}); choose another file"
+            message = "cannot open the journal {path} ({reason}); choose another folder"
             raise ConfigError(tr(message, path=self.path, reason=error)) from error
 
     def _migrate(self) -> None:
@@ -122,12 +125,18 @@ class Journal:
             try:
                 return self._db.execute(query, values).fetchall()
             except sqlite3.Error as error:
-                raise ConfigError(tr("cannot read the journal {path}: {reason}", path=self.path, reason=error)) from error
+                raise ConfigError(
+                    tr("cannot read the journal {path}: {reason}", path=self.path, reason=error)
+                ) from error
 
     def close(self) -> None:
         """Close the file."""
         with self._lock:
             self._db.close()
+
+    def files(self, run: str) -> Path:
+        """The folder of a run that its tools see."""
+        return self.folder / run / "files"
 
     # ---- runs and steps ----
 
@@ -138,6 +147,7 @@ class Journal:
             if db.execute("SELECT 1 FROM runs WHERE id = ?", (run,)).fetchone():
                 raise ConfigError(tr("there is already a run {run}; choose another name", run=run))
             db.execute("INSERT INTO runs VALUES (?, ?, ?)", (run, agent, time.time()))
+        self.files(run).mkdir(parents=True, exist_ok=True)
         return run
 
     def find_run(self, name: str) -> str:
@@ -154,7 +164,7 @@ class Journal:
     def runs(self) -> list[SavedRun]:
         """All runs, the newest first."""
         rows = self._rows("SELECT id, agent, created FROM runs ORDER BY created DESC")
-        return [SavedRun(*row, *_summary(self.steps(row[0]))) for row in rows]
+        return [SavedRun(run, agent, created, *_summary(self.steps(run))) for run, agent, created in rows]
 
     def steps(self, run: str) -> list[Step]:
         """All steps of a run."""
@@ -199,9 +209,16 @@ class Journal:
         """The state of a call."""
         return self._rows("SELECT state FROM calls WHERE key = ?", key)[0][0]
 
+    def reason(self, key: str) -> str:
+        """The reason of the last decision about a call."""
+        return json.loads(self._rows("SELECT reason FROM calls WHERE key = ?", key)[0][0])
+
     def decide(self, key: str, state: CallState, reason: str = "") -> None:
         """Log the policy's decision about a new call: `allowed`, `asked` or `denied`."""
-        self._set_state(key, state, reason, ("new",))
+        with self._write() as db:
+            query = "UPDATE calls SET state = ?, reason = ?, changed = ? WHERE key = ? AND state = 'new'"
+            count = db.execute(query, (state, json_text(reason), time.time(), key)).rowcount
+            assert count, key
 
     def answer(self, key: str, allow: bool, *, always: bool = False) -> bool:
         """The user's answer about a call that is `asked`; False if the question is no longer open.
@@ -228,15 +245,11 @@ class Journal:
         """Log that calls begin now. A call that was interrupted may begin again."""
         with self._write() as db:
             for key in keys:
-                query = "UPDATE calls SET state = 'started', changed = ? WHERE key = ? AND state IN ('allowed', 'started')"
-                if not db.execute(query, (time.time(), key)).rowcount:
-                    raise AssertionError(key)
-
-    def _set_state(self, key: str, state: CallState, reason: str, before: tuple[CallState, ...]) -> None:
-        with self._write() as db:
-            marks = ",".join("?" * len(before))
-            query = f"UPDATE calls SET state = ?, reason = ?, changed = ? WHERE key = ? AND state IN ({marks})"
-            assert db.execute(query, (state, json_text(reason), time.time(), key, *before)).rowcount, key
+                query = (
+                    "UPDATE calls SET state = 'started', changed = ? WHERE key = ? AND state IN ('allowed', 'started')"
+                )
+                count = db.execute(query, (time.time(), key)).rowcount
+                assert count, key
 
 
 def _logged(key: str, run: str, record: str, state: CallState, reason: str, changed: float) -> LoggedCall:

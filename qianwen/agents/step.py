@@ -22,8 +22,8 @@ from qianwen.chat.messages import Message, ToolCall, from_openai, to_openai
 
 EndReason = Literal[
     "answered",  # the model answered
-    "calls",  # it answered without tools, because the calls of its budget were spent
-    "repeated",  # it answered without tools, because it had made the same call again and again
+    "calls",  # the calls of its budget were spent; it was asked to answer without tools
+    "repeated",  # it made the same call again and again; it was asked to answer without tools
     "tokens",  # the tokens of its budget were spent
     "time",  # the seconds of its budget were spent
     "length",  # its answer reached the limit of one reply, or of the context
@@ -69,17 +69,15 @@ Status = Literal[
 
 @dataclass(frozen=True)
 class Result:
-    """What came back from the call with the id `call_id`.
+    """What came back from the call with the id `call_id`, for a tool called `name`.
 
-    `is_trusted`: its text is by the tool or by the agent, not by a stranger. `fault` is why a tool failed by its own
-    fault; it is for the user, and the model does not see it.
+    `fault` is why a tool failed by its own fault; it is for the user, and the model does not see it.
     """
 
     call_id: str
     name: str
     observation: Observation
     status: Status = "done"
-    is_trusted: bool = False
     fault: str = ""
 
 
@@ -111,7 +109,9 @@ def conversation(steps: Sequence[Step]) -> list[Message]:
             case Given(message):
                 messages.append(message)
             case Thought(text, reasoning):
-                messages.append(Message("assistant", text, reasoning_content=reasoning, tool_calls=_calls(steps, index + 1)))
+                messages.append(
+                    Message("assistant", text, reasoning_content=reasoning, tool_calls=_calls(steps, index + 1))
+                )
             case Call() if index == 0 or not isinstance(steps[index - 1], Thought | Call):
                 messages.append(Message("assistant", "", tool_calls=_calls(steps, index)))
             case Result(call_id, name, observation):

@@ -53,6 +53,7 @@ class Tool:
     run: Callable[[Mapping[str, Any], CallContext], Observation]
     effect: Effect = "changes"
     is_trusted: bool = False  # its results never contain text that a stranger wrote, such as a web page or a file
+    is_stateful: bool = False  # a call depends on the calls before it, so calls of one reply are made one by one
     outcome: Callable[[str], Observation | None] | None = None
 
     @property
