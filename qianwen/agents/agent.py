@@ -86,7 +86,7 @@ class Agent:
             caller = Caller(run, self.tools, functools.partial(self._decide, run_id))
             if given:
                 yield from self._give(run, caller, given)
-            elif run.steps and isinstance(end := run.steps[-1], End) and end.reason != "error":
+            elif not run.steps or (isinstance(end := run.steps[-1], End) and end.reason != "error"):
                 return
             try:
                 yield from self._loop(run, caller)

@@ -33,7 +33,9 @@ from qianwen.runtime.errors import ToolError
 
 MAX_THREADS = 8
 MAX_SAME_CALLS = 2  # the next identical call is not made
-REPEATED = "You made this same call {count} times before. It was not made again. Answer with what you know now."
+REPEATED = (
+    "{result}\n(This is the earlier result: you made this same call {count} times before. Answer the user with it now.)"
+)
 SPENT = "This call was not made: all {count} calls are spent. Answer with what you know now."
 DENIED = (
     "This call was not allowed, and it was not made. Do not try it again. Go on without it, or say what is missing."
@@ -120,16 +122,17 @@ class Caller:
 
     def _refusal(self, call: Call, results: Sequence[Result]) -> str:
         """Why a call is not made, whatever the policy says."""
-        count = 0
+        same = []
         before = [step for step in since_given(self._run.steps) if isinstance(step, Call)]
         place = next(index for index, step in enumerate(before) if step.call.id == call.call.id)
         for earlier in reversed(before[:place]):
             if _identity(earlier.call) == _identity(call.call):
-                count += 1
+                same.append(earlier.call.id)
             elif earlier.effect == "changes":
                 break  # what was read before may be different now
-        if count >= MAX_SAME_CALLS:
-            return REPEATED.format(count=count)
+        if len(same) >= MAX_SAME_CALLS:
+            made = {step.call_id: step.observation.text for step in self._run.steps if isinstance(step, Result)}
+            return REPEATED.format(count=len(same), result=made.get(same[0], ""))
         max_calls = self._run.budget.calls
         return SPENT.format(count=max_calls) if spent_calls([*self._run.steps, *results]) >= max_calls else ""
 
@@ -143,7 +146,10 @@ class Caller:
 
     def _make(self, group: Sequence[_Plan]) -> Generator[Step, None, None]:
         """Run the tools of a group side by side, and commit and yield the results in order."""
-        self._run.journal.start([plan.call.call.id for plan in group if plan.result is None])
+        begun = [plan.call for plan in group if plan.result is None]
+        has_effect = any(call.effect in ("sends", "changes") for call in begun)
+        if begun:
+            self._run.journal.start([call.call.id for call in begun], to_disk=has_effect)
         if len(group) == 1:
             with self._run.watch:
                 result = group[0].result or self._call(group[0])

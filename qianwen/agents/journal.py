@@ -87,7 +87,6 @@ class Journal:
             self.path.touch(0o600)  # readable by its owner only; SQLite gives its other files the same mode
             self._db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")  # a side effect must not outlive the row that says it began
             self._migrate()
         except (sqlite3.Error, OSError) as error:
             message = "cannot open the journal {path} ({reason}); choose another folder"
@@ -105,10 +104,11 @@ class Journal:
             db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
     @contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
+    def _write(self, *, to_disk: bool = False) -> Iterator[sqlite3.Connection]:
         """One transaction. An error rolls it back."""
         with self._lock:
             try:
+                self._db.execute(f"PRAGMA synchronous={'FULL' if to_disk else 'NORMAL'}")
                 self._db.execute("BEGIN IMMEDIATE")
                 try:
                     yield self._db
@@ -241,9 +241,13 @@ class Journal:
         """The tools that the user allowed for the rest of a run."""
         return {json.loads(row[0]) for row in self._rows("SELECT tool FROM grants WHERE run = ?", run)}
 
-    def start(self, keys: Sequence[str]) -> None:
-        """Log that calls begin now. A call that was interrupted may begin again."""
-        with self._write() as db:
+    def start(self, keys: Sequence[str], *, to_disk: bool) -> None:
+        """Log that calls begin now. A call that was interrupted may begin again.
+
+        `to_disk` for side effects: the row is on the disk before this returns, with all rows before it, so that the
+        side effect does not happen twice after a loss of power either.
+        """
+        with self._write(to_disk=to_disk) as db:
             for key in keys:
                 query = (
                     "UPDATE calls SET state = 'started', changed = ? WHERE key = ? AND state IN ('allowed', 'started')"

@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from qianwen.agents.arguments import unread_call
-from qianwen.agents.budget import spent_calls
+from qianwen.agents.budget import overspent, spent_calls
 from qianwen.agents.run import Run
-from qianwen.agents.step import Answer, Call, EndReason, Result, Step, Thought, conversation, since_given
+from qianwen.agents.step import Answer, Call, End, EndReason, Result, Step, Thought, conversation, since_given
 from qianwen.agents.tool import Effect, Tool
 from qianwen.chat.messages import Message, ToolCall
 from qianwen.chat.model import ChatModel, Delta, FinishReason
@@ -70,10 +70,11 @@ def ask_model(
         if steps or not is_complete or attempt == NUM_ATTEMPTS or tokens >= run.tokens_left:
             break
         messages = _nudged(messages)
-    run.add(*steps, tokens=tokens)
-    yield from steps
     if not any(isinstance(step, Call) for step in steps):
-        yield run.end(*_end(run, reply, steps, reason))
+        is_overspent = overspent(run.budget, run.tokens + tokens, run.watch.seconds)
+        steps.append(_end(reply, is_overspent, reason or ("answered" if steps else "empty")))
+    run.add(*steps, tokens=tokens)  # together: an answer without its end would be asked for again
+    yield from steps
 
 
 def forced(steps: Sequence[Step], max_calls: int) -> EndReason | None:
@@ -126,12 +127,10 @@ def _steps(run: Run, reply: _Reply, tools: Mapping[str, Tool], *, can_call: bool
     return [*thought, *(Call(replace(call, id=key), effect) for call, key, effect in called)]
 
 
-def _end(run: Run, reply: _Reply, steps: Sequence[Step], forced_reason: EndReason | None) -> tuple[EndReason, str]:
-    """Why the run ends after a reply without calls."""
+def _end(reply: _Reply, is_overspent: EndReason | None, reason: EndReason) -> End:
+    """Why the run ends after a reply without calls; `reason` if nothing cut the reply."""
     if reply.finish_reason in ("content_filter", "abort"):
-        return "error", f"the reply ended early: {reply.finish_reason}"
-    if reply.finish_reason != "stop" and (reason := run.overspent):
-        return reason, ""
-    if reply.finish_reason == "length":
-        return "length", ""
-    return forced_reason or ("answered" if steps else "empty"), ""
+        return End("error", f"the reply ended early: {reply.finish_reason}")
+    if is_overspent and reply.finish_reason != "stop":
+        return End(is_overspent)
+    return End("length" if reply.finish_reason == "length" else reason)

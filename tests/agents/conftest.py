@@ -1,10 +1,14 @@
 """A model that replies from a script, and tools that note what was done."""
 
-import itertools
 import json
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from qianwen.agents.journal import Journal
 from qianwen.agents.tool import CallContext, Effect, Observation, Tool
 from qianwen.chat.messages import FunctionSpec, Message, ToolCall
 from qianwen.chat.model import Delta, Usage
@@ -66,5 +70,11 @@ def tool(
     return Tool(spec=FunctionSpec(name, f"Does {name}.", parameters), run=run or echo, effect=effect, **fields)
 
 
-def seeds() -> Iterator[str]:
-    return (f"run-{number}" for number in itertools.count())
+@pytest.fixture
+def journal() -> Iterator[Journal]:
+    """In memory, if there is a folder that is: to wait for the disk takes most of the time of a small run."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        journal = Journal(folder)
+        yield journal
+        journal.close()
