@@ -14,10 +14,12 @@ them. Certificates are checked as usual.
 
 from __future__ import annotations
 
+import functools
 import http.client
 import queue
 import re
 import socket
+import ssl
 import threading
 import time
 import zlib
@@ -25,12 +27,11 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import urljoin
 
 import httpx
 
 from qianwen import __version__
-from qianwen.agents.web_address import Address, is_public, look_up, read_address
+from qianwen.agents.web_address import Address, is_public, look_up, read_address, redirected
 from qianwen.runtime.errors import ConfigError, ToolError, excerpt
 from qianwen.runtime.translation import tr
 
@@ -86,8 +87,7 @@ class Guard:
             location = page.headers.get("location")
             if page.status not in REDIRECTS or location is None or method not in ("GET", "HEAD"):
                 return page
-            location = location.encode("latin-1").decode("utf-8", "replace")  # as browsers read it
-            came_from, address = address, read_address(urljoin(str(address), location))
+            came_from, address = address, redirected(address, location)
             if same_origin and address.origin != came_from.origin:
                 message = "{host} redirects to {other}, which must not get this request"
                 raise ToolError(tr(message, host=came_from.host, other=address.host))
@@ -125,7 +125,7 @@ class Guard:
             sock = _connect(self._pinned(address, came_from, end), address.port, end)
             with closing(sock), _ended_at(end, sock):
                 if address.scheme == "https":
-                    sock = httpx.create_ssl_context().wrap_socket(sock, server_hostname=address.host)
+                    sock = _tls().wrap_socket(sock, server_hostname=address.host)
                 with closing(http.client.HTTPConnection(address.host, address.port)) as connection:
                     connection.sock = sock
                     connection.request(method, address.target, body=content, headers=dict(headers))
@@ -178,6 +178,12 @@ _HEADERS = {
     "Accept-Encoding": "gzip, deflate",
     "Connection": "close",
 }
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    """What checks certificates; reading the list of authorities takes a while."""
+    return httpx.create_ssl_context()
 
 
 def _within(function: Callable[[], Sequence[str]], end: float, host: str) -> Sequence[str]:

@@ -6,7 +6,7 @@ import ipaddress
 import re
 import socket
 from dataclasses import dataclass
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 from qianwen.runtime.errors import ToolError, excerpt
 from qianwen.runtime.translation import tr
@@ -54,6 +54,17 @@ def read_address(url: str) -> Address:
     if parts.scheme not in PORTS or port == 0 or "@" in parts.netloc or not is_host:
         raise problem
     return Address(parts.scheme, host, port or PORTS[parts.scheme], target)
+
+
+def redirected(address: Address, location: str) -> Address:
+    """Where an answer of `address` with this `Location` leads; http.client hands its bytes over as Latin-1."""
+    try:
+        return read_address(urljoin(str(address), location.encode("latin-1").decode("utf-8", "replace")))
+    except ToolError:
+        raise
+    except ValueError:
+        message = "{host} redirects to {location}, which is not an address"
+        raise ToolError(tr(message, host=address.host, location=excerpt(location))) from None
 
 
 def is_public(address: str) -> bool:
