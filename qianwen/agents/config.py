@@ -37,6 +37,11 @@ from qianwen.agents.tools.functions import function_tool
 from qianwen.runtime.errors import ConfigError, excerpt
 from qianwen.runtime.translation import tr
 
+# Without the last two sentences Qwen2.5-Coder-1.5B makes each call again and again, and never answers.
+INSTRUCTIONS = (
+    "You are a helpful assistant. Call a function only if you need it. "
+    "After its result, answer the user in a sentence; do not make the same call again."
+)
 Factory = Callable[..., Tool | Sequence[Tool]]
 PATH_OPTIONS = ("openapi", "folder", "path")  # options of tools that are paths
 
@@ -46,7 +51,7 @@ class AgentConfig:
     """What AGENT.json says. `folder` is where the file is."""
 
     name: str = "agent"
-    instructions: str = ""
+    instructions: str = INSTRUCTIONS
     model: str = ""
     url: str = ""
     tools: Sequence[str | Mapping[str, Any]] = ()
