@@ -4,8 +4,8 @@
 
 Formats: `own` is the model's own (for Qwen2.5 `<tool_call>`; calls in plain JSON are read too), `react` is ReAct with
 worked examples in the prompt, `adapter` is ReAct as the adapter of `tool_calls.py` learned it. A task is solved if the
-checks of `agent_tasks` pass; they were fixed before the first run. Bars, for the model's own format: on average seven of
-ten tasks of each kind, and no seed more than two tasks below that average.
+checks of `agent_tasks` pass; they were fixed before the first run. Bars, for the model's own format: on average seven
+of ten tasks of each kind, and no seed more than two tasks below that average.
 
 Every transcript is kept in `--out`. A run that was stopped goes on with the same command: finished tasks are read, and
 the others go on from their last step. At the end docs/agents.md and its pictures are written (`--page no`: not).
@@ -26,15 +26,15 @@ from agent_tasks import services
 from agent_tasks.checks import Work, failures
 from agent_tasks.tasks import KINDS, AgentTask, read_tasks
 from pairs import Report, arguments
+from qianwen.agents.code_interpreter import code_interpreter
 
 from qianwen.agents.agent import Agent
 from qianwen.agents.arguments import read_arguments
 from qianwen.agents.attachments import attach, with_files
 from qianwen.agents.budget import Budget
-from qianwen.agents.code_interpreter import code_interpreter
 from qianwen.agents.journal import Journal
 from qianwen.agents.policy import Policy
-from qianwen.agents.step import Answer, Call, End, Result, Step, to_record
+from qianwen.agents.step import Answer, Call, Result, Step, to_record
 from qianwen.agents.tool import Tool
 from qianwen.agents.tools import TOOLS
 from qianwen.agents.tools.functions import function_tool
