@@ -36,7 +36,7 @@ def write_page(transcripts: Sequence[Transcript], model: str) -> None:
         "",
         f"{model} on two cores, all tasks at once in one engine. The questions, files and checks are in",
         "[benchmarks/agent_tasks](../benchmarks/agent_tasks) and were committed before the first run. This page is",
-        "written by `python benchmarks/agents_real.py`, which also prints the table; nothing on it is chosen or edited.",
+        "written by `python benchmarks/agents_real.py`, which also prints the table; nothing is chosen or edited.",
         "",
         *_table(transcripts),
         "",
