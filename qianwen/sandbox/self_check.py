@@ -9,7 +9,8 @@ import sys
 import tempfile
 
 from qianwen.runtime.translation import tr
-from qianwen.sandbox.execution import Backend, Execution, SandboxFailed, execute
+from qianwen.sandbox.execution import Execution, execute
+from qianwen.sandbox.running import Backend, SandboxFailed
 from qianwen.sandbox.limits import Limits
 
 PROBE = """
