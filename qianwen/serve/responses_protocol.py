@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationError, model_validator
 
+from qianwen.model.long_context import Extension
 from qianwen.runtime.errors import RequestError
 from qianwen.runtime.translation import tr
 from qianwen.serve.body_errors import body_error
-from qianwen.model.long_context import Extension
 from qianwen.serve.protocol import MAX_TOP_LOGPROBS, ChatCompletionRequest, ReasoningEffort
 from qianwen.serve.wire import (
     MAX_MESSAGES,
