@@ -38,6 +38,7 @@ class Messages:
         self._is_dropped = False
         self._flags = 0
         self._missing: int | None = None  # bytes of the frame that is being read; None: its head is awaited
+        self.is_ready = False  # whether the other side has sent its command, so that messages may be sent
         self.num_dropped = 0
 
     def feed(self, data: bytes) -> Iterator[list[bytearray]]:
@@ -75,6 +76,7 @@ class Messages:
         """Read the frame that was announced; False if not all of it has arrived."""
         if len(self._waiting) < self._missing:
             return False
+        self.is_ready = self.is_ready or bool(self._flags & COMMAND)
         if not (self._flags & COMMAND or self._is_dropped):
             self._parts.append(self._waiting[: self._missing])
             del self._waiting[: self._missing]
@@ -90,8 +92,9 @@ class Channel:
         self.num_read = 0  # bytes
         self.listener, self._socket = _connected_pair()
         ready = b"\x05READY\x0bSocket-Type" + struct.pack(">I", len(kind)) + kind.encode()
-        subscription = b"\x00\x01\x01" if kind == "SUB" else b""  # to everything
-        self._socket.sendall(GREETING + bytes([COMMAND, len(ready)]) + ready + subscription)
+        self._socket.sendall(GREETING + bytes([COMMAND, len(ready)]) + ready)
+        # The other side takes a message before its own command for an error.
+        self._subscription = b"\x00\x01\x01" if kind == "SUB" else b""  # to everything
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -117,6 +120,14 @@ class Channel:
             raise BrokenChannel("closed")
         self.num_read += len(data)
         yield from self._messages.feed(data)
+        if self._subscription and self.is_ready:
+            self._socket.sendall(self._subscription)
+            self._subscription = b""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether messages may be sent."""
+        return self._messages.is_ready
 
     @property
     def num_dropped(self) -> int:

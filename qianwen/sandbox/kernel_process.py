@@ -44,9 +44,10 @@ class KernelProcess:
 
     def _wait_until_ready(self) -> None:
         """Wait for the first message, with which the kernel confirms that we get all others."""
-        deadline = time.monotonic() + START_SECONDS
+        deadline, is_welcome = time.monotonic() + START_SECONDS, False
         try:
-            while not self.receive(left := deadline - time.monotonic()):
+            while not (is_welcome and self._shell.is_ready):
+                is_welcome = bool(self.receive(left := deadline - time.monotonic())) or is_welcome
                 if left <= 0:
                     raise BrokenChannel(tr("no answer in {seconds:.0f} s", seconds=START_SECONDS))
         except BrokenChannel as broken:

@@ -137,7 +137,7 @@ class ChannelApp(IPKernelApp):
         socket = context.socket(zmq.XPUB)
         _bind(socket, IOPUB)
         self.configure_tornado_logger()
-        self.iopub_thread = IOPubThread(socket, pipe=True, session=self.session)
+        self.iopub_thread = IOPubThread(socket, session=self.session)
         self.iopub_thread.start()
         self.iopub_socket = self.iopub_thread.background_socket
 
