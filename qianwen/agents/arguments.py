@@ -16,7 +16,7 @@ from typing import Any
 
 from qianwen.chat.code_blocks import code_blocks
 from qianwen.chat.functions import parse_arguments
-from qianwen.chat.json_schema import satisfies
+from qianwen.chat.json_schema import referenced, satisfies
 from qianwen.chat.messages import FunctionSpec, ToolCall, arguments_text
 from qianwen.runtime.errors import QianwenError, ToolError, excerpt
 
@@ -34,10 +34,14 @@ def read_arguments(call: ToolCall, spec: FunctionSpec) -> dict[str, Any]:
         if code_name is None:
             raise ToolError(f"The arguments are not a JSON object. You wrote: {excerpt(call.arguments)}") from error
         arguments = None
-    if code_name is not None and (arguments is None or violation(arguments, schema)):
+    if code_name is not None and (arguments is None or not satisfies(arguments, schema)):
         arguments = {code_name: _code(call.arguments)}
     assert arguments is not None
-    if problem := violation(arguments, schema):
+    try:
+        problem = violation(arguments, schema)
+    except RecursionError:  # a schema that refers to itself without an end
+        problem = "they do not satisfy the schema."
+    if problem:
         raise ToolError(f"The arguments are wrong: {problem}")
     return arguments
 
@@ -61,7 +65,7 @@ def _code_name(spec: FunctionSpec, schema: Mapping[str, Any]) -> str | None:
 
 def _code(text: str) -> str:
     blocks = code_blocks(text)
-    return blocks[0] if blocks else text.strip().strip("`").strip()
+    return blocks[0].strip("\n") if blocks else text.strip().strip("`").strip()
 
 
 def violation(value: Any, schema: Any, path: str = "") -> str:
@@ -69,23 +73,29 @@ def violation(value: Any, schema: Any, path: str = "") -> str:
     if satisfies(value, schema):
         return ""
     definitions = {name: schema[name] for name in DEFINITIONS if name in schema}
-    name = f"`{path}`" if path else "the arguments"
-    properties = schema.get("properties") or {}
+    if isinstance(reference := schema.get("$ref"), str):
+        return violation(value, _part(referenced(reference, schema), definitions), path)
+    problem = ""
     if isinstance(value, dict):
-        if missing := [each for each in schema.get("required") or () if each not in value]:
-            return f"`{_join(path, missing[0])}` is missing{_written_as(missing[0], value, properties)}."
-        for key, item in value.items():
-            if key in properties and (
-                problem := violation(item, _part(properties[key], definitions), _join(path, key))
-            ):
-                return problem
-            if key not in properties and schema.get("additionalProperties") is False:
-                return f"there is no `{_join(path, key)}`; the fields are {', '.join(properties) or 'none'}."
-    if isinstance(value, list):
-        for index, item in enumerate(value):
-            if problem := violation(item, _part(schema.get("items", True), definitions), f"{path}[{index}]"):
-                return problem
-    return f"{name} must be {expected(schema)}; got {excerpt(value)}."
+        problem = _wrong_field(value, schema, definitions, path)
+    elif isinstance(value, list):
+        items = _part(schema.get("items", True), definitions)
+        problem = next(filter(None, (violation(item, items, f"{path}[{i}]") for i, item in enumerate(value))), "")
+    name = f"`{path}`" if path else "the arguments"
+    return problem or f"{name} must be {expected(schema)}; got {excerpt(value)}."
+
+
+def _wrong_field(value: Mapping[str, Any], schema: Mapping[str, Any], definitions: Mapping[str, Any], path: str) -> str:
+    """The first field of an object that is missing, wrong or unknown."""
+    properties = schema.get("properties") or {}
+    if missing := [each for each in schema.get("required") or () if each not in value]:
+        return f"`{_join(path, missing[0])}` is missing{_written_as(missing[0], value, properties)}."
+    for key, item in value.items():
+        if key in properties and (problem := violation(item, _part(properties[key], definitions), _join(path, key))):
+            return problem
+        if key not in properties and schema.get("additionalProperties") is False:
+            return f"there is no `{_join(path, key)}`; the fields are {', '.join(properties) or 'none'}."
+    return ""
 
 
 def _part(schema: Any, definitions: Mapping[str, Any]) -> Any:
