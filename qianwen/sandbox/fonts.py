@@ -7,6 +7,7 @@ draws boxes. So its list of fonts, which we write beforehand, has our Chinese fo
 import functools
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +40,10 @@ def settings() -> dict[str, bytes]:
 
     shown = visible.readable()
     manager = copy(font_manager.fontManager)
+    manager.ttflist = list(manager.ttflist)
+    for path in set(font_manager.findSystemFonts()) - {entry.fname for entry in manager.ttflist}:
+        with suppress(OSError, RuntimeError):  # installed since matplotlib made its list; some are no fonts it can read
+            manager.addfont(path)
     entries = [entry for entry in manager.ttflist if any(_is_below(entry.fname, place) for place in shown)]
     sans, serif = chinese_fonts(entries)
     manager.ttflist = [*entries, *_aliases(entries, sans, ASKED_FOR), *_aliases(entries, serif or sans, ASKED_FOR_SERIF)]
