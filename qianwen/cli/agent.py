@@ -147,7 +147,7 @@ def opened_agent(options: AgentOptions) -> "Iterator[Agent]":
         chosen = {name: getattr(options, name) for name in ("seed", "temperature", "max_tokens")}
         sampling = {**config.sampling, **{name: value for name, value in chosen.items() if value is not None}}
         if config.style:
-            sampling["style"] = config.style
+            sampling["function_style"] = config.style
         yield Agent(
             _model(config, options, stack),
             tools,

@@ -120,7 +120,7 @@ def test_only_the_first_wrong_call_in_a_row_is_free(ask):
     model = Script([call("echo", txt="1")], [call("echo", txt="2")], [call("echo", txt="3")], "I cannot.")
     steps = ask(model, [tool("echo")], budget=Budget(calls=2))
     assert [step.status for step in steps if isinstance(step, Result)] == ["invalid"] * 3
-    assert steps[-1] == End("calls") and [len(request["functions"]) for request in model.requests] == [1, 1, 1, 0]
+    assert steps[-1] == End("calls") and [request["tool_choice"] for request in model.requests] == ["auto", "auto", "auto", "none"]
 
 
 def test_a_call_whose_arguments_are_wrong_is_no_answer_if_it_arrives_as_text(ask):
@@ -133,7 +133,7 @@ def test_spent_calls_leave_one_reply_without_tools(ask):
     model = Script([call("echo", text="1"), call("echo", text="2"), call("echo", text="3")], "Enough.")
     steps = ask(model, [tool("echo")], budget=Budget(calls=2))
     assert texts(steps)[:2] == ["echo: 1", "echo: 2"] and "all 2 calls are spent" in texts(steps)[2]
-    assert steps[-2:] == [Answer("Enough."), End("calls")] and not model.requests[1]["functions"]
+    assert steps[-2:] == [Answer("Enough."), End("calls")] and model.requests[1]["tool_choice"] == "none"
 
 
 def test_a_model_that_calls_even_without_tools_ends_without_an_answer(ask):
