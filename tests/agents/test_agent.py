@@ -120,7 +120,12 @@ def test_only_the_first_wrong_call_in_a_row_is_free(ask):
     model = Script([call("echo", txt="1")], [call("echo", txt="2")], [call("echo", txt="3")], "I cannot.")
     steps = ask(model, [tool("echo")], budget=Budget(calls=2))
     assert [step.status for step in steps if isinstance(step, Result)] == ["invalid"] * 3
-    assert steps[-1] == End("calls") and [request["tool_choice"] for request in model.requests] == ["auto", "auto", "auto", "none"]
+    assert steps[-1] == End("calls") and [request["tool_choice"] for request in model.requests] == [
+        "auto",
+        "auto",
+        "auto",
+        "none",
+    ]
 
 
 def test_a_call_whose_arguments_are_wrong_is_no_answer_if_it_arrives_as_text(ask):
