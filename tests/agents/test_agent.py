@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -15,8 +16,11 @@ from qianwen.agents.step import Answer, Call, End, Given, Result, Thought
 from qianwen.agents.tool import Observation
 from qianwen.chat.messages import Message
 from qianwen.chat.model import Delta
+from qianwen.engine.llm import LLM
+from qianwen.engine.llm_engine import EngineConfig
 from qianwen.runtime.errors import ConfigError, RequestError, ToolError
 
+from ..engine.conftest import byte_tokenizer, tiny_model
 from .conftest import Script, call, tool
 
 
@@ -251,6 +255,34 @@ def test_closing_the_run_closes_the_stream_at_once_and_the_run_goes_on(journal):
     events.close()
     assert model.num_open == 0 and [type(step) for step in journal.steps(run)] == [Given]
     assert list(agent.resume(run))[-1] == End("answered")
+
+
+@pytest.fixture
+def llm():
+    return LLM(tiny_model(max_position_embeddings=512), byte_tokenizer(), EngineConfig(block_size=8, batch_invariant=True))
+
+
+def test_closing_the_run_frees_its_place_in_the_engine(journal, llm):
+    events = Agent(llm, journal=journal, sampling={"ignore_eos": True, "max_tokens": 64}).run("Hi")
+    while not isinstance(next(events), Delta):
+        pass
+    assert llm.shared.num_open == 1
+    events.close()
+    assert llm.shared.num_open == 0 and not llm.engine.has_work
+
+
+def test_runs_side_by_side_in_one_engine_are_those_of_runs_alone(journal, llm):
+    sampling = {"seed": 3, "max_tokens": 12, "temperature": 1.0}
+
+    def answer(question):
+        agent = Agent(llm, [tool("echo")], journal=journal, sampling=sampling, budget=Budget(calls=0))
+        return [step for step in agent.run(question, journal.create_run("agent")) if isinstance(step, Answer | End)]
+
+    questions = ["one", "two", "three", "four"]
+    alone = [answer(question) for question in questions]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(answer, questions)) == alone
+    assert all(steps[-1].reason in ("calls", "length") for steps in alone)
 
 
 def test_a_further_question_goes_on_with_the_conversation(journal):
