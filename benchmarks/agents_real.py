@@ -26,20 +26,20 @@ from agent_tasks import services
 from agent_tasks.checks import Work, failures
 from agent_tasks.tasks import KINDS, AgentTask, read_tasks
 from pairs import Report, arguments
-from qianwen.agents.code_interpreter import code_interpreter
 
 from qianwen.agents.agent import Agent
 from qianwen.agents.arguments import read_arguments
 from qianwen.agents.attachments import attach, with_files
 from qianwen.agents.budget import Budget
+from qianwen.agents.code_interpreter import code_interpreter
 from qianwen.agents.journal import Journal
 from qianwen.agents.policy import Policy
 from qianwen.agents.step import Answer, Call, Result, Step, to_record
-from qianwen.agents.tool import Tool
+from qianwen.agents.tool import CallContext, Tool
 from qianwen.agents.tools import TOOLS
 from qianwen.agents.tools.functions import function_tool
 from qianwen.engine.llm import LLM
-from qianwen.runtime.errors import QianwenError
+from qianwen.runtime.errors import QianwenError, ToolError
 
 MODEL = "~/.cache/qianwen-weights/qwen2.5-coder-1.5b-instruct-q4_k_m.gguf"
 BAR, SPREAD = 7.0, 2  # tasks of ten: the least mean, and how far a seed may be below it
@@ -60,7 +60,21 @@ def tools_of(task: AgentTask) -> list[Tool]:
     return [tool for name in task.tools for tool in _tools(name)]
 
 
+def read_file(path: str, context: CallContext) -> str:
+    """Read a text file that the user gave.
+
+    Args:
+        path: name of the file
+    """
+    file = context.folder / Path(path).name
+    if not file.is_file():
+        raise ToolError(f"there is no file {path}")
+    return file.read_text(encoding="utf-8")
+
+
 def _tools(name: str) -> list[Tool]:
+    if name == "read_file":
+        return [function_tool(read_file, effect="reads")]
     if name in TOOLS:
         made = TOOLS[name]()
         return [made] if isinstance(made, Tool) else [tool for tool in made if tool.name == name]

@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from qianwen.agents.cell_variables import assigned, listing
 from qianwen.agents.tool import CallContext, Observation, Tool
 from qianwen.chat.code_blocks import code_blocks
 from qianwen.chat.messages import FunctionSpec
@@ -35,6 +36,8 @@ DESCRIPTION = (
 MAX_KERNELS = 8  # of different runs at the same time; the one that waited longest is ended
 MARK = ".interpreter"  # a file in the folder of a run that says that a kernel was started for it
 NOTHING = "The code ran without an error and printed nothing. Use print() to see a value."
+VARIABLES = "Nothing was printed. Variables of this cell:"
+LISTING_SECONDS = 5.0
 
 
 def code_interpreter(
@@ -74,8 +77,9 @@ class Kernels:
         """Run the code of a call, and describe the result."""
         blocks = code_blocks(arguments["code"]) if "```" in arguments["code"] else []
         kernel, was_lost = self._kernel(context.folder)
-        result = kernel.run(blocks[0] if blocks else arguments["code"], max(0.1, min(self._seconds, context.seconds)))
-        text = described(result)
+        code = blocks[0] if blocks else arguments["code"]
+        result = kernel.run(code, max(0.1, min(self._seconds, context.seconds)))
+        text = described(result, variables(kernel, code, result))
         return Observation(
             f"{LOST}\n{text}" if was_lost and LOST not in result.notes else text,
             is_error=result.status != "ok",
@@ -105,9 +109,21 @@ class Kernels:
         return kernel, was_lost
 
 
-def described(result: CellResult) -> str:
-    """What the model reads about a cell: its output, value and error, then names of figures and files, then notes."""
-    parts = [result.stdout.strip("\n"), result.result.strip("\n")]
+def variables(kernel: Kernel, code: str, result: CellResult) -> str:
+    """The values that a cell computed, if it worked and printed nothing; models often forget to print."""
+    names = assigned(code)
+    if result.status != "ok" or result.stdout.strip() or result.result.strip() or not names:
+        return ""
+    listed = kernel.run(listing(names), LISTING_SECONDS)
+    return f"{VARIABLES}\n{listed.stdout.strip()}" if listed.status == "ok" and listed.stdout.strip() else ""
+
+
+def described(result: CellResult, values: str = "") -> str:
+    """What the model reads about a cell: its output, value and error, then names of figures and files, then notes.
+
+    `values` are the variables of a cell that printed nothing.
+    """
+    parts = [result.stdout.strip("\n"), result.result.strip("\n"), values]
     if result.error:
         parts.append(result.error.traceback.strip() or f"{result.error.name}: {result.error.value}")
     elif result.stderr.strip():

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from qianwen.agents.arguments import read_arguments
-from qianwen.agents.code_interpreter import NOTHING, code_interpreter, described
+from qianwen.agents.code_interpreter import NOTHING, VARIABLES, code_interpreter, described
 from qianwen.agents.tool import CallContext
 from qianwen.chat.messages import ToolCall
 from qianwen.runtime.errors import ConfigError
@@ -41,7 +41,7 @@ def test_runs_keep_their_own_variables_and_see_their_own_files(ask, tmp_path):
     for number, folder in enumerate(folders):
         folder.mkdir()
         (folder / "data.csv").write_text(f"x\n{number}\n", encoding="utf-8")
-        assert ask('{"code": "x = open(\'data.csv\').read().split()"}', folder).text == NOTHING
+        assert ask('{"code": "x = open(\'data.csv\').read().split()"}', folder).text == f"{VARIABLES}\nx = ['x', '{number}']"
     assert [ask("x", folder).text for folder in folders] == ["['x', '0']", "['x', '1']"]
     seen = ask("```python\nprint(x)\nopen('out.txt', 'w').write('done')\n```", folders[0])
     assert seen.text == "['x', '0']\n4\nFiles written: out.txt"
@@ -53,13 +53,21 @@ def test_runs_keep_their_own_variables_and_see_their_own_files(ask, tmp_path):
 
 @needs_sandbox
 def test_a_new_process_says_that_variables_are_lost(tool, ask, tmp_path):
-    assert ask("y = 1", tmp_path).text == NOTHING
+    assert ask("y = 1", tmp_path).text == f"{VARIABLES}\ny = 1"
     again = code_interpreter()
     try:
         text = again.run({"code": "print(2)"}, CallContext("key", tmp_path, 60.0)).text
     finally:
         again.close()
     assert text == f"{LOST}\n2"
+
+
+@needs_sandbox
+def test_a_cell_that_prints_nothing_shows_its_variables(ask, tmp_path):
+    assert ask("a = 6\nb = a * 7", tmp_path).text == f"{VARIABLES}\na = 6\nb = 42"
+    assert ask("c = 1\nprint(c)", tmp_path).text == "1"
+    assert ask("c += 1", tmp_path).text == f"{VARIABLES}\nc = 2"
+    assert VARIABLES not in ask("d = 1 / 0", tmp_path).text
 
 
 @needs_sandbox

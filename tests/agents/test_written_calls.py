@@ -43,6 +43,9 @@ def test_a_written_call_is_read_with_its_thought(text, thought):
         '{"name": "get_price", "arguments": {"product": "desk',
         '{"name": "get_price", "arguments": {}, "colour": "red"}',
         '{"person": {"name": "Anna", "arguments": "many"}}',
+        '{"name": "greeting", "arguments": {}}',
+        '{"get_price": {"arguments": {}}}',
+        "```python\nprint({'name': 'get_price'})\n```",
         "{" * 5000,
     ],
 )
