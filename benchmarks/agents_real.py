@@ -32,6 +32,7 @@ from qianwen.agents.arguments import read_arguments
 from qianwen.agents.attachments import attach, with_files
 from qianwen.agents.budget import Budget
 from qianwen.agents.code_interpreter import code_interpreter
+from qianwen.agents.config import INSTRUCTIONS
 from qianwen.agents.journal import Journal
 from qianwen.agents.policy import Policy
 from qianwen.agents.step import Answer, Call, Result, Step, to_record
@@ -91,7 +92,15 @@ def run_task(task: AgentTask, seed: int, model: LLM, journal: Journal, sampling:
             if tool.close is not None:
                 stack.callback(tool.close)
         policy = Policy(dict.fromkeys(("none", "reads", "sends", "changes"), "allow"))
-        agent = Agent(model, tools, journal=journal, budget=BUDGET, policy=policy, sampling=sampling)
+        agent = Agent(
+            model,
+            tools,
+            journal=journal,
+            instructions=INSTRUCTIONS,
+            budget=BUDGET,
+            policy=policy,
+            sampling=sampling,
+        )
         began = time.perf_counter()
         with closing(_events(agent, task, name)) as events:
             for _ in events:
