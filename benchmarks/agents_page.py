@@ -7,7 +7,9 @@ back from the code interpreter, in fewer colours, and at most one a task.
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,16 +37,15 @@ def write_page(transcripts: Sequence[Transcript], model: str) -> None:
         "# Agents with real weights",
         "",
         f"{model} on two cores, all tasks at once in one engine. The questions, files and checks are in",
-        "[benchmarks/agent_tasks](../benchmarks/agent_tasks) and were committed before the first run. This page is",
-        "written by `python benchmarks/agents_real.py`, which also prints the table; nothing is chosen or edited.",
+        "[benchmarks/agent_tasks](../benchmarks/agent_tasks) and were committed before the first run. How calls are",
+        "read from a reply, and what a silent cell shows, were improved while looking at trial runs with seed 0.",
+        "This page is written by `python benchmarks/agents_real.py`; no run is chosen, and no transcript is edited.",
         "",
         *_table(transcripts),
         "",
         "A task of the interpreter is solved if the right number is in the answer or was printed by a cell, and a",
         "picture came back whose data are those that were asked for. *In the answer*: the number is in the answer",
         "itself. A task with tools is solved if the answer is right.",
-        "",
-        "![a question, its cell and its figure in the terminal](images/agent.png)",
     ]
     own = [each for each in transcripts if each["format"] == transcripts[0]["format"]]
     first = min(each["seed"] for each in own)
@@ -53,7 +54,7 @@ def write_page(transcripts: Sequence[Transcript], model: str) -> None:
         for each in own:
             if each["kind"] == kind and each["seed"] == first:
                 lines += ["", *_transcript(each, own)]
-    PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    PAGE.write_text(_without_places("\n".join(lines)) + "\n", encoding="utf-8")
     _keep(transcripts)
 
 
@@ -62,7 +63,13 @@ def _keep(transcripts: Sequence[Transcript]) -> None:
     for name in dict.fromkeys(each["format"] for each in transcripts):
         rows = [{**each, "pictures": len(each["pictures"])} for each in transcripts if each["format"] == name]
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        (KEPT / f"{name}.jsonl").write_text(text.replace(str(Path.cwd()), "."), encoding="utf-8")
+        (KEPT / f"{name}.jsonl").write_text(_without_places(text), encoding="utf-8")
+
+
+def _without_places(text: str) -> str:
+    """The text without the folders of this machine: those of runs, and that of Python."""
+    text = re.sub(r"/[^\s\"]*?/runs/[^\s\"]+?/files/", "", text)
+    return text.replace(sys.prefix, "(Python)").replace(sys.base_prefix + "/lib", "(Python)/lib")
 
 
 def _table(transcripts: Sequence[Transcript]) -> Iterator[str]:

@@ -32,7 +32,6 @@ from qianwen.agents.arguments import read_arguments
 from qianwen.agents.attachments import attach, with_files
 from qianwen.agents.budget import Budget
 from qianwen.agents.code_interpreter import code_interpreter
-from qianwen.agents.config import INSTRUCTIONS
 from qianwen.agents.journal import Journal
 from qianwen.agents.policy import Policy
 from qianwen.agents.step import Answer, Call, Result, Step, to_record
@@ -96,7 +95,6 @@ def run_task(task: AgentTask, seed: int, model: LLM, journal: Journal, sampling:
             model,
             tools,
             journal=journal,
-            instructions=INSTRUCTIONS,
             budget=BUDGET,
             policy=policy,
             sampling=sampling,
