@@ -1,8 +1,8 @@
 """Tools from an OpenAPI 3 schema in JSON: every operation of a web service is a tool.
 
 GET and HEAD have the effect `sends`, everything else `changes`. Requests go through the guard (`fetch_guard.py`), so a
-service that is not public must be allowed by name. Secrets that the user gives are sent to the host of the schema alone:
-no redirect takes a request elsewhere.
+service that is not public must be allowed by name. Secrets that the user gives are sent to the host of the schema
+alone: no redirect takes a request elsewhere.
 
 Read are parameters in path, query and header, and a body in JSON. An operation that needs something else, such as a
 cookie or an uploaded file, is an error that names it; `operations` chooses those that are wanted.
@@ -90,7 +90,7 @@ def _read(path: Path) -> Mapping[str, Any]:
 def _server(document: Mapping[str, Any], server: str) -> str:
     """The address that all paths are below."""
     if not server:
-        entry = next(iter(document.get("servers") or []), {})
+        entry: Mapping[str, Any] = next(iter(document.get("servers") or []), {})
         server = str(entry.get("url", ""))
         for name, variable in (entry.get("variables") or {}).items():
             server = server.replace(f"{{{name}}}", str(variable.get("default", "")))
@@ -258,7 +258,8 @@ def _request(
             headers["Content-Type"] = field.sent if "*" not in field.sent else "application/json"
         elif field.place == "query":
             items = value if isinstance(value, list) and field.is_repeated else [value]
-            query += value.items() if isinstance(value, dict) else [(field.sent, _text(item)) for item in items]
+            pairs = value.items() if isinstance(value, dict) else [(field.sent, item) for item in items]
+            query += [(name, _text(item)) for name, item in pairs]
         elif field.place == "header":
             headers[field.sent] = _text(value)
         else:

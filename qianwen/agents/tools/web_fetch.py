@@ -11,7 +11,7 @@ from qianwen.agents.fetch_guard import Guard, Page
 from qianwen.agents.tool import CallContext, Tool
 from qianwen.agents.tools.documents import text_of
 from qianwen.agents.tools.functions import function_tool
-from qianwen.data.documents.encodings import decode, encoding_of
+from qianwen.data.documents.encodings import REPLACEMENT, decode, encoding_of
 from qianwen.runtime.errors import ConfigError, ToolError, excerpt
 from qianwen.runtime.translation import tr
 
@@ -48,7 +48,7 @@ def page_text(page: Page, seconds: float) -> str:
     kind = page.headers.get("content-type", "").lower()
     is_html = "html" in kind or (not kind and page.body.lstrip()[:1] == b"<")
     declared = _CHARSET.search(kind) or (_CHARSET.search(page.body[:2048].decode("latin-1")) if is_html else None)
-    encoding = encoding_of(declared[1]) if declared else ""
+    encoding = encoding_of(declared[1]).replace(REPLACEMENT, "") if declared else ""
     if is_html:
         return html_text(decode(page.body, encoding) if encoding else text_of("page.html", page.body, seconds))
     if kind.startswith("text/") and encoding:

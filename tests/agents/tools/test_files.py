@@ -1,5 +1,6 @@
 """The file tools: what is in the folder of the run, and nothing else, whatever the name (S4)."""
 
+import importlib
 import os
 import socket
 import sys
@@ -11,7 +12,6 @@ from urllib.parse import quote
 import pytest
 
 from qianwen.agents.tool import CallContext
-from qianwen.agents.tools import files as files_module
 from qianwen.agents.tools.files import files, list_folder, read_inside
 from qianwen.runtime.errors import ConfigError, ToolError
 
@@ -244,7 +244,7 @@ def test_names_with_line_breaks_stay_in_one_line(run: Path):
 
 
 def test_lists_of_many_and_deep_files_end(run: Path, monkeypatch):
-    monkeypatch.setattr(files_module, "MAX_FILES", 10)
+    monkeypatch.setattr(importlib.import_module("qianwen.agents.tools.files"), "MAX_FILES", 10)
     for number in range(30):
         (run / f"{number:02}").touch()
     assert "Only the first 10 files" in call(run, "list_files")
