@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import PurePosixPath
 from typing import BinaryIO, Literal
 
@@ -51,13 +51,14 @@ class Ending:
     exit_code: int
     ended_by: str | None  # stopped, wall, cpu, memory, folder; None: the program ended by itself
     cpu_seconds: float
+    errors: str = ""  # the error output that was not read before
 
 
 class RunningProgram:
     """A program and all processes that it starts. `end` must be called; it may be called again.
 
-    `keep` are descriptors of ours that the program inherits, `environment` is added to the usual one. The thread that
-    starts a program must outlive it, because the kernel ends the program with that thread.
+    `keep` are descriptors of ours that the program inherits. The thread that starts a program must outlive it, because
+    the kernel ends the program with that thread.
     """
 
     def __init__(
@@ -68,7 +69,6 @@ class RunningProgram:
         limits: Limits,
         *,
         stdin: bytes = b"",
-        environment: Mapping[str, str] | None = None,
         keep: Sequence[int] = (),
     ) -> None:
         self.backend, self.started = backend, time.monotonic()
@@ -79,7 +79,6 @@ class RunningProgram:
             config = _configuration(backend, argv, files, limits, stack)
             config["deadline"] = self.started + limits.wall_seconds
             config["keep"] = list(keep)
-            config["environment"].update(environment or {})
             self._group = _control_group(limits, stack)
             self._report, for_report = _pipe(stack)
             for_lifeline, self._lifeline = _pipe(stack)
@@ -120,18 +119,19 @@ class RunningProgram:
         with suppress(OSError):  # an interrupt that nobody read
             self._lifeline.close()
         was_killed = self._wait()
+        left = self._read_errors()
         is_exhausted = self._group is not None and self._group.has_ended_a_process()
         line = self._report.readline().decode("utf-8", "replace").rstrip("\n")
         first, _, rest = line.partition(" ")
         if line and first != "failed":
             cpu, _, ended_by = rest.partition(" ")
-            ending = Ending(int(first), ended_by or None, float(cpu))
+            ending = Ending(int(first), ended_by or None, float(cpu), left)
         elif was_killed or is_exhausted:
-            ending = Ending(-signal.SIGKILL, "wall", 0.0)
+            ending = Ending(-signal.SIGKILL, "wall", 0.0, left)
         else:
-            raise SandboxFailed(rest or errors.decode("utf-8", "replace").strip() or "no report")
+            raise SandboxFailed(rest or (errors.decode("utf-8", "replace") + left).strip() or "no report")
         if is_exhausted and ending.exit_code == -signal.SIGKILL:
-            return Ending(ending.exit_code, "memory", ending.cpu_seconds)
+            return replace(ending, ended_by="memory")
         return ending
 
     def _wait(self) -> bool:
@@ -146,10 +146,14 @@ class RunningProgram:
             self.process.kill()
             self.process.wait()
             was_killed = True
-        for pipe in (self.process.stdout, self.process.stderr):
-            if pipe:
-                pipe.close()
         return was_killed
+
+    def _read_errors(self) -> str:
+        """Close the outputs, and return what is left of the error output."""
+        assert self.process.stdout and self.process.stderr
+        with self.process.stdout, self.process.stderr:
+            os.set_blocking(self.process.stderr.fileno(), False)
+            return (self.process.stderr.read(ERRORS) or b"").decode("utf-8", "replace")
 
 
 def _check_inside(name: str) -> None:

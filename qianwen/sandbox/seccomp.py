@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from qianwen.sandbox.system_calls import number, prctl
 
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # linux/audit.h
-OWN_PROCESS = ("prlimit64", "sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr")
+OWN_PROCESS = ("prlimit64", "sched_setaffinity", "sched_setparam", "sched_setattr")
 DENIED = (
     *("ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "process_mrelease", "kcmp", "pidfd_getfd"),
     *("setpriority", "ioprio_set", "migrate_pages", "move_pages"),
@@ -91,6 +91,8 @@ def program(without_effect: Sequence[str] = ()) -> list[Instruction]:
     code += _when("clone", [_load(FIRST), (JUMP_IF_ANY, 0, 1, NEW_NAMESPACES), *_either()])
     code += _when("socketpair", _unless_unix_stream())
     code += _when("ioctl", _if_terminal_or_network())
+    # ZeroMQ sets the policy of each new thread to the one that it has, and ends the program if that is refused.
+    code += _when("sched_setscheduler", [_load(FIRST), (JUMP_IF_EQUAL, 1, 0, 0), _give(ERROR), _give(ALLOW)])
     for name in OWN_PROCESS:
         code += _when(name, [_load(FIRST), (JUMP_IF_EQUAL, 1, 0, 0), *_either()])
     return [*code, _give(ALLOW)]
