@@ -129,6 +129,9 @@ class Kernel:
                 return status or "timeout"
             for message in process.receive(left):
                 cell.take(message)
+        if cell.is_cut and status is None:
+            cell.note(f"The output was cut: it was longer than {cell.limit} bytes.")
+            status = "output"
         if cell.error and cell.error.name == "MemoryError":
             return "memory"
         return status or ("error" if cell.error else "ok")
