@@ -3,4 +3,5 @@
 Read in this order:
 
     tool.py    what a tool is, and what it does to the world
+    code_interpreter.py    the tool that runs Python
 """

@@ -13,7 +13,8 @@ CellStatus = Literal["ok", "error", "timeout", "memory", "output", "killed"]
 ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[PX^_][^\x1b]*(?:\x1b\\)?|.?)", re.S)
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 OVERWRITTEN = re.compile(r"[^\n]*\r(?=[^\n])")  # as progress bars do
-LIBRARY_FRAME = re.compile(r"^  File \S*/lib/(?:python|site-packages)[^\n]*\n(?:    [^\n]*\n)?\n?", re.M)
+LIBRARY_FRAME = re.compile(r"^  File (?!~/)[^\n]*\n?(?:    [^\n]*\n?)?", re.M)  # ~ is the folder of the cells
+TRACEBACK = "Traceback (most recent call last):"
 MAX_TRACEBACK = 12  # lines
 
 
@@ -139,7 +140,9 @@ def clean(text: str) -> str:
 
 def shortened(traceback: str) -> str:
     """The frames of a traceback that are not in a library; of many the first ones, and the last ones with the error."""
-    lines = [line for line in LIBRARY_FRAME.sub("", traceback).splitlines() if line.strip()]
+    last = traceback[max(traceback.rfind(TRACEBACK), 0) :]  # of exceptions that were raised while handling others
+    own = LIBRARY_FRAME.sub("", last if "  Cell " in last else traceback)
+    lines = [line for line in own.splitlines() if line.strip()]
     if len(lines) > MAX_TRACEBACK:
         half = MAX_TRACEBACK // 2
         lines = [*lines[:half], "    …", *lines[-half:]]
