@@ -37,10 +37,10 @@ from qianwen.agents.tools.functions import function_tool
 from qianwen.runtime.errors import ConfigError, excerpt
 from qianwen.runtime.translation import tr
 
-# Without the last two sentences Qwen2.5-Coder-1.5B makes each call again and again, and never answers.
+# Without these sentences Qwen2.5-Coder-1.5B makes each call again and again, and never answers.
 INSTRUCTIONS = (
-    "You are a helpful assistant. Call a function only if you need it. "
-    "After its result, answer the user in a sentence; do not make the same call again."
+    "You are a helpful assistant. Call functions one after another until you know all that the user asked for. "
+    "Never make the same call twice. Then answer the user in a sentence."
 )
 Factory = Callable[..., Tool | Sequence[Tool]]
 PATH_OPTIONS = ("openapi", "folder", "path")  # options of tools that are paths
@@ -98,6 +98,8 @@ def make_tools(config: AgentConfig, factories: Mapping[str, Factory]) -> list[To
 
 
 def _make(entry: Any, config: AgentConfig, factories: Mapping[str, Factory]) -> Tool | Sequence[Tool]:
+    if not isinstance(entry, str | Mapping):
+        raise ConfigError(tr("an entry of tools must be a name or an object; got {value}", value=excerpt(entry)))
     options = {"function" if ":" in entry else "name": entry} if isinstance(entry, str) else dict(entry)
     if function := options.pop("function", None):
         return _from_function(function, options, config.folder)

@@ -85,6 +85,8 @@ def _work(agent: "Agent", options: AgentOptions) -> int:
     answers = Console(highlight=False, soft_wrap=True)
     console = Console(stderr=True, highlight=False, soft_wrap=True) if is_script else answers
     view = JsonView(console, answers) if options.json else AgentView(console, answers)
+    if isinstance(view, JsonView):
+        view.record({"kind": "run", "id": run, "files": str(journal.files(run))})
     session = AgentSession(agent, run, view, _prompt if sys.stdin.isatty() else _nobody)
     session.attach(list(options.file))
     return _answer(session, question) if is_script else _converse(session, is_resumed=bool(options.resume))
@@ -145,7 +147,7 @@ def opened_agent(options: AgentOptions) -> "Iterator[Agent]":
         chosen = {name: getattr(options, name) for name in ("seed", "temperature", "max_tokens")}
         sampling = {**config.sampling, **{name: value for name, value in chosen.items() if value is not None}}
         if config.style:
-            sampling["style"] = config.style
+            sampling["function_style"] = config.style
         yield Agent(
             _model(config, options, stack),
             tools,

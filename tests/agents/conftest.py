@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
+from qianwen.agents.agent import Agent
 from qianwen.agents.journal import Journal
+from qianwen.agents.step import Result
 from qianwen.agents.tool import CallContext, Effect, Observation, Tool
 from qianwen.chat.messages import FunctionSpec, Message, ToolCall
 from qianwen.chat.model import Delta, Usage
@@ -84,6 +86,21 @@ def journal() -> Iterator[Journal]:
         journal = Journal(folder)
         yield journal
         journal.close()
+
+
+@pytest.fixture
+def ask(journal):
+    """Run a question to its end: the steps."""
+
+    def run(model, tools=(), question="What?", **options):
+        agent = Agent(model, tools, journal=journal, **options)
+        return [event for event in agent.run(question, journal.create_run("agent")) if not isinstance(event, Delta)]
+
+    return run
+
+
+def texts(steps):
+    return [step.observation.text for step in steps if isinstance(step, Result)]
 
 
 PAGE = """<html><head><title>Tea</title></head><body><nav><a href="/">Home</a></nav><main><h1>茶</h1>
