@@ -11,6 +11,7 @@ Read in this order:
     journal.py         steps, calls and permissions in SQLite, so that a killed agent continues; run.py is one run
     budget.py          what may be spent on a question; observations.py cuts long results
     config.py          AGENT.json; attachments.py copies the user's files into a run
+    code_interpreter.py    the tool that runs Python, in a kernel inside the sandbox
     tools/             calculator, clock, and tools from typed Python functions
     fetch_guard.py     fetch an address that a model chose
 
