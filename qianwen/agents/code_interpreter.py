@@ -94,9 +94,7 @@ class _Kernels:
             if folder not in self._kernels:
                 mark = folder / MARK
                 has_lost_state = mark.exists()  # a kernel of another process, or one that was ended to make room
-                self._kernels[folder] = Kernel.open(
-                    self._sandbox, folder, self._limits, has_lost_state=has_lost_state
-                )
+                self._kernels[folder] = Kernel.open(self._sandbox, folder, self._limits, has_lost_state=has_lost_state)
                 mark.touch()
             self._kernels.move_to_end(folder)
             surplus = [self._kernels.popitem(last=False)[1] for _ in range(len(self._kernels) - self._max_kernels)]

@@ -56,9 +56,7 @@ class Kernel:
         self._lock = threading.Lock()
 
     @classmethod
-    def open(
-        cls, sandbox: Sandbox, folder: Path, limits: Limits = LIMITS, *, has_lost_state: bool = False
-    ) -> "Kernel":
+    def open(cls, sandbox: Sandbox, folder: Path, limits: Limits = LIMITS, *, has_lost_state: bool = False) -> "Kernel":
         """A kernel in a back-end that was checked; ConfigError if the packages that it needs are not installed.
 
         `has_lost_state`: cells of this conversation ran in a kernel that is gone, and the next cell says so.
