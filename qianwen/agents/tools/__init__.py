@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from qianwen.agents.code_interpreter import code_interpreter
 from qianwen.agents.tool import Tool
 from qianwen.agents.tools.calculator import calculator
 from qianwen.agents.tools.clock import clock
@@ -20,9 +21,10 @@ from qianwen.agents.tools.openapi import openapi
 from qianwen.agents.tools.web_fetch import web_fetch
 
 # Each makes one or more tools; its keyword arguments are the options of AGENT.json.
-TOOLS: Mapping[str, Callable[..., Sequence[Tool]]] = {
+TOOLS: Mapping[str, Callable[..., Tool | Sequence[Tool]]] = {
     "calculator": calculator,
     "clock": clock,
+    "code_interpreter": code_interpreter,
     "files": files,
     "openapi": openapi,
     "web_fetch": web_fetch,
