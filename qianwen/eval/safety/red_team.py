@@ -6,8 +6,8 @@
     compliance/language/…    by language
 
 Intervals resample prompts, because the conversations of one prompt under ten attacks depend on each other. The prompts
-are those of `prompts.py`, never those of the training data. `prompts_for` takes turns through categories and languages, so
-the first N of them are balanced, and a larger N contains a smaller one.
+are those of `prompts.py`, never those of the training data. `prompts_for` takes turns through categories and languages,
+so the first N of them are balanced, and a larger N contains a smaller one.
 """
 
 import random

@@ -29,7 +29,7 @@ from qianwen.eval.task import Answer, Generate, Score, Scored, Task, TaskOptions
 from qianwen.runtime.errors import DataError
 from qianwen.runtime.translation import tr
 
-MAX_TOKENS = 256
+MAX_TOKENS = 128  # the verdict needs the beginning of a reply
 MAIN = ("compliance", "over_refusal")
 
 
