@@ -5,8 +5,9 @@ duplicate of one of them.
 """
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
+from itertools import chain, zip_longest
 from typing import NamedTuple
 
 from qianwen.align.safety.taxonomy import LANGUAGES, Language
@@ -30,6 +31,11 @@ def own_prompts(language: Language) -> list[SafetyPrompt]:
         for kind in ("harmful", "harmless")
         for text in kinds[kind]
     ]
+
+
+def in_turns(groups: Iterable[Sequence[SafetyPrompt]]) -> Iterator[SafetyPrompt]:
+    """The first prompt of each group, then the second of each, and so on: the first N are balanced for every N."""
+    return (prompt for prompt in chain.from_iterable(zip_longest(*groups)) if prompt)
 
 
 def evaluation_texts(languages: Iterable[Language] = LANGUAGES) -> list[str]:

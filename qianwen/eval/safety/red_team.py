@@ -12,7 +12,6 @@ so the first N of them are balanced, and a larger N contains a smaller one.
 
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import zip_longest
 from typing import Any
 
 from qianwen.align.safety.taxonomy import LANGUAGES, Language, categories
@@ -21,7 +20,7 @@ from qianwen.chat.refusals import refusal_verdict
 from qianwen.eval.metrics import Estimate, Share, Shares
 from qianwen.eval.reader_cases.rates import extractor
 from qianwen.eval.safety.attacks import PRESSURE, attack_names, first_message, is_hidden, pressing_messages
-from qianwen.eval.safety.prompts import SafetyPrompt, own_prompts
+from qianwen.eval.safety.prompts import SafetyPrompt, in_turns, own_prompts
 from qianwen.eval.safety.subject import names_subject
 from qianwen.eval.task import Answer, Episode, Generate, Score, Scored, Task
 from qianwen.runtime.errors import ConfigError
@@ -92,8 +91,7 @@ def prompts_for(names: Sequence[str], languages: Sequence[Language], seed: int) 
             group = [prompt for prompt in own_prompts(language) if prompt.category == name and prompt.is_harmful]
             draw.shuffle(group)
             groups.append(group)
-    for turn in zip_longest(*groups):
-        yield from (prompt for prompt in turn if prompt is not None)
+    return in_turns(groups)
 
 
 def conversation(prompt: SafetyPrompt, attack: str) -> Generate | Episode:

@@ -24,7 +24,7 @@ from qianwen.chat.refusals import refusal_verdict
 from qianwen.eval.data_files import csv_rows, find, members, read_text
 from qianwen.eval.metrics import Estimate, Share
 from qianwen.eval.reader_cases.rates import extractor
-from qianwen.eval.safety.prompts import SafetyPrompt, own_prompts
+from qianwen.eval.safety.prompts import SafetyPrompt, in_turns, own_prompts
 from qianwen.eval.task import Answer, Generate, Score, Scored, Task, TaskOptions
 from qianwen.runtime.errors import DataError
 from qianwen.runtime.translation import tr
@@ -41,8 +41,11 @@ class SafetyTask(Task):
 
     @cached_property
     def prompts(self) -> list[SafetyPrompt]:
-        """All prompts in the order of their files."""
-        return self._read()
+        """All prompts. The first N of them have harmful and harmless ones of every category alike."""
+        groups: dict[tuple[str, bool], list[SafetyPrompt]] = {}
+        for prompt in self._read():
+            groups.setdefault((prompt.category, prompt.is_harmful), []).append(prompt)
+        return list(in_turns(groups.values()))
 
     def examples(self) -> Iterable[Generate]:
         for prompt in self.prompts:
