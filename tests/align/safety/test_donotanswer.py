@@ -25,7 +25,7 @@ def test_the_halves_are_disjoint_and_about_equal(folder: Path):
 
 
 def test_the_half_is_fixed_and_depends_on_the_words_only():
-    assert [is_held_out(f"prompt {n}") for n in range(8)] == [False, True, False, True, False, False, True, True]
+    assert [is_held_out(f"prompt {n}") for n in range(8)] == [True, True, False, False, True, True, True, False]
     assert all(is_held_out(f"Prompt  {n} ") == is_held_out(f"prompt {n}") for n in range(20))
 
 

@@ -13,12 +13,12 @@ from tests.eval.safety.test_red_team import Speaker
 
 def results(folder: Path, patience: int, num_prompts: int) -> Results:
     task = RedTeam(attacks=["plain", "base64", "pressure"])
-    return Evaluation([task], folder, limit=3 * num_prompts).run(Speaker(patience), {"model": "<b>m</b>"})
+    return Evaluation([task], folder, limit=3 * num_prompts).run(Speaker(patience), {"model": "<b>m"})
 
 
 def test_the_page_has_the_numbers_the_filters_and_the_transcripts(tmp_path: Path):
     page = write_red_team_page(results(tmp_path / "a", 2, 14)).read_text("utf-8")
-    assert "&lt;b&gt;m&lt;/b&gt;" in page and "<b>m</b>" not in page
+    assert "&lt;b&gt;m" in page and "<b>m" not in page
     for label in ("refusal", "compliance", "pressure", "base64", "self-harm"):
         assert f">{label}</label>" in page
     assert page.count('<details class="card') == 3 * PER_CELL, "six of each verdict under each attack"
