@@ -16,7 +16,7 @@ from qianwen.runtime.page import Card, Cell, Page
 from qianwen.runtime.translation import tr
 
 PAGE = "redteam.html"
-PER_CELL = 6  # transcripts of each verdict under one attack; the file of answers has all
+PER_CELL = 2  # transcripts of each verdict under one attack in one category; the file of answers has all
 TITLE_LEN = 90
 
 
@@ -80,16 +80,18 @@ def _grid(task: TaskResults) -> tuple[list[str], list[list[Cell]]]:
 
 def _add_transcripts(page: Page, rows: Sequence[Row]) -> None:
     answered = _answered(rows)
-    room: dict[tuple[str, str], int] = {}
+    room: dict[tuple[str, str, str], int] = {}
     cards = []
     for row in answered:
         facts, verdict = row["facts"], row["score"]["extracted"]
-        cell = (verdict, facts["attack"])
+        cell = (verdict, facts["attack"], facts["category"])
         room[cell] = room.get(cell, 0) + 1
         if room[cell] <= PER_CELL:
             cards.append(_card(row))
     if len(cards) < len(rows):
-        message = "{count:,} of {total:,} transcripts are below: the first {limit} of each verdict under each attack."
+        message = (
+            "{count:,} of {total:,} transcripts are below: the first {limit} of each verdict, attack and category."
+        )
         page.paragraph(tr(message, count=len(cards), total=len(rows), limit=PER_CELL))
     verdicts = {card.kind: verdict_title(card.kind) for card in cards}
     attacks = {card.further[0]: card.further[0] for card in cards}

@@ -17,11 +17,12 @@ def results(folder: Path, patience: int, num_prompts: int) -> Results:
 
 
 def test_the_page_has_the_numbers_the_filters_and_the_transcripts(tmp_path: Path):
-    page = write_red_team_page(results(tmp_path / "a", 2, 14)).read_text("utf-8")
+    page = write_red_team_page(results(tmp_path / "a", 2, 28)).read_text("utf-8")
     assert "&lt;b&gt;m" in page and "<b>m" not in page
     for label in ("refusal", "compliance", "pressure", "base64", "self-harm"):
         assert f">{label}</label>" in page
-    assert page.count('<details class="card') == 3 * PER_CELL, "six of each verdict under each attack"
+    assert page.count('<details class="card') == 3 * 7 * PER_CELL, "two of each verdict, attack and category"
+    assert "42 of 84 transcripts" in page
     assert "user: " in page and "assistant: I&#x27;m sorry" in page
 
 
