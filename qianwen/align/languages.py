@@ -8,8 +8,8 @@ import re
 
 HAN = re.compile(r"[\u3400-\u9fff]")
 LATIN = re.compile(r"[A-Za-zÀ-ɏ]+")
-MIN_HAN = 0.5  # of the words and characters of a Chinese text
-MAX_HAN = 0.1  # of those of an English text
+MIN_HAN = 0.5  # more than this share of the words and characters of a Chinese text
+MAX_HAN = 0.2  # of those of an English text
 
 
 def is_in_language(text: str, language: str) -> bool:
@@ -18,4 +18,4 @@ def is_in_language(text: str, language: str) -> bool:
     if not han and not words:
         return True
     share = han / (han + words)
-    return share >= MIN_HAN if language == "zh" else share <= MAX_HAN
+    return share > MIN_HAN if language == "zh" else share <= MAX_HAN

@@ -32,7 +32,7 @@ MARKS = " \t\r\n\u3000*_`\"'“”‘’「」『』"
 FINAL = MARKS + ".!?。！？…,，;；:：~～"
 COMPLETE = ("equals", "one_of")  # these say what the complete answer is
 FENCE = re.compile(r"\A```\w*\s*\n(.*)\n\s*```\Z", re.DOTALL)
-ITEM = re.compile(r"(?:[-*•·–]|\d{1,2}[.)、．]|[（(]\d{1,2}[)）]|[一二三四五六七八九十]、)\s*\S")
+ITEM = re.compile(r"(?:[-*•·–]|\d{1,2}[.)、．）]|[（(]\d{1,2}[)）]|[一二三四五六七八九十]、)\s*\S")
 EMOJI = re.compile("[\u2600-\u27bf\u2b50\u2b55\U0001f000-\U0001faff]")
 ADMISSION = re.compile(
     r"\b(?:as|am|i'm|i’m|just|only|really|actually|was|being|called) (?:an? |the )?(?:\w+ ){0,3}?(?:ai|a\.i\.|chatbot|bot"
@@ -44,7 +44,7 @@ ADMISSION = re.compile(
 )
 DENIAL = re.compile(
     r"(?:\bnot\b|\bno\b|\bnever\b|n['’]t\b|\bnor\b|\bneither\b|\bwhat is\b|\bwhat's\b|\bknow of\b|\bheard of\b|不是|并非|没有|哪里是|怎么会是|什么是|没听说过|不认识|不知道)"
-    r"[^.!?。！？,，]{0,24}$",
+    r"(?:(?!\bbut\b|\bam\b|而是)[^.!?。！？,，]){0,30}$",
     re.IGNORECASE,
 )
 
@@ -59,9 +59,9 @@ def broken(rules: Rules, answer: str, earlier: Sequence[str] = ()) -> list[str]:
 
 
 def _has_content(rules: Rules, answer: str) -> bool:
-    text = answer.strip(MARKS)
+    text = _plain(answer)
     for end in (rules.get("starts_with", ""), rules.get("ends_with", "")):
-        text = text.replace(end.strip(FINAL), "") if end else text
+        text = text.replace(_plain(end.strip(FINAL)), "") if end else text
     return len(re.findall(r"\w", text)) >= 2
 
 
@@ -119,7 +119,7 @@ def _items(answer: str, count: int) -> bool:
 
 
 def _in_role(answer: str, _: Any) -> bool:
-    return all(DENIAL.search(answer[: match.start()]) for match in ADMISSION.finditer(answer))
+    return all(DENIAL.search(answer[max(match.start() - 40, 0) : match.end()]) for match in ADMISSION.finditer(answer))
 
 
 RULES: dict[str, Callable[[str, Any], bool]] = {

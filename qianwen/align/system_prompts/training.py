@@ -10,16 +10,19 @@ dialogue is checked once more before it is written.
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from qianwen.align.languages import is_in_language
 from qianwen.align.plain_answers import plain_answers
+from qianwen.align.request_log import logged
 from qianwen.align.system_prompts.forms import Form, style_or_behaviour, topic_form
 from qianwen.align.system_prompts.held_out import NUM_TURNS
 from qianwen.align.system_prompts.roles import role_form, task_form
 from qianwen.align.system_prompts.rules import COMPLETE, Rules, broken
 from qianwen.chat.messages import Message
 from qianwen.chat.model import ChatModel
+from qianwen.runtime.files import write_jsonl
 
 LANGUAGES = ("en", "zh")
 ABILITIES = {"role": "role play", "style": "writing", "task": "nlp", "behaviour": "question answering"}
@@ -116,3 +119,20 @@ def answered_by(model: ChatModel, dialogue: Dialogue, seed: int) -> dict[str, An
 def _reply(model: ChatModel, messages: Sequence[Message], seed: int) -> tuple[str, bool]:
     deltas = list(model.chat(list(messages), temperature=0.7, top_p=0.9, max_tokens=MAX_TOKENS, seed=seed))
     return "".join(delta.text for delta in deltas).strip(), deltas[-1].finish_reason == "stop"
+
+
+def write_dialogues(path: Path, count: int, seed: int) -> None:
+    """Write `count` dialogues with the answers of the templates."""
+    rows = (dialogue.row([turn.answer for turn in dialogue.turns]) for dialogue in training_dialogues(count, seed))
+    write_jsonl(path, rows)
+
+
+def model_rows(
+    model: ChatModel, dialogues: Sequence[Dialogue], path: Path, *, seed: int, concurrency: int
+) -> Iterator[dict[str, Any]]:
+    """The rows with answers of a model, appended to `path` in order; those that are there are not asked again."""
+
+    def request(numbered: tuple[int, Dialogue]) -> dict[str, Any]:
+        return answered_by(model, numbered[1], seed=(seed * 1_000_003 + numbered[0]) * 97)
+
+    yield from logged(path, request, list(enumerate(dialogues)), concurrency)

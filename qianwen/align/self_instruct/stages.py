@@ -1,0 +1,241 @@
+"""The three stages of self-instruct. Each asks the model many times, and writes every reply before it is judged.
+
+    tools.jsonl       one reply for each new tool, from an area and two seed tools
+    questions.jsonl   four questions in each reply, for a tool, or for no tool
+    dialogues.jsonl   thought, call, result and answer for each question that was accepted
+
+What a stage asks is computed from the files of the stages before it, so a killed run goes on where it was, and the same
+seed gives the same requests. Tools are divided before anything is asked about them: those for evaluation, and the tools
+that are offered beside them, are never in training.
+"""
+
+import random
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from qianwen.align.near_duplicates import NearDuplicates
+from qianwen.align.plain_answers import plain_answers
+from qianwen.align.request_log import logged
+from qianwen.align.self_instruct.prompts import (
+    AREAS,
+    PEOPLE,
+    PROMPTS,
+    QUESTIONS_SCHEMA,
+    TOOL_SCHEMA,
+    call_schema,
+    tool_line,
+)
+from qianwen.align.self_instruct.rules import question_fault
+from qianwen.align.self_instruct.tools import GeneratedTool, Rejected, ToolReader, read_json
+from qianwen.align.service.simulated_tools import LANGUAGES, SimulatedTool, seed_tools
+from qianwen.chat.messages import Message
+from qianwen.chat.model import ChatModel
+from qianwen.runtime.files import json_text
+
+PARTS = ("train", "evaluation")
+TOOLS, QUESTIONS, DIALOGUES = "tools.jsonl", "questions.jsonl", "dialogues.jsonl"
+LONGEST = {"tool": 400, "questions": 260, "call": 160, "answer": 140}  # tokens
+MAX_OTHERS = 3  # tools that are offered beside the one that helps
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfInstructConfig:
+    """What is asked for."""
+
+    model: str  # name of the model in the record
+    tools: int = 200  # replies with a new tool
+    questions: int = 4  # replies with four questions for each tool
+    plain_share: float = 0.15  # questions without a tool ÷ questions with one
+    evaluation_share: float = 0.15  # of the tools
+    temperature: float = 0.8
+    concurrency: int = 16  # requests at the same time
+    seed: int = 0
+
+
+class Asked(NamedTuple):
+    """A question, and the tool that answers it; None if it needs none."""
+
+    question: str
+    language: str
+    part: str
+    tool: GeneratedTool | None
+
+
+class Stages:
+    """The stages of one run, whose files are in `folder`."""
+
+    def __init__(self, model: ChatModel, config: SelfInstructConfig, folder: Path) -> None:
+        self.model, self.config, self.folder = model, config, folder
+
+    # ---- tools
+
+    def num_tools(self) -> int:
+        return self.config.tools
+
+    def tools(self) -> Iterator[dict[str, Any]]:
+        """Replies with a new tool each."""
+        yield from logged(self.folder / TOOLS, self._tool, range(self.config.tools), self.config.concurrency)
+
+    def _tool(self, number: int) -> dict[str, Any]:
+        draw, language = self._draw(TOOLS, number), LANGUAGES[number % 2]
+        areas = AREAS[language]
+        examples = "\n".join(tool_line(tool.spec) for tool in draw.sample(seed_tools(language), 2))
+        area = areas[number // 2 % len(areas)]
+        prompt = PROMPTS[language]["tool"].format(area=area, examples=examples)
+        return {"language": language, "area": area, **self._ask(prompt, "tool", TOOL_SCHEMA, draw)}
+
+    # ---- questions
+
+    def questions(self, tools: Sequence[GeneratedTool]) -> Iterator[dict[str, Any]]:
+        """Replies with four questions each: for every tool, then for no tool."""
+        yield from logged(
+            self.folder / QUESTIONS, self._question, self.question_items(tools), self.config.concurrency
+        )
+
+    def question_items(self, tools: Sequence[GeneratedTool]) -> list[tuple[int, GeneratedTool | None]]:
+        """The requests of the stage: a number and a tool, or None."""
+        with_tool = [tool for _ in range(self.config.questions) for tool in tools]
+        return list(enumerate([*with_tool, *[None] * round(self.config.plain_share * len(with_tool))]))
+
+    def _question(self, item: tuple[int, GeneratedTool | None]) -> dict[str, Any]:
+        number, tool = item
+        draw = self._draw(QUESTIONS, number)
+        language = tool.language if tool else LANGUAGES[number % 2]
+        texts = PROMPTS[language]
+        person = draw.choice(PEOPLE[language])
+        if tool is None:
+            examples = "\n".join(plain.question for plain in draw.sample(plain_answers(language), 3))
+            area = draw.choice(AREAS[language])
+            prompt = texts["plain"].format(area=area, person=person, examples=examples)
+        else:
+            examples = "\n".join(draw.choice(seed_tools(language)).draw(draw)[0] for _ in range(2))
+            required = ", ".join(tool.spec.parameters["required"])
+            prompt = texts["questions"].format(
+                tool=tool_line(tool.spec), person=person, required=required, examples=examples
+            )
+        reply = self._ask(prompt, "questions", QUESTIONS_SCHEMA, draw)
+        return {"language": language, "tool": tool.spec.name if tool else None, **reply}
+
+    # ---- dialogues
+
+    def dialogues(self, asked: Sequence[Asked], tools: Sequence[GeneratedTool]) -> Iterator[dict[str, Any]]:
+        """A dialogue for each question. A call that cannot be read has no result and no answer."""
+        by_group = {
+            (part, language): [
+                tool for tool in tools if tool.language == language and part_of(tool, self.config) == part
+            ]
+            for part in PARTS
+            for language in LANGUAGES
+        }
+
+        def request(item: tuple[int, Asked]) -> dict[str, Any]:
+            return self._dialogue(item[0], item[1], by_group[item[1].part, item[1].language])
+
+        yield from logged(self.folder / DIALOGUES, request, list(enumerate(asked)), self.config.concurrency)
+
+    def _dialogue(self, number: int, asked: Asked, tools: Sequence[GeneratedTool]) -> dict[str, Any]:
+        draw = self._draw(DIALOGUES, number)
+        others = [tool for tool in tools if tool != asked.tool]
+        offered = draw.sample(others, min(len(others), draw.randint(1, MAX_OTHERS)))
+        offered += [asked.tool] if asked.tool else []
+        draw.shuffle(offered)
+        texts, specs = PROMPTS[asked.language], [tool.spec for tool in offered]
+        prompt = texts["call"].format(tools="\n".join(map(tool_line, specs)), question=asked.question)
+        call = self._ask(prompt, "call", call_schema(specs), draw)
+        row = {"question": asked.question, "offered": [spec.name for spec in specs], "call": call}
+        return {**row, **self._answer(call["reply"], asked, offered, draw)}
+
+    def _answer(
+        self, reply: str, asked: Asked, offered: Sequence[SimulatedTool], draw: random.Random
+    ) -> dict[str, Any]:
+        """The result of the call, and the answer; nothing if the call cannot be read or is not the right one."""
+        try:
+            call = read_json(reply, call_schema([tool.spec for tool in offered]))
+        except Rejected:
+            return {}
+        texts = PROMPTS[asked.language]
+        tool = next((tool for tool in offered if tool.spec.name == call["name"]), None)
+        if tool != asked.tool:
+            return {}
+        if tool is None:
+            return {"answer": self._ask(texts["direct"].format(question=asked.question), "answer", None, draw)}
+        result = tool.call(call["arguments"], str(draw.random()))
+        prompt = texts["answer"].format(question=asked.question, result=_described(tool, call["arguments"], result))
+        return {"result": result, "answer": self._ask(prompt, "answer", None, draw)}
+
+    # ---- requests
+
+    def _draw(self, stage: str, number: int) -> random.Random:
+        return random.Random(f"{self.config.seed}/{stage}/{number}")
+
+    def _ask(self, prompt: str, kind: str, schema: dict[str, Any] | None, draw: random.Random) -> dict[str, Any]:
+        deltas = list(
+            self.model.chat(
+                [Message("user", prompt)],
+                response_format=schema,
+                temperature=self.config.temperature if kind in ("tool", "questions") else 0.3,
+                top_p=0.95,
+                max_tokens=LONGEST[kind],
+                seed=draw.randrange(2**31),
+            )
+        )
+        return {"reply": "".join(delta.text for delta in deltas).strip(), "finish_reason": deltas[-1].finish_reason}
+
+
+def _described(tool: SimulatedTool, arguments: dict[str, Any], result: dict[str, Any]) -> str:
+    return f"{tool.spec.description} {json_text(arguments)} → {json_text(result)}"
+
+
+def part_of(tool: SimulatedTool, config: SelfInstructConfig) -> str:
+    """`evaluation` for the share of tools that training never sees, by their names."""
+    place = zlib.crc32(f"{config.seed}/{tool.spec.name}".encode()) / 2**32
+    return "evaluation" if place < config.evaluation_share else "train"
+
+
+def accepted_tools(rows: Sequence[dict[str, Any]]) -> tuple[list[GeneratedTool], list[tuple[dict[str, Any], str]]]:
+    """The tools of the replies, and the replies that are rejected, with their reasons."""
+    reader, tools, rejected = ToolReader(), [], []
+    for row in rows:
+        try:
+            if row["finish_reason"] != "stop":
+                raise Rejected("cut short")
+            tools.append(reader.read(row["reply"], row["language"]))
+        except Rejected as reason:
+            rejected.append((row, str(reason)))
+    return tools, rejected
+
+
+def accepted_questions(
+    rows: Sequence[dict[str, Any]], tools: Sequence[GeneratedTool], config: SelfInstructConfig
+) -> tuple[list[Asked], list[tuple[dict[str, Any], str]]]:
+    """The questions of the replies, and those that are rejected. One that needs no tool may be in either part."""
+    by_name = {tool.spec.name: tool for tool in tools}
+    seen, asked, rejected = NearDuplicates(), [], []
+    for number, row in enumerate(rows):
+        tool = by_name.get(row["tool"]) if row["tool"] else None
+        part = part_of(tool, config) if tool else _plain_part(number, config)
+        try:
+            if row["finish_reason"] != "stop":
+                raise Rejected("cut short")
+            questions = read_json(row["reply"], QUESTIONS_SCHEMA)["messages"]
+        except Rejected as reason:
+            rejected.append((row, str(reason)))
+            continue
+        for question in map(str.strip, questions):
+            fault = question_fault(question, row["language"], tool.spec if tool else None)
+            if fault is None and seen.add(question):
+                fault = "near duplicate"
+            if fault:
+                rejected.append(({"question": question, "tool": row["tool"]}, fault))
+            else:
+                asked.append(Asked(question, row["language"], part, tool))
+    return asked, rejected
+
+
+def _plain_part(number: int, config: SelfInstructConfig) -> str:
+    return "evaluation" if random.Random(f"{config.seed}/plain/{number}").random() < config.evaluation_share else "train"
+
+
