@@ -39,11 +39,12 @@ PROMPTS = {
         "one call answers one question. It has one to three parameters that a person knows and says, and one to three "
         "result fields that only the tool can know, such as prices, times or states. Give three realistic examples for "
         "each field. Two tools that exist already:\n{examples}\nWrite the new tool in English as JSON.",
-        "questions": "A tool:\n{tool}\nWrite four different messages that {person} could type to an assistant and that "
-        "this tool answers. Every message names concrete values (real names, numbers, dates) for: {required}. Do not "
-        "mention the tool. Messages for another tool, as an example of the style:\n{examples}\nWrite JSON.",
-        "plain": "Write four different questions about {area} that {person} could ask and that anyone can answer from "
-        "general knowledge, without looking anything up. Examples of the style:\n{examples}\nWrite JSON.",
+        "questions": "This service exists:\n{tool}\nWrite four different requests of {person} that it can fulfil. First "
+        "choose real values for its parameters (real names, numbers, dates), other values each time, then write the message "
+        "as {person} would type it, with all these values in it, without greeting. The message is never an answer. Two "
+        "examples for other services:\n{examples}\nWrite JSON.",
+        "plain": "Write four different questions about {area} that can be answered from general knowledge, as {person} would "
+        "type them, without greeting. Examples of the style:\n{examples}\nWrite JSON.",
         "call": "Tools:\n{tools}\n\nA user writes: {question}\n\nDecide which tool to call, or \"none\" if no tool helps. "
         "Write JSON: a thought of one short sentence (what you need and why), the name of the tool, and its arguments with "
         "the values of the user's message.",
@@ -55,9 +56,9 @@ PROMPTS = {
         "tool": "请设计一个与“{area}”有关的新工具（函数）。它替用户查询信息或办一件事，一次调用回答一个问题。它有一到三个用户知道并会说出的参数，"
         "以及一到三个只有工具才知道的结果字段，例如价格、时间或状态。每个字段给出三个真实的例子。已有的两个工具：\n{examples}\n"
         "name 用英文小写，description 用中文，例子用中文。用 JSON 写出新工具。",
-        "questions": "一个工具：\n{tool}\n请写四条不同的消息，是{person}会发给助手、并且用这个工具可以回答的。每条消息都要写出这些参数的具体值"
-        "（真实的名称、数字或日期）：{required}。不要提到工具。另一个工具的消息，供参考风格：\n{examples}\n用中文写，输出 JSON。",
-        "plain": "请写四个关于“{area}”的不同问题，是{person}会问、凭常识就能回答、不需要查询的。风格参考：\n{examples}\n用中文写，输出 JSON。",
+        "questions": "有这样一项服务：\n{tool}\n请写出{person}会提出、它能办到的四条不同的请求。先为参数选定真实的值（真实的名称、数字或日期），"
+        "每条都不同，再写出消息，消息里要出现这些值，像{person}打字那样，不要问候，不要写回答。另外两项服务的例子：\n{examples}\n用中文写，输出 JSON。",
+        "plain": "请写四个关于“{area}”的不同问题，凭常识就能回答，像{person}打字那样，不要问候。风格参考：\n{examples}\n用中文写，输出 JSON。",
         "call": "工具：\n{tools}\n\n用户说：{question}\n\n请决定调用哪个工具；如果没有合适的工具，就写“none”。输出 JSON：thought 是一句简短的中文"
         "（需要什么、为什么），name 是工具名，arguments 是参数，取用户消息里的值。",
         "answer": "用户说：{question}\n你查到的结果：{result}\n请用一两句自然的中文回答用户，写出所有的值，不要添加这里没有的内容。",
@@ -66,16 +67,20 @@ PROMPTS = {
 }
 
 
+MAX_DESCRIPTION, MAX_FIELD, MAX_EXAMPLE = 140, 90, 40  # characters
+EXAMPLE = rf"^[^\[\]{{}}<>\"“”\\]{{1,{MAX_EXAMPLE}}}$"
+
+
 def _text(most: int) -> dict[str, Any]:
     return {"type": "string", "minLength": 1, "maxLength": most}
 
 
 def _fields(kinds: Sequence[str]) -> dict[str, Any]:
-    examples = {"type": "array", "items": _text(30), "minItems": 3, "maxItems": 3}
+    examples = {"type": "array", "items": {"type": "string", "pattern": EXAMPLE}, "minItems": 3, "maxItems": 3}
     field = {
         "name": {"type": "string", "pattern": NAME},
         "type": {"enum": list(kinds)},
-        "description": _text(60),
+        "description": _text(MAX_FIELD),
         "examples": examples,
     }
     item = _object(field)
@@ -89,14 +94,21 @@ def _object(properties: dict[str, Any]) -> dict[str, Any]:
 TOOL_SCHEMA = _object(
     {
         "name": {"type": "string", "pattern": NAME},
-        "description": _text(100),
+        "description": _text(MAX_DESCRIPTION),
         "parameters": _fields(("string", "integer", "number")),
         "results": _fields(("string", "integer", "number")),
     }
 )
-QUESTIONS_SCHEMA = _object(
-    {"messages": {"type": "array", "items": _text(140), "minItems": NUM_QUESTIONS, "maxItems": NUM_QUESTIONS}}
-)
+def _questions(item: dict[str, Any]) -> dict[str, Any]:
+    return _object({"messages": {"type": "array", "items": item, "minItems": NUM_QUESTIONS, "maxItems": NUM_QUESTIONS}})
+
+
+PLAIN_SCHEMA = _questions(_text(140))
+
+
+def questions_schema(tool: FunctionSpec) -> dict[str, Any]:
+    """Four messages, each after the arguments that it states."""
+    return _questions(_object({"arguments": tool.parameters, "message": _text(140)}))
 
 
 def call_schema(tools: Sequence[FunctionSpec]) -> dict[str, Any]:

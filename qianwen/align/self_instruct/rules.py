@@ -29,6 +29,10 @@ LEAK = re.compile(
     re.IGNORECASE,
 )
 PLACEHOLDER = re.compile(r"[\[<{][^\]>}]{1,40}[\]>}]|\bxx+\b|\.\.\.$|…$|_{2,}|\b(?:your|specific) (?:name|city|date)\b|某某|××|具体(?:名称|日期)", re.IGNORECASE)
+LABEL = re.compile(
+    r"^\W*[\w ]{1,16}[:：]|[/?&]\w+=|\w_\w|\basked?[,:] ['\"]|^/|^(?:sure|certainly|of course|hello|hi|hey|dear)\b|^(?:您好|你好|好的|当然|明白)",
+    re.IGNORECASE,
+)
 NUMBER = re.compile(r"\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?")
 NUMBER_WORDS = {
     word: number
@@ -38,8 +42,10 @@ NUMBER_WORDS = {
 }
 
 
-def question_fault(text: str, language: str, tool: FunctionSpec | None = None) -> str | None:
-    """Why a question is rejected; `tool` is the one that it should be answered by."""
+def question_fault(
+    text: str, language: str, tool: FunctionSpec | None = None, arguments: Mapping[str, Any] | None = None
+) -> str | None:
+    """Why a question is rejected; `tool` is the one that answers it, `arguments` is what it should state."""
     low, high = LENGTHS[language]
     if not low <= len(text.strip()) <= high:
         return "question too short or long"
@@ -49,9 +55,11 @@ def question_fault(text: str, language: str, tool: FunctionSpec | None = None) -
         return "question with a placeholder"
     if LEAK.search(text) or (tool is not None and tool.name in text):
         return "question about the tool"
-    if loops(text):
-        return "loops"
-    return None
+    if LABEL.search(text):
+        return "question with a label or an address"
+    if not all(is_grounded(value, text) for value in (arguments or {}).values()):
+        return "question without its arguments"
+    return "loops" if loops(text) else None
 
 
 def call_fault(call: Mapping[str, Any], question: str, tool: FunctionSpec, language: str) -> str | None:
@@ -60,8 +68,7 @@ def call_fault(call: Mapping[str, Any], question: str, tool: FunctionSpec, langu
         return "no tool called" if call["name"] == "none" else "another tool called"
     if not satisfies(call["arguments"], tool.parameters):
         return "arguments break the schema"
-    kinds = {name: schema.get("type") for name, schema in tool.parameters["properties"].items()}
-    if not all(is_grounded(value, question, kinds.get(name)) for name, value in call["arguments"].items()):
+    if not all(is_grounded(value, question) for value in call["arguments"].values()):
         return "arguments that the question does not give"
     return text_fault(call["thought"], language, MAX_THOUGHT[language])
 
@@ -97,7 +104,7 @@ def loops(text: str) -> bool:
     return any(runs.count(run) >= 3 for run in set(runs))
 
 
-def is_grounded(value: Any, question: str, kind: str | None = None) -> bool:
+def is_grounded(value: Any, question: str) -> bool:
     """Whether the question gives this argument: its number, or most of its words. True and false are not checked."""
     if isinstance(value, bool):
         return True

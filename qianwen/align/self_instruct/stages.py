@@ -23,9 +23,10 @@ from qianwen.align.self_instruct.prompts import (
     AREAS,
     PEOPLE,
     PROMPTS,
-    QUESTIONS_SCHEMA,
+    PLAIN_SCHEMA,
     TOOL_SCHEMA,
     call_schema,
+    questions_schema,
     tool_line,
 )
 from qianwen.align.self_instruct.rules import question_fault
@@ -37,7 +38,7 @@ from qianwen.runtime.files import json_text
 
 PARTS = ("train", "evaluation")
 TOOLS, QUESTIONS, DIALOGUES = "tools.jsonl", "questions.jsonl", "dialogues.jsonl"
-LONGEST = {"tool": 400, "questions": 260, "call": 160, "answer": 140}  # tokens
+LONGEST = {"tool": 400, "questions": 380, "call": 160, "answer": 140}  # tokens
 MAX_OTHERS = 3  # tools that are offered beside the one that helps
 
 
@@ -110,13 +111,13 @@ class Stages:
             examples = "\n".join(plain.question for plain in draw.sample(plain_answers(language), 3))
             area = draw.choice(AREAS[language])
             prompt = texts["plain"].format(area=area, person=person, examples=examples)
+            schema = PLAIN_SCHEMA
         else:
-            examples = "\n".join(draw.choice(seed_tools(language)).draw(draw)[0] for _ in range(2))
-            required = ", ".join(tool.spec.parameters["required"])
-            prompt = texts["questions"].format(
-                tool=tool_line(tool.spec), person=person, required=required, examples=examples
-            )
-        reply = self._ask(prompt, "questions", QUESTIONS_SCHEMA, draw)
+            drawn = [seed.draw(draw) for seed in draw.sample(seed_tools(language), 2)]
+            examples = "\n".join(json_text({"arguments": given, "message": text}) for text, given in drawn)
+            prompt = texts["questions"].format(tool=tool_line(tool.spec), person=person, examples=examples)
+            schema = questions_schema(tool.spec)
+        reply = self._ask(prompt, "questions", schema, draw)
         return {"language": language, "tool": tool.spec.name if tool else None, **reply}
 
     # ---- dialogues
@@ -220,12 +221,12 @@ def accepted_questions(
         try:
             if row["finish_reason"] != "stop":
                 raise Rejected("cut short")
-            questions = read_json(row["reply"], QUESTIONS_SCHEMA)["messages"]
+            questions = _questions_of(row["reply"], tool)
         except Rejected as reason:
             rejected.append((row, str(reason)))
             continue
-        for question in map(str.strip, questions):
-            fault = question_fault(question, row["language"], tool.spec if tool else None)
+        for question, arguments in questions:
+            fault = question_fault(question, row["language"], tool.spec if tool else None, arguments)
             if fault is None and seen.add(question):
                 fault = "near duplicate"
             if fault:
@@ -233,6 +234,14 @@ def accepted_questions(
             else:
                 asked.append(Asked(question, row["language"], part, tool))
     return asked, rejected
+
+
+def _questions_of(reply: str, tool: GeneratedTool | None) -> list[tuple[str, dict[str, Any]]]:
+    """The questions of a reply, with the arguments that they should state. Raises Rejected."""
+    if tool is None:
+        return [(text.strip(), {}) for text in read_json(reply, PLAIN_SCHEMA)["messages"]]
+    messages = read_json(reply, questions_schema(tool.spec))["messages"]
+    return [(each["message"].strip(), each["arguments"]) for each in messages]
 
 
 def _plain_part(number: int, config: SelfInstructConfig) -> str:

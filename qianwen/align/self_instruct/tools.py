@@ -5,15 +5,23 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from qianwen.align.languages import is_in_language
+from qianwen.align.languages import HAN, is_in_language
 from qianwen.align.near_duplicates import NearDuplicates
-from qianwen.align.self_instruct.prompts import NAME, NO_TOOL, TOOL_SCHEMA
+from qianwen.align.self_instruct.prompts import (
+    MAX_DESCRIPTION,
+    MAX_EXAMPLE,
+    MAX_FIELD,
+    NAME,
+    NO_TOOL,
+    TOOL_SCHEMA,
+)
 from qianwen.align.service.simulated_tools import SimulatedTool, seed_tools
 from qianwen.chat.json_schema import satisfies
 from qianwen.chat.messages import FunctionSpec
 
 SPREAD = (0.5, 1.7)  # results are drawn from this part of the smallest to this multiple of the largest example
 LIKENESS = 0.6  # of two descriptions that are near duplicates
+GENERIC = {"name", "date", "time", "id", "number", "type", "status", "code", "of", "in", "the"}  # words of field names
 PLACEHOLDER = re.compile(r"example|string|value|placeholder|lorem|示例|例子|xxx|abc\d*$|^\W*$", re.IGNORECASE)
 
 
@@ -48,14 +56,33 @@ class ToolReader:
         fields = [*value["parameters"], *value["results"]]
         if len({field["name"] for field in fields}) < len(fields):
             raise Rejected("field twice")
-        texts = [value["description"], *(field["description"] for field in fields)]
-        if not all(is_in_language(text, language) for text in texts):
-            raise Rejected("wrong language")
+        _check_texts(value, language)
+        if _name_words(value["parameters"]) & _name_words(value["results"]):
+            raise Rejected("result repeats a parameter")
         tool = GeneratedTool(_spec(value), {field["name"]: _returned(field) for field in value["results"]}, language)
         if self._descriptions.add(value["description"]):
             raise Rejected("near duplicate")
         self._names.add(value["name"])
         return tool
+
+
+def _check_texts(value: dict[str, Any], language: str) -> None:
+    """Raises Rejected for descriptions in another language, and for texts that a constraint cut off."""
+    fields = [*value["parameters"], *value["results"]]
+    texts = [value["description"], *(field["description"] for field in fields)]
+    if not all(is_in_language(text, language) and (language == "zh" or not HAN.search(text)) for text in texts):
+        raise Rejected("wrong language")
+    examples = [text for field in fields for text in field["examples"]]
+    lengths = [(MAX_DESCRIPTION, texts[:1]), (MAX_FIELD, texts[1:]), (MAX_EXAMPLE, examples)]
+    if any(PLACEHOLDER.search(text) for text in examples):
+        raise Rejected("examples say nothing")
+    if any(len(text) >= most for most, each in lengths for text in each):
+        raise Rejected("cut short")
+
+
+def _name_words(fields: list[dict[str, Any]]) -> set[str]:
+    """The words of the fields' names that say what they are about."""
+    return {word for field in fields for word in field["name"].split("_")} - GENERIC
 
 
 def read_json(reply: str, schema: dict[str, Any]) -> Any:
@@ -86,7 +113,7 @@ def _returned(field: dict[str, Any]) -> Any:
     """What the simulator draws from: a range of numbers, or the example texts. Raises Rejected."""
     examples = list(dict.fromkeys(text.strip() for text in field["examples"]))
     if field["type"] == "string":
-        if len(examples) < 2 or any(PLACEHOLDER.search(text) for text in examples):
+        if len(examples) < 2:
             raise Rejected("examples say nothing")
         return examples
     try:

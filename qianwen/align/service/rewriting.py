@@ -29,6 +29,7 @@ PROMPTS = {
     },
 }
 EXPLAINING = ("no call", "search, one source", "search, two sources")  # kinds whose answers are not rewritten
+QUOTES = ('"', "“", "”")
 QUOTED = re.compile("[\"“]([^\"“”]+)[\"”]")
 # A question that begins like this is the model's answer to it; a word for a day would date what has no date.
 ASSISTANT = re.compile(r"(?:sure|certainly|of course|hello|i can|i'm sorry|sorry)\b|当然|好的|您好|你好|抱歉|没问题", re.IGNORECASE)
@@ -48,7 +49,8 @@ def rewritten(model: ChatModel, row: Mapping[str, Any], seed: int) -> dict[str, 
         old = messages[place]["content"]
         prompt = PROMPTS[row["language"]][part].format(text=old)
         sampling = {"temperature": 0.7, "top_p": 0.9, "max_tokens": MAX_TOKENS, "seed": seed + place}
-        new = collect(model.chat([Message("user", prompt)], **sampling)).text.strip().strip('"“”')
+        new = collect(model.chat([Message("user", prompt)], **sampling)).text.strip()
+        new = new[1:-1] if new[:1] in QUOTES and new[-1:] in QUOTES and new[:1] != old[:1] else new
         if keeps_facts(old, new, values, row["language"]):
             messages[place]["content"] = new
             changed.append(part)

@@ -24,6 +24,7 @@ from qianwen.data.documents.document import Document
 KINDS = ("search, one source", "search, two sources", "search, no source")
 MAX_OTHERS = 3  # results that do not have the answer
 MAX_PASSAGE = 420  # characters of a result
+MIN_PARAGRAPH = {"en": 40, "zh": 18}  # characters; shorter ones are headings
 MAX_PER_DOCUMENT = 2
 NOT_PAGES = ("code", "book")  # kinds of documents whose sentences of this form are seldom definitions
 DEFINITION = {
@@ -100,7 +101,7 @@ def definition_pages(documents: Iterable[Document], language: str) -> list[Page]
         found = 0
         for paragraph in document["text"].split("\n\n"):
             text = (" " if language == "en" else "").join(line.strip() for line in paragraph.splitlines())
-            page = _definition(text, document, language) if 40 <= len(text) <= 3 * MAX_PASSAGE else None
+            page = _definition(text, document, language) if MIN_PARAGRAPH[language] <= len(text) <= 3 * MAX_PASSAGE else None
             if page and page.question.lower() not in pages and found < MAX_PER_DOCUMENT:
                 pages[page.question.lower()] = page
                 found += 1
