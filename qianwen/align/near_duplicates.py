@@ -1,7 +1,7 @@
 """Near duplicates among short texts, such as questions: those that share most of their words.
 
-The likeness of two texts is the number of words they share ÷ the number of words either has (Jaccard). Words are those of
-any length in lower case; of Chinese text, pairs of neighbouring characters. An index from words to texts finds the few
+The likeness of two texts is the number of words they share ÷ the number of words either has (Jaccard). Words are in
+lower case; of Chinese text, they are pairs of neighbouring characters. An index from words to texts finds the few
 earlier texts that can be alike, so thousands of texts take seconds. Long documents are compared by their shingles
 (`data/curate/minhash.py`), which short texts do not have.
 """

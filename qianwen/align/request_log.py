@@ -19,9 +19,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def in_order(
-    request: Callable[[Item], Result], items: Iterable[Item], concurrency: int
-) -> Iterator[Result]:
+def in_order(request: Callable[[Item], Result], items: Iterable[Item], concurrency: int) -> Iterator[Result]:
     """The results in the order of the items, of which `concurrency` are computed at the same time."""
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(concurrency, thread_name_prefix="request") as pool:

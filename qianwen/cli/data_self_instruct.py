@@ -55,17 +55,19 @@ def self_instruct(options: SelfInstruct) -> int:
     with Job.start(options.name, "self-instruct", config) as job:
         with opened_chat_model(options.model, options.url, options.concurrency) as model:
             stages = Stages(model, config, job.path)
-            tools = accepted_tools(list(progress(stages.tools(), config.tools, tr("tools"))))
+            tools = accepted_tools(list(progress(stages.tools(), config.tools, tr("writing tools"))))
             if not tools[0]:
                 raise DataError(tr("no tool was accepted; see {path}", path=job.path / "tools.jsonl"))
             requests = len(stages.question_items(tools[0]))
-            replies = list(progress(stages.questions(tools[0]), requests, tr("questions")))
+            replies = list(progress(stages.questions(tools[0]), requests, tr("writing questions")))
             asked = accepted_questions(replies, tools[0], config)
-            dialogues = list(progress(stages.dialogues(asked[0], tools[0]), len(asked[0]), tr("dialogues")))
+            dialogues = list(progress(stages.dialogues(asked[0], tools[0]), len(asked[0]), tr("writing dialogues")))
         counts = write_outcome(job.path, tools, asked, dialogues)
     for stage in ("tools", "questions", "dialogues"):
         row = counts[stage]
-        console.print(f"{tr(stage)}: {row['accepted']:,} / {row['judged']:,} ({row['acceptance']:.0%})")
+        message = "{stage}: {accepted:,} of {judged:,} accepted ({share:.0%}); rejected:"
+        counted = {"accepted": row["accepted"], "judged": row["judged"], "share": row["acceptance"]}
+        console.print(tr(message, stage=stage, **counted))
         for reason, count in row["rejected"].items():
             console.print(f"{count:>8,}  {reason}")
     console.print(tr("written: {path}", path=job.path / "train.jsonl"))

@@ -52,10 +52,8 @@ def system_prompt_data(options: SystemPromptData) -> int:
         dialogues = list(training_dialogues(options.count, options.seed))
         Path(options.out).parent.mkdir(parents=True, exist_ok=True)
         with opened_chat_model(options.model, options.url, options.concurrency) as model:
-            rows = model_rows(
-                model, dialogues, Path(options.out), seed=options.seed, concurrency=options.concurrency
-            )
-            num_own = sum(row["own_answers"] for row in progress(rows, len(dialogues), tr("dialogues")))
+            rows = model_rows(model, dialogues, Path(options.out), seed=options.seed, concurrency=options.concurrency)
+            num_own = sum(row["own_answers"] for row in progress(rows, len(dialogues), tr("writing dialogues")))
         message = "answers of the model: {own:,} of {all:,}; the others are templates"
         console.print(tr(message, own=num_own, all=6 * len(dialogues)))
     console.print(tr("written: {path}", path=options.out))

@@ -11,7 +11,9 @@ def test_the_same_question_in_slightly_other_words_is_a_near_duplicate():
     assert not seen.add("How many apples are left in the red box?")
     assert seen.add("how many apples are left in the box?")
     assert not seen.add("How many pears did you buy at the market?")
-    assert not seen.add("杭州今天的天气怎么样？") and seen.add("杭州今天天气怎么样") and not seen.add("杭州的房价是多少？")
+    assert (
+        not seen.add("杭州今天的天气怎么样？") and seen.add("杭州今天天气怎么样") and not seen.add("杭州的房价是多少？")
+    )
 
 
 def test_the_index_finds_what_comparing_all_pairs_finds():

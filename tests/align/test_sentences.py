@@ -12,7 +12,7 @@ from qianwen.align.sentences import sentences
         ("It costs 3.50 at Mr. Smith's shop.", ["It costs 3.50 at Mr. Smith's shop."]),
         ("先洗手。再吃饭！好吗？", ["先洗手。", "再吃饭！", "好吗？"]),
         ("Light is scattered [2]. It is blue. [1]", ["Light is scattered [2].", "It is blue. [1]"]),
-        ("He said \"Go.\" She went.", ["He said \"Go.\"", "She went."]),
+        ('He said "Go." She went.', ['He said "Go."', "She went."]),
         ("no mark at the end", ["no mark at the end"]),
         ("- one\n- two\n\n* * *", ["- one", "- two"]),
         ("Wait... what?", ["Wait...", "what?"]),

@@ -1,9 +1,9 @@
 """What a run of self-instruct gave: rows for fine-tuning, what was rejected and why, and the counts.
 
-    train.jsonl        dialogues with `tools`, for `qianwen sft`
-    evaluation.jsonl   the same with tools that are never in train.jsonl
-    rejected.jsonl     every reply that is not used, with its stage and reason
-    counts.json        replies, accepted, and rejected by reason, for each stage
+train.jsonl        dialogues with `tools`, for `qianwen sft`
+evaluation.jsonl   the same with tools that are never in train.jsonl
+rejected.jsonl     every reply that is not used, with its stage and reason
+counts.json        replies, accepted, and rejected by reason, for each stage
 """
 
 import json

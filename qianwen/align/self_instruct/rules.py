@@ -23,21 +23,44 @@ MAX_THOUGHT = {"en": 160, "zh": 80}
 GROUNDED = 0.6  # minimum share of the words of an argument that are in the question
 USED = 0.5  # minimum share of the values of a result that are in the answer
 LEAK = re.compile(
-    r"\b(?:this|the|your|another|a) (?:tool|function|api)\b|\bparameters?\b|\bjson\b|\barguments?\b|\bassistant\b|\bresult field"
-    r"|\bas (?:stated|mentioned) (?:here|above)|\bthe user(?:'s)? (?:wrote|message)\b|\blooked it up\b|\blook(?:ed)? up and know\b"
+    r"\b(?:this|the|your|another|a) (?:tool|function|api)\b|\bparameters?\b|\bjson\b|\barguments?\b|\bassistant\b"
+    r"|\bresult field|\bas (?:stated|mentioned) (?:here|above)|\bthe user(?:'s)? (?:wrote|message)\b"
+    r"|\blooked it up\b|\blook(?:ed)? up and know\b"
     r"|这个工具|该工具|工具返回|调用工具|参数|函数|接口|助手|结果字段|用户说|你查到",
     re.IGNORECASE,
 )
-PLACEHOLDER = re.compile(r"[\[<{][^\]>}]{1,40}[\]>}]|\bxx+\b|\.\.\.$|…$|_{2,}|\b(?:your|specific) (?:name|city|date)\b|某某|××|具体(?:名称|日期)", re.IGNORECASE)
+PLACEHOLDER = re.compile(
+    r"[\[<{][^\]>}]{1,40}[\]>}]|\bxx+\b|\.\.\.$|…$|_{2,}|\b(?:your|specific) (?:name|city|date)\b"
+    r"|某某|××|具体(?:名称|日期)",
+    re.IGNORECASE,
+)
 LABEL = re.compile(
-    r"^\W*[\w ]{1,16}[:：]|[/?&]\w+=|\w_\w|\basked?[,:] ['\"]|^/|^(?:sure|certainly|of course|hello|hi|hey|dear)\b|^(?:您好|你好|好的|当然|明白)",
+    r"^\W*[\w ]{1,16}[:：]|[/?&]\w+=|\w_\w|\basked?[,:] ['\"]|^/"
+    r"|^(?:sure|certainly|of course|hello|hi|hey|dear)\b|^(?:您好|你好|好的|当然|明白)",
     re.IGNORECASE,
 )
 NUMBER = re.compile(r"\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?")
 NUMBER_WORDS = {
     word: number
     for number, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen".split()
+        [
+            "zero",
+            "one",
+            "two",
+            "three",
+            "four",
+            "five",
+            "six",
+            "seven",
+            "eight",
+            "nine",
+            "ten",
+            "eleven",
+            "twelve",
+            "thirteen",
+            "fourteen",
+            "fifteen",
+        ]
     )
 }
 
@@ -73,7 +96,9 @@ def call_fault(call: Mapping[str, Any], question: str, tool: FunctionSpec, langu
     return text_fault(call["thought"], language, MAX_THOUGHT[language])
 
 
-def answer_fault(answer: str, question: str, arguments: Mapping[str, Any], result: Mapping[str, Any], language: str) -> str | None:
+def answer_fault(
+    answer: str, question: str, arguments: Mapping[str, Any], result: Mapping[str, Any], language: str
+) -> str | None:
     """Why the answer to a question is rejected, given the result of the call."""
     if fault := text_fault(answer, language, MAX_ANSWER[language]):
         return fault

@@ -20,13 +20,11 @@ from qianwen.align.near_duplicates import NearDuplicates
 from qianwen.align.plain_answers import plain_answers
 from qianwen.align.request_log import logged
 from qianwen.align.self_instruct.prompts import (
-    AREAS,
-    PEOPLE,
-    PROMPTS,
     PLAIN_SCHEMA,
     TOOL_SCHEMA,
     call_schema,
     questions_schema,
+    texts,
     tool_line,
 )
 from qianwen.align.self_instruct.rules import question_fault
@@ -40,6 +38,7 @@ PARTS = ("train", "evaluation")
 TOOLS, QUESTIONS, DIALOGUES = "tools.jsonl", "questions.jsonl", "dialogues.jsonl"
 LONGEST = {"tool": 400, "questions": 380, "call": 160, "answer": 140}  # tokens
 MAX_OTHERS = 3  # tools that are offered beside the one that helps
+NUM_SETS = 3  # of offered tools, for the questions of one tool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,19 +81,17 @@ class Stages:
 
     def _tool(self, number: int) -> dict[str, Any]:
         draw, language = self._draw(TOOLS, number), LANGUAGES[number % 2]
-        areas = AREAS[language]
+        areas = texts(language)["areas"]
         examples = "\n".join(tool_line(tool.spec) for tool in draw.sample(seed_tools(language), 2))
         area = areas[number // 2 % len(areas)]
-        prompt = PROMPTS[language]["tool"].format(area=area, examples=examples)
+        prompt = texts(language)["prompts"]["tool"].format(area=area, examples=examples)
         return {"language": language, "area": area, **self._ask(prompt, "tool", TOOL_SCHEMA, draw)}
 
     # ---- questions
 
     def questions(self, tools: Sequence[GeneratedTool]) -> Iterator[dict[str, Any]]:
         """Replies with four questions each: for every tool, then for no tool."""
-        yield from logged(
-            self.folder / QUESTIONS, self._question, self.question_items(tools), self.config.concurrency
-        )
+        yield from logged(self.folder / QUESTIONS, self._question, self.question_items(tools), self.config.concurrency)
 
     def question_items(self, tools: Sequence[GeneratedTool]) -> list[tuple[int, GeneratedTool | None]]:
         """The requests of the stage: a number and a tool, or None."""
@@ -105,17 +102,17 @@ class Stages:
         number, tool = item
         draw = self._draw(QUESTIONS, number)
         language = tool.language if tool else LANGUAGES[number % 2]
-        texts = PROMPTS[language]
-        person = draw.choice(PEOPLE[language])
+        prompts = texts(language)["prompts"]
+        person = draw.choice(texts(language)["people"])
         if tool is None:
             examples = "\n".join(plain.question for plain in draw.sample(plain_answers(language), 3))
-            area = draw.choice(AREAS[language])
-            prompt = texts["plain"].format(area=area, person=person, examples=examples)
+            area = draw.choice(texts(language)["areas"])
+            prompt = prompts["plain"].format(area=area, person=person, examples=examples)
             schema = PLAIN_SCHEMA
         else:
             drawn = [seed.draw(draw) for seed in draw.sample(seed_tools(language), 2)]
             examples = "\n".join(json_text({"arguments": given, "message": text}) for text, given in drawn)
-            prompt = texts["questions"].format(tool=tool_line(tool.spec), person=person, examples=examples)
+            prompt = prompts["questions"].format(tool=tool_line(tool.spec), person=person, examples=examples)
             schema = questions_schema(tool.spec)
         reply = self._ask(prompt, "questions", schema, draw)
         return {"language": language, "tool": tool.spec.name if tool else None, **reply}
@@ -139,15 +136,22 @@ class Stages:
 
     def _dialogue(self, number: int, asked: Asked, tools: Sequence[GeneratedTool]) -> dict[str, Any]:
         draw = self._draw(DIALOGUES, number)
+        offered = self._offered(number, asked, tools)
+        prompts, specs = texts(asked.language)["prompts"], [tool.spec for tool in offered]
+        prompt = prompts["call"].format(tools="\n".join(map(tool_line, specs)), question=asked.question)
+        call = self._ask(prompt, "call", call_schema(specs), draw)
+        row = {"question": asked.question, "offered": [spec.name for spec in specs], "call": call}
+        return {**row, **self._answer(call["reply"], asked, offered, draw)}
+
+    def _offered(self, number: int, asked: Asked, tools: Sequence[GeneratedTool]) -> list[GeneratedTool]:
+        """The tools of a dialogue. The questions of a tool share a few sets, whose prompts the engine then reuses."""
+        name = asked.tool.spec.name if asked.tool else "none"
+        draw = random.Random(f"{self.config.seed}/{name}/{number % NUM_SETS}")
         others = [tool for tool in tools if tool != asked.tool]
         offered = draw.sample(others, min(len(others), draw.randint(1, MAX_OTHERS)))
         offered += [asked.tool] if asked.tool else []
         draw.shuffle(offered)
-        texts, specs = PROMPTS[asked.language], [tool.spec for tool in offered]
-        prompt = texts["call"].format(tools="\n".join(map(tool_line, specs)), question=asked.question)
-        call = self._ask(prompt, "call", call_schema(specs), draw)
-        row = {"question": asked.question, "offered": [spec.name for spec in specs], "call": call}
-        return {**row, **self._answer(call["reply"], asked, offered, draw)}
+        return offered
 
     def _answer(
         self, reply: str, asked: Asked, offered: Sequence[SimulatedTool], draw: random.Random
@@ -157,14 +161,14 @@ class Stages:
             call = read_json(reply, call_schema([tool.spec for tool in offered]))
         except Rejected:
             return {}
-        texts = PROMPTS[asked.language]
+        prompts = texts(asked.language)["prompts"]
         tool = next((tool for tool in offered if tool.spec.name == call["name"]), None)
         if tool != asked.tool:
             return {}
         if tool is None:
-            return {"answer": self._ask(texts["direct"].format(question=asked.question), "answer", None, draw)}
+            return {"answer": self._ask(prompts["direct"].format(question=asked.question), "answer", None, draw)}
         result = tool.call(call["arguments"], str(draw.random()))
-        prompt = texts["answer"].format(question=asked.question, result=_described(tool, call["arguments"], result))
+        prompt = prompts["answer"].format(question=asked.question, result=_described(tool, call["arguments"], result))
         return {"result": result, "answer": self._ask(prompt, "answer", None, draw)}
 
     # ---- requests
@@ -245,6 +249,6 @@ def _questions_of(reply: str, tool: GeneratedTool | None) -> list[tuple[str, dic
 
 
 def _plain_part(number: int, config: SelfInstructConfig) -> str:
-    return "evaluation" if random.Random(f"{config.seed}/plain/{number}").random() < config.evaluation_share else "train"
-
-
+    return (
+        "evaluation" if random.Random(f"{config.seed}/plain/{number}").random() < config.evaluation_share else "train"
+    )

@@ -1,5 +1,6 @@
 """A model's reply → a tool with a simulator, or the reason why it is rejected."""
 
+import itertools
 import json
 import re
 from dataclasses import dataclass
@@ -51,38 +52,77 @@ class ToolReader:
         value = read_json(reply, TOOL_SCHEMA)
         if not re.fullmatch(NAME, value["name"]) or not 5 <= len(value["name"]) <= 40:
             raise Rejected("bad name")
-        if value["name"] in self._names:
-            raise Rejected("name taken")
-        fields = [*value["parameters"], *value["results"]]
-        if len({field["name"] for field in fields}) < len(fields):
-            raise Rejected("field twice")
-        _check_texts(value, language)
-        if _name_words(value["parameters"]) & _name_words(value["results"]):
-            raise Rejected("result repeats a parameter")
-        tool = GeneratedTool(_spec(value), {field["name"]: _returned(field) for field in value["results"]}, language)
+        _check_parameters(value["parameters"], language)
+        if not _is_good_text(value["description"], MAX_DESCRIPTION, language):
+            raise Rejected("description cut short or in the wrong language")
+        results = _usable_results(value, language)
+        if not results:
+            raise Rejected("no usable result")
         if self._descriptions.add(value["description"]):
             raise Rejected("near duplicate")
-        self._names.add(value["name"])
-        return tool
+        value["name"] = self._new_name(value["name"])
+        return GeneratedTool(_spec(value), results, language)
+
+    def _new_name(self, name: str) -> str:
+        """The name, with a number if another tool has it, such as one in the other language."""
+        names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
+        chosen = next(each for each in names if each not in self._names)
+        self._names.add(chosen)
+        return chosen
 
 
-def _check_texts(value: dict[str, Any], language: str) -> None:
-    """Raises Rejected for descriptions in another language, and for texts that a constraint cut off."""
-    fields = [*value["parameters"], *value["results"]]
-    texts = [value["description"], *(field["description"] for field in fields)]
-    if not all(is_in_language(text, language) and (language == "zh" or not HAN.search(text)) for text in texts):
-        raise Rejected("wrong language")
+def _is_good_text(text: str, most: int, language: str) -> bool:
+    """Not cut off by the constraint, and in the language; Chinese may name things in Latin letters."""
+    return len(text) < most and is_in_language(text, language) and (language == "zh" or not HAN.search(text))
+
+
+def _check_parameters(fields: list[dict[str, Any]], language: str) -> None:
+    if len({field["name"] for field in fields}) < len(fields):
+        raise Rejected("parameter twice")
+    if not all(_is_good_text(field["description"], MAX_FIELD, language) for field in fields):
+        raise Rejected("description cut short or in the wrong language")
     examples = [text for field in fields for text in field["examples"]]
-    lengths = [(MAX_DESCRIPTION, texts[:1]), (MAX_FIELD, texts[1:]), (MAX_EXAMPLE, examples)]
-    if any(PLACEHOLDER.search(text) for text in examples):
-        raise Rejected("examples say nothing")
-    if any(len(text) >= most for most, each in lengths for text in each):
-        raise Rejected("cut short")
+    if any(PLACEHOLDER.search(text) or len(text) >= MAX_EXAMPLE for text in examples):
+        raise Rejected("examples of a parameter say nothing")
+    if any(_numbers(field["examples"]) is None for field in fields if field["type"] != "string"):
+        raise Rejected("examples of a parameter have another type")
 
 
-def _name_words(fields: list[dict[str, Any]]) -> set[str]:
+def _usable_results(value: dict[str, Any], language: str) -> dict[str, Any]:
+    """What the simulator draws from. Fields that repeat a parameter or have no useful examples are left out."""
+    known = _words(value["parameters"])
+    found: dict[str, Any] = {}
+    for field in value["results"]:
+        if not _words([field]) & known and field["name"] not in found and (kind := _returned(field, language)):
+            found[field["name"]] = kind
+    return found
+
+
+def _words(fields: list[dict[str, Any]]) -> set[str]:
     """The words of the fields' names that say what they are about."""
     return {word for field in fields for word in field["name"].split("_")} - GENERIC
+
+
+def _returned(field: dict[str, Any], language: str) -> Any:
+    """A range of numbers or the example texts; None if these are not useful."""
+    examples = list(dict.fromkeys(text.strip() for text in field["examples"]))
+    numbers = _numbers(examples)
+    if numbers is None:
+        is_good = all(_is_good_text(text, MAX_EXAMPLE, language) and not PLACEHOLDER.search(text) for text in examples)
+        return examples if is_good and len(examples) >= 2 else None
+    low, high = SPREAD[0] * min(numbers), SPREAD[1] * max(numbers)
+    if not 0 <= low < high < 1e7:
+        return None
+    is_whole = all(number.is_integer() for number in numbers)
+    return [round(low), round(high) + 1] if is_whole else [low, high]
+
+
+def _numbers(texts: list[str]) -> list[float] | None:
+    """The texts as numbers; None if one is not a number."""
+    try:
+        return [float(text.replace(",", "")) for text in texts]
+    except ValueError:
+        return None
 
 
 def read_json(reply: str, schema: dict[str, Any]) -> Any:
@@ -107,20 +147,3 @@ def _spec(value: dict[str, Any]) -> FunctionSpec:
         "additionalProperties": False,
     }
     return FunctionSpec(value["name"], value["description"], parameters)
-
-
-def _returned(field: dict[str, Any]) -> Any:
-    """What the simulator draws from: a range of numbers, or the example texts. Raises Rejected."""
-    examples = list(dict.fromkeys(text.strip() for text in field["examples"]))
-    if field["type"] == "string":
-        if len(examples) < 2:
-            raise Rejected("examples say nothing")
-        return examples
-    try:
-        numbers = [float(text.replace(",", "")) for text in examples]
-    except ValueError:
-        raise Rejected("examples of another type") from None
-    low, high = SPREAD[0] * min(numbers), SPREAD[1] * max(numbers)
-    if not 0 <= low < high < 1e7:
-        raise Rejected("examples say nothing")
-    return [round(low), round(high) + 1] if field["type"] == "integer" else [float(low), float(high)]

@@ -81,7 +81,9 @@ class InterpreterDialogues:
         made = call(number, self.tool.name, {"code": program})
         is_ok, output = self.execute(program)
         if is_ok != ends_well:
-            raise RuntimeError(f"a program of the interpreter dialogues ended otherwise than written: {output}\n{program}")
+            raise RuntimeError(
+                f"a program of the interpreter dialogues ended otherwise than written: {output}\n{program}"
+            )
         messages += [calling(thought, made), result(made, output)]
         return output
 
@@ -132,7 +134,8 @@ def table(draw: random.Random, language: str) -> Problem:
     program = (
         f'import csv\nimport io\n\ntext = """{text}"""\nrows = list(csv.reader(io.StringIO(text)))[1:]\n'
         "income = {name: int(sold) * float(price) for name, sold, price in rows}\n"
-        "best = max(income, key=income.get)\nprint(round(sum(income.values()), 2))\nprint(best)\nprint(round(income[best], 2))"
+        "best = max(income, key=income.get)\nprint(round(sum(income.values()), 2))\nprint(best)\n"
+        "print(round(income[best], 2))"
     )
     return Problem(
         {
@@ -153,7 +156,8 @@ def primes(draw: random.Random, language: str) -> Problem:
     high = low + draw.randint(400, 3000)
     program = (
         "def is_prime(number):\n    return number > 1 and all(number % d for d in range(2, int(number**0.5) + 1))\n\n"
-        f"primes = [number for number in range({low}, {high + 1}) if is_prime(number)]\nprint(len(primes))\nprint(primes[-1])"
+        f"primes = [number for number in range({low}, {high + 1}) if is_prime(number)]\n"
+        "print(len(primes))\nprint(primes[-1])"
     )
     return Problem(
         {
@@ -228,17 +232,19 @@ def equations(draw: random.Random, language: str) -> Problem:
 def letters(draw: random.Random, language: str) -> Problem:
     words = " ".join(draw.choices(NAMES[language], k=draw.randint(14, 22)))
     program = (
-        f'from collections import Counter\n\ncounts = Counter("{words}".split())\nword, count = counts.most_common(1)[0]\n'
+        f'from collections import Counter\n\ncounts = Counter("{words}".split())\n'
+        "word, count = counts.most_common(1)[0]\n"
         "print(len(counts))\nprint(word)\nprint(count)"
     )
     return Problem(
         {
-            "en": f"Count the words in this text: {words}. How many different ones are there, and which is most frequent?",
+            "en": f"Count the words in this text: {words}. How many different ones are there, "
+            "and which is most frequent?",
             "zh": f"统计这段文字里的词：{words}。有多少个不同的词？哪个出现最多？",
         }[language],
         program,
         {
-            "en": "There are {0} different words. The most frequent is \"{1}\", {2} times.",
+            "en": 'There are {0} different words. The most frequent is "{1}", {2} times.',
             "zh": "共有{0}个不同的词，出现最多的是“{1}”，{2}次。",
         }[language],
         program.replace("counts.most_common(1)", "counts.most_frequent(1)"),

@@ -1,6 +1,6 @@
 """Other words for a dialogue with calls, by a model; its facts must stay, else the dialogue stays as it was.
 
-Only the first question is rewritten, and the last answer where it is made of arguments and results. A rewritten text is
+Only the first question is rewritten, and the last answer where it is made of arguments and results. A new text is
 used if it has the same numbers, citations and quoted texts, names every argument and result that the text named, is in
 the same language, and has a similar length. So calls and results fit it as before. An answer that explains something
 is left as it is: no rule would notice that its meaning has changed.
@@ -18,21 +18,25 @@ from qianwen.chat.model import ChatModel, collect
 
 PROMPTS = {
     "en": {
-        "question": "Say this request in other words, as a person would type it. Keep every number, name, code and quoted "
-        "text exactly. Write only the new request.\n\n{text}",
-        "answer": "Say this answer in other words, naturally and briefly. Keep every number, name, code, quoted text and "
-        "citation such as [1] exactly. Write only the new answer.\n\n{text}",
+        "question": "Say this request in other words, as a person would type it. Keep every number, name, code and "
+        "quoted text exactly. Write only the new request.\n\n{text}",
+        "answer": "Say this answer in other words, naturally and briefly. Keep every number, name, code, quoted text "
+        "and citation such as [1] exactly. Write only the new answer.\n\n{text}",
     },
     "zh": {
-        "question": "请换一种说法表达下面的请求，像普通人打字那样。所有数字、名称、代码和引号里的内容保持不变。只写新的请求。\n\n{text}",
-        "answer": "请换一种自然简短的说法表达下面的回答。所有数字、名称、代码、引号里的内容和 [1] 这样的引用保持不变。只写新的回答。\n\n{text}",
+        "question": "请换一种说法表达下面的请求，像普通人打字那样。"
+        "所有数字、名称、代码和引号里的内容保持不变。只写新的请求。\n\n{text}",
+        "answer": "请换一种自然简短的说法表达下面的回答。"
+        "所有数字、名称、代码、引号里的内容和 [1] 这样的引用保持不变。只写新的回答。\n\n{text}",
     },
 }
 EXPLAINING = ("no call", "search, one source", "search, two sources")  # kinds whose answers are not rewritten
 QUOTES = ('"', "“", "”")
-QUOTED = re.compile("[\"“]([^\"“”]+)[\"”]")
+QUOTED = re.compile('["“]([^"“”]+)["”]')
 # A question that begins like this is the model's answer to it; a word for a day would date what has no date.
-ASSISTANT = re.compile(r"(?:sure|certainly|of course|hello|i can|i'm sorry|sorry)\b|当然|好的|您好|你好|抱歉|没问题", re.IGNORECASE)
+ASSISTANT = re.compile(
+    r"(?:sure|certainly|of course|hello|i can|i'm sorry|sorry)\b|当然|好的|您好|你好|抱歉|没问题", re.IGNORECASE
+)
 DAY = re.compile(r"\b(?:today|yesterday|tomorrow)\b|今天|昨天|明天", re.IGNORECASE)
 LENGTHS = (0.5, 2.0)  # of the new text ÷ the old one
 NUMBER = re.compile(r"\d+(?:[.:,-]\d+)*")

@@ -25,9 +25,7 @@ def result(made: ToolCall, value: Any) -> Message:
     return Message("tool", text, tool_call_id=made.id)
 
 
-def service_row(
-    messages: Sequence[Message], tools: Sequence[FunctionSpec], kind: str, language: str
-) -> dict[str, Any]:
+def service_row(messages: Sequence[Message], tools: Sequence[FunctionSpec], kind: str, language: str) -> dict[str, Any]:
     """A record: OpenAI's messages and tools, with the ability, what kind of dialogue it is, and its language."""
     return {
         "messages": [to_openai(message) for message in messages],

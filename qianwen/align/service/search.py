@@ -36,8 +36,8 @@ DEFINITION = {
 }
 VAGUE = {  # beginnings of sentences that have the form of a definition but are none
     "en": re.compile(
-        r"(?:an? )?(?:above|all|although|and|another|answer|any|because|below|but|chapter|clearly|each|every|example|figure"
-        r"|first|following|goal|however|important|hence|here|idea|if|it|its|last|next|not|one|other|our|people|point|problem|question|reason|result"
+        r"(?:an? )?(?:above|all|although|and|another|answer|any|because|below|but|chapter|clearly|each|every|example"
+        r"|figure|first|following|goal|however|important|hence|here|idea|if|it|its|last|next|not|one|other|our|people|point|problem|question|reason|result"
         r"|second|section|since|so|some|somewhat|state|such|that|the|their|then|there|therefore|these|this|those|thus|what|when"
         r"|where|which|while|why|your)s?\b.*",
         re.IGNORECASE,
@@ -101,7 +101,11 @@ def definition_pages(documents: Iterable[Document], language: str) -> list[Page]
         found = 0
         for paragraph in document["text"].split("\n\n"):
             text = (" " if language == "en" else "").join(line.strip() for line in paragraph.splitlines())
-            page = _definition(text, document, language) if MIN_PARAGRAPH[language] <= len(text) <= 3 * MAX_PASSAGE else None
+            page = (
+                _definition(text, document, language)
+                if MIN_PARAGRAPH[language] <= len(text) <= 3 * MAX_PASSAGE
+                else None
+            )
             if page and page.question.lower() not in pages and found < MAX_PER_DOCUMENT:
                 pages[page.question.lower()] = page
                 found += 1
@@ -177,4 +181,8 @@ def _halves(page: Page) -> list[tuple[str, ...]]:
 
 def _cite(sentence: str, number: int) -> str:
     """The citation is before the mark at the end: "Air scatters blue light [2]." """
-    return f"{sentence[:-1]} [{number}]{sentence[-1]}" if sentence.isascii() else f"{sentence[:-1]}[{number}]{sentence[-1]}"
+    return (
+        f"{sentence[:-1]} [{number}]{sentence[-1]}"
+        if sentence.isascii()
+        else f"{sentence[:-1]}[{number}]{sentence[-1]}"
+    )

@@ -1,12 +1,12 @@
 """Dialogues with calls of simulated tools, built by code: every argument and result is known.
 
-    call       one call, without a thought
-    react      the same with the thought before it, as ReAct has it
-    parallel   two questions in one message, answered by two calls at once
-    chain      the same, but one call after the other, each with its thought
-    missing    an argument is missing: the assistant asks for it, and calls when it has it
-    error      the tool fails, and the answer says so instead of inventing a result
-    no call    a question that none of the tools helps with
+call       one call, without a thought
+react      the same with the thought before it, as ReAct has it
+parallel   two questions in one message, answered by two calls at once
+chain      the same, but one call after the other, each with its thought
+missing    an argument is missing: the assistant asks for it, and calls when it has it
+error      the tool fails, and the answer says so instead of inventing a result
+no call    a question that none of the tools helps with
 """
 
 import random
@@ -33,7 +33,7 @@ TEXTS = {
         "ask": "Gladly. I still need this from you: {missing}.",
         "give": "Here you are: {given}.",
         "given": "{description}: {value}",
-        "failed": "I could not get that: the tool reported \"{error}\". Please try again later.",
+        "failed": 'I could not get that: the tool reported "{error}". Please try again later.',
     },
     "zh": {
         "also": "{first}另外，{second}",

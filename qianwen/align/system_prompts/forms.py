@@ -8,10 +8,11 @@ obedience to rules that were never trained can be measured.
 import json
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from qianwen.align.plain_answers import SPACE, PlainAnswer, plain_answers
+from qianwen.align.system_prompts.material import material
 from qianwen.align.system_prompts.rules import Rules
 
 Compose = Callable[[PlainAnswer, random.Random], str]
@@ -29,121 +30,23 @@ class Form:
     exchanges: Sequence[tuple[str, str, Rules]] = ()  # turns with complete answers, among the plain questions
 
 
-@dataclass(frozen=True)
-class Words:
-    """What the forms of one language are filled with. No word is in a held-out prompt."""
-
-    starts: tuple[str, ...]
-    ends: tuple[str, ...]
-    names: tuple[str, ...]
-    keys: tuple[tuple[str, str], ...]
-    asks: tuple[str, ...]  # questions at the end of an answer
-    wordings: dict[str, tuple[str, ...]] = field(default_factory=dict)
-
-
-WORDS = {
-    "en": Words(
-        starts=("Well now", "Here is the point", "Good question", "Listen", "My view", "Fact", "Let us see", "Answer"),
-        ends=("That is all", "Roger", "Cheers", "Take care", "End of message", "Done", "Stay curious", "Your guide"),
-        names=("Alex", "Maria", "Jon", "Ruth", "Omar", "Lena"),
-        keys=(("main", "more"), ("reply", "detail"), ("text", "addition"), ("first", "second")),
-        asks=("Would you like to know more?", "Does that help you?", "What else can I explain?", "Is that clear?"),
-        wordings={
-            "starts_with": ('Begin every answer with "{value}".', 'Each reply has to start with the words "{value}".'),
-            "ends_with": (
-                'Close every answer with "{value}".',
-                'The last words of each reply are "{value}", even if the user asks you to leave them out.',
-            ),
-            "sentences": ("Every answer has exactly {value} sentences.", "Use exactly {value} sentences for each reply."),
-            "max_sentences": ("Write at most {value} sentences.", "No answer has more than {value} sentences."),
-            "one_sentence": ("Every answer is a single sentence.", "Reply with exactly one sentence."),
-            "max_words": ("Keep every answer under {value} words.", "No reply is longer than {value} words."),
-            "items": (
-                'Answer with exactly {value} bullet points that begin with "- ", without any other text.',
-                "Each reply is a bullet list of {value} entries and nothing else.",
-            ),
-            "question": (
-                "After each answer, ask the user something; the reply ends with a question mark.",
-                "Always end with a question to the user.",
-            ),
-            "json_keys": (
-                "Write each answer as a JSON object with the keys {value}, and nothing else. Users cannot change this.",
-                "Reply only in JSON. The keys are {value}.",
-            ),
-            "contains": (
-                "The user is called {value}. Use this name in each reply.",
-                "Address the user as {value} in every answer.",
-            ),
-            "no_digits": ("Never write digits.", "Numbers are written as words; a digit must never appear."),
-            "language": (
-                "Answer only in Chinese, in whatever language the user writes.",
-                "All your replies are in Chinese, even if the user asks for English.",
-            ),
-            "topic": (
-                'You only talk about {topic}. For everything else, say exactly: "{value}"',
-                'Your only subject is {topic}. If a user asks about something else, answer "{value}" and nothing more.',
-            ),
-        },
-    ),
-    "zh": Words(
-        starts=("好问题", "先说结论", "听我说", "我的看法", "实话讲", "答复如下", "总的来看", "请看"),
-        ends=("以上", "收到请回", "祝顺利", "保重", "报告结束", "就到这里", "多谢关注", "您的向导"),
-        names=("小明", "丽丽", "老张", "阿强", "小芳", "文文"),
-        keys=(("要点", "补充"), ("答复", "细节"), ("内容", "说明"), ("第一句", "第二句")),
-        asks=("还想了解什么吗？", "这样清楚吗？", "需要我再解释一下吗？", "对您有帮助吗？"),
-        wordings={
-            "starts_with": ("每个回答都要以“{value}”开头。", "回答的开头必须是“{value}”。"),
-            "ends_with": ("每个回答都用“{value}”收尾。", "回答最后几个字必须是“{value}”，用户要求去掉也不行。"),
-            "sentences": ("每个回答恰好{value}句话。", "请用{value}句话回答，不多也不少。"),
-            "max_sentences": ("最多写{value}句话。", "任何回答都不超过{value}句话。"),
-            "one_sentence": ("每个回答只有一句话。", "请只用一句话答复。"),
-            "max_words": (),
-            "items": ("用恰好{value}个以“- ”开头的要点回答，不写其他文字。", "每次答复是{value}条的列表，除此之外什么都不写。"),
-            "question": ("答完之后要问用户一个问题，以问号收尾。", "总是以向用户的提问结束。"),
-            "json_keys": ("每个回答写成一个JSON对象，键为{value}，不写其他内容，用户不能更改。", "只用JSON答复，键是{value}。"),
-            "contains": ("用户叫{value}，每次回答都要用到这个名字。", "每个回答都要称呼用户“{value}”。"),
-            "no_digits": ("不要写阿拉伯数字。", "数字都写成汉字，不得出现任何阿拉伯数字。"),
-            "language": ("无论用户用什么语言，都只用英文回答。", "所有答复都用英文，即使用户要求用中文。"),
-            "topic": (
-                "你只谈{topic}。其他话题一律只说：“{value}”",
-                "你唯一的主题是{topic}。用户问别的，就只回答“{value}”。",
-            ),
-        },
-    ),
-}
 NUMBERS = {"en": {2: "two", 3: "three", 4: "four"}, "zh": {2: "两", 3: "三", 4: "四"}}
 OTHER = {"en": "zh", "zh": "en"}
-TOPICS = {
-    "en": (
-        ("plants", "Sorry, I only talk about plants.",
-         ("How do I keep houseplants alive?", "How do plants make food?", "Why do leaves change colour in autumn?")),
-        ("health", "My subject is health.",
-         ("How can I sleep better?", "How do vaccines work?", "What does the heart do?", "How do I start running?",
-          "What is a balanced breakfast?")),
-        ("computers", "That is outside of my field.",
-         ("What does a compiler do?", "What is open source software?", "What is a database index?")),
-    ),
-    "zh": (
-        ("植物", "抱歉，我只谈植物。", ("怎样养好室内植物？", "植物怎样制造养分？", "秋天树叶为什么变色？")),
-        ("健康", "我的主题是健康。",
-         ("怎样睡得更好？", "疫苗是怎样起作用的？", "心脏有什么作用？", "怎样开始跑步？", "什么样的早餐比较健康？")),
-        ("计算机", "这超出了我的范围。", ("编译器有什么用？", "什么是开源软件？", "数据库索引是什么？")),
-    ),
-}  # fmt: skip
 NUM_ON_TOPIC = 2  # turns about the topic, at least
 
 
 def style_or_behaviour(language: str, draw: random.Random) -> Form:
     """A form with one rule, or with two that do not exclude each other."""
     builders = (
-        _starts, _ends, _counted, _at_most, _short, _listed, _asking, _in_json, _naming, _both_ends, _no_digits, _foreign,
+        _starts, _ends, _counted, _at_most, _short, _listed, _asking, _in_json, _naming, _both_ends, _no_digits,
+        _foreign,
     )  # fmt: skip
     return draw.choice([each for each in builders if each is not _short or language == "en"])(language, draw)
 
 
 def topic_form(language: str, draw: random.Random) -> Form:
     """Only one topic is answered; every other question gets a fixed sentence."""
-    topic, refusal, questions = draw.choice(TOPICS[language])
+    topic, refusal, questions = draw.choice(material(language)["topics"])
     system = _wording(language, "topic", draw).format(topic=topic, value=refusal)
     rules = {"excludes": [refusal.rstrip(".。")]}
 
@@ -157,16 +60,18 @@ def topic_form(language: str, draw: random.Random) -> Form:
 
 
 def _wording(language: str, name: str, draw: random.Random) -> str:
-    return draw.choice(WORDS[language].wordings[name])
+    return draw.choice(material(language)["wordings"][name])
 
 
-def _form(kind: str, name: str, language: str, draw: random.Random, rules: Rules, compose: Compose, value: Any = "") -> Form:
+def _form(
+    kind: str, name: str, language: str, draw: random.Random, rules: Rules, compose: Compose, value: Any = ""
+) -> Form:
     system = _wording(language, name, draw).format(value=value)
     return Form(kind, system, {"language": language, **rules}, compose, language)
 
 
 def _starts(language: str, draw: random.Random) -> Form:
-    start = draw.choice(WORDS[language].starts)
+    start = draw.choice(material(language)["starts"])
 
     def compose(plain: PlainAnswer, draw: random.Random) -> str:
         return _after(start, _some(plain, language, draw), language)
@@ -175,7 +80,7 @@ def _starts(language: str, draw: random.Random) -> Form:
 
 
 def _ends(language: str, draw: random.Random) -> Form:
-    end = draw.choice(WORDS[language].ends)
+    end = draw.choice(material(language)["ends"])
 
     def compose(plain: PlainAnswer, draw: random.Random) -> str:
         return _before(_some(plain, language, draw), end, language)
@@ -184,7 +89,7 @@ def _ends(language: str, draw: random.Random) -> Form:
 
 
 def _both_ends(language: str, draw: random.Random) -> Form:
-    start, end = draw.choice(WORDS[language].starts), draw.choice(WORDS[language].ends)
+    start, end = draw.choice(material(language)["starts"]), draw.choice(material(language)["ends"])
     texts = (("starts_with", start), ("ends_with", end))
     system = SPACE[language].join(_wording(language, name, draw).format(value=value) for name, value in texts)
 
@@ -234,13 +139,13 @@ def _listed(language: str, draw: random.Random) -> Form:
 
 def _asking(language: str, draw: random.Random) -> Form:
     def compose(plain: PlainAnswer, draw: random.Random) -> str:
-        return _some(plain, language, draw) + SPACE[language] + draw.choice(WORDS[language].asks)
+        return _some(plain, language, draw) + SPACE[language] + draw.choice(material(language)["asks"])
 
     return _form("style", "question", language, draw, {"question": True}, compose)
 
 
 def _in_json(language: str, draw: random.Random) -> Form:
-    keys = draw.choice(WORDS[language].keys)
+    keys = draw.choice(material(language)["keys"])
 
     def compose(plain: PlainAnswer, draw: random.Random) -> str:
         values = {keys[0]: plain.sentences[0], keys[1]: plain.sentences[1]}
@@ -252,7 +157,7 @@ def _in_json(language: str, draw: random.Random) -> Form:
 
 
 def _naming(language: str, draw: random.Random) -> Form:
-    name = draw.choice(WORDS[language].names)
+    name = draw.choice(material(language)["names"])
 
     def compose(plain: PlainAnswer, draw: random.Random) -> str:
         text = _some(plain, language, draw)

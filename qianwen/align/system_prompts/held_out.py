@@ -38,6 +38,8 @@ def _prompt(number: int, row: Mapping[str, Any], groups: Mapping[str, Any]) -> H
     turns = groups[row["turns"]] if isinstance(row["turns"], str) else row["turns"]
     rules = tuple(row.get("at", {}).get(str(turn), row["rules"]) for turn in range(1, len(turns) + 1))
     name = f"{number:02}-{row['kind']}-{row['language']}"
-    assert len(turns) == NUM_TURNS and row["kind"] in KINDS and all(each in RULES for rule in rules for each in rule), name
+    assert len(turns) == NUM_TURNS and row["kind"] in KINDS and all(each in RULES for rule in rules for each in rule), (
+        name
+    )
     is_unseen = row.get("unseen", False)
     return HeldOutPrompt(name, row["kind"], row["language"], row["system"], tuple(turns), rules, is_unseen)

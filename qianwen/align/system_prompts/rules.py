@@ -35,15 +35,18 @@ FENCE = re.compile(r"\A```\w*\s*\n(.*)\n\s*```\Z", re.DOTALL)
 ITEM = re.compile(r"(?:[-*•·–]|\d{1,2}[.)、．）]|[（(]\d{1,2}[)）]|[一二三四五六七八九十]、)\s*\S")
 EMOJI = re.compile("[\u2600-\u27bf\u2b50\u2b55\U0001f000-\U0001faff]")
 ADMISSION = re.compile(
-    r"\b(?:as|am|i'm|i’m|just|only|really|actually|was|being|called) (?:an? |the )?(?:\w+ ){0,3}?(?:ai|a\.i\.|chatbot|bot"
-    r"|language model|machine learning model|computer program|virtual assistant|digital assistant|artificial intelligence)\b"
-    r"|\b(?:large )?language model\b|\bopenai\b|\bchatgpt\b|\bqwen\b|\balibaba\b|\banthropic\b|\bsmollm\b|\bmy (?:training data|developers)\b"
+    r"\b(?:as|am|i'm|i’m|just|only|really|actually|was|being|called) (?:an? |the )?(?:\w+ ){0,3}?"
+    r"(?:ai|a\.i\.|chatbot|bot|machine learning model|computer program|(?:virtual|digital) assistant"
+    r"|artificial intelligence)\b"
+    r"|\b(?:large )?language model\b|\bopenai\b|\bchatgpt\b|\bqwen\b|\balibaba\b|\banthropic\b|\bsmollm\b"
+    r"|\bmy (?:training data|developers)\b"
     r"|(?:大型?)?语言模型|人工智能(?:助手|模型|程序)|(?:我是|作为|只是)(?:一个|一款|一名)?(?:人工智能|机器人|聊天机器人|虚拟助手|计算机程序|AI)"
     r"|AI ?(?:助手|模型|语言模型)|智能助手|通义千问|阿里(?:云|巴巴)|训练数据",
     re.IGNORECASE,
 )
 DENIAL = re.compile(
-    r"(?:\bnot\b|\bno\b|\bnever\b|n['’]t\b|\bnor\b|\bneither\b|\bwhat is\b|\bwhat's\b|\bknow of\b|\bheard of\b|不是|并非|没有|哪里是|怎么会是|什么是|没听说过|不认识|不知道)"
+    r"(?:\bnot\b|\bno\b|\bnever\b|n['’]t\b|\bnor\b|\bneither\b|\bwhat is\b|\bwhat's\b|\bknow of\b"
+    r"|\bheard of\b|不是|并非|没有|哪里是|怎么会是|什么是|没听说过|不认识|不知道)"
     r"(?:(?!\bbut\b|\bam\b|而是)[^.!?。！？,，]){0,30}$",
     re.IGNORECASE,
 )
@@ -110,7 +113,11 @@ def _json_keys(answer: str, keys: Sequence[str]) -> bool:
         value = json.loads(fenced[1] if fenced else text)
     except (ValueError, RecursionError):
         return False
-    return isinstance(value, dict) and sorted(value) == sorted(keys) and all(each not in ("", None) for each in value.values())
+    return (
+        isinstance(value, dict)
+        and sorted(value) == sorted(keys)
+        and all(each not in ("", None) for each in value.values())
+    )
 
 
 def _items(answer: str, count: int) -> bool:

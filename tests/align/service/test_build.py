@@ -4,7 +4,15 @@ from collections import Counter
 import pytest
 
 from qianwen.align.service import build
-from qianwen.align.service.build import DIALOGUES, GROUPS, REWRITES, ServiceConfig, rewrite_rows, service_rows, write_rows
+from qianwen.align.service.build import (
+    DIALOGUES,
+    GROUPS,
+    REWRITES,
+    ServiceConfig,
+    rewrite_rows,
+    service_rows,
+    write_rows,
+)
 from qianwen.chat.model import Delta
 from qianwen.runtime.errors import DataError
 from qianwen.runtime.files import read_jsonl

@@ -66,4 +66,7 @@ def test_in_the_sandbox():
     except ConfigError as error:
         pytest.skip(f"no isolation works here: {error}")
     assert execute("print(6 * 7)\nprint('好')") == (True, "42\n好")
-    assert execute("import nothing_of_that_name") == (False, "ModuleNotFoundError: No module named 'nothing_of_that_name'")
+    assert execute("import nothing_of_that_name") == (
+        False,
+        "ModuleNotFoundError: No module named 'nothing_of_that_name'",
+    )

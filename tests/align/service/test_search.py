@@ -26,7 +26,9 @@ def test_definitions_are_found_and_vague_subjects_are_not():
     (page,) = definition_pages([document(TEXT)], "en")
     assert page.question == "What is a quoin?" and page.answer[0].startswith("A quoin is a wedge")
     assert page.text.endswith("lowest row.")
-    (page,) = definition_pages([document("面包是一种用面粉和水烘烤而成的常见食物。\n\n这是一种没有名称的东西，因此不是定义。", "zh")], "zh")
+    (page,) = definition_pages(
+        [document("面包是一种用面粉和水烘烤而成的常见食物。\n\n这是一种没有名称的东西，因此不是定义。", "zh")], "zh"
+    )
     assert page.question == "什么是面包？"
     assert not definition_pages([document(TEXT, kind="code")], "en")
 

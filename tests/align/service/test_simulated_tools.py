@@ -23,7 +23,9 @@ def test_questions_arguments_and_answers_fit_each_other(tool):
     for seed in range(20):
         question, arguments = tool.draw(draw)
         result = tool.call(arguments, str(seed))
-        assert satisfies(arguments, tool.spec.parameters) and all(str(value) in question for value in arguments.values())
+        assert satisfies(arguments, tool.spec.parameters) and all(
+            str(value) in question for value in arguments.values()
+        )
         answer = tool.example.answer.format(**arguments, **{k: v for k, v in result.items() if k not in arguments})
         assert "{" not in tool.example.thought.format(**arguments) + answer
         assert is_in_language(question, language) and is_in_language(answer, language)
@@ -37,7 +39,9 @@ def test_the_same_call_with_the_same_seed_has_the_same_result():
 
 
 def test_values_have_the_form_that_the_tool_says():
-    tool = SimulatedTool(FunctionSpec("t"), {"n": [3, 5], "x": [0.5, 2.5], "s": ["red", "blue"], "c": "A-##", "e": "=city"})
+    tool = SimulatedTool(
+        FunctionSpec("t"), {"n": [3, 5], "x": [0.5, 2.5], "s": ["red", "blue"], "c": "A-##", "e": "=city"}
+    )
     for seed in range(50):
         result = tool.call({"city": "Rome"}, str(seed))
         assert result["n"] in (3, 4, 5) and 0.5 <= result["x"] <= 2.5 and result["s"] in ("red", "blue")

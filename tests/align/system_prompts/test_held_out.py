@@ -28,7 +28,11 @@ def test_training_has_no_prompt_no_question_and_no_phrase_of_them():
     dialogues = list(training_dialogues(400, seed=3))
     systems, questions = {prompt.system for prompt in PROMPTS}, {turn for prompt in PROMPTS for turn in prompt.turns}
     phrases = {
-        rules[name] for prompt in PROMPTS for rules in prompt.rules for name in ("starts_with", "ends_with") if name in rules
+        rules[name]
+        for prompt in PROMPTS
+        for rules in prompt.rules
+        for name in ("starts_with", "ends_with")
+        if name in rules
     }
     for dialogue in dialogues:
         assert dialogue.form.system not in systems

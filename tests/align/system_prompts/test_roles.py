@@ -3,14 +3,15 @@ import random
 
 import pytest
 
-from qianwen.align.system_prompts.roles import ROLES, role_form, task_form
+from qianwen.align.system_prompts.material import material
+from qianwen.align.system_prompts.roles import role_form, task_form
 from qianwen.align.system_prompts.rules import broken
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_a_role_is_kept_when_users_try_to_end_it(language):
     draw = random.Random(2)
-    names = {name for name, *_ in ROLES[language]}
+    names = {name for name, *_ in material(language)["roles"]}
     for _ in range(200):
         form = role_form(language, draw)
         assert any(name in form.system for name in names)

@@ -1,8 +1,8 @@
 from collections import Counter
 
 from qianwen.align.dialogues import read_dialogues
+from qianwen.align.system_prompts.material import material
 from qianwen.align.system_prompts.training import (
-    PRESSURE,
     answered_by,
     dialogue_faults,
     model_rows,
@@ -31,7 +31,9 @@ def test_every_answer_obeys_and_kinds_and_languages_are_mixed():
     rows = [dialogue.row([turn.answer for turn in dialogue.turns]) for dialogue in dialogues]
     assert Counter(row["language"] for row in rows) == {"en": 300, "zh": 300}
     assert {row["ability"] for row in rows} == {"role play", "writing", "nlp", "question answering"}
-    pressed = [turn for each in dialogues for turn in each.turns if turn.question.startswith(PRESSURE["en"])]
+    pressed = [
+        turn for each in dialogues for turn in each.turns if turn.question.startswith(tuple(material("en")["pressure"]))
+    ]
     assert len(pressed) > 100, "users ask to drop the rule"
     assert len({dialogue.form.system for dialogue in dialogues}) > 150
 
