@@ -76,7 +76,10 @@ def service(options: Service) -> int:
     for name, count in counts["kinds"].items():
         console.print(f"{name:>24}  {count:,}")
     if options.model:
-        message = "rewritten: {questions:,} questions, {answers:,} answers of {all:,} dialogues"
+        message = (
+            "rewritten: {questions:,} question{questions:plural}, {answers:,} answer{answers:plural} "
+            "of {all:,} dialogue{all:plural}"
+        )
         parts = counts["rewritten"]
         numbers = {"questions": parts.get("question", 0), "answers": parts.get("answer", 0)}
         console.print(tr(message, **numbers, all=len(dialogues)))
