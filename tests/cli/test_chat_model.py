@@ -3,7 +3,7 @@ import pytest
 from qianwen.chat.messages import Message
 from qianwen.chat.model import collect
 from qianwen.cli.chat_model import opened_chat_model
-from qianwen.runtime.errors import RequestError
+from qianwen.runtime.errors import ConfigError
 
 
 def test_a_model_that_runs_here_answers(model_folder):
@@ -12,5 +12,5 @@ def test_a_model_that_runs_here_answers(model_folder):
 
 
 def test_what_is_no_address_is_an_error_before_the_first_question():
-    with pytest.raises(RequestError), opened_chat_model("m", "ftp://example.org", 2):
+    with pytest.raises(ConfigError), opened_chat_model("m", "ftp://example.org", 2):
         pass
