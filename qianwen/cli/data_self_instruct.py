@@ -38,8 +38,9 @@ class SelfInstruct:
 
 def self_instruct(options: SelfInstruct) -> int:
     """Run the three stages and print the counts."""
+    from qianwen.align.self_instruct.accepted import SelfInstructConfig, accepted_questions, accepted_tools
     from qianwen.align.self_instruct.outcome import write_outcome
-    from qianwen.align.self_instruct.stages import SelfInstructConfig, Stages, accepted_questions, accepted_tools
+    from qianwen.align.self_instruct.stages import Stages
     from qianwen.cli.chat_model import opened_chat_model
     from qianwen.runtime.errors import ConfigError, DataError
     from qianwen.runtime.log import progress

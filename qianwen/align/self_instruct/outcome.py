@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from qianwen.align.self_instruct.accepted import PARTS, Asked
 from qianwen.align.self_instruct.prompts import NO_TOOL, call_schema
 from qianwen.align.self_instruct.rules import MAX_ANSWER, answer_fault, call_fault, text_fault
-from qianwen.align.self_instruct.stages import PARTS, Asked
 from qianwen.align.self_instruct.tools import GeneratedTool, Rejected, read_json
 from qianwen.align.service.rows import call, calling, result, service_row
 from qianwen.chat.messages import Message

@@ -6,9 +6,8 @@ Read in this order:
     simulated_tools.py  a tool whose results are random but fixed by a seed
     rows.py             the record of a dialogue with calls
     tool_calls.py       one call, parallel calls, a chain of calls, a missing argument, no call
-    passages.toml       short texts that are the "web" without a corpus
     search.py           web search with numbered results, and answers that cite them; citations.py checks them
-    interpreter.py      questions answered by a program that is executed in the sandbox
+    interpreter.py      questions answered by a program that is executed in the sandbox; problems.py has them
     rewriting.py        optionally, a model rewrites question and answer; the facts must stay
     build.py            all of these as one file
 

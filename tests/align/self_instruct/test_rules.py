@@ -1,7 +1,7 @@
 import pytest
 
+from qianwen.align.self_instruct.accepted import SelfInstructConfig
 from qianwen.align.self_instruct.rules import answer_fault, call_fault, is_grounded, is_stated, loops, question_fault
-from qianwen.align.self_instruct.stages import SelfInstructConfig
 from qianwen.chat.messages import FunctionSpec
 
 TOOL = FunctionSpec(

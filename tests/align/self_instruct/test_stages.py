@@ -5,8 +5,9 @@ import random
 import re
 
 from qianwen.align.dialogues import read_dialogues
+from qianwen.align.self_instruct.accepted import SelfInstructConfig, accepted_questions, accepted_tools, part_of
 from qianwen.align.self_instruct.outcome import COUNTS, REJECTED, write_outcome
-from qianwen.align.self_instruct.stages import SelfInstructConfig, Stages, accepted_questions, accepted_tools, part_of
+from qianwen.align.self_instruct.stages import Stages
 from qianwen.chat.model import Delta
 from qianwen.runtime.files import read_jsonl
 

@@ -1,12 +1,11 @@
 import contextlib
 import io
 import json
-import random
 
 import pytest
 
 from qianwen.align.records import read_record
-from qianwen.align.service.interpreter import BREAKABLE, KINDS, PROBLEMS, InterpreterDialogues, sandbox_executor
+from qianwen.align.service.interpreter import KINDS, InterpreterDialogues, sandbox_executor
 from qianwen.runtime.errors import ConfigError
 from qianwen.sandbox.process import Sandbox
 
@@ -20,18 +19,6 @@ def here(program: str) -> tuple[bool, str]:
     except Exception as error:
         return False, f"{type(error).__name__}: {error}"
     return True, output.getvalue().rstrip("\n")
-
-
-@pytest.mark.parametrize("language", ["en", "zh"])
-@pytest.mark.parametrize("problem", PROBLEMS)
-def test_every_program_works_and_its_broken_form_does_not(problem, language):
-    for seed in range(8):
-        made = problem(random.Random(seed), language)
-        is_ok, output = here(made.program)
-        assert is_ok and "{" not in made.answer.format(*output.split("\n")), output
-        assert all(line in made.answer.format(*output.split("\n")) for line in output.split("\n"))
-        if problem in BREAKABLE:
-            assert not here(made.broken)[0]
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
