@@ -27,7 +27,7 @@ def _text(most: int) -> dict[str, Any]:
     return {"type": "string", "minLength": 1, "maxLength": most}
 
 
-def _fields(kinds: Sequence[str]) -> dict[str, Any]:
+def _fields(kinds: Sequence[str], most: int) -> dict[str, Any]:
     examples = {"type": "array", "items": {"type": "string", "pattern": EXAMPLE}, "minItems": 3, "maxItems": 3}
     field = {
         "name": {"type": "string", "pattern": NAME},
@@ -36,7 +36,7 @@ def _fields(kinds: Sequence[str]) -> dict[str, Any]:
         "examples": examples,
     }
     item = _object(field)
-    return {"type": "array", "items": item, "minItems": 1, "maxItems": 3}
+    return {"type": "array", "items": item, "minItems": 1, "maxItems": most}
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:
@@ -47,8 +47,8 @@ TOOL_SCHEMA = _object(
     {
         "name": {"type": "string", "pattern": NAME},
         "description": _text(MAX_DESCRIPTION),
-        "parameters": _fields(("string", "integer", "number")),
-        "results": _fields(("string", "integer", "number")),
+        "parameters": _fields(("string", "integer", "number"), 2),
+        "results": _fields(("string", "integer", "number"), 3),
     }
 )
 
