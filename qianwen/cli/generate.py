@@ -215,7 +215,9 @@ def row_extension(llm: LLM, rope: Any) -> LongContext | None:
     if not isinstance(fields, dict) or not fields.keys() <= {"method", "factor", "logn", "on_growth"}:
         message = "`rope` of a row must be a method, or an object with method, factor, logn or on_growth; got {value}"
         raise DataError(tr(message, value=excerpt(rope)))
-    named = {"rope" if name == "method" else name: value for name, value in fields.items() if value is not None}
+    named: dict[str, Any] = {
+        "rope" if name == "method" else name: value for name, value in fields.items() if value is not None
+    }
     return replace(llm.engine.config.extension, **named)
 
 
