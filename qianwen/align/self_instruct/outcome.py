@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from qianwen.align.self_instruct.accepted import PARTS, Asked
-from qianwen.align.self_instruct.prompts import NO_TOOL, call_schema
+from qianwen.align.self_instruct.prompts import call_schema
 from qianwen.align.self_instruct.rules import MAX_ANSWER, answer_fault, call_fault, text_fault
 from qianwen.align.self_instruct.tools import GeneratedTool, Rejected, read_json
 from qianwen.align.service.rows import call, calling, result, service_row
@@ -27,15 +27,13 @@ Faults = Sequence[tuple[dict[str, Any], str]]
 def dialogue_of(row: dict[str, Any], asked: Asked, tools: dict[str, GeneratedTool]) -> dict[str, Any]:
     """The record of a dialogue. Raises Rejected with the reason."""
     offered = [tools[name].spec for name in row["offered"]]
-    if row["call"]["finish_reason"] != "stop" or row.get("answer", {}).get("finish_reason", "stop") != "stop":
+    if any(row.get(part, {}).get("finish_reason", "stop") != "stop" for part in ("call", "answer")):
         raise Rejected("cut short")
-    made = read_json(row["call"]["reply"], call_schema(offered))
-    answer = row.get("answer", {}).get("reply", "")
-    question = Message("user", asked.question)
+    answer, question = row.get("answer", {}).get("reply", ""), Message("user", asked.question)
     if asked.tool is None:
-        _raise(None if made["name"] == NO_TOOL else "a tool called without need")
         _raise(text_fault(answer, asked.language, MAX_ANSWER[asked.language]))
         return service_row([question, Message("assistant", answer)], offered, "no call", asked.language)
+    made = read_json(row["call"]["reply"], call_schema(offered))
     _raise(call_fault(made, asked.question, asked.tool.spec, asked.language))
     _raise(answer_fault(answer, asked.question, made["arguments"], row["result"], asked.language))
     called = call(1, made["name"], made["arguments"])

@@ -68,9 +68,9 @@ def questions_schema(tool: FunctionSpec) -> dict[str, Any]:
 def call_schema(tools: Sequence[FunctionSpec]) -> dict[str, Any]:
     """A thought with a call of one of the tools, whose arguments satisfy its schema, or with no call."""
     calls = [
-        _object({"thought": _text(160), "name": {"const": tool.name}, "arguments": tool.parameters}) for tool in tools
+        _object({"thought": _text(220), "name": {"const": tool.name}, "arguments": tool.parameters}) for tool in tools
     ]
-    return {"anyOf": [*calls, _object({"thought": _text(160), "name": {"const": NO_TOOL}, "arguments": _object({})})]}
+    return {"anyOf": [*calls, _object({"thought": _text(220), "name": {"const": NO_TOOL}, "arguments": _object({})})]}
 
 
 def tool_line(tool: FunctionSpec) -> str:

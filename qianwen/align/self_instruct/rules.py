@@ -2,7 +2,7 @@
 
 Questions are rejected if they are in the wrong language, too short or long, have placeholders, or talk about the tool.
 Dialogues are rejected if the call does not fit (no tool, another tool, arguments that break the schema or that the user
-never gave), if the answer ignores the result or states a number that nobody gave it, if a text loops, is cut short or
+never gave), if the answer leaves out a result or states a number that nobody gave it, if a text loops, is cut short or
 in the wrong language, or repeats the prompt.
 """
 
@@ -19,9 +19,9 @@ from qianwen.chat.messages import FunctionSpec
 
 LENGTHS = {"en": (12, 200), "zh": (5, 90)}  # characters of a question
 MAX_ANSWER = {"en": 420, "zh": 200}
-MAX_THOUGHT = {"en": 160, "zh": 80}
+MAX_THOUGHT = {"en": 220, "zh": 120}
 GROUNDED = 0.6  # minimum share of the words of an argument that are in the question
-USED = 0.5  # minimum share of the values of a result that are in the answer
+STEM = 5  # letters of a word that must agree: "inspecting" states "inspect"
 LEAK = re.compile(
     r"\b(?:this|the|your|another|a) (?:tool|function|api)\b|\bparameters?\b|\bjson\b|\barguments?\b|\bassistant\b"
     r"|\bresult field|\bas (?:stated|mentioned) (?:here|above)|\bthe user(?:'s)? (?:wrote|message)\b"
@@ -103,8 +103,8 @@ def answer_fault(
     if fault := text_fault(answer, language, MAX_ANSWER[language]):
         return fault
     values = [value for name, value in result.items() if value != arguments.get(name)]
-    if sum(is_stated(value, answer) for value in values) < USED * len(values):
-        return "answer ignores the result"
+    if not all(is_stated(value, answer) for value in values):
+        return "answer leaves out a result"
     given = " ".join([question, *(str(value) for value in (*arguments.values(), *result.values()))])
     if any(not _is_given(number, given) for number in NUMBER.findall(answer)):
         return "answer invents a number"
@@ -113,7 +113,7 @@ def answer_fault(
 
 def text_fault(text: str, language: str, longest: int) -> str | None:
     """Why a thought or an answer is rejected, whatever it is about."""
-    if not sentences(text) or len(text) > longest:
+    if not sentences(text) or len(text) >= longest:
         return "text too short or long"
     if not is_in_language(text, language):
         return "text in the wrong language"
@@ -143,7 +143,10 @@ def is_stated(value: Any, text: str) -> bool:
     """Whether a text states a value of a result."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return _is_given(str(value), text) or value in _spelled(text)
-    return str(value).casefold() in text.casefold()
+    if any(character.isdigit() for character in str(value)):
+        return all(_is_given(number, text) for number in NUMBER.findall(str(value)))
+    stems, known = ({word[:STEM] for word in words_of(each)} for each in (str(value), text))
+    return bool(stems) and len(stems & known) >= GROUNDED * len(stems)
 
 
 def _is_given(number: str, text: str) -> bool:

@@ -26,13 +26,13 @@ from qianwen.align.self_instruct.prompts import (
     tool_line,
 )
 from qianwen.align.self_instruct.tools import GeneratedTool, Rejected, read_json
-from qianwen.align.service.simulated_tools import LANGUAGES, SimulatedTool, seed_tools
+from qianwen.align.service.simulated_tools import LANGUAGES, seed_tools
 from qianwen.chat.messages import Message
 from qianwen.chat.model import ChatModel
 from qianwen.runtime.files import json_text
 
 TOOLS, QUESTIONS, DIALOGUES = "tools.jsonl", "questions.jsonl", "dialogues.jsonl"
-LONGEST = {"tool": 400, "questions": 380, "call": 160, "answer": 140}  # tokens
+LONGEST = {"tool": 400, "questions": 380, "call": 200, "answer": 140}  # tokens
 MAX_OTHERS = 3  # tools that are offered beside the one that helps
 NUM_SETS = 3  # of offered tools, for the questions of one tool
 
@@ -108,13 +108,15 @@ class Stages:
         yield from logged(self.folder / DIALOGUES, request, list(enumerate(asked)), self.config.concurrency)
 
     def _dialogue(self, number: int, asked: Asked, tools: Sequence[GeneratedTool]) -> dict[str, Any]:
-        draw = self._draw(DIALOGUES, number)
+        draw, prompts = self._draw(DIALOGUES, number), texts(asked.language)["prompts"]
         offered = self._offered(number, asked, tools)
-        prompts, specs = texts(asked.language)["prompts"], [tool.spec for tool in offered]
+        row = {"question": asked.question, "offered": [tool.spec.name for tool in offered]}
+        if asked.tool is None:
+            return {**row, "answer": self._ask(prompts["direct"].format(question=asked.question), "answer", None, draw)}
+        specs = [tool.spec for tool in offered]
         prompt = prompts["call"].format(tools="\n".join(map(tool_line, specs)), question=asked.question)
         call = self._ask(prompt, "call", call_schema(specs), draw)
-        row = {"question": asked.question, "offered": [spec.name for spec in specs], "call": call}
-        return {**row, **self._answer(call["reply"], asked, offered, draw)}
+        return {**row, "call": call, **self._answer(call["reply"], asked, asked.tool, offered, draw)}
 
     def _offered(self, number: int, asked: Asked, tools: Sequence[GeneratedTool]) -> list[GeneratedTool]:
         """The tools of a dialogue. The questions of a tool share a few sets, whose prompts the engine then reuses."""
@@ -127,21 +129,18 @@ class Stages:
         return offered
 
     def _answer(
-        self, reply: str, asked: Asked, offered: Sequence[SimulatedTool], draw: random.Random
+        self, reply: str, asked: Asked, tool: GeneratedTool, offered: Sequence[GeneratedTool], draw: random.Random
     ) -> dict[str, Any]:
         """The result of the call, and the answer; nothing if the call cannot be read or is not the right one."""
         try:
-            call = read_json(reply, call_schema([tool.spec for tool in offered]))
+            call = read_json(reply, call_schema([each.spec for each in offered]))
         except Rejected:
             return {}
-        prompts = texts(asked.language)["prompts"]
-        tool = next((tool for tool in offered if tool.spec.name == call["name"]), None)
-        if tool != asked.tool:
+        if call["name"] != tool.spec.name:
             return {}
-        if tool is None:
-            return {"answer": self._ask(prompts["direct"].format(question=asked.question), "answer", None, draw)}
         result = tool.call(call["arguments"], str(draw.random()))
-        prompt = prompts["answer"].format(question=asked.question, result=_described(tool, call["arguments"], result))
+        prompt = texts(asked.language)["prompts"]["answer"]
+        prompt = prompt.format(question=asked.question, result=json_text(result))
         return {"result": result, "answer": self._ask(prompt, "answer", None, draw)}
 
     # ---- requests
@@ -161,7 +160,3 @@ class Stages:
             )
         )
         return {"reply": "".join(delta.text for delta in deltas).strip(), "finish_reason": deltas[-1].finish_reason}
-
-
-def _described(tool: SimulatedTool, arguments: dict[str, Any], result: dict[str, Any]) -> str:
-    return f"{tool.spec.description} {json_text(arguments)} → {json_text(result)}"

@@ -73,7 +73,8 @@ def test_calls_that_are_rejected(change, reason):
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        ("The next ferry leaves soon, please be there in time.", "answer ignores the result"),
+        ("The next ferry leaves soon, please be there in time.", "answer leaves out a result"),
+        ("The next ferry leaves at 11:45.", "answer leaves out a result"),
         ("It leaves at 11:45, costs 1240 and takes 55 minutes.", "answer invents a number"),
         ("渡轮11:45出发，价格1240。", "text in the wrong language"),
         ("As stated here, it leaves at 11:45 for 1240.", "leaked prompt"),
@@ -91,9 +92,10 @@ def test_values_in_other_spellings():
         is_grounded(12, "twelve apples") and is_grounded(3, "我们三个人") and is_grounded(1500.0, "about 1,500 metres")
     )
     assert not is_grounded(12, "112 apples") and is_grounded(True, "anything") and not is_grounded("", "anything")
-    assert (
-        is_stated("In Transit", "It is in transit.") and is_stated(2.5, "2.50 euros") and not is_stated(7, "17 of 70")
-    )
+    assert is_stated("In Transit", "It is in transit.") and is_stated("Inspect the brakes", "inspecting the brakes")
+    assert is_stated(2.5, "2.50 euros") and not is_stated(7, "17 of 70")
+    assert not is_stated("Paris, Louvre", "It is in Beijing.")
+    assert is_stated("Mon 9:00-18:00", "from 9:00 to 18:00") and not is_stated("Mon 9:00-18:00", "from 9:00 to 17:00")
 
 
 def test_loops_are_found_in_both_languages():

@@ -44,10 +44,10 @@ class Author:
 
     def write(self, prompt, schema, draw) -> str:
         if schema is None:
-            known = prompt.rpartition("→ ")[2].partition("\n")[0]
-            if not known.startswith("{"):
+            known = re.search(r"\{.*\}", prompt)
+            if not known:
                 return "Fish breathe with gills."
-            return " ".join(f"The {name} is {value}." for name, value in json.loads(known).items())
+            return " ".join(f"The {name} is {value}." for name, value in json.loads(known[0]).items())
         if "anyOf" in schema:
             return self.call(prompt, schema)
         if "name" in schema["properties"]:
