@@ -64,7 +64,8 @@ def service(options: Service) -> int:
         drawn = job.path / DRAWN
         if not drawn.exists():
             documents = readable_documents(options.documents) if options.documents else ()
-            execute = sandbox_executor(Sandbox.open(options.sandbox))  # type: ignore[arg-type]  # open() checks the name
+            needs_sandbox = "interpreter" in options.groups
+            execute = sandbox_executor(Sandbox.open(options.sandbox)) if needs_sandbox else None  # type: ignore[arg-type]
             rows: Any = service_rows(config, documents, execute)
             write_jsonl(drawn, progress(rows, options.count, tr("building")))
         dialogues = list(read_jsonl(drawn))

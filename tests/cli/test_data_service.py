@@ -2,12 +2,10 @@ import json
 
 from qianwen.cli import main
 from qianwen.runtime.files import read_jsonl
-from qianwen.sandbox.process import Sandbox
 
 
 def test_the_dialogues_are_written_with_their_counts(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("QIANWEN_RUNS", str(tmp_path))
-    monkeypatch.setattr(Sandbox, "open", classmethod(lambda cls, name: cls("landlock")))
     assert main(["data", "service", "--count", "20", "--groups", "calls", "search"]) == 0
     assert len(list(read_jsonl(tmp_path / "service" / "dialogues.jsonl"))) == 20
     assert json.loads((tmp_path / "service" / "counts.json").read_text())["languages"] == {"en": 10, "zh": 10}
@@ -16,7 +14,6 @@ def test_the_dialogues_are_written_with_their_counts(tmp_path, monkeypatch, caps
 
 def test_a_model_that_cannot_write_changes_nothing(model_folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("QIANWEN_RUNS", str(tmp_path))
-    monkeypatch.setattr(Sandbox, "open", classmethod(lambda cls, name: cls("landlock")))
     command = ["data", "service", "--count", "2", "--groups", "calls", "--model", str(model_folder)]
     assert main(command) == 0 == main(command)
     out = capsys.readouterr().out

@@ -44,8 +44,10 @@ class ServiceConfig:
     seed: int = 0
 
 
-def service_rows(config: ServiceConfig, documents: Iterable[Document], execute: Execute) -> Iterator[dict[str, Any]]:
-    """The dialogues, each different. DataError if there are not so many different ones."""
+def service_rows(
+    config: ServiceConfig, documents: Iterable[Document], execute: Execute | None
+) -> Iterator[dict[str, Any]]:
+    """The dialogues, each different; without `execute` none of the interpreter. DataError if there are not so many different ones."""
     documents = list(documents)
     builders = {language: _builders(config, documents, execute, language) for language in LANGUAGES}
     kinds = [kind for group in config.groups for kind in GROUPS[group]]
@@ -66,15 +68,16 @@ def service_rows(config: ServiceConfig, documents: Iterable[Document], execute: 
 
 
 def _builders(
-    config: ServiceConfig, documents: list[Document], execute: Execute, language: str
+    config: ServiceConfig, documents: list[Document], execute: Execute | None, language: str
 ) -> dict[str, Callable[[str], dict[str, Any]]]:
     pages = definition_pages((each for each in documents if each["lang"] == language), language)
-    builders = {
+    builders: dict[str, Any] = {
         "calls": CallDialogues(language, config.seed),
         "search": SearchDialogues(language, plain_pages(language) + pages, config.seed),
-        "interpreter": InterpreterDialogues(language, execute, config.seed),
     }
-    return {kind: builders[group].row for group, kinds in GROUPS.items() for kind in kinds}
+    if execute is not None:
+        builders["interpreter"] = InterpreterDialogues(language, execute, config.seed)
+    return {kind: builders[group].row for group in builders for kind in GROUPS[group]}
 
 
 def rewrite_rows(
