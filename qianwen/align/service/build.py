@@ -47,7 +47,7 @@ class ServiceConfig:
 def service_rows(
     config: ServiceConfig, documents: Iterable[Document], execute: Execute | None
 ) -> Iterator[dict[str, Any]]:
-    """The dialogues, each different; without `execute` no programs. DataError if there are not so many different ones."""
+    """The dialogues, each different; without `execute` no programs. DataError if there are too few different ones."""
     documents = list(documents)
     builders = {language: _builders(config, documents, execute, language) for language in LANGUAGES}
     kinds = [kind for group in config.groups for kind in GROUPS[group]]
