@@ -20,6 +20,7 @@ ruler       several facts, chains of assignments and common words in a long text
 xstest      harmless prompts that look harmful, and harmful ones
 donotanswer prompts that no assistant should answer: the half that nothing is trained on
 safety-en, safety-zh    our own prompts of both kinds, English and Chinese
+system-prompts      system prompts that must be obeyed over six turns, judged by rules
 leval-coursera, leval-gsm100, leval-quality, leval-sci-fi, leval-tpo, leval-codeu    L-Eval's questions with one answer
 """
 
@@ -42,6 +43,7 @@ from qianwen.eval.tasks.mmlu import MMLU, ShotOrders
 from qianwen.eval.tasks.multiple_choice import FewShot, ZeroShotChat
 from qianwen.eval.tasks.questions import Questions
 from qianwen.eval.tasks.safety import donotanswer, own_chinese, own_english, xstest
+from qianwen.eval.tasks.system_prompts import SystemPrompts
 from qianwen.eval.tasks.text import Ntrex, Text
 from qianwen.eval.tasks.translation import Wmt22
 
@@ -74,9 +76,10 @@ TASKS: dict[str, Callable[[TaskOptions], Task]] = {
     "donotanswer": donotanswer,
     "safety-en": own_english,
     "safety-zh": own_chinese,
+    "system-prompts": lambda _: SystemPrompts(),
     **{f"leval-{part}": partial(LEval, part) for part in PARTS},
 }
 # Tasks with texts of the lengths and languages of the options, and those of them that need no data
 WITH_LENGTHS = ("perplexity-by-length", "needle", "ruler")
 OWN_TEXTS = ("needle", "ruler")
-OWN_PROMPTS = ("safety-en", "safety-zh")  # tasks whose data is in the package
+BUILT_IN = ("safety-en", "safety-zh", "system-prompts")  # tasks whose data is part of the package

@@ -103,7 +103,7 @@ OPENED: list[tuple[str, int]] = []
 RECORDING = [False]
 
 
-CODE = (sys.base_prefix, sys.prefix, str(Path(__file__).parents[3]))  # what an import reads
+CODE = (sys.base_prefix, sys.prefix, str(Path(__file__).parents[3]), "__editable__")  # what an import reads
 
 
 def record(event: str, arguments: tuple[object, ...]) -> None:
