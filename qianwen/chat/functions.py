@@ -13,6 +13,7 @@ reply into `Delta`s while it streams. However the text is split, the result is t
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Sequence
@@ -131,18 +132,25 @@ def _compact(arguments: str) -> str:
 
 
 def parse_arguments(call: ToolCall) -> dict[str, Any]:
-    """The arguments as a dict. Accepts common mistakes of models: fences, text around the object, JSON5 syntax."""
+    """The arguments as a dict.
+
+    Accepts common mistakes of models: fences, text around the object, JSON5, a dict of Python, full-width marks.
+    """
     text = re.sub(r"\A\s*```\w*\n|\n?```\s*\Z", "", call.arguments).strip()
-    start = text.find("{")
-    try:
-        value, _ = json.JSONDecoder(strict=False).raw_decode(text, max(start, 0))
-    except ValueError:
-        value = _json5(text)
+    readings = (_json, _json5, _python, lambda text: _json(_half_width(text)))
+    value = next((value for read in readings if isinstance(value := read(text), dict)), None)
     if not isinstance(value, dict):
         raise ToolError(
             tr("The arguments of {name} must be a JSON object; got {value}", name=call.name, value=call.arguments[:200])
         )
     return value
+
+
+def _json(text: str) -> object:
+    try:
+        return json.JSONDecoder(strict=False).raw_decode(text, max(text.find("{"), 0))[0]
+    except (ValueError, RecursionError):
+        return None
 
 
 def _json5(text: str) -> object:
@@ -152,6 +160,23 @@ def _json5(text: str) -> object:
         return json5.loads(text)
     except (ImportError, ValueError):
         return None
+
+
+def _python(text: str) -> object:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        return None
+
+
+def _half_width(text: str) -> str:
+    """JSON with its marks as JSON has them; the text in strings stays as it is."""
+    return "".join(
+        part if part.startswith('"') else part.translate(_MARKS) for part in re.split(r'("(?:[^"\\]|\\.)*")', text)
+    )
+
+
+_MARKS = str.maketrans("：，｛｝［］“”＂", ':,{}[]"""')
 
 
 class ToolCallReader:
@@ -281,7 +306,7 @@ class ReActCallReader:
 
     def _close_field(self) -> list[Delta]:
         """The call, if one is complete: the next field after its input begins, or the reply ends."""
-        name = self._texts["action"].strip(" `\"'*.,:。，：")
+        name = self._texts["action"].strip(" `\"'*.,:。，：()（）")
         if self._field != "action_input" or not name:
             return []
         thought, arguments = self._texts["thought"], self._texts["action_input"]

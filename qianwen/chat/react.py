@@ -27,6 +27,7 @@ from qianwen.chat.react_prompts import REACT_STYLES, ReActStyle, react_prompt
 from qianwen.runtime.errors import RequestError
 from qianwen.runtime.translation import tr
 
+FENCE = "```"
 STOP = ("\nObservation:", "\nObservation：")  # the model must not write the result itself
 
 
@@ -148,6 +149,7 @@ class ReActReader:
 
     A label is at the start of a line and ends in ":" or "：". Text before the first label is the field "text". All text
     after "Final Answer:" is the answer. Text after "Observation:" is dropped, because the model made that result up.
+    In an input that begins with a fence, nothing is a label until that fence is closed: it is a line of code.
     """
 
     def __init__(self, field: Field = "text") -> None:
@@ -155,13 +157,15 @@ class ReActReader:
         self._field: Field = field
         self._buffer = "\n"  # so that a label at the very start of the reply is at the start of a line
         self._is_blank = True  # this field has only blanks so far
+        self._begun = ""  # the field so far, if it is an input
 
     def feed(self, text: str) -> list[Piece]:
         """The pieces that no later text can change."""
         self._buffer += text
         pieces = []
-        while self._field not in _LAST and (match := _MARKER.search(self._buffer)):
+        while self._field not in _LAST and (match := self._label()):
             pieces += self._pieces(self._buffer[: match.start()].rstrip())
+            self._begun = ""
             self._buffer = self._buffer[match.end() :]
             self._field, self._is_blank = _FIELDS[match[1]], True
             pieces.append(Piece(self._field, ""))
@@ -173,11 +177,21 @@ class ReActReader:
         """The text that was held back because it could be the start of a label."""
         return self._pieces(self._buffer.rstrip())
 
+    def _label(self) -> re.Match[str] | None:
+        """The first label in the buffer that is not in code."""
+        return next((each for each in _MARKER.finditer(self._buffer) if not self._is_code(each.start())), None)
+
+    def _is_code(self, end: int) -> bool:
+        """Whether the input up to `end` of the buffer is an open fence."""
+        text = (self._begun + self._buffer[:end]).lstrip() if self._field == "action_input" else ""
+        return text.startswith(FENCE) and text.count(FENCE) % 2 == 1
+
     def _pieces(self, text: str) -> list[Piece]:
         text = text.lstrip() if self._is_blank else text
         if not text or self._field == "observation":
             return []
         self._is_blank = False
+        self._begun += text if self._field == "action_input" else ""
         return [Piece(self._field, text)]
 
     def _held_len(self) -> int:
