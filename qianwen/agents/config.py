@@ -37,13 +37,13 @@ from qianwen.agents.tools.functions import function_tool
 from qianwen.runtime.errors import ConfigError, excerpt
 from qianwen.runtime.translation import tr
 
-# Without the last two sentences Qwen2.5-Coder-1.5B makes each call again and again, and never answers.
+# Without these sentences Qwen2.5-Coder-1.5B makes each call again and again, and never answers.
 INSTRUCTIONS = (
-    "You are a helpful assistant. Call a function only if you need it. "
-    "After its result, answer the user in a sentence; do not make the same call again."
+    "You are a helpful assistant. Call functions one after another until you know all that the user asked for. "
+    "Never make the same call twice. Then answer the user in a sentence."
 )
 Factory = Callable[..., Tool | Sequence[Tool]]
-PATH_OPTIONS = ("openapi", "folder", "path")  # options of tools that are paths
+PATH_OPTIONS = ("openapi", "schema", "folder")  # options of tools that are paths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +98,8 @@ def make_tools(config: AgentConfig, factories: Mapping[str, Factory]) -> list[To
 
 
 def _make(entry: Any, config: AgentConfig, factories: Mapping[str, Factory]) -> Tool | Sequence[Tool]:
+    if not isinstance(entry, str | Mapping):
+        raise ConfigError(tr("an entry of tools must be a name or an object; got {value}", value=excerpt(entry)))
     options = {"function" if ":" in entry else "name": entry} if isinstance(entry, str) else dict(entry)
     if function := options.pop("function", None):
         return _from_function(function, options, config.folder)
@@ -106,8 +108,11 @@ def _make(entry: Any, config: AgentConfig, factories: Mapping[str, Factory]) -> 
     if not isinstance(name, str) or name not in factories:
         raise ConfigError(tr("no tool {name}: {hint}", name=excerpt(name), hint=_hint(str(name), factories)))
     positional = [options.pop("openapi")] if name == "openapi" and "openapi" in options else []
-    parameters = list(inspect.signature(factories[name]).parameters)[len(positional) :]
-    return factories[name](*positional, **_checked(options, parameters, tr("tool {name}", name=name)))
+    parameters = list(inspect.signature(factories[name]).parameters.values())[len(positional) :]
+    options = _checked(options, [each.name for each in parameters], tr("tool {name}", name=name))
+    if missing := [each.name for each in parameters if each.default is each.empty and each.name not in options]:
+        raise ConfigError(tr("the tool {name} needs the option {option}", name=name, option=missing[0]))
+    return factories[name](*positional, **options)
 
 
 def _from_function(spec: Any, options: dict[str, Any], folder: Path) -> Tool:

@@ -62,8 +62,8 @@ def ask_model(
     while True:
         limit = min(settings["max_tokens"] or REPLY_TOKENS, run.tokens_left - tokens)
         settings |= {"max_tokens": limit, "seed": run.seed(attempt, sampling.get("seed"))}
-        functions = () if reason else [tool.spec for tool in tools.values()]
-        reply = yield from _stream(run, model.chat(messages, functions, **settings))
+        functions, choice = [tool.spec for tool in tools.values()], "none" if reason else "auto"
+        reply = yield from _stream(run, model.chat(messages, functions, tool_choice=choice, **settings))
         tokens, attempt = tokens + reply.num_tokens, attempt + 1
         steps = _steps(run, reply, tools, can_call=reason is None)
         is_complete = reply.finish_reason in ("stop", "tool_calls")

@@ -18,6 +18,7 @@ from qianwen.runtime.translation import tr
 if TYPE_CHECKING:
     from qianwen.agents.agent import Agent
     from qianwen.agents.config import AgentConfig
+    from qianwen.agents.tool import Tool
     from qianwen.chat.model import ChatModel
     from qianwen.cli.agent_session import AgentSession
 
@@ -88,6 +89,8 @@ def _work(agent: "Agent", options: AgentOptions) -> int:
     answers = Console(highlight=False, soft_wrap=True)
     console = Console(stderr=True, highlight=False, soft_wrap=True) if is_script else answers
     view = JsonView(console, answers) if options.json else AgentView(console, answers)
+    if isinstance(view, JsonView):
+        view.record({"kind": "run", "id": run, "files": str(journal.files(run))})
     session = AgentSession(agent, run, view, _prompt if sys.stdin.isatty() else _nobody)
     session.attach(list(options.file))
     return _answer(session, question) if is_script else _converse(session, is_resumed=bool(options.resume))
@@ -139,7 +142,7 @@ def opened_agent(options: AgentOptions) -> "Iterator[Agent]":
     config = read_config(Path(options.agent)) if is_file else AgentConfig(model=options.agent, tools=DEFAULT_TOOLS)
     config = replace(config, permissions={**config.permissions, **dict.fromkeys(options.allow, "allow")})
     with ExitStack() as stack:
-        tools = make_tools(config, TOOLS)
+        tools = make_tools(config, TOOLS) if is_file else _default_tools(config)
         for tool in tools:
             if tool.close is not None:
                 stack.callback(tool.close)
@@ -159,6 +162,20 @@ def opened_agent(options: AgentOptions) -> "Iterator[Agent]":
             name=config.name,
             sampling=sampling,
         )
+
+
+def _default_tools(config: "AgentConfig") -> "list[Tool]":
+    """The tools of an agent without a file. Where no sandbox works, the others are there, and a note says why."""
+    from qianwen.agents.config import make_tools
+    from qianwen.agents.tools import TOOLS
+
+    tools = []
+    for name in config.tools:
+        try:
+            tools += make_tools(replace(config, tools=[name]), TOOLS)
+        except ConfigError as error:
+            print(tr("without {name}: {reason}", name=name, reason=error), file=sys.stderr)
+    return tools
 
 
 def _model(config: "AgentConfig", options: AgentOptions, stack: ExitStack) -> "ChatModel":

@@ -94,7 +94,8 @@ class AgentSession:
         return True
 
     def _help(self, _: str) -> None:
-        lines = [f"  {usage:<18} {tr(about)}" for usage, _, about in COMMANDS.values()]
+        about = descriptions()
+        lines = [f"  {usage:<18} {about[name]}" for name, (usage, _) in COMMANDS.items()]
         self.view.console.print("\n".join([*lines, f"  {'/exit':<18} {tr('leave')}"]), markup=False, highlight=False)
 
     def _tools(self, _: str) -> None:
@@ -129,12 +130,25 @@ class AgentSession:
         self.resume()
 
 
-COMMANDS: dict[str, tuple[str, Callable[[AgentSession, str], None], str]] = {
-    "help": ("/help", AgentSession._help, "this list"),
-    "tools": ("/tools", AgentSession._tools, "the tools, what they do to the world, and whether they need permission"),
-    "attach": ("/attach FILE", AgentSession._attach, "copy a file into the run, for the next question"),
-    "files": ("/files", AgentSession._files, "the files of this run"),
-    "steps": ("/steps", AgentSession._steps, "everything that was thought, called and answered"),
-    "resume": ("/resume", AgentSession._resume, "go on after Ctrl-C or an error"),
-    "runs": ("/runs", AgentSession._runs, "the newest runs; --resume RUN goes on with one"),
+COMMANDS: dict[str, tuple[str, Callable[[AgentSession, str], None]]] = {
+    "help": ("/help", AgentSession._help),
+    "tools": ("/tools", AgentSession._tools),
+    "attach": ("/attach FILE", AgentSession._attach),
+    "files": ("/files", AgentSession._files),
+    "steps": ("/steps", AgentSession._steps),
+    "resume": ("/resume", AgentSession._resume),
+    "runs": ("/runs", AgentSession._runs),
 }
+
+
+def descriptions() -> dict[str, str]:
+    """What each command does."""
+    return {
+        "help": tr("this list"),
+        "tools": tr("the tools, what they do to the world, and whether they need permission"),
+        "attach": tr("copy a file into the run, for the next question"),
+        "files": tr("the files of this run"),
+        "steps": tr("everything that was thought, called and answered"),
+        "resume": tr("go on after Ctrl-C or an error"),
+        "runs": tr("the newest runs; --resume RUN goes on with one"),
+    }

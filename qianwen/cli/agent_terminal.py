@@ -11,7 +11,7 @@ becomes. In a pipe nothing is shown before it is complete.
 
 import json
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -70,8 +70,8 @@ class AgentView:
         """Remove text that was not complete."""
         if self._text:
             self._text = ""
-            self._live.update("", refresh=True)
             self._live.stop()
+            self._live.update("")
 
     def note(self, text: str) -> None:
         """A line that is not from the model."""
@@ -129,7 +129,11 @@ class JsonView(AgentView):
             case _:
                 record = to_record(event)
                 self._track(event)
-        self.answers.print(Text(json_text(record)))
+        self.record(record)
+
+    def record(self, record: Mapping[str, object]) -> None:
+        """Print one line."""
+        self.answers.print(Text(json_text(record)), soft_wrap=True)
 
 
 def _frame(first: str, rest: str, lines: Sequence[str], style: str, last: str | None = None) -> Text:

@@ -128,7 +128,7 @@ def outcome(folder: Path) -> tuple[list, dict[str, list[str]], list]:
 
 @pytest.fixture
 def memory() -> Iterator[Path]:
-    """A folder in memory, if there is one: after a kill, unlike after a loss of power, it has what a disk would have."""
+    """A folder in memory, if there is one: a kill, unlike a loss of power, leaves it as it would leave a disk."""
     shared = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder:
         yield Path(folder)
