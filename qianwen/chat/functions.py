@@ -13,7 +13,6 @@ reply into `Delta`s while it streams. However the text is split, the result is t
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from collections.abc import Sequence
@@ -28,8 +27,6 @@ from qianwen.chat.model import Delta
 from qianwen.chat.react import STOP, Field, Piece, ReActReader, react_turns
 from qianwen.chat.react_prompts import REACT_STYLES
 from qianwen.chat.xml_calls import is_xml_call, read_xml_call
-from qianwen.runtime.errors import ToolError
-from qianwen.runtime.translation import tr
 from qianwen.tokenizer.tokenizer import Tokenizer
 
 FunctionFormat = Literal["react", "react_tools", "react_langchain", "react_qwen_agent", "tool_call", "json"]
@@ -129,54 +126,6 @@ def _compact(arguments: str) -> str:
         return write_json(read_json(arguments))
     except (ValueError, RecursionError):
         return _dumps(arguments)
-
-
-def parse_arguments(call: ToolCall) -> dict[str, Any]:
-    """The arguments as a dict.
-
-    Accepts common mistakes of models: fences, text around the object, JSON5, a dict of Python, full-width marks.
-    """
-    text = re.sub(r"\A\s*```\w*\n|\n?```\s*\Z", "", call.arguments).strip()
-    readings = (_json, _json5, _python, lambda text: _json(_half_width(text)))
-    value = next((value for read in readings if isinstance(value := read(text), dict)), None)
-    if not isinstance(value, dict):
-        raise ToolError(
-            tr("The arguments of {name} must be a JSON object; got {value}", name=call.name, value=call.arguments[:200])
-        )
-    return value
-
-
-def _json(text: str) -> object:
-    try:
-        return json.JSONDecoder(strict=False).raw_decode(text, max(text.find("{"), 0))[0]
-    except (ValueError, RecursionError):
-        return None
-
-
-def _json5(text: str) -> object:
-    try:
-        import json5
-
-        return json5.loads(text)
-    except (ImportError, ValueError):
-        return None
-
-
-def _python(text: str) -> object:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
-        return None
-
-
-def _half_width(text: str) -> str:
-    """JSON with its marks as JSON has them; the text in strings stays as it is."""
-    return "".join(
-        part if part.startswith('"') else part.translate(_MARKS) for part in re.split(r'("(?:[^"\\]|\\.)*")', text)
-    )
-
-
-_MARKS = str.maketrans("：，｛｝［］“”＂", ':,{}[]"""')
 
 
 class ToolCallReader:

@@ -3,7 +3,8 @@
 import pytest
 
 from qianwen.chat import FunctionSpec, Message, ToolCall, collect, render
-from qianwen.chat.functions import call_reader, parse_arguments
+from qianwen.chat.call_arguments import parse_arguments
+from qianwen.chat.functions import call_reader
 from qianwen.chat.react_prompts import REACT_STYLES
 from qianwen.runtime.errors import ToolError
 from tests.chat.conftest import byte_tokenizer
