@@ -37,7 +37,7 @@ from qianwen.checkpoints.load import load_model
 from qianwen.demo.stages import run_demo
 from qianwen.engine.llm import LLM
 from qianwen.recipes import tiny
-from qianwen.runtime.files import runs_dir, verify_folder, write_jsonl
+from qianwen.runtime.files import read_jsonl, runs_dir, verify_folder, write_jsonl
 
 BAR, LIMIT = 0.9, 0.4  # with the tool at least, without it at most
 TEST_SEED = 1_000_000  # of the questions, the same for all seeds
@@ -58,6 +58,8 @@ def tuned(demo: str, seed: int, *, quick: bool) -> tuple[Path, float]:
     rows = dialogues(tiny.CALCULATOR, counts, seed)
     model = runs_dir() / config.name / "model"
     if model.is_dir():
+        if list(read_jsonl(Path(config.data))) != rows:
+            raise SystemExit(f"{model.parent} was trained on other dialogues; delete it")
         verify_folder(model)
         return model, 0.0
     Path(config.data).parent.mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,7 @@ CALCULATOR = FunctionSpec(  # a short description: the context has 512 tokens
     {"type": "object", "properties": {"expression": {"type": "string"}}, "required": ["expression"]},
     args_format="json",
 )
-CALCULATOR_DIALOGUES = Counts(call=400, react=11_000, direct=500, copy=2_000)
+CALCULATOR_DIALOGUES = Counts(call=2_000, react=7_000, direct=500, copy=2_000)
 
 
 def demo(name: str = "demo", source: str = "quickstart", licences: tuple[str, ...] = (), seed: int = 0) -> DemoConfig:
