@@ -4,21 +4,30 @@ import json
 
 import pytest
 
+from qianwen.agents.config import AgentConfig, make_tools
 from qianwen.agents.policy import Policy
-from qianwen.agents.tool import Tool
 from qianwen.agents.tools import TOOLS
+from qianwen.runtime.errors import ConfigError
+from qianwen.sandbox.process import Sandbox
 
 
 @pytest.fixture(scope="module")
 def made():
-    """The tools that need no option; the interpreter, which needs a sandbox, has its own tests."""
-    results = [TOOLS[name]() for name in sorted(set(TOOLS) - {"openapi", "code_interpreter"})]
-    return [tool for result in results for tool in ([result] if isinstance(result, Tool) else result)]
+    """All of them but those of a schema; the interpreter where a sandbox works."""
+    names = set(TOOLS) - {"openapi"}
+    try:
+        Sandbox.open()
+    except ConfigError:
+        names -= {"code_interpreter"}
+    tools = make_tools(AgentConfig(tools=sorted(names)), TOOLS)
+    yield tools
+    for tool in tools:
+        if tool.close is not None:
+            tool.close()
 
 
 def test_every_tool_can_be_made_by_its_name_and_described_to_a_model(made):
-    names = [tool.name for tool in made]
-    assert len(set(names)) == len(names)
+    assert len({tool.name for tool in made}) == len(made)
     for tool in made:
         assert json.dumps(tool.spec.to_openai())
         assert tool.spec.description
