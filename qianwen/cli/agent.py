@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from qianwen.chat.functions import FunctionFormat
 from qianwen.cli.arguments import parse
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.translation import tr
@@ -50,6 +51,8 @@ class AgentOptions:
     """Address of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1; the model is its name there."""
     bits: Literal["stored", 4, 5, 8, 16] | None = "stored"
     """Bits per weight: `stored`: as on disk; 4, 5, 8, 16: packed for the fast kernels; None: unpacked floats."""
+    function_style: FunctionFormat | None = None
+    """Write tools and calls in this style; default: `style` of AGENT.json, else the model's own."""
     context: int = 0
     """Maximum tokens of the conversation and the answer; 0: the model's own limit, or what fits in memory."""
     seed: int | None = None
@@ -147,8 +150,8 @@ def opened_agent(options: AgentOptions) -> "Iterator[Agent]":
         stack.callback(journal.close)
         chosen = {name: getattr(options, name) for name in ("seed", "temperature", "max_tokens")}
         sampling = {**config.sampling, **{name: value for name, value in chosen.items() if value is not None}}
-        if config.style:
-            sampling["function_style"] = config.style
+        if style := options.function_style or config.style:
+            sampling["function_style"] = style
         yield Agent(
             _model(config, options, stack),
             tools,
