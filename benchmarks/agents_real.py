@@ -31,15 +31,18 @@ from qianwen.agents.agent import Agent
 from qianwen.agents.arguments import read_arguments
 from qianwen.agents.attachments import attach, with_files
 from qianwen.agents.budget import Budget
+from qianwen.agents.calls import Ask
 from qianwen.agents.code_interpreter import code_interpreter
 from qianwen.agents.journal import Journal
 from qianwen.agents.policy import Policy
-from qianwen.agents.step import Answer, Call, Result, Step, to_record
-from qianwen.agents.tool import CallContext, Tool
-from qianwen.agents.tools import TOOLS
+from qianwen.agents.step import Answer, Call, End, Result, Step, to_record
+from qianwen.agents.tool import Tool
+from qianwen.agents.tools.calculator import calculator
+from qianwen.agents.tools.files import files
 from qianwen.agents.tools.functions import function_tool
+from qianwen.chat.messages import Message, ToolCall
 from qianwen.engine.llm import LLM
-from qianwen.runtime.errors import QianwenError, ToolError
+from qianwen.runtime.errors import QianwenError, RequestError
 
 MODEL = "~/.cache/qianwen-weights/qwen2.5-coder-1.5b-instruct-q4_k_m.gguf"
 BAR, SPREAD = 7.0, 2  # tasks of ten: the least mean, and how far a seed may be below it
@@ -47,10 +50,37 @@ BUDGET = Budget(calls=10, tokens=4000, seconds=3600)
 SAMPLING = {"temperature": 0.3, "max_tokens": 800}
 FORMATS: Mapping[str, Mapping[str, Any]] = {
     "own": {},
-    "react": {"style": "react-demonstrations"},
-    "adapter": {"style": "react", "adapter": "adapter"},
+    "react": {"function_style": "react"},  # with `EXAMPLES`
+    "adapter": {"function_style": "react", "adapter": "adapter"},
 }
 CHANGES = ("reserve_book",)
+CELL = "import pandas as pd\nd = pd.read_csv('rain.csv')\nprint(d.mm.sum())\nd.plot.bar(x='month', y='mm')"
+EXAMPLES = {  # of other questions, for ReAct
+    "interpreter": [
+        Message("user", "What is the sum of mm in rain.csv? Draw a bar chart of mm by month.", name="example"),
+        Message("assistant", "I add up the column and draw it.", tool_calls=(ToolCall("code_interpreter", CELL),)),
+        Message("tool", "stdout:\n\n```\n234\n```\n\n![fig-001](fig-001.png)"),
+        Message("assistant", "The sum of mm is 234. The bar chart is shown above."),
+    ],
+    "tools": [
+        Message("user", "How many years old is the town hall of Riva?", name="example"),
+        Message(
+            "assistant",
+            "I need the year in which it was built.",
+            tool_calls=(ToolCall("year_built", '{"building": "town hall of Riva"}'),),
+        ),
+        Message("tool", "1874"),
+        Message("assistant", "Now I need the year of today.", tool_calls=(ToolCall("current_year", "{}"),)),
+        Message("tool", "2025"),
+        Message(
+            "assistant",
+            "I subtract 1874 from 2025.",
+            tool_calls=(ToolCall("calculator", '{"expression": "2025 - 1874"}'),),
+        ),
+        Message("tool", "151"),
+        Message("assistant", "The town hall of Riva is 151 years old."),
+    ],
+}
 
 
 def tools_of(task: AgentTask) -> list[Tool]:
@@ -60,24 +90,9 @@ def tools_of(task: AgentTask) -> list[Tool]:
     return [tool for name in task.tools for tool in _tools(name)]
 
 
-def read_file(path: str, context: CallContext) -> str:
-    """Read a text file that the user gave.
-
-    Args:
-        path: name of the file
-    """
-    file = context.folder / Path(path).name
-    if not file.is_file():
-        raise ToolError(f"there is no file {path}")
-    return file.read_text(encoding="utf-8")
-
-
 def _tools(name: str) -> list[Tool]:
-    if name == "read_file":
-        return [function_tool(read_file, effect="reads")]
-    if name in TOOLS:
-        made = TOOLS[name]()
-        return [made] if isinstance(made, Tool) else [tool for tool in made if tool.name == name]
+    if name in ("calculator", "read_file"):
+        return [tool for tool in (*calculator(), *files()) if tool.name == name]
     effect = "changes" if name in CHANGES else "none"
     return [function_tool(getattr(services, name), effect=effect, is_trusted=True)]
 
@@ -101,9 +116,12 @@ def run_task(task: AgentTask, seed: int, model: LLM, journal: Journal, sampling:
         )
         began = time.perf_counter()
         with closing(_events(agent, task, name)) as events:
-            for _ in events:
-                pass
+            for event in events:
+                if isinstance(event, Ask):
+                    journal.answer(event.key, True)
     steps = journal.steps(name)
+    if isinstance(steps[-1], End) and steps[-1].reason == "error":
+        raise RequestError(steps[-1].detail)  # not the model's fault: the same command tries again
     work = work_of(steps, tools, journal.files(name))
     return {
         "kind": task.kind,
@@ -124,7 +142,8 @@ def _events(agent: Agent, task: AgentTask, run: str):  # noqa: ANN202  a generat
         return agent.resume(run)
     agent.journal.create_run(agent.name, run)
     names = attach(task.files, agent.journal.files(run))
-    return agent.run(with_files(task.question, names), run)
+    examples = EXAMPLES[task.kind] if agent.sampling.get("function_style") == "react" else []
+    return agent.run([*examples, Message("user", with_files(task.question, names))], run)
 
 
 def work_of(steps: Sequence[Step], tools: Sequence[Tool], folder: Path) -> Work:

@@ -11,8 +11,9 @@ Read in this order:
     journal.py         steps, calls and permissions in SQLite, so that a killed agent continues; run.py is one run
     budget.py          what may be spent on a question; observations.py cuts long results
     config.py          AGENT.json; attachments.py copies the user's files into a run
-    tools/             calculator, clock, and tools from typed Python functions
+    tools/             calculator, clock, files, web pages, web services, and tools from typed Python functions
     fetch_guard.py     fetch an address that a model chose
+    code_interpreter.py    the tool that runs Python
 
 An agent gets a `ChatModel`. This chapter does not import the engine or the server.
 """

@@ -14,8 +14,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from qianwen.chat.call_arguments import parse_arguments
 from qianwen.chat.code_blocks import code_blocks
-from qianwen.chat.functions import parse_arguments
 from qianwen.chat.json_schema import referenced, satisfies
 from qianwen.chat.messages import FunctionSpec, ToolCall, arguments_text
 from qianwen.runtime.errors import QianwenError, ToolError, excerpt

@@ -43,7 +43,7 @@ INSTRUCTIONS = (
     "Never make the same call twice. Then answer the user in a sentence."
 )
 Factory = Callable[..., Tool | Sequence[Tool]]
-PATH_OPTIONS = ("openapi", "folder", "path")  # options of tools that are paths
+PATH_OPTIONS = ("openapi", "schema", "folder")  # options of tools that are paths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +108,11 @@ def _make(entry: Any, config: AgentConfig, factories: Mapping[str, Factory]) -> 
     if not isinstance(name, str) or name not in factories:
         raise ConfigError(tr("no tool {name}: {hint}", name=excerpt(name), hint=_hint(str(name), factories)))
     positional = [options.pop("openapi")] if name == "openapi" and "openapi" in options else []
-    parameters = list(inspect.signature(factories[name]).parameters)[len(positional) :]
-    return factories[name](*positional, **_checked(options, parameters, tr("tool {name}", name=name)))
+    parameters = list(inspect.signature(factories[name]).parameters.values())[len(positional) :]
+    options = _checked(options, [each.name for each in parameters], tr("tool {name}", name=name))
+    if missing := [each.name for each in parameters if each.default is each.empty and each.name not in options]:
+        raise ConfigError(tr("the tool {name} needs the option {option}", name=name, option=missing[0]))
+    return factories[name](*positional, **options)
 
 
 def _from_function(spec: Any, options: dict[str, Any], folder: Path) -> Tool:

@@ -19,7 +19,7 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from qianwen.chat.functions import parse_arguments
+from qianwen.chat.call_arguments import parse_arguments
 from qianwen.chat.messages import ToolCall, arguments_text
 from qianwen.runtime.errors import QianwenError
 

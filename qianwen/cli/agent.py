@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from qianwen.chat.functions import FunctionFormat
 from qianwen.cli.arguments import parse
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.translation import tr
@@ -17,6 +18,7 @@ from qianwen.runtime.translation import tr
 if TYPE_CHECKING:
     from qianwen.agents.agent import Agent
     from qianwen.agents.config import AgentConfig
+    from qianwen.agents.tool import Tool
     from qianwen.chat.model import ChatModel
     from qianwen.cli.agent_session import AgentSession
 
@@ -49,6 +51,8 @@ class AgentOptions:
     """Address of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1; the model is its name there."""
     bits: Literal["stored", 4, 5, 8, 16] | None = "stored"
     """Bits per weight: `stored`: as on disk; 4, 5, 8, 16: packed for the fast kernels; None: unpacked floats."""
+    function_style: FunctionFormat | None = None
+    """Write tools and calls in this style; default: `style` of AGENT.json, else the model's own."""
     context: int = 0
     """Maximum tokens of the conversation and the answer; 0: the model's own limit, or what fits in memory."""
     seed: int | None = None
@@ -138,7 +142,7 @@ def opened_agent(options: AgentOptions) -> "Iterator[Agent]":
     config = read_config(Path(options.agent)) if is_file else AgentConfig(model=options.agent, tools=DEFAULT_TOOLS)
     config = replace(config, permissions={**config.permissions, **dict.fromkeys(options.allow, "allow")})
     with ExitStack() as stack:
-        tools = make_tools(config, TOOLS)
+        tools = make_tools(config, TOOLS) if is_file else _default_tools(config)
         for tool in tools:
             if tool.close is not None:
                 stack.callback(tool.close)
@@ -146,8 +150,8 @@ def opened_agent(options: AgentOptions) -> "Iterator[Agent]":
         stack.callback(journal.close)
         chosen = {name: getattr(options, name) for name in ("seed", "temperature", "max_tokens")}
         sampling = {**config.sampling, **{name: value for name, value in chosen.items() if value is not None}}
-        if config.style:
-            sampling["function_style"] = config.style
+        if style := options.function_style or config.style:
+            sampling["function_style"] = style
         yield Agent(
             _model(config, options, stack),
             tools,
@@ -158,6 +162,20 @@ def opened_agent(options: AgentOptions) -> "Iterator[Agent]":
             name=config.name,
             sampling=sampling,
         )
+
+
+def _default_tools(config: "AgentConfig") -> "list[Tool]":
+    """The tools of an agent without a file. Where no sandbox works, the others are there, and a note says why."""
+    from qianwen.agents.config import make_tools
+    from qianwen.agents.tools import TOOLS
+
+    tools = []
+    for name in config.tools:
+        try:
+            tools += make_tools(replace(config, tools=[name]), TOOLS)
+        except ConfigError as error:
+            print(tr("without {name}: {reason}", name=name, reason=error), file=sys.stderr)
+    return tools
 
 
 def _model(config: "AgentConfig", options: AgentOptions, stack: ExitStack) -> "ChatModel":

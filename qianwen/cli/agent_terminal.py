@@ -70,8 +70,8 @@ class AgentView:
         """Remove text that was not complete."""
         if self._text:
             self._text = ""
-            self._live.update("", refresh=True)
             self._live.stop()
+            self._live.update("")
 
     def note(self, text: str) -> None:
         """A line that is not from the model."""

@@ -13,6 +13,8 @@ CellStatus = Literal["ok", "error", "timeout", "memory", "output", "killed"]
 ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[PX^_][^\x1b]*(?:\x1b\\)?|.?)", re.S)
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 OVERWRITTEN = re.compile(r"[^\n]*\r(?=[^\n])")  # as progress bars do
+LIBRARY_FRAME = re.compile(r"^  File (?!~/)[^\n]*\n?(?:    [^\n]*\n?)?", re.M)  # ~ is the folder of the cells
+TRACEBACK = "Traceback (most recent call last):"
 MAX_TRACEBACK = 12  # lines
 
 
@@ -121,7 +123,7 @@ class Cell:
     def result(self, status: CellStatus, wall_seconds: float) -> CellResult:
         return CellResult(
             status=status,
-            **{name: clean(text) for name, text in self.texts.items()},
+            **{name: clean(text).rstrip() for name, text in self.texts.items()},
             error=self.error,
             figures=tuple(self.figures),
             files=tuple(self.files),
@@ -137,8 +139,10 @@ def clean(text: str) -> str:
 
 
 def shortened(traceback: str) -> str:
-    """The start and the end of a traceback that is long: the cell's own line, and the error."""
-    lines = traceback.splitlines()
+    """The frames of a traceback that are not in a library; of many the first ones, and the last ones with the error."""
+    last = traceback[max(traceback.rfind(TRACEBACK), 0) :]  # of exceptions that were raised while handling others
+    own = LIBRARY_FRAME.sub("", last if "  Cell " in last else traceback)
+    lines = [line for line in own.splitlines() if line.strip()]
     if len(lines) > MAX_TRACEBACK:
         half = MAX_TRACEBACK // 2
         lines = [*lines[:half], "    …", *lines[-half:]]

@@ -46,11 +46,8 @@ def settings() -> dict[str, bytes]:
             manager.addfont(path)
     entries = [entry for entry in manager.ttflist if any(_is_below(entry.fname, place) for place in shown)]
     sans, serif = chinese_fonts(entries)
-    manager.ttflist = [
-        *entries,
-        *_aliases(entries, sans, ASKED_FOR),
-        *_aliases(entries, serif or sans, ASKED_FOR_SERIF),
-    ]
+    aliases = [*_aliases(entries, sans, ASKED_FOR), *_aliases(entries, serif or sans, ASKED_FOR_SERIF)]
+    manager.ttflist = [*entries, *aliases]
     with tempfile.TemporaryDirectory() as folder:
         fonts = Path(folder, f"fontlist-v{font_manager.FontManager.__version__}.json")
         font_manager.json_dump(manager, fonts)
@@ -66,7 +63,7 @@ def chinese_fonts(entries: Sequence[Any]) -> tuple[str | None, str | None]:
 
 def has_chinese() -> bool:
     """Whether a font with Chinese was found on this machine."""
-    return b"CJK" in (text := settings()[f"{FOLDER}/matplotlibrc"]) or any(name.encode() in text for name in SANS)
+    return b"font.sans-serif: DejaVu Sans" not in settings()[f"{FOLDER}/matplotlibrc"]
 
 
 def _is_below(path: str, place: str) -> bool:

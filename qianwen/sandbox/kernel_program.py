@@ -43,6 +43,7 @@ class FileKernel(IPythonKernel):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self.seen = self.listed()
+        assert self.shell is not None
         for publisher in (self.shell.display_pub, self.shell.displayhook):
             publisher.register_hook(self.with_figure_apart)
 
@@ -54,7 +55,8 @@ class FileKernel(IPythonKernel):
             path.write_bytes(content)
             self.seen[name] = self.state(path)
         for output in (sys.stdout, sys.stderr):
-            output.room = CellOutput.room
+            if isinstance(output, CellOutput):  # a cell may have put another in its place
+                output.room = CellOutput.room
         await super().execute_request(stream, ident, parent)
 
     async def do_execute(self, *arguments: Any, **settings: Any) -> Any:

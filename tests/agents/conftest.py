@@ -103,8 +103,8 @@ def texts(steps):
     return [step.observation.text for step in steps if isinstance(step, Result)]
 
 
-PAGE = """<html><head><title>Tea</title></head><body><nav><a href="/">Home</a></nav><main><h1>茶</h1>
-<p>Tea was first drunk in <a href="/china?x=1">China</a>.</p></main><script>alert(1)</script></body></html>"""
+PAGE = """<html><head><title>Tea</title></head><body><nav><a href="/">Home</a></nav><main><h1>Tea</h1>
+<p>茶 (tea) was first drunk in <a href="/china?x=1">China</a>.</p></main><script>alert(1)</script></body></html>"""
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -158,6 +158,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def page_redirect(self, path: str, query: str) -> None:
         self.reply(b"moved", status=302, Location=query)
+
+    def page_away(self, path: str, query: str) -> None:
+        self.reply(b"moved", status=307, Location=self.server.away)
 
     def page_hops(self, path: str, query: str) -> None:
         left = int(query)
@@ -231,6 +234,7 @@ class Web(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
         self.pages: dict[str, tuple[bytes, str]] = {"tea": (PAGE.encode(), "text/html; charset=utf-8")}
+        self.away = "/tea"  # where /away redirects to
         self.host = f"127.0.0.1:{self.server_port}"
         self.url = f"http://{self.host}"
 

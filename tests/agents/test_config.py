@@ -102,6 +102,7 @@ def test_tools_are_made_by_name_with_their_options(tmp_path):
         ("ecko", 'no tool "ecko": did you mean echo?'),
         ({"name": "echo", "time": 2}, "tool echo has no field `time`: did you mean times?"),
         ({"times": 2}, "no tool null"),
+        ({"name": "openapi"}, "the tool openapi needs the option document"),
         (3, "an entry of tools"),
         ("nothing_here:f", "cannot load the tool"),
         ("json:nothing", "cannot load the tool"),

@@ -10,6 +10,8 @@ import pytest
 from qianwen.agents.journal import Journal
 from qianwen.agents.step import Given
 from qianwen.cli import main
+from qianwen.runtime.errors import ConfigError
+from qianwen.sandbox.process import Sandbox
 
 
 @pytest.fixture
@@ -87,3 +89,13 @@ def test_help_is_quick_and_names_every_option(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["agent", "--help"])
     assert stop.value.code == 0 and "--resume" in capsys.readouterr().out
+
+
+def test_a_model_alone_has_the_tools_that_work_here(monkeypatch, capsys, tmp_path, model_folder):
+    def refuse(_: str) -> str:
+        raise ConfigError("no sandbox works on this machine")
+
+    monkeypatch.setattr(Sandbox, "open", refuse)
+    main(["agent", str(model_folder), "-p", "Hello", "--max-tokens", "4", "--folder", str(tmp_path)])
+    errors = capsys.readouterr().err
+    assert "without code_interpreter: no sandbox works on this machine" in errors and "Traceback" not in errors

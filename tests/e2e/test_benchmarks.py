@@ -122,6 +122,7 @@ ARGUMENTS: dict[str, Arguments] = {
                                            "--calibration", calls(folder)],
     "serving": lambda model, folder: ["--model", model, "--clients", "1"],
     "start": lambda model, folder: ["--model", model],
+    "system_prompts": lambda model, folder: ["--model", model, "--out", str(folder / "out")],
     "tokenizer_throughput": lambda model, folder: [],
     "tool_calls": lambda model, folder: ["--model", model, "--data", calls(folder), "--methods", "lora"],
 }  # fmt: skip
