@@ -8,8 +8,9 @@
     {"prompt": "…", "completion": "…"}                                                   a question and its answer
 
 A system message may come first, as a turn or as a field `system`. Only some fields are the conversation, and `ability`
-is a label of the row; others, such as an id, are not read. A record whose form is known but for another purpose (plain text, a pair of a better and a worse
-answer, pictures) is refused by name. Not here: one turn (`turns.py`), files (`dialogues.py`).
+is a label of the row; others, such as an id, are not read. A record whose form is known but for another purpose (plain
+text, a pair of a better and a worse answer, pictures) is refused by name. Not here: one turn (`turns.py`), files
+(`dialogues.py`).
 """
 
 import json

@@ -16,16 +16,14 @@ import torch
 from rich.table import Table
 
 from qianwen.align.dialogues import Dialogue, PackedDialogues, padded, read_dialogues, rendered
+from qianwen.align.sft_config import Data
 from qianwen.chat.render import Mask, Rendered
 from qianwen.data.tokens.interleaving import Interleaving
 from qianwen.runtime.errors import ConfigError, DataError
-from qianwen.runtime.log import console
 from qianwen.runtime.translation import tr
 from qianwen.tokenizer.tokenizer import Tokenizer
 
 BLOCK = 16  # sequences after which the proportions are exact
-
-Data = str | tuple[str, ...]  # one file of dialogues, or several
 
 
 def data_files(data: Data, weights: Sequence[float] = ()) -> tuple[str, ...]:
@@ -38,7 +36,7 @@ def data_files(data: Data, weights: Sequence[float] = ()) -> tuple[str, ...]:
         message = tr("{path} is named twice; name it once and give it a larger weight (--weights)", path=twice)
         raise ConfigError(message)
     if weights and (len(files) == 1 or len(weights) != len(files)):
-        message = "{weights} weight{weights:plural} for {files} file{files:plural}: give one weight per file, for two files or more"
+        message = "{weights} weight{weights:plural} for {files} file{files:plural}: give one per file, for two or more"
         raise ConfigError(tr(message, weights=len(weights), files=len(files)))
     for file, weight in zip(files, weights, strict=False):
         if not 0 < weight < float("inf"):
@@ -135,9 +133,3 @@ def files_table(counts: Sequence[FileCounts]) -> Table:
     for row in counts:
         table.add_row(row.file, f"{row.dialogues:,}", f"{row.tokens:,}", f"{row.share:.1%}", f"{row.epochs:.2f}")
     return table
-
-
-def print_files(counts: Sequence[FileCounts]) -> None:
-    """Print the table if there are several files."""
-    if len(counts) > 1:
-        console.print(files_table(counts))

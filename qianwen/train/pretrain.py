@@ -37,7 +37,7 @@ from qianwen.train.hooks import log_every, measure_every, measured_peak
 from qianwen.train.job import Job, train
 from qianwen.train.loop import Batch, Hook, LoopConfig
 from qianwen.train.optim import AdamW, AdamWConfig
-from qianwen.train.parallel import ParallelConfig, join_processes, parallelize, whole_weights
+from qianwen.train.parallel import ParallelConfig, gathered, join_processes, parallelize
 from qianwen.train.state import TrainState
 
 Measure = Callable[[Any], Mapping[str, float | str]]
@@ -212,10 +212,7 @@ def starting_threads(job: Job) -> int:
 
 def write_model(model: Qwen, tokenizer: Tokenizer, target: Path, card: str = "") -> Path:
     """Write the folder of the trained model; `card` is the text of its README.md, if it has one."""
-    if world_size() > 1:
-        whole = whole_weights(model)  # all processes take part
-        model = Qwen(model.config)
-        model.load_state_dict(whole, strict=False)
+    model = gathered(model)
     if is_main():
         with atomic_folder(target) as folder:
             write_folder(model, tokenizer, folder, chat=False)
