@@ -111,11 +111,27 @@ def abilities_table(counts: dict[str, dict[str, int]]) -> Table:
     table.add_column(tr("ability"))
     for heading in (tr("dialogues"), tr("share"), *frequent, *([tr("others")] if rest else [])):
         table.add_column(heading, justify="right")
-    total = sum(per_language.values())
+    total, names = sum(per_language.values()), _names()
     for ability, of_ability in counts.items():
         size = sum(of_ability.values())
         cells = [*(of_ability.get(code, 0) for code in frequent)]
         cells += [size - sum(cells)] if rest else []
-        name = tr(ability) if ability in ABILITIES else ability
-        table.add_row(name, f"{size:,}", f"{size / total:.1%}", *(f"{cell:,}" for cell in cells))
+        table.add_row(names.get(ability, ability), f"{size:,}", f"{size / total:.1%}", *(f"{cell:,}" for cell in cells))
     return table
+
+
+def _names() -> dict[str, str]:
+    """The abilities in the user's language."""
+    return {
+        "service": tr("service"),
+        "safety": tr("safety"),
+        "role play": tr("role play"),
+        "coding": tr("coding"),
+        "mathematics": tr("mathematics"),
+        "summarisation": tr("summarisation"),
+        "nlp": tr("NLP"),
+        "understanding": tr("understanding"),
+        "brainstorming and planning": tr("brainstorming and planning"),
+        "writing": tr("writing"),
+        "question answering": tr("question answering"),
+    }

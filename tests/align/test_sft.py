@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from qianwen.align.sft import SFTConfig, sft
+from qianwen.align.training_data import training_data
 from qianwen.chat import Message, collect
 from qianwen.checkpoints.adapter_folder import TENSORS, is_adapter
 from qianwen.checkpoints.hf_folder import write_folder
@@ -20,11 +22,14 @@ from qianwen.model.linears.nf4 import Nf4Linear
 from qianwen.model.transformer import Qwen
 from qianwen.quantize.gptq import GptqConfig
 from qianwen.quantize.gptq_model import quantize_model
-from qianwen.runtime.errors import ConfigError, DataError
+from qianwen.runtime.errors import CheckpointError, ConfigError, DataError
 from qianwen.runtime.files import RunFolder, atomic_folder, verify_folder
 from qianwen.runtime.log import read_metrics
 from qianwen.tokenizer.tokenizer import Tokenizer
-from qianwen.train.loop import LoopConfig
+from qianwen.train.loop import Diverged, LoopConfig, run
+from qianwen.train.optim import AdamW, AdamWConfig
+from qianwen.train.pretrain import next_token_loss
+from qianwen.train.state import TrainState
 
 ANSWERS = {"dog": "wuff", "cat": "miau", "cow": "muh"}
 
@@ -249,3 +254,105 @@ def test_the_adapter_names_the_folder_of_the_weights(
     named = json.loads((written / "adapter_config.json").read_text())["base_model_name_or_path"]
     assert named == (names[form] if form == "hub name" else str(folder.resolve()))
     assert form == "hub name" or (Path(named) / "config.json").exists()
+
+
+def short(config: SFTConfig, **changes: object) -> SFTConfig:
+    """The run in six steps of two sequences, with small sequences."""
+    loop = dataclasses.replace(config.loop, steps=6, sequences_per_step=2)
+    return dataclasses.replace(config, loop=loop, seq_len=64, save_steps=2, **changes)
+
+
+def test_with_dropout_a_resumed_run_ends_in_the_same_bits(config: SFTConfig, model: Qwen, tokenizer: Tokenizer) -> None:
+    """The masks of dropout continue too, also where activations are recomputed."""
+    config = short(config, dropout=0.2, checkpoint_activations=True)
+    fresh = copy.deepcopy(model)
+    whole = load_model(sft(dataclasses.replace(config, name="whole"), copy.deepcopy(fresh), tokenizer)).model
+    calls = []
+
+    def interrupt(_: Qwen) -> dict[str, float]:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return {}
+
+    with pytest.raises(KeyboardInterrupt):
+        sft(config, copy.deepcopy(fresh), tokenizer, evaluate=interrupt)
+    again = load_model(sft(config, copy.deepcopy(fresh), tokenizer)).model.state_dict()
+    assert all(torch.equal(again[name], tensor) for name, tensor in whole.state_dict().items())
+    plain = sft(short(config, name="plain", dropout=0.0), fresh, tokenizer)
+    assert not torch.equal(load_model(plain).model.state_dict()["lm_head.weight"], again["lm_head.weight"])
+
+
+def test_recomputed_activations_have_the_same_dropout(config: SFTConfig, model: Qwen, tokenizer: Tokenizer) -> None:
+    weights = []
+    for recompute in (False, True):
+        each = short(config, name=f"recompute-{recompute}", dropout=0.3, checkpoint_activations=recompute)
+        weights.append(load_model(sft(each, copy.deepcopy(model), tokenizer)).model.state_dict())
+    assert all(torch.equal(weights[0][name], tensor) for name, tensor in weights[1].items())
+
+
+def varied(config: SFTConfig, count: int = 40) -> SFTConfig:
+    """Dialogues of very different lengths, one in a sequence or several."""
+    rows(config, *((f"question {number} " * (number % 5 + 1), "answer " * (number % 7 + 1)) for number in range(count)))
+    return dataclasses.replace(config, seq_len=192)
+
+
+def test_batch_layouts_agree(config: SFTConfig, model: Qwen, tokenizer: Tokenizer) -> None:
+    """R10 for fine-tuning: 8 × 1 = 4 × 2 = 1 × 8 after 20 steps in fp32, packed, with lengths that differ."""
+    batches = training_data(varied(config), tokenizer, 256).batches
+    results = []
+    for micro in (1, 2, 8):
+        loop = LoopConfig(steps=20, sequences_per_step=8, micro_batch_size=micro, lr=2e-6, warmup_steps=3)
+        copied = copy.deepcopy(model)
+        state = TrainState(copied, AdamW(copied, AdamWConfig()))
+        run(copied, next_token_loss, functools.partial(batches.batch, micro_batch_size=micro), loop, state)
+        results.append(copied.state_dict())
+    for other in results[1:]:
+        for name, tensor in results[0].items():
+            torch.testing.assert_close(other[name], tensor, rtol=0, atol=1e-6)
+
+
+def test_a_damaged_update_leaves_the_weights_alone(
+    config: SFTConfig, model: Qwen, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R8 for fine-tuning: a loss that is not finite is refused and logged with its sequences; too many end the run."""
+    bad = {2, 3}
+    steps: list[int] = []
+
+    def loss(network: Qwen, batch: dict[str, torch.Tensor]) -> tuple:
+        steps.append(1)
+        total, items, sums = next_token_loss(network, batch)
+        return total * (float("nan") if len(steps) in bad else 1.0), items, sums
+
+    monkeypatch.setattr("qianwen.align.sft.next_token_loss", loss)
+    loop = dataclasses.replace(config.loop, steps=6)
+    sft(dataclasses.replace(config, loop=loop, log_steps=1), copy.deepcopy(model), tokenizer)
+    logged = read_metrics(RunFolder.open("animals").metrics_path)
+    assert [row["step"] for row in logged if "refused" in row] == [2, 3]
+    assert "sequences 1 to 1" in logged[1]["refused"]
+    weights = load_model("animals", dtype=torch.float32).model.state_dict()
+    assert all(tensor.isfinite().all() for tensor in weights.values())
+    bad.update(range(100))
+    steps.clear()
+    with pytest.raises(Diverged, match="stopped after 5 refused updates"):
+        sft(dataclasses.replace(config, name="hopeless", loop=loop), copy.deepcopy(model), tokenizer)
+
+
+def test_files_are_mixed_and_counted(
+    config: SFTConfig, model: Qwen, tokenizer: Tokenizer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "sums.jsonl"
+    lines = [{"query": f"What is {number} + 2?", "response": str(number + 2), "ability": "sums"} for number in range(9)]
+    other.write_text("\n".join(json.dumps(line) for line in lines))
+    mixed = dataclasses.replace(short(config), data=(config.data, str(other)), weights=(1.0, 3.0), seq_len=128)
+    sft(mixed, model, tokenizer)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert (
+        "animals.jsonl 3" in printed and "25.0%" in printed and "75.0%" in printed and "12 dialogues packed" in printed
+    )
+    assert RunFolder.open("animals").record["abilities"]["sums"] == {"en": 9}
+    other.write_text("\n".join(json.dumps(line) for line in lines[1:]))
+    with pytest.raises(CheckpointError, match="was made with data"):
+        sft(mixed, model, tokenizer)
+    with pytest.raises(ConfigError, match="give a number above 0"):
+        sft(dataclasses.replace(mixed, name="negative", weights=(1.0, -3.0)), model, tokenizer)
