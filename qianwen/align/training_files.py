@@ -125,11 +125,13 @@ def count_files(
 
 
 def files_table(counts: Sequence[FileCounts]) -> Table:
-    """One row for each file."""
+    """One row for each file, by its name without the folders unless two files have the same."""
+    names = [Path(row.file).name for row in counts]
     table = Table(box=None, header_style="dim")
     table.add_column(tr("file"))
     for heading in (tr("dialogues"), tr("tokens"), tr("share"), tr("epochs")):
         table.add_column(heading, justify="right")
-    for row in counts:
-        table.add_row(row.file, f"{row.dialogues:,}", f"{row.tokens:,}", f"{row.share:.1%}", f"{row.epochs:.2f}")
+    for name, row in zip(names, counts, strict=True):
+        label = name if names.count(name) == 1 else row.file
+        table.add_row(label, f"{row.dialogues:,}", f"{row.tokens:,}", f"{row.share:.1%}", f"{row.epochs:.2f}")
     return table
