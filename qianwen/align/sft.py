@@ -24,9 +24,10 @@ from torch import nn
 
 from qianwen.align.before_after import answer_after, answer_before, comparison
 from qianwen.align.closing_questions import ended_answers
+from qianwen.align.held_out_dialogues import HeldOutDialogues
 from qianwen.align.records import Dialogue
 from qianwen.align.sft_config import SFTConfig as SFTConfig
-from qianwen.align.training_data import training_data
+from qianwen.align.training_data import pad_id, training_data
 from qianwen.checkpoints.adapter_folder import write_adapter
 from qianwen.checkpoints.hf_folder import write_folder, write_settings
 from qianwen.checkpoints.load import weights_name
@@ -46,7 +47,13 @@ from qianwen.train.job import Job, train
 from qianwen.train.loop import Batch
 from qianwen.train.optim import AdamW
 from qianwen.train.parallel import ParallelConfig, gathered, join_processes, parallelize
-from qianwen.train.pretrain import Measure, next_token_loss, starting_threads
+from qianwen.train.pretrain import (
+    Measure,
+    next_token_loss,
+    print_forgetting,
+    record_losses_before,
+    starting_threads,
+)
 from qianwen.train.state import TrainState
 
 
@@ -103,8 +110,12 @@ def _tune(config: SFTConfig, model: Qwen, tokenizer: Tokenizer, job: Job, evalua
     state = TrainState(model, AdamW(model, config.optim, compute_dtype=dtype if world_size() == 1 else None))
     facts = {"model": config.model, "data": data.fingerprint}
     checkpoints = job.resume(state, data.loop.steps, keep=config.keep_checkpoints, facts=facts)
+    held_out = HeldOutDialogues(config.held_out, tokenizer, config.mask, config.seq_len, pad_id(tokenizer))
+    if config.held_out:
+        record_losses_before(job, held_out.losses, model)
+    measures = [*([held_out.losses] if config.held_out else []), *([evaluate] if evaluate else [])]
     hooks = [
-        *([measure_every(config.save_steps, data.loop.steps, evaluate)] if evaluate else []),
+        *(measure_every(config.save_steps, data.loop.steps, measure) for measure in measures),
         log_every(config.log_steps, data.loop.steps, job.metrics_log(state)),
     ]
 
@@ -113,6 +124,7 @@ def _tune(config: SFTConfig, model: Qwen, tokenizer: Tokenizer, job: Job, evalua
 
     train(next_token_loss, batch, data.loop, state, hooks, checkpoints, config.save_steps)
     set_dropout(model, 0.0)
+    print_forgetting(job, held_out.losses, model)
     return data.dialogues
 
 

@@ -36,3 +36,4 @@ class SFTConfig:
     log_steps: int = 10  # steps between two lines of metrics
     save_steps: int = 200  # steps between two checkpoints
     keep_checkpoints: int = 2  # number of newest checkpoints to keep
+    held_out: tuple[str, ...] = ()  # files of held-out dialogues; the loss on them is measured every save_steps steps

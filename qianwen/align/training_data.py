@@ -56,7 +56,7 @@ def training_data(config: SFTConfig, tokenizer: Tokenizer, max_len: int) -> Trai
         message = "answers without a label: {count:,} (empty, or excluded by `weight`, `train` or `loss`)"
         console.print(tr(message, count=num_excluded), style="yellow")
     parts = render_files(files, of_files, tokenizer, config.mask, config.seq_len)
-    batches = training_sequences(parts, config.weights, config.seq_len, _pad_id(tokenizer), config.seed)
+    batches = training_sequences(parts, config.weights, config.seq_len, pad_id(tokenizer), config.seed)
     steps = config.loop.steps or math.ceil(config.epochs * len(batches) / config.loop.sequences_per_step)
     if len(files) > 1:
         console.print(files_table(count_files(files, parts, batches, steps * config.loop.sequences_per_step)))
@@ -76,6 +76,6 @@ def training_data(config: SFTConfig, tokenizer: Tokenizer, max_len: int) -> Trai
     return TrainingData(dialogues, abilities, batches, loop, fingerprint, learned[0])
 
 
-def _pad_id(tokenizer: Tokenizer) -> int:
+def pad_id(tokenizer: Tokenizer) -> int:
     """The token that fills sequences up; it has no label, so any would do."""
     return tokenizer.special_tokens.get("<|endoftext|>", next(iter(ChatFormat(tokenizer).end_ids), 0))

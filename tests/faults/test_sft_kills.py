@@ -42,7 +42,7 @@ def attempt(folder: str, method: str, save_steps: int) -> None:
         weights=(3.0, 1.0),
         method=method,
         lora=LoraConfig(rank=4, dropout=0.1),
-        seq_len=64,
+        seq_len=128,
         dropout=0.1,
         loop=LoopConfig(steps=STEPS, sequences_per_step=4, micro_batch_size=2, lr=1e-3, warmup_steps=5),
         log_steps=1,
@@ -96,7 +96,7 @@ def base(tmp_path_factory) -> Path:
     tokenizer = Tokenizer(Vocabulary(ranks, specials, QWEN_PATTERN))
     shape = QwenConfig(
         vocab_size=259, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
-        max_position_embeddings=64,
+        max_position_embeddings=128,
     )  # fmt: skip
     with atomic_folder(tmp_path_factory.mktemp("base") / "base") as folder:
         write_folder(Qwen(shape).init_weights(0), tokenizer, folder, chat=False)
