@@ -111,8 +111,8 @@ def measured(loaded: LoadedModel, held_out: Path, asked: Sequence[Dialogue]) -> 
     model, tokenizer = loaded.model.eval(), loaded.tokenizer
     rows = HeldOutDialogues([str(held_out)], tokenizer, "clean", SEQ_LEN, pad_id(tokenizer))
     prompts = [render(each.messages[:-1], tokenizer, add_generation_prompt=True).ids for each in asked]
+    loss = rows.losses(model)["held_out_test"]
     with serving(model):
-        loss = rows.losses(model)["held_out_test"]
         params = SamplingParams(temperature=0.0, max_tokens=96)
         llm = LLM(model, tokenizer, end_ids=ChatFormat(tokenizer).end_ids)
         outputs = [answer.outputs[0] for answer in llm.generate(prompts, params)]
