@@ -279,6 +279,9 @@ def test_a_request_chooses_how_a_long_prompt_is_read(extended):
     assert len({json.dumps(answer["logprobs"]) for answer in answers}) == 5
     chat = {**CHAT, "messages": [{"role": "user", "content": "x" * 2100}]}
     assert extended.post("/v1/chat/completions", json={**chat, "rope": "yarn"}).json()["usage"]["prompt_tokens"] > 2048
+    response = {"model": "tiny", "input": "x" * 2100, "max_output_tokens": 1}
+    assert extended.post("/v1/responses", json={**response, "rope": {"method": "yarn"}}).status_code == 200
+    assert extended.post("/v1/responses", json={**response, "rope": "none"}).status_code == 400
 
 
 @pytest.mark.parametrize("stream", [False, True])
