@@ -4,6 +4,10 @@ import copy
 import dataclasses
 import functools
 import json
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -356,3 +360,58 @@ def test_files_are_mixed_and_counted(
         sft(mixed, model, tokenizer)
     with pytest.raises(ConfigError, match="give a number above 0"):
         sft(dataclasses.replace(mixed, name="negative", weights=(1.0, -3.0)), model, tokenizer)
+
+
+ONE_OF_TWO = """
+import sys
+from qianwen.align.sft import SFTConfig, sft
+from qianwen.checkpoints.load import load_model
+from qianwen.train.loop import LoopConfig
+import torch
+torch.set_num_threads(1)
+base, data, method = sys.argv[1:]
+loaded = load_model(base, dtype=torch.float32)
+loop = LoopConfig(steps=4, sequences_per_step=2, micro_batch_size=1, lr=1e-3)
+config = SFTConfig(name="two", model=base, data=data, method=method, seq_len=64, loop=loop, dropout=0.1)
+sft(config, loaded.model, loaded.tokenizer)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_weights(base: SFTConfig, tmp_path: Path) -> None:
+    """FSDP: one of them writes and prints, and the folder has all weights."""
+    (tmp_path / "one_of_two.py").write_text(ONE_OF_TWO)
+
+    def launch(method: str) -> list[tuple[int, str, str]]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+        shared["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
+        running = [
+            subprocess.Popen(
+                [sys.executable, str(tmp_path / "one_of_two.py"), base.model, str(base.data), method],
+                env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            )
+            for rank in range(2)
+        ]  # fmt: skip
+        return [(process.wait(), *process.communicate(timeout=100)) for process in running]
+
+    first, second = launch("full")
+    assert first[0] == second[0] == 0, first[2] + second[2]
+    assert "3 dialogues packed" in first[1] and not second[1].strip()
+    record = RunFolder.open("two").record
+    assert record["state"] == "finished" and "answers_that_end" in record
+    trained, before = (load_model(name, dtype=torch.float32).model.state_dict() for name in ("two", base.model))
+    assert trained.keys() == before.keys()
+    assert all(trained[name].shape == tensor.shape for name, tensor in before.items())
+    assert not torch.equal(trained["model.layers.0.mlp.up_proj.weight"], before["model.layers.0.mlp.up_proj.weight"])
+
+
+def test_several_processes_train_no_adapter(
+    base: SFTConfig, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qianwen.align.sft.world_size", lambda: 2)
+    with pytest.raises(ConfigError, match="several processes train all weights: use --method full"):
+        sft(base, loaded(base), tokenizer)
