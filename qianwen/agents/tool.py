@@ -46,14 +46,17 @@ class Tool:
     """A function with its description for the model.
 
     `run` gets arguments that satisfy the schema of `spec`. `outcome`, if a tool has it, returns the observation of the
-    call with a key, or None if that call was never made; it is asked after an interruption.
+    call with a key, or None if that call was never made; it is asked after an interruption. `close` frees what the tool
+    holds, such as a process.
     """
 
     spec: FunctionSpec
     run: Callable[[Mapping[str, Any], CallContext], Observation]
     effect: Effect = "changes"
     is_trusted: bool = False  # its results never contain text that a stranger wrote, such as a web page or a file
+    is_stateful: bool = False  # a call depends on the calls before it, so calls of one reply are made one by one
     outcome: Callable[[str], Observation | None] | None = None
+    close: Callable[[], None] | None = None
 
     @property
     def name(self) -> str:

@@ -14,7 +14,7 @@ from typing import Literal, get_args
 
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.translation import tr
-from qianwen.sandbox.execution import Backend
+from qianwen.sandbox.running import Backend
 from qianwen.sandbox.self_check import check
 
 AUTOMATIC: tuple[Backend, ...] = ("bubblewrap", "namespaces")

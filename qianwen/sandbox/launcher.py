@@ -7,6 +7,7 @@ import marshal
 import os
 import resource
 import signal
+from contextlib import suppress
 
 from qianwen.sandbox import landlock, namespaces, privileges, seccomp
 from qianwen.sandbox.supervisor import supervise
@@ -87,14 +88,13 @@ def become_program(config: dict, report: int) -> None:
     try:
         os.setsid()
         uid = config["uid"]
+        close_all_but([0, 1, 2, report, *config["keep"]])
         set_limits(config["limits"], processes_before(config))
         # Root's Python may be in a folder that only root can read; Landlock decides then what can be read.
         keeps = uid is not None and config["backend"] == "landlock" and privileges.has_capability(READ_ALL)
         privileges.become(uid, READ_ALL if keeps else None)
         if config["backend"] != "bubblewrap":
             landlock.restrict(config["allowed"], [*config["devices"], *config["writable"]])
-        os.closerange(3, report)
-        os.closerange(report + 1, OPEN_FILES)
         os.set_inheritable(report, False)
         for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and a new program would too
             signal.signal(number, signal.SIG_DFL)
@@ -102,6 +102,14 @@ def become_program(config: dict, report: int) -> None:
         os.execve(config["argv"][0], config["argv"], config["environment"])
     except OSError as error:
         fail(report, error)
+
+
+def close_all_but(kept: list[int]) -> None:
+    """Close the other descriptors. Ours may have had any number."""
+    for number in map(int, os.listdir("/proc/self/fd")):
+        if number not in kept:
+            with suppress(OSError):  # the one that listed the others
+                os.close(number)
 
 
 def processes_before(config: dict) -> int:

@@ -9,8 +9,9 @@ import sys
 import tempfile
 
 from qianwen.runtime.translation import tr
-from qianwen.sandbox.execution import Backend, Execution, SandboxFailed, execute
+from qianwen.sandbox.execution import Execution, execute
 from qianwen.sandbox.limits import Limits
+from qianwen.sandbox.running import Backend, SandboxFailed
 
 PROBE = """
 import os, socket, subprocess, sys

@@ -1,8 +1,8 @@
 """The process beside the program: it watches time and memory, and ends everything that the program started.
 
 In a process namespace it is process 1, so the kernel ends all others with it. Elsewhere it adopts every orphan of the
-program (`PR_SET_CHILD_SUBREAPER`), and kills its descendants until none is left. It stops when its pipe to the process
-that asked for the run closes, whatever closed it.
+program (`PR_SET_CHILD_SUBREAPER`), and kills its descendants until none is left. It stops when its lifeline, the pipe
+from the process that asked for the run, closes, whatever closed it. A byte in the lifeline interrupts the program.
 """
 
 import os
@@ -11,11 +11,13 @@ import select
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 TICK = 20  # milliseconds between two measurements, at most
 FASTEST_WRITES = 4 << 20  # bytes in a millisecond, into the page cache of a fast machine
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
+INTERRUPT = b"i"
 
 
 def supervise(config: dict, report: int, lifeline: int, start: Callable[[], None]) -> None:
@@ -39,7 +41,8 @@ def supervise(config: dict, report: int, lifeline: int, start: Callable[[], None
         cpu = max(cpu, cpu_seconds(config))
         has_parent = config["backend"] != "landlock" or os.getppid() == config["parent"]
         room = room_left(config)
-        ended_by = exceeded(config, cpu, room) if has_parent and lifeline not in happened else "stopped"
+        is_wanted = has_parent and (lifeline not in happened or obey(lifeline, child))
+        ended_by = exceeded(config, cpu, room) if is_wanted else "stopped"
         if ended_by:
             os.kill(child, signal.SIGKILL)
             break
@@ -53,6 +56,15 @@ def supervise(config: dict, report: int, lifeline: int, start: Callable[[], None
     if code == -signal.SIGXCPU or (code == -signal.SIGKILL and cpu >= config["limits"]["cpu_seconds"]):
         ended_by = ended_by or "cpu"
     os.write(report, f"{code} {cpu} {ended_by or ''}\n".encode())
+
+
+def obey(lifeline: int, child: int) -> bool:
+    """Do what the process that asked for the run wants: interrupt the program. False: it wants nothing any more."""
+    request = os.read(lifeline, 1)
+    if request == INTERRUPT:
+        with suppress(ProcessLookupError):  # it has not made its group yet
+            os.killpg(child, signal.SIGINT)
+    return bool(request)
 
 
 def exceeded(config: dict, cpu: float, room: int) -> str | None:

@@ -6,7 +6,7 @@ import pytest
 
 from qianwen.runtime.errors import ConfigError
 from qianwen.sandbox import isolation
-from qianwen.sandbox.execution import Backend
+from qianwen.sandbox.running import Backend
 
 
 def test_at_least_one_back_end_works_on_a_machine_that_runs_the_tests():

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from qianwen.sandbox import execution, self_check
+from qianwen.sandbox import execution, running, self_check
 
 
 def run_outside(program: str, text: str) -> execution.Execution:
@@ -41,7 +41,7 @@ def test_a_program_that_cannot_work_inside_is_a_reason_too():
 
 
 def test_a_missing_program_is_named(monkeypatch):
-    monkeypatch.setattr(execution.shutil, "which", lambda name: None)
+    monkeypatch.setattr(running.shutil, "which", lambda name: None)
     assert self_check.check("bubblewrap") == "the program bwrap is not installed"
 
 

@@ -1,0 +1,162 @@
+"""The IPython kernel, inside: ipykernel with the two channels that the outside gave it, and with files in messages.
+
+    python -I kernel_program.py SHELL IOPUB SETTINGS
+
+SHELL and IOPUB are descriptors of listening Unix sockets, so the kernel needs no right to make a socket. Everything
+here only serves an honest program: a hostile one can change all of it, so the outside trusts nothing that it sends.
+"""
+
+import base64
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path.cwd()
+os.environ |= {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "MPLCONFIGDIR": f"{FOLDER}/.matplotlib"}
+sys.modules["debugpy"] = None  # type: ignore[assignment]  # there is no debugger, and its import takes long
+
+import zmq  # noqa: E402
+from ipykernel.control import ControlThread  # noqa: E402
+from ipykernel.iostream import IOPubThread, OutStream  # noqa: E402
+from ipykernel.ipkernel import IPythonKernel  # noqa: E402
+from ipykernel.kernelapp import IPKernelApp  # noqa: E402
+
+SHELL, IOPUB, SETTINGS = int(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
+
+
+class CellOutput(OutStream):
+    """Standard output or errors: a cell's text up to a little more than the limit, from which the outside sees it."""
+
+    room = SETTINGS["output_bytes"] + 1
+
+    def write(self, string: Any) -> Any:
+        cut, self.room = string[: self.room], max(0, self.room - len(string))
+        super().write(cut)
+        return len(string)
+
+
+class FileKernel(IPythonKernel):
+    """A kernel whose cells get files with their code and send the files and figures that they made."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.seen = self.listed()
+        assert self.shell is not None
+        for publisher in (self.shell.display_pub, self.shell.displayhook):
+            publisher.register_hook(self.with_figure_apart)
+
+    async def execute_request(self, stream: Any, ident: Any, parent: Any) -> None:
+        """Write the files of the request into the folder, and run its cell."""
+        for name, content in zip(parent["metadata"]["files"], parent["buffers"], strict=True):
+            path = FOLDER / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            self.seen[name] = self.state(path)
+        for output in (sys.stdout, sys.stderr):
+            if isinstance(output, CellOutput):  # a cell may have put another in its place
+                output.room = CellOutput.room
+        await super().execute_request(stream, ident, parent)
+
+    async def do_execute(self, *arguments: Any, **settings: Any) -> Any:
+        reply = await super().do_execute(*arguments, **settings)
+        self.send_changed_files()
+        return reply
+
+    def send_changed_files(self) -> None:
+        now = self.listed()
+        changed = sorted(name for name, state in now.items() if state != self.seen.get(name))
+        self.seen = now
+        for name in changed:
+            size = now[name][0]
+            is_small = size <= SETTINGS["file_bytes"]
+            self.publish("file", {"name": name, "size": size}, [(FOLDER / name).read_bytes()] if is_small else [])
+
+    def listed(self) -> dict[str, tuple[int, int, int]]:
+        """Regular files in the folder and below, without hidden ones and links, with what shows a change."""
+        found = {}
+        for above, folders, names in os.walk(FOLDER):
+            folders[:] = [name for name in folders if not name.startswith((".", "__pycache__"))]
+            for name in names:
+                path = Path(above, name)
+                if not name.startswith(".") and path.is_file() and not path.is_symlink():
+                    found[str(path.relative_to(FOLDER))] = self.state(path)
+        return found
+
+    @staticmethod
+    def state(path: Path) -> tuple[int, int, int]:
+        status = path.stat()
+        return status.st_size, status.st_mtime_ns, status.st_ino
+
+    def with_figure_apart(self, message: dict) -> dict | None:
+        """Send a figure as bytes in a message of its own, and of other results their text."""
+        data = message["content"]["data"]
+        if picture := data.get("image/png"):
+            self.publish("figure", {}, [base64.b64decode(picture)])
+            if message["header"]["msg_type"] != "execute_result":
+                return None
+        message["content"] |= {"data": {"text/plain": data.get("text/plain", "")[: CellOutput.room]}, "metadata": {}}
+        return message
+
+    def publish(self, kind: str, content: dict, buffers: list[bytes]) -> None:
+        self.session.send(self.iopub_socket, kind, content, parent=self.get_parent(), buffers=buffers)
+
+
+class ChannelApp(IPKernelApp):
+    """The application without connection files, heartbeat, debugger and threads that only other front ends need."""
+
+    kernel_class = FileKernel
+
+    def init_connection_file(self) -> None:
+        self.session.key = SETTINGS["key"].encode()
+
+    def write_connection_file(self, **_: Any) -> None:
+        return
+
+    def log_connection_info(self) -> None:
+        self._ports: dict[str, int] = {}
+
+    def init_heartbeat(self) -> None:
+        return
+
+    def init_sockets(self) -> None:
+        self.context = context = zmq.Context()
+        self.shell_socket, self.stdin_socket = context.socket(zmq.ROUTER), context.socket(zmq.ROUTER)
+        _bind(self.shell_socket, SHELL)
+        self.stdin_socket.bind("inproc://stdin")
+        self.init_control(context)
+        self.init_iopub(context)
+
+    def init_control(self, context: zmq.Context) -> None:
+        """The control channel is not connected: an interrupt is a signal."""
+        self.control_socket, self.debugpy_socket = context.socket(zmq.ROUTER), context.socket(zmq.STREAM)
+        self.control_socket.bind("inproc://control")
+        self.debug_shell_socket = context.socket(zmq.DEALER)
+        self.control_thread = ControlThread(daemon=True)
+
+    def init_iopub(self, context: zmq.Context) -> None:
+        socket = context.socket(zmq.XPUB)
+        _bind(socket, IOPUB)
+        self.configure_tornado_logger()
+        self.iopub_thread = IOPubThread(socket, session=self.session)
+        self.iopub_thread.start()
+        self.iopub_socket = self.iopub_thread.background_socket
+
+
+def _bind(socket: zmq.Socket, descriptor: int) -> None:
+    socket.setsockopt(zmq.USE_FD, descriptor)
+    socket.bind(f"ipc://{descriptor}")  # the name is not used
+
+
+def main() -> None:
+    app = ChannelApp.instance(quiet=True, outstream_class=f"{__name__}.{CellOutput.__name__}")
+    app.config.HistoryManager.enabled = False
+    app.config.InteractiveShell.colors = "nocolor"
+    app.config.InteractiveShell.xmode = "Plain"
+    app.initialize([])
+    app.start()
+
+
+if __name__ == "__main__":
+    main()
