@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import functools
 import json
 import os
 import socket
@@ -15,7 +14,6 @@ import torch
 from safetensors.torch import load_file
 
 from qianwen.align.sft import SFTConfig, sft
-from qianwen.align.training_data import training_data
 from qianwen.chat import Message, collect
 from qianwen.checkpoints.adapter_folder import TENSORS, is_adapter
 from qianwen.checkpoints.hf_folder import write_folder
@@ -30,10 +28,8 @@ from qianwen.runtime.errors import CheckpointError, ConfigError, DataError
 from qianwen.runtime.files import RunFolder, atomic_folder, verify_folder
 from qianwen.runtime.log import read_metrics
 from qianwen.tokenizer.tokenizer import Tokenizer
-from qianwen.train.loop import Diverged, LoopConfig, run
-from qianwen.train.optim import AdamW, AdamWConfig
+from qianwen.train.loop import Diverged, LoopConfig
 from qianwen.train.pretrain import next_token_loss
-from qianwen.train.state import TrainState
 
 ANSWERS = {"dog": "wuff", "cat": "miau", "cow": "muh"}
 
@@ -293,27 +289,6 @@ def test_recomputed_activations_have_the_same_dropout(config: SFTConfig, model: 
         each = short(config, name=f"recompute-{recompute}", dropout=0.3, checkpoint_activations=recompute)
         weights.append(load_model(sft(each, copy.deepcopy(model), tokenizer)).model.state_dict())
     assert all(torch.equal(weights[0][name], tensor) for name, tensor in weights[1].items())
-
-
-def varied(config: SFTConfig, count: int = 40) -> SFTConfig:
-    """Dialogues of very different lengths, one in a sequence or several."""
-    rows(config, *((f"question {number} " * (number % 5 + 1), "answer " * (number % 7 + 1)) for number in range(count)))
-    return dataclasses.replace(config, seq_len=192)
-
-
-def test_batch_layouts_agree(config: SFTConfig, model: Qwen, tokenizer: Tokenizer) -> None:
-    """R10 for fine-tuning: 8 × 1 = 4 × 2 = 1 × 8 after 20 steps in fp32, packed, with lengths that differ."""
-    batches = training_data(varied(config), tokenizer, 256).batches
-    results = []
-    for micro in (1, 2, 8):
-        loop = LoopConfig(steps=20, sequences_per_step=8, micro_batch_size=micro, lr=2e-6, warmup_steps=3)
-        copied = copy.deepcopy(model)
-        state = TrainState(copied, AdamW(copied, AdamWConfig()))
-        run(copied, next_token_loss, functools.partial(batches.batch, micro_batch_size=micro), loop, state)
-        results.append(copied.state_dict())
-    for other in results[1:]:
-        for name, tensor in results[0].items():
-            torch.testing.assert_close(other[name], tensor, rtol=0, atol=1e-6)
 
 
 def test_a_damaged_update_leaves_the_weights_alone(
