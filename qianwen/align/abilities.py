@@ -5,7 +5,7 @@ dialogues get points for words in the instruction, English and Chinese (`ability
 points is chosen, the earlier one in `ABILITIES` if two have the same number, and question answering if none has one.
 
 The guess is for counting what a data set contains, not for choosing single rows: of 240 unseen rows of Alpaca that were
-labelled by hand 29 % got another label, of 210 rows written for the tests 16 % before and 1 % after corrections
+labelled by hand 29 % got another label, of 210 rows written for the tests 16 % before and 2 % after corrections
 (`docs/log.md`). Most mistakes are rows without a known word, which count as question answering.
 """
 
