@@ -10,6 +10,7 @@ Read in this order:
     closing_questions.py    whether the trained model ends its answers
     equations.py            the equations of a solution
     rejection.py            a model's own correct solutions as training data
+    safety/                 what to refuse, and harmless requests that look like it
 
 Not here yet: preferences, rewards and PPO.
 """

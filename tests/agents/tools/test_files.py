@@ -66,7 +66,7 @@ ENCODINGS = [
 LINKS = [
     *("link", "relative", "folder/secret.txt", "sub/up/secret.txt", "root/etc/passwd", "loop"),
     *("proc/environ", "chain", "dangling", "pipe", "sub/up/outside/secret.txt", "folder", "sub", "sub/up"),
-    *("proc/root" + "/etc/passwd", "proc/cwd/x", "./link", "sub/../link", "folder/../secret.txt", "link/"),
+    *("proc/self/root", "proc/cwd/x", "./link", "sub/../link", "folder/../secret.txt", "link/"),
     *("link/.", "a.txt/link"),
 ]
 ABSOLUTE = [
