@@ -5,6 +5,9 @@ Read in this order:
     corpus_questions.py     questions and answers derived from a corpus
     records.py, turns.py    one record of a file → a conversation, in all usual forms
     dialogues.py            files of dialogues, and dialogues as packed training sequences
+    training_files.py       several files in proportions
+    abilities.py            what a dialogue teaches
+    training_data.py        all of this for a run
     training_method.py      default settings from the free memory and the data
     sft.py                  the training loop, with a loss over the assistant's text only
     closing_questions.py    whether the trained model ends its answers
