@@ -74,6 +74,7 @@ class Messages:
 
     def _read_content(self) -> bool:
         """Read the frame that was announced; False if not all of it has arrived."""
+        assert self._missing is not None
         if len(self._waiting) < self._missing:
             return False
         self.is_ready = self.is_ready or bool(self._flags & COMMAND)

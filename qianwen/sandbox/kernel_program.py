@@ -43,6 +43,8 @@ class FileKernel(IPythonKernel):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self.seen = self.listed()
+        self.outputs = [output for output in (sys.stdout, sys.stderr) if isinstance(output, CellOutput)]
+        assert self.shell
         for publisher in (self.shell.display_pub, self.shell.displayhook):
             publisher.register_hook(self.with_figure_apart)
 
@@ -53,7 +55,7 @@ class FileKernel(IPythonKernel):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
             self.seen[name] = self.state(path)
-        for output in (sys.stdout, sys.stderr):
+        for output in self.outputs:
             output.room = CellOutput.room
         await super().execute_request(stream, ident, parent)
 

@@ -15,9 +15,9 @@ from typing import Literal
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.translation import tr
 from qianwen.sandbox.execution import Execution, execute
-from qianwen.sandbox.running import Backend, SandboxFailed
 from qianwen.sandbox.isolation import choose
 from qianwen.sandbox.limits import Limits
+from qianwen.sandbox.running import Backend, SandboxFailed
 
 Status = Literal["ok", "error", "timeout", "memory", "output", "killed"]
 PROGRAM = "program.py"

@@ -106,7 +106,14 @@ def _when(name: str, then: list[Instruction]) -> list[Instruction]:
 
 def _unless_unix_stream() -> list[Instruction]:
     kinds = [(JUMP_IF_EQUAL, 2, 0, SOCK_STREAM), (JUMP_IF_EQUAL, 1, 0, SOCK_SEQPACKET)]
-    return [_load(FIRST), (JUMP_IF_EQUAL, 0, 4, AF_UNIX), _load(SECOND), (AND, 0, 0, SOCK_TYPE_MASK), *kinds, *_either()]
+    return [
+        _load(FIRST),
+        (JUMP_IF_EQUAL, 0, 4, AF_UNIX),
+        _load(SECOND),
+        (AND, 0, 0, SOCK_TYPE_MASK),
+        *kinds,
+        *_either(),
+    ]
 
 
 def _if_terminal_or_network() -> list[Instruction]:

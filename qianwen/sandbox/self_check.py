@@ -10,8 +10,8 @@ import tempfile
 
 from qianwen.runtime.translation import tr
 from qianwen.sandbox.execution import Execution, execute
-from qianwen.sandbox.running import Backend, SandboxFailed
 from qianwen.sandbox.limits import Limits
+from qianwen.sandbox.running import Backend, SandboxFailed
 
 PROBE = """
 import os, socket, subprocess, sys

@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from qianwen.sandbox import isolation
-from qianwen.sandbox.running import Backend
 from qianwen.sandbox.process import Limits, Outcome, Sandbox
+from qianwen.sandbox.running import Backend
 
 SMALL = Limits(cpu_seconds=1, wall_seconds=2, memory_bytes=256 << 20, file_bytes=4 << 20, folder_bytes=8 << 20)
 SLACK = 0.5  # seconds that a run may take beyond its limit

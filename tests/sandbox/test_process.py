@@ -10,8 +10,8 @@ import pytest
 
 from qianwen.runtime.errors import ConfigError
 from qianwen.sandbox import execution
-from qianwen.sandbox.running import SandboxFailed
 from qianwen.sandbox.process import Limits, Sandbox
+from qianwen.sandbox.running import SandboxFailed
 
 QUICK = Limits(cpu_seconds=5, wall_seconds=10)
 
