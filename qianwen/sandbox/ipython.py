@@ -119,7 +119,7 @@ class Kernel:
             if status is None and (left <= 0 or has_much_output):
                 status = "output" if has_much_output else "timeout"
                 limit = (
-                    f"its output was longer than {cell.limit} bytes" if has_much_output else f"{seconds:.0f} s passed"
+                    f"its output was longer than {cell.limit} bytes" if has_much_output else f"{seconds:g} s passed"
                 )
                 cell.note(f"The cell was interrupted: {limit}.")
                 process.interrupt()
