@@ -40,7 +40,7 @@ def supervise(config: dict, report: int, lifeline: int, start: Callable[[], None
             remove_folder(config["folder"])
     code = os.waitstatus_to_exitcode(status)
     if code == -signal.SIGXCPU or (code == -signal.SIGKILL and cpu >= config["limits"]["cpu_seconds"]):
-        ended_by = ended_by or "cpu"
+        ended_by = ended_by if ended_by not in (None, "stopped") else "cpu"
     os.write(report, f"{code} {cpu} {ended_by or ''}\n".encode())
 
 

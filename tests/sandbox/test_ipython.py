@@ -39,7 +39,7 @@ def folder(kernel) -> Path:
 
 @pytest.fixture(autouse=True)
 def a_short_time_to_stop(monkeypatch):
-    monkeypatch.setattr(ipython, "STOP_SECONDS", 0.4)
+    monkeypatch.setattr(ipython, "STOP_SECONDS", 0.3)
 
 
 @pytest.fixture
@@ -48,8 +48,7 @@ def fresh(kernel):
     kernel.close()
     kernel.run("")
     yield kernel
-    kernel.close()
-    kernel._has_lost_state = False
+    kernel.run("")  # tells the loss
 
 
 def test_variables_last_and_the_last_expression_is_the_result(kernel):
@@ -150,7 +149,7 @@ import io, matplotlib.pyplot as plt
 %s
 fig, axes = plt.subplots(figsize=(3, 1)); axes.axis('off'); axes.text(0.1, 0.4, %r, fontsize=30); plt.show()
 """
-BOX = "\ufff0"  # no font has a shape for it
+BOX = "\ufff0"  # no font has a shape for it, so a box is drawn
 
 
 @pytest.mark.parametrize(
@@ -161,7 +160,7 @@ def test_chinese_is_drawn_and_no_box(kernel, setting):
 
     def pixels(text: str) -> np.ndarray:
         result = kernel.run(DRAW % (setting, text), 60)
-        assert result.status == "ok" and ("missing" in result.stderr) == (text == BOX * 2)
+        assert result.status == "ok" and not result.stderr
         return np.asarray(Image.open(io.BytesIO(result.figures[0].read_bytes())).convert("L"), dtype=float)
 
     if kernel._process is None or not kernel_process.fonts.has_chinese():
@@ -266,20 +265,18 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("program", HOSTILE.values(), ids=HOSTILE)
-def test_a_hostile_cell_is_contained(fresh, folder, outside, program):
+def test_a_hostile_cell_is_contained(kernel, folder, outside, program):
     us, before = psutil.Process(), psutil.Process().memory_info().rss
-    children = us.children(recursive=True)
-    start = time.monotonic()
-    result = fresh.run(program, 1.5)
-    assert time.monotonic() - start <= 1.5 + ipython.STOP_SECONDS + 1.5
+    kernel.run("")
+    children, start = us.children(recursive=True), time.monotonic()
+    result = kernel.run(program, 0.4)
+    assert time.monotonic() - start <= 0.4 + ipython.STOP_SECONDS + 1.5
     assert len((result.stdout + result.stderr + result.result).encode()) <= 2 * SMALL.output_bytes
     assert us.memory_info().rss - before <= MAX_GROWTH
     assert sum(path.stat().st_size for path in folder.rglob("*")) <= SMALL.folder_bytes + (8 << 20)
     assert {path.parent for path in folder.iterdir()} <= {folder} and not (folder.parent / "x").exists()
-    following = fresh.run("print('next')")
-    fresh.close()
-    assert following.stdout == "next" or fresh.run("print('next')").stdout == "next"
-    fresh.close()
+    assert "next" in (kernel.run("print('next')", 0.4).stdout, kernel.run("print('next')").stdout)
+    kernel.close()
     assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
     for path in folder.iterdir():
         if path.is_file():
