@@ -118,9 +118,7 @@ class Kernel:
             has_much_output = cell.is_cut or process.num_read - first > MAX_READ
             if status is None and (left <= 0 or has_much_output):
                 status = "output" if has_much_output else "timeout"
-                limit = (
-                    f"its output was longer than {cell.limit} bytes" if has_much_output else f"{seconds:g} s passed"
-                )
+                limit = f"its output was longer than {cell.limit} bytes" if has_much_output else f"{seconds:g} s passed"
                 cell.note(f"The cell was interrupted: {limit}.")
                 process.interrupt()
                 left = STOP_SECONDS
