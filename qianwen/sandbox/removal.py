@@ -1,7 +1,8 @@
 """Remove a folder that a hostile program filled, when no process of it is left.
 
-Folders can be nested so deeply that their paths are too long for the kernel and a recursion too deep for Python, and can
-be without the right to be listed. So each folder is emptied into the top one, and no path has more than one part.
+Folders can be nested so deeply that their paths are too long for the kernel and a recursion is too deep for Python.
+They can be without the right to be listed. So each folder is emptied into the top one, and no path has more than one
+part.
 """
 
 import os

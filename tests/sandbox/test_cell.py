@@ -100,7 +100,8 @@ def test_a_traceback_has_the_frames_of_cells():
         "  File /usr/lib/python3.11/json/decoder.py:346 in loads\n    return x\n\n"
         "  File pandas/_libs/index.pyx:7 in get\n\n  File ~/mine.py:3 in g\n    h()\n\nKeyError: 'x'"
     )
-    expected = "Traceback (most recent call last):\n  Cell In[1], line 2\n    f()\n  File ~/mine.py:3 in g\n    h()\nKeyError: 'x'"
+    expected = "Traceback (most recent call last):\n  Cell In[1], line 2\n    f()\n"
+    expected += "  File ~/mine.py:3 in g\n    h()\nKeyError: 'x'"
     assert shortened(trace) == expected
     assert shortened(f"{trace}\n\nDuring handling of the above exception, another occurred:\n\n{trace}") == expected
 

@@ -1,4 +1,4 @@
-"""Messages arrive in any pieces, and a hostile kernel can neither fill our memory nor raise an exception of its choice."""
+"""Messages arrive in any pieces. A hostile kernel can neither fill our memory nor raise an exception of its choice."""
 
 import random
 import struct
@@ -60,7 +60,7 @@ def test_parts_without_an_end_use_no_memory(part):
         assert not list(messages.feed(piece))
     assert tracemalloc.get_traced_memory()[1] < 4 * len(piece) + 100_000
     tracemalloc.stop()
-    assert [[b"next"]] == [[bytes(p) for p in parts] for parts in messages.feed(frame(b"") + message(b"next"))]
+    assert [[bytes(p) for p in parts] for parts in messages.feed(frame(b"") + message(b"next"))] == [[b"next"]]
 
 
 def test_a_frame_of_any_length_uses_no_memory():

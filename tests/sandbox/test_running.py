@@ -30,7 +30,8 @@ def start(sandbox):
 
 def test_an_interrupt_reaches_the_program_and_its_children(start):
     code = "import os, signal, time\npid = os.fork()\nos.write(1, b'x')\n"
-    code += "try: time.sleep(20)\nexcept KeyboardInterrupt: os._exit(7) if pid == 0 else None\nraise SystemExit(os.waitstatus_to_exitcode(os.wait()[1]))"
+    code += "try: time.sleep(20)\nexcept KeyboardInterrupt: os._exit(7) if pid == 0 else None\n"
+    code += "raise SystemExit(os.waitstatus_to_exitcode(os.wait()[1]))"
     program = start(code)
     assert program.process.stdout and program.process.stdout.read(2) == b"xx"
     program.interrupt()
