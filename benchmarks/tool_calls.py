@@ -36,7 +36,8 @@ from qianwen.align.records import Dialogue
 from qianwen.align.sft import SFTConfig, sft
 from qianwen.chat import Message, render
 from qianwen.chat.messages import FunctionSpec, to_openai
-from qianwen.chat.react import STOP, ReActReader, react_prompt, react_turns
+from qianwen.chat.react import STOP, ReActReader, react_turns
+from qianwen.chat.react_prompts import react_prompt
 from qianwen.checkpoints.export import export_model
 from qianwen.checkpoints.load import LoadedModel, load_model
 from qianwen.engine.llm import LLM

@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCKED_EXTRAS = ("agents", "dev", "data", "eval", "fast", "gguf", "parity", "ui")
-OF_CUDA = ("nvidia-", "cuda-", "triton")
+OF_CUDA = ("nvidia-", "cuda-")
 HEADER = "# Written by `make lock` from pyproject.toml; do not edit.\n"
 
 

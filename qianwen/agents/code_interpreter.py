@@ -24,7 +24,8 @@ from qianwen.sandbox.limits import Limits
 from qianwen.sandbox.process import Sandbox
 from qianwen.sandbox.running import Backend
 
-MAX_KERNELS = 4  # at the same time, of one tool; each may need hundreds of megabytes
+MAX_KERNELS = 8  # at the same time, of one tool; each may need hundreds of megabytes
+MARK = ".interpreter"  # a file in the folder of a run that says that it had a kernel
 MAX_WARNINGS = 1000  # characters of standard error
 MISSING_GLYPH = "missing from"  # matplotlib: "Glyph 20013 (\N{CJK UNIFIED IDEOGRAPH-4E2D}) missing from font(s) …"
 NO_FONT = "No font with Chinese characters is installed here: write the labels of figures in English."
@@ -45,13 +46,16 @@ def code_interpreter(
     seconds: float = 30.0,
     language: Literal["en", "zh"] = "en",
     limits: Limits = LIMITS,
+    max_kernels: int = MAX_KERNELS,
 ) -> Tool:
     """The tool. `seconds` is the time of one call, `language` that of the tool's description.
+
+    Of more than `max_kernels` runs side by side, the one that waited longest loses its variables.
 
     It has no effect outside of the sandbox and the files of the run. It is not trusted: what it prints may come from a
     file that a stranger wrote.
     """
-    kernels = _Kernels(Sandbox.open(sandbox), limits)
+    kernels = _Kernels(Sandbox.open(sandbox), limits, max_kernels)
 
     def run(arguments: Mapping[str, Any], context: CallContext) -> Observation:
         try:
@@ -80,17 +84,20 @@ def code_interpreter(
 class _Kernels:
     """The kernel of each run, by its folder. The one that was not used for longest is ended where there are many."""
 
-    def __init__(self, sandbox: Sandbox, limits: Limits) -> None:
-        self._sandbox, self._limits = sandbox, limits
+    def __init__(self, sandbox: Sandbox, limits: Limits, max_kernels: int) -> None:
+        self._sandbox, self._limits, self._max_kernels = sandbox, limits, max_kernels
         self._kernels: OrderedDict[Path, Kernel] = OrderedDict()
         self._lock = threading.Lock()
 
     def of(self, folder: Path) -> Kernel:
         with self._lock:
             if folder not in self._kernels:
-                self._kernels[folder] = Kernel.open(self._sandbox, folder, self._limits)
+                mark = folder / MARK
+                has_lost_state = mark.exists()  # a kernel of another process, or one that was ended to make room
+                self._kernels[folder] = Kernel.open(self._sandbox, folder, self._limits, has_lost_state=has_lost_state)
+                mark.touch()
             self._kernels.move_to_end(folder)
-            surplus = [self._kernels.popitem(last=False)[1] for _ in range(len(self._kernels) - MAX_KERNELS)]
+            surplus = [self._kernels.popitem(last=False)[1] for _ in range(len(self._kernels) - self._max_kernels)]
             kernel = self._kernels[folder]
         for each in surplus:
             each.close()

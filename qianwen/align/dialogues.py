@@ -196,27 +196,33 @@ class PackedDialogues:
 
         L is `seq_len`, or less where none of them is longer.
         """
-        bins = [self._bin(cursor + row) for row in range(micro_batch_size)]
-        longest = max(sum(len(dialogue.ids) for dialogue in row) for row in bins)
-        shape = (micro_batch_size, min(-(-longest // GRAIN) * GRAIN, self.seq_len))
-        ids, labels = np.full(shape, self.pad_id), np.full(shape, IGNORED)
-        positions = np.zeros(shape, dtype=np.int64)
-        for row, dialogues in enumerate(bins):
-            start = 0
-            for dialogue in dialogues:
-                end = start + len(dialogue.ids)
-                ids[row, start:end] = dialogue.ids
-                labels[row, start : end - 1] = np.where(dialogue.loss_mask[1:], dialogue.ids[1:], IGNORED)
-                positions[row, start:end] = np.arange(end - start)
-                start = end
-            positions[row, start:] = np.arange(shape[1] - start)  # padding is a document of its own
-        arrays = {"input_ids": ids, "labels": labels, "positions": positions}
-        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+        rows = [self.sequence(cursor + row) for row in range(micro_batch_size)]
+        return padded(rows, self.seq_len, self.pad_id)
 
-    def _bin(self, cursor: int) -> list[Rendered]:
+    def sequence(self, cursor: int) -> list[Rendered]:
+        """The dialogues of a sequence."""
         epoch, place = divmod(cursor, len(self.bins))
         order = np.random.RandomState([self.seed % 2**32, epoch]).permutation(len(self.bins))
         return self.bins[order[place]]
+
+
+def padded(rows: Sequence[Sequence[Rendered]], seq_len: int, pad_id: int) -> dict[str, torch.Tensor]:
+    """`input_ids`, `labels` and `positions` [B, L] of B rows of dialogues; L is at most `seq_len`."""
+    longest = max(sum(len(dialogue.ids) for dialogue in row) for row in rows)
+    shape = (len(rows), min(-(-longest // GRAIN) * GRAIN, seq_len))
+    ids, labels = np.full(shape, pad_id), np.full(shape, IGNORED)
+    positions = np.zeros(shape, dtype=np.int64)
+    for row, dialogues in enumerate(rows):
+        start = 0
+        for dialogue in dialogues:
+            end = start + len(dialogue.ids)
+            ids[row, start:end] = dialogue.ids
+            labels[row, start : end - 1] = np.where(dialogue.loss_mask[1:], dialogue.ids[1:], IGNORED)
+            positions[row, start:end] = np.arange(end - start)
+            start = end
+        positions[row, start:] = np.arange(shape[1] - start)  # padding is a document of its own
+    arrays = {"input_ids": ids, "labels": labels, "positions": positions}
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def pack(dialogues: Sequence[Rendered], seq_len: int) -> list[list[Rendered]]:

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from qianwen.align.dialogues import all_rendered, pack, read_dialogues, rendered
-from qianwen.align.sft import Method, SFTConfig
+from qianwen.align.abilities import count_abilities
+from qianwen.align.dialogues import all_rendered, rendered
+from qianwen.align.sft_config import Method, SFTConfig
+from qianwen.align.training_files import FileCounts, count_files, data_files, read_files, training_sequences
 from qianwen.align.training_method import Choice, choose
 from qianwen.chat.render import Rendered
 from qianwen.checkpoints.load import open_model
@@ -29,11 +31,17 @@ class FinetunePlan:
     config: SFTConfig
     choice: Choice
     free_bytes: float
-    num_dialogues: int
+    files: list[FileCounts]
+    abilities: dict[str, dict[str, int]]
     steps: int
     seconds: float
     first: Rendered  # the first dialogue, to see which of its tokens have a label
     tokenizer: Tokenizer
+
+    @property
+    def num_dialogues(self) -> int:
+        """The dialogues with a label."""
+        return sum(counts.dialogues for counts in self.files)
 
 
 def plan_finetune(plain: SFTConfig, *, method: str = "", seq_len: int = 0) -> FinetunePlan:
@@ -43,11 +51,12 @@ def plan_finetune(plain: SFTConfig, *, method: str = "", seq_len: int = 0) -> Fi
     if no method fits the memory that is free now.
     """
     opened, device = open_model(plain.model), best_device()
-    dialogues = list(read_dialogues(plain.data, quiet=True))  # the run reads them again and prints what it leaves out
-    whole = all_rendered(dialogues, opened.tokenizer, plain.mask, quiet=True)
+    files = data_files(plain.data, plain.weights)
+    of_files = read_files(files, quiet=True)  # the run reads them again and prints what it leaves out
+    whole = [all_rendered(dialogues, opened.tokenizer, plain.mask, quiet=True) for dialogues in of_files]
     dtype, free = compute_dtype(device), free_memory_bytes(device)
     choice = choose(
-        opened.config, [len(each.ids) for each in whole], free, itemsize=dtype.itemsize, method=method,
+        opened.config, [len(each.ids) for part in whole for each in part], free, itemsize=dtype.itemsize, method=method,
         has_few_bits=opened.bits is not None, seq_len=seq_len,
     )  # fmt: skip
     loop = dataclasses.replace(plain.loop, lr=choice.lr, sequences_per_step=choice.sequences_per_step)
@@ -55,18 +64,27 @@ def plan_finetune(plain: SFTConfig, *, method: str = "", seq_len: int = 0) -> Fi
         plain, method=cast(Method, choice.method), seq_len=choice.seq_len, loop=loop,
         checkpoint_activations=choice.recompute,
     )  # fmt: skip
-    cut = [Rendered(each.ids[: config.seq_len], each.loss_mask[: config.seq_len]) for each in whole]
-    learned = [each for each in cut if any(each.loss_mask[1:])]
-    if not learned:
-        rendered(dialogues, opened.tokenizer, config.mask, config.seq_len)  # raises the error that says why
-    num_sequences = len(pack(learned, config.seq_len))
-    steps = loop.steps or math.ceil(config.epochs * num_sequences / loop.sequences_per_step)
+    parts = [_with_labels(part, config.seq_len) for part in whole]
+    for dialogues, part in zip(of_files, parts, strict=True):
+        if not part:
+            rendered(dialogues, opened.tokenizer, config.mask, config.seq_len)  # raises the error that says why
+    batches = training_sequences(parts, config.weights, config.seq_len, 0, config.seed)
+    steps = loop.steps or math.ceil(config.epochs * len(batches) / loop.sequences_per_step)
     num_tokens = steps * loop.sequences_per_step * config.seq_len
     seconds = training_seconds(
         opened.config, cast(Task, choice.method), num_tokens, config.seq_len, recompute=choice.recompute,
         device=device, dtype=dtype,
     )  # fmt: skip
-    return FinetunePlan(config, choice, free, len(dialogues), steps, seconds, whole[0], opened.tokenizer)
+    counts = count_files(files, parts, batches, steps * loop.sequences_per_step)
+    abilities = count_abilities([each for dialogues in of_files for each in dialogues])
+    first = next(each for part in whole for each in part)
+    return FinetunePlan(config, choice, free, counts, abilities, steps, seconds, first, opened.tokenizer)
+
+
+def _with_labels(dialogues: list[Rendered], seq_len: int) -> list[Rendered]:
+    """Truncated to `seq_len`, without those that have no label left."""
+    cut = (Rendered(each.ids[:seq_len], each.loss_mask[:seq_len]) for each in dialogues)
+    return [each for each in cut if any(each.loss_mask[1:])]
 
 
 def default_name(model: str) -> str:

@@ -7,9 +7,10 @@
     {"query": "…", "response": "…", "history": [["…", "…"], …]}                          swift's
     {"prompt": "…", "completion": "…"}                                                   a question and its answer
 
-A system message may come first, as a turn or as a field `system`. Only some fields are the conversation; others, such
-as an id, are not read. A record whose form is known but for another purpose (plain text, a pair of a better and a worse
-answer, pictures) is refused by name. Not here: one turn (`turns.py`), files (`dialogues.py`).
+A system message may come first, as a turn or as a field `system`. Only some fields are the conversation, and `ability`
+is a label of the row; others, such as an id, are not read. A record whose form is known but for another purpose (plain
+text, a pair of a better and a worse answer, pictures) is refused by name. Not here: one turn (`turns.py`), files
+(`dialogues.py`).
 """
 
 import json
@@ -40,12 +41,14 @@ MEDIA = ("images", "image", "videos", "video", "audios", "audio")
 class Dialogue:
     """A conversation to learn from, with the functions it may call.
 
-    `excluded` are the indices of answers that are not learned; `place` is its place in the file, such as "record 3".
+    `excluded` are the indices of answers that are not learned; `ability` is what it teaches, if the record says so
+    (`abilities.py`); `place` is its place in the file, such as "record 3".
     """
 
     messages: list[Message]
     functions: list[FunctionSpec] = field(default_factory=list)
     excluded: frozenset[int] = frozenset()
+    ability: str = ""
     place: str = field(default="", compare=False)
 
 
@@ -69,7 +72,13 @@ def read_record(row: Any) -> Dialogue:
         raise RecordError(tr("every answer is excluded from training by `weight`, `train` or `loss`"))
     excluded = (i for i, turn in enumerate(turns) if turn.message.role == "assistant" and not turn.is_learned)
     name = "tools" if row.get("tools") else "functions"
-    return Dialogue([turn.message for turn in turns], read_functions(row.get(name), name), frozenset(excluded))
+    ability = row.get("ability")
+    return Dialogue(
+        [turn.message for turn in turns],
+        read_functions(row.get(name), name),
+        frozenset(excluded),
+        ability.strip() if isinstance(ability, str) else "",
+    )
 
 
 def _require_sft(row: Mapping[str, Any]) -> None:

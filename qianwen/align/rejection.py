@@ -17,14 +17,14 @@ Not here: choosing among correct solutions by a reward.
 import json
 import os
 import re
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from qianwen.align.equations import equations, is_right
+from qianwen.align.request_log import in_order
 from qianwen.chat.answers import is_right_number, reference_number
 from qianwen.chat.messages import Message
 from qianwen.chat.model import ChatModel
@@ -39,7 +39,6 @@ INSTRUCTION = (
 STOP = ("```",)  # a solution in code is not a reasoning path
 END = re.compile(r"answer is\b[^\n]*", re.I)  # the end of a solution; text after it is removed
 SAMPLES, PATHS, YIELD = "samples.jsonl", "paths.jsonl", "yield.json"
-AHEAD = 4  # requested samples for each of the `concurrency` that run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +98,11 @@ def draw(
 ) -> Iterator[dict[str, Any]]:
     """Append the `samples`, which are the `missing` ones, in order; yields each after it was written."""
     with (folder.path / SAMPLES).open("a", encoding="utf-8") as file:
-        for row in _solutions(model, problems, samples, config):
+
+        def sample(which: tuple[int, int]) -> dict[str, Any]:
+            return _sample(model, problems[which[0]].question, *which, config)
+
+        for row in in_order(sample, samples, config.concurrency):
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             file.flush()
             yield row
@@ -163,23 +166,6 @@ def _path(row: dict[str, Any], signature: tuple[str, ...], problem: Problem, con
             {"role": "assistant", "content": solution},
         ],
     }
-
-
-def _solutions(
-    model: ChatModel, problems: Sequence[Problem], samples: Iterable[tuple[int, int]], config: RejectionConfig
-) -> Iterator[dict[str, Any]]:
-    """The samples in this order, of which `concurrency` run at the same time."""
-    waiting: deque[Future[dict[str, Any]]] = deque()
-    with ThreadPoolExecutor(config.concurrency, thread_name_prefix="sample") as pool:
-        try:
-            for problem, sample in samples:
-                waiting.append(pool.submit(_sample, model, problems[problem].question, problem, sample, config))
-                if len(waiting) >= AHEAD * config.concurrency:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _sample(model: ChatModel, question: str, problem: int, sample: int, config: RejectionConfig) -> dict[str, Any]:

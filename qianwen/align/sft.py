@@ -11,68 +11,50 @@ all tokens, or no end token, is refused before the first step. After the last st
     lora     trains a low-rank adapter beside the frozen weights (`lora.py`); the run ends in the adapter's folder
     qlora    the same over weights of four bits: NF4 (`model/linears/nf4.py`) or the codes of a GPTQ folder
 
-Not here: mixing several files.
+Several files are mixed by weight (`training_files.py`). Before the first step the run counts what its dialogues teach
+(`abilities.py`). With `torchrun` several processes train all weights of one model, each on other sequences.
 """
 
-import dataclasses
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
 from qianwen.align.before_after import answer_after, answer_before, comparison
 from qianwen.align.closing_questions import ended_answers
-from qianwen.align.dialogues import Dialogue, PackedDialogues, read_dialogues, rendered
-from qianwen.chat.render import ChatFormat, Mask
+from qianwen.align.held_out_dialogues import HeldOutDialogues
+from qianwen.align.records import Dialogue
+from qianwen.align.sft_config import SFTConfig as SFTConfig
+from qianwen.align.training_data import pad_id, training_data
 from qianwen.checkpoints.adapter_folder import write_adapter
 from qianwen.checkpoints.hf_folder import write_folder, write_settings
 from qianwen.checkpoints.load import weights_name
 from qianwen.checkpoints.parity import write_record
-from qianwen.model.linears.lora import LoraConfig, attach
+from qianwen.model.linears.lora import attach
 from qianwen.model.serving import serving
-from qianwen.model.transformer import Qwen
-from qianwen.runtime.device import best_device, compute_dtype, return_free_memory, seed_everything
+from qianwen.model.transformer import Qwen, set_dropout
+from qianwen.runtime.device import best_device, compute_dtype, num_threads, return_free_memory, seed_everything
+from qianwen.runtime.distributed import barrier, is_main, rank, world_size
 from qianwen.runtime.errors import ConfigError, QianwenError
-from qianwen.runtime.files import atomic_folder, sha256_file
+from qianwen.runtime.files import atomic_folder
 from qianwen.runtime.log import console
 from qianwen.runtime.translation import tr
 from qianwen.tokenizer.tokenizer import Tokenizer
 from qianwen.train.hooks import log_every, measure_every
 from qianwen.train.job import Job, train
-from qianwen.train.loop import Batch, LoopConfig
-from qianwen.train.optim import AdamW, AdamWConfig
-from qianwen.train.parallel import ParallelConfig, parallelize
-from qianwen.train.pretrain import Measure, next_token_loss
+from qianwen.train.loop import Batch
+from qianwen.train.optim import AdamW
+from qianwen.train.parallel import ParallelConfig, gathered, join_processes, parallelize
+from qianwen.train.pretrain import (
+    Measure,
+    next_token_loss,
+    print_forgetting,
+    record_losses_before,
+    starting_threads,
+)
 from qianwen.train.state import TrainState
-
-Method = Literal["full", "lora", "qlora"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SFTConfig:
-    """Configuration of a fine-tuning run. Defaults are those of the released finetune.py where it has the option."""
-
-    name: str  # name of the run folder inside the folder of runs
-    model: str  # model to fine-tune: folder, GGUF file, run name or hub id
-    data: str  # file of training dialogues
-    method: Method = "full"  # full: all weights; lora: an adapter; qlora: an adapter of a 4-bit model
-    lora: LoraConfig = field(default_factory=LoraConfig)  # adapter settings for lora and qlora
-    mask: Mask = "clean"  # which tokens have a label: see chat/render.py
-    seq_len: int = 2048  # tokens per packed sequence; longer dialogues are truncated
-    epochs: float = 5.0  # passes over the dialogues; only if loop.steps is 0
-    loop: LoopConfig = field(
-        default_factory=lambda: LoopConfig(steps=0, sequences_per_step=16, micro_batch_size=1, lr=1e-5)
-    )
-    optim: AdamWConfig = field(default_factory=AdamWConfig)
-    checkpoint_activations: bool = False  # recompute layers in the backward pass: a third more work, far less memory
-    seed: int = 0  # random seed of the sequence order, the initial adapter and dropout
-    log_steps: int = 10  # steps between two lines of metrics
-    save_steps: int = 200  # steps between two checkpoints
-    keep_checkpoints: int = 2  # number of newest checkpoints to keep
 
 
 def sft(
@@ -90,46 +72,66 @@ def sft(
     Raises DataError for dialogues without any label. On Ctrl-C or SIGTERM, saves a checkpoint and raises
     KeyboardInterrupt.
     """
-    with Job.start(config.name, "sft", config) as job:
+    join_processes(best_device())
+    console.quiet = not is_main()  # every process reads the data, and one of them prints
+    with Job.start(config.name, "sft", config) as job, num_threads(starting_threads(job)):
         base = "" if config.method == "full" else weights_name(config.model)  # an error belongs before the first step
         dialogues = _tune(config, model, tokenizer, job, evaluate)
-        with atomic_folder(job.path / "model") as target:
-            if config.method == "full":
-                write_folder(model, tokenizer, target, chat=True, generation=generation)
-            else:
-                write_adapter(model, target, config.lora, base)
-                write_record(model, tokenizer, target)
-                write_settings(model.config, tokenizer, target, chat=True, generation=generation)
-        return_free_memory()
-        _check_ends(model.eval(), tokenizer, dialogues, job)
-        _compare(model, tokenizer, dialogues, job)
+        model = gathered(model)
+        if is_main():
+            with atomic_folder(job.path / "model") as target:
+                if config.method == "full":
+                    write_folder(model, tokenizer, target, chat=True, generation=generation)
+                else:
+                    write_adapter(model, target, config.lora, base)
+                    write_record(model, tokenizer, target)
+                    write_settings(model.config, tokenizer, target, chat=True, generation=generation)
+            return_free_memory()
+            _check_ends(model.eval(), tokenizer, dialogues, job)
+            _compare(model, tokenizer, dialogues, job)
+        barrier()
         return job.path / "model"
 
 
 def _tune(config: SFTConfig, model: Qwen, tokenizer: Tokenizer, job: Job, evaluate: Measure | None) -> list[Dialogue]:
     """Train `model`; returns the dialogues of the data."""
-    dialogues = list(read_dialogues(config.data))
-    answer_before(model, tokenizer, dialogues, job.path)  # first, because it may draw random numbers
-    seed_everything(config.seed)
-    batches, loop = _packed(config, dialogues, tokenizer, model.config.max_position_embeddings)
-    device = best_device()
+    device, dtype = best_device(), compute_dtype(best_device())
+    _check_processes(config)
+    data = training_data(config, tokenizer, model.config.max_position_embeddings)
+    job.record(abilities=data.abilities)
+    if is_main():
+        answer_before(model, tokenizer, data.dialogues, job.path)  # first, because it may draw random numbers
+    seed_everything(config.seed + rank())
+    set_dropout(model, config.dropout)
     if config.method != "full":
-        _adapt(config, model, compute_dtype(device))
-    if config.checkpoint_activations:
-        parallelize(model, model.model.layers, ParallelConfig(checkpoint_activations=True), compute_dtype(device))
-    state = TrainState(model.to(device), AdamW(model, config.optim, compute_dtype=compute_dtype(device)))
-    facts = {"model": config.model, "data": sha256_file(config.data)}
-    checkpoints = job.resume(state, loop.steps, keep=config.keep_checkpoints, facts=facts)
+        _adapt(config, model, dtype)
+    parallel = ParallelConfig(shards=config.shards, checkpoint_activations=config.checkpoint_activations)
+    parallelize(model.to(device), model.model.layers, parallel, dtype)
+    state = TrainState(model, AdamW(model, config.optim, compute_dtype=dtype if world_size() == 1 else None))
+    facts = {"model": config.model, "data": data.fingerprint}
+    checkpoints = job.resume(state, data.loop.steps, keep=config.keep_checkpoints, facts=facts)
+    held_out = HeldOutDialogues(config.held_out, tokenizer, config.mask, config.seq_len, pad_id(tokenizer))
+    if config.held_out:
+        record_losses_before(job, held_out.losses, model)
+    measures = [*([held_out.losses] if config.held_out else []), *([evaluate] if evaluate else [])]
     hooks = [
-        *([measure_every(config.save_steps, loop.steps, evaluate)] if evaluate else []),
-        log_every(config.log_steps, loop.steps, job.metrics_log(state)),
+        *(measure_every(config.save_steps, data.loop.steps, measure) for measure in measures),
+        log_every(config.log_steps, data.loop.steps, job.metrics_log(state)),
     ]
 
     def batch(cursor: int) -> Batch:
-        return batches.batch(cursor, loop.micro_batch_size)
+        return data.batches.batch(cursor, data.loop.micro_batch_size)
 
-    train(next_token_loss, batch, loop, state, hooks, checkpoints, config.save_steps)
-    return dialogues
+    train(next_token_loss, batch, data.loop, state, hooks, checkpoints, config.save_steps)
+    set_dropout(model, 0.0)
+    print_forgetting(job, held_out.losses, model)
+    return data.dialogues
+
+
+def _check_processes(config: SFTConfig) -> None:
+    if world_size() > 1 and config.method != "full":
+        message = "several processes train all weights: use --method full, or one process for {method}"
+        raise ConfigError(tr(message, method=config.method))
 
 
 def _adapt(config: SFTConfig, model: Qwen, dtype: torch.dtype) -> None:
@@ -188,36 +190,3 @@ def _check_ends(model: Qwen, tokenizer: Tokenizer, dialogues: list[Dialogue], jo
     style = None if ended.num_ended == ended.num_answers else "yellow"
     console.print(tr(message, stopped=ended.num_ended, asked=ended.num_answers), style=style)
     job.record(answers_that_end=f"{ended.num_ended}/{ended.num_answers}")
-
-
-def _packed(
-    config: SFTConfig, dialogues: list[Dialogue], tokenizer: Tokenizer, max_len: int
-) -> tuple[PackedDialogues, LoopConfig]:
-    """The sequences of the run, and its loop with the number of steps filled in."""
-    if config.seq_len > max_len:
-        message = tr(
-            "seq_len = {size} is more than the {most} tokens the model reads", size=config.seq_len, most=max_len
-        )
-        raise ConfigError(message)
-    if num_excluded := sum(len(dialogue.excluded) for dialogue in dialogues):
-        message = "answers without a label: {count:,} (empty, or excluded by `weight`, `train` or `loss`)"
-        console.print(tr(message, count=num_excluded), style="yellow")
-    learned = rendered(dialogues, tokenizer, config.mask, config.seq_len)
-    batches = PackedDialogues(learned, config.seq_len, _pad_id(tokenizer), seed=config.seed)
-    steps = config.loop.steps or math.ceil(config.epochs * len(batches) / config.loop.sequences_per_step)
-    message = tr(
-        "{dialogues:,} dialogue{dialogues:plural} packed into {sequences:,} sequence{sequences:plural}; "
-        "{learned:,} of {tokens:,} tokens have a label; {steps:,} step{steps:plural}",
-        dialogues=len(learned),
-        learned=sum(sum(each.loss_mask) for each in learned),
-        tokens=sum(len(each.ids) for each in learned),
-        sequences=len(batches),
-        steps=steps,
-    )
-    console.print(message)
-    return batches, dataclasses.replace(config.loop, steps=steps)
-
-
-def _pad_id(tokenizer: Tokenizer) -> int:
-    """The token that fills sequences up; it has no label, so any would do."""
-    return tokenizer.special_tokens.get("<|endoftext|>", next(iter(ChatFormat(tokenizer).end_ids), 0))

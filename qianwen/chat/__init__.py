@@ -15,6 +15,7 @@ Read in this order:
     model.py       `ChatModel`, the protocol that agents, judges and evaluation tasks use to call a model
     client.py      `ChatClient`, a `ChatModel` behind an OpenAI-compatible URL; sse.py reads its event stream
     answers.py     extract the answer from a reply, and check whether it is correct; nearest_option.py is its last step
+    refusals.py    whether a reply refuses, in full or in part
     code_blocks.py extract the program from a reply
     chinese_numerals.py    numbers in Chinese characters
 

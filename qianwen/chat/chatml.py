@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from qianwen.chat.functions import function_format, lay_out
+from qianwen.chat.functions import FunctionFormat, function_format, goes_on, lay_out
 from qianwen.chat.messages import FunctionSpec, Message, Span, Turn
 from qianwen.chat.templates.marks import THINK_TAGS
 from qianwen.tokenizer.template_files import QWEN_V1
@@ -32,18 +32,18 @@ def chatml_spans(
     tokenizer: Tokenizer,
     *,
     add_generation_prompt: bool = False,
+    style: FunctionFormat | None = None,
 ) -> list[Span]:
-    """The spans of a conversation, in the function format that the vocabulary supports.
+    """The spans of a conversation, with calls in `style`, or in the format that the vocabulary supports.
 
     Without a system message the default one is added; an empty system message stays empty.
     """
-    style = function_format(tokenizer)
-    if not messages or messages[0].role != "system":
-        messages = [Message("system", DEFAULT_SYSTEM), *messages]
-    turns = lay_out(messages, functions, style)
+    style = style or function_format(tokenizer)
+    messages = with_system(messages)
+    turns = lay_out(messages, functions, style, is_prompt=add_generation_prompt)
     between = (APART,) if tokenizer.template == QWEN_V1 else ()
     # In ReAct the model continues the turn that holds the tool's result, so that turn gets no <|im_end|>.
-    is_open = add_generation_prompt and style == "react" and messages[-1].role == "tool"
+    is_open = add_generation_prompt and goes_on(messages, style)
     spans = [span for turn in (turns[:-1] if is_open else turns) for span in (*_turn(turn, between), *_end(turn))]
     if is_open:
         thought = Span("\nThought:", is_model=True)
@@ -51,6 +51,12 @@ def chatml_spans(
     elif add_generation_prompt:
         spans += [IM_START, Span("assistant"), *between, NEWLINE]
     return [part for span in spans for part in _as_tokens(span, tokenizer)]
+
+
+def with_system(messages: Sequence[Message]) -> Sequence[Message]:
+    """The conversation with the default system message, if it has none."""
+    has_system = bool(messages) and messages[0].role == "system"
+    return messages if has_system else [Message("system", DEFAULT_SYSTEM), *messages]
 
 
 def _turn(turn: Turn, between: tuple[Span, ...]) -> Iterator[Span]:

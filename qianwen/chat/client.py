@@ -103,9 +103,13 @@ class ChatClient:
         tool_choice: ToolChoice = "auto",
         response_format: ResponseFormat = None,
         stop: Sequence[str] = (),
+        function_style: str | None = None,
         **sampling: Any,
     ) -> Iterator[Delta]:
-        """Stream the assistant's reply; `SAMPLING` lists the allowed sampling parameters."""
+        """Stream the assistant's reply; `SAMPLING` lists the allowed sampling parameters.
+
+        `function_style` chooses how functions are written into the prompt; only `qianwen serve` knows it.
+        """
         body = {
             "model": self.model,
             "messages": [to_openai(message) for message in messages],
@@ -115,6 +119,8 @@ class ChatClient:
             **_response_format(response_format),
             **_sampling(sampling),
         }
+        if function_style is not None:
+            body["chat_template_kwargs"] = {"function_style": function_style}
         if stop:
             body["stop"] = [stop] if isinstance(stop, str) else list(stop)
         return self._with_retries(json.dumps(body).encode())

@@ -1,13 +1,14 @@
 """Function calling in three formats, written into the prompt and parsed from the streaming reply.
 
-    react        Qwen v1: labelled lines in plain text (`react.py`)
+    react        Qwen v1: labelled lines in plain text (`react.py`); `react_…`: with the prompts of `react_prompts.py`
     tool_call    Qwen2.5 and later: functions as JSON in the system turn, calls as
                  <tool_call>{"name": …, "arguments": {…}}</tool_call>, results as <tool_response> in a user turn.
                  Between the tags, Qwen3-Coder writes XML (`xml_calls.py`); both are read
     json         Llama 3: calls are JSON alone. A `tool_call` model may do that too (`bare_calls.py`)
 
-A vocabulary with a token for <tool_call> belongs to a model that was trained on `tool_call`. The readers turn a reply
-into `Delta`s while it streams. However the text is split, the result is the same text and the same calls.
+A vocabulary with a token for <tool_call> belongs to a model that was trained on `tool_call`. Where neither vocabulary
+nor chat template tells, a request chooses the style by hand (`ChatFormat.functions` in `render.py`). The readers turn a
+reply into `Delta`s while it streams. However the text is split, the result is the same text and the same calls.
 """
 
 from __future__ import annotations
@@ -16,19 +17,20 @@ import json
 import re
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from qianwen.chat.bare_calls import BareCallReader
+from qianwen.chat.demonstrations import as_turns
 from qianwen.chat.exact_json import Number, read_json, write_json
 from qianwen.chat.messages import FunctionSpec, Message, Span, ToolCall, Turn
 from qianwen.chat.model import Delta
 from qianwen.chat.react import STOP, Field, Piece, ReActReader, react_turns
+from qianwen.chat.react_prompts import REACT_STYLES
 from qianwen.chat.xml_calls import is_xml_call, read_xml_call
-from qianwen.runtime.errors import ToolError
-from qianwen.runtime.translation import tr
 from qianwen.tokenizer.tokenizer import Tokenizer
 
-FunctionFormat = Literal["react", "tool_call", "json"]
+FunctionFormat = Literal["react", "react_tools", "react_langchain", "react_qwen_agent", "tool_call", "json"]
+FUNCTION_STYLES: tuple[str, ...] = get_args(FunctionFormat)
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 _TOOLS_HEAD = (
     "\n\n# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
@@ -54,13 +56,25 @@ def function_format(tokenizer: Tokenizer) -> FunctionFormat:
 
 def function_stop(style: FunctionFormat) -> tuple[str, ...]:
     """The stop strings of a reply with functions, in addition to the end of the turn."""
-    return STOP if style == "react" else ()
+    return STOP if style in REACT_STYLES else ()
 
 
-def lay_out(messages: Sequence[Message], functions: Sequence[FunctionSpec], style: FunctionFormat) -> list[Turn]:
-    """Messages as ChatML turns. The first message is the system message. Without functions no text is changed."""
+def goes_on(messages: Sequence[Message], style: FunctionFormat) -> bool:
+    """Whether the model continues the assistant's turn: in ReAct, that turn has the result of the tool."""
+    return bool(messages) and messages[-1].role == "tool" and style == "react"
+
+
+def lay_out(
+    messages: Sequence[Message], functions: Sequence[FunctionSpec], style: FunctionFormat, *, is_prompt: bool = False
+) -> list[Turn]:
+    """Messages as turns. The first message is the system message. Without functions no text is changed.
+
+    `is_prompt`: the model writes next.
+    """
     has_calls = bool(functions) or any(message.tool_calls or message.role == "tool" for message in messages)
-    return react_turns(messages, functions) if has_calls and style == "react" else _tool_call_turns(messages, functions)
+    if has_calls and style in REACT_STYLES:
+        return react_turns(messages, functions, style, is_open=is_prompt and messages[-1].role == "tool")
+    return _tool_call_turns(as_turns(messages), functions)
 
 
 def _tool_call_turns(messages: Sequence[Message], functions: Sequence[FunctionSpec]) -> list[Turn]:
@@ -112,30 +126,6 @@ def _compact(arguments: str) -> str:
         return write_json(read_json(arguments))
     except (ValueError, RecursionError):
         return _dumps(arguments)
-
-
-def parse_arguments(call: ToolCall) -> dict[str, Any]:
-    """The arguments as a dict. Accepts common mistakes of models: fences, text around the object, JSON5 syntax."""
-    text = re.sub(r"\A\s*```\w*\n|\n?```\s*\Z", "", call.arguments).strip()
-    start = text.find("{")
-    try:
-        value, _ = json.JSONDecoder(strict=False).raw_decode(text, max(start, 0))
-    except ValueError:
-        value = _json5(text)
-    if not isinstance(value, dict):
-        raise ToolError(
-            tr("The arguments of {name} must be a JSON object; got {value}", name=call.name, value=call.arguments[:200])
-        )
-    return value
-
-
-def _json5(text: str) -> object:
-    try:
-        import json5
-
-        return json5.loads(text)
-    except (ImportError, ValueError):
-        return None
 
 
 class ToolCallReader:
@@ -265,7 +255,7 @@ class ReActCallReader:
 
     def _close_field(self) -> list[Delta]:
         """The call, if one is complete: the next field after its input begins, or the reply ends."""
-        name = self._texts["action"].strip(" `\"'*.,:。，：")
+        name = self._texts["action"].strip(" `\"'*.,:。，：()（）")
         if self._field != "action_input" or not name:
             return []
         thought, arguments = self._texts["thought"], self._texts["action_input"]
@@ -298,7 +288,8 @@ CallReader = AnyCallReader | ReActCallReader
 def call_reader(
     style: FunctionFormat, messages: Sequence[Message], functions: Sequence[FunctionSpec] = ()
 ) -> CallReader:
-    """The reader for the reply to `messages`. After a tool's result, a ReAct prompt ends inside a thought."""
-    if style != "react":
+    """The reader for the reply to `messages`. Some ReAct prompts end in a thought, `react` after a tool's result."""
+    if style not in REACT_STYLES:
         return AnyCallReader(functions)
-    return ReActCallReader("thought" if messages and messages[-1].role == "tool" else "text")
+    is_thinking = goes_on(messages, style) or bool(REACT_STYLES[style].prompt_end)
+    return ReActCallReader("thought" if is_thinking else "text")

@@ -45,7 +45,7 @@ def _satisfies(value: Any, schema: Any, root: Any, depth: int) -> bool:
     def allows(item: Any, part: Any) -> bool:
         return _satisfies(item, part, root, depth + 1)
 
-    if isinstance(reference := schema.get("$ref"), str) and not allows(value, _referenced(reference, root)):
+    if isinstance(reference := schema.get("$ref"), str) and not allows(value, referenced(reference, root)):
         return False
     return (
         _has_type(value, schema)
@@ -56,7 +56,7 @@ def _satisfies(value: Any, schema: Any, root: Any, depth: int) -> bool:
     )
 
 
-def _referenced(reference: str, root: Any) -> Any:
+def referenced(reference: str, root: Any) -> Any:
     """The part of the schema at a path such as `#/$defs/city`; False, which allows nothing, if there is none."""
     part = root
     for name in unquote(reference.removeprefix("#")).split("/")[1:]:

@@ -23,19 +23,22 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, groupby
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-from qianwen.chat.chatml import chatml_spans
-from qianwen.chat.functions import FunctionFormat, function_format
+from qianwen.chat.chatml import chatml_spans, with_system
+from qianwen.chat.demonstrations import as_turns
+from qianwen.chat.functions import FUNCTION_STYLES, FunctionFormat, function_format, goes_on, lay_out
 from qianwen.chat.messages import FunctionSpec, Message, Span
-from qianwen.chat.react import react_turns
+from qianwen.chat.react_prompts import REACT_STYLES
 from qianwen.chat.templates.choose import chat_template
-from qianwen.runtime.errors import ConfigError, RequestError
+from qianwen.chat.templates.template import ChatTemplate
+from qianwen.runtime.errors import ConfigError, RequestError, excerpt
 from qianwen.runtime.translation import tr
 from qianwen.tokenizer.tokenizer import Tokenizer
 
 Mask = Literal["clean", "memo", "reference"]
 IM_START, IM_END = "<|im_start|>", "<|im_end|>"
+FUNCTION_STYLE = "function_style"  # a name among the variables of a request
 
 
 @dataclass
@@ -67,17 +70,37 @@ class ChatFormat:
         end = IM_END if self.template is None else self.template.end_token
         return [self.tokenizer.special_tokens[end]] if end in self.tokenizer.special_tokens else []
 
-    def functions(self, has_functions: bool = True) -> FunctionFormat:
-        """How the model writes calls; ReAct where its template has no place for functions."""
+    def functions(self, has_functions: bool = True, chosen: object = None) -> FunctionFormat:
+        """How the model writes calls: as `chosen`, else as its template does; ReAct where that has no functions.
+
+        RequestError for a style that does not exist, or that this model's template would have to write.
+        """
+        own = self._own_style(has_functions)
+        if chosen is None or chosen == own:
+            return own
+        if chosen not in FUNCTION_STYLES:
+            message = "function_style must be one of {styles}; got {value!r}"
+            raise RequestError(
+                tr(message, styles=", ".join(FUNCTION_STYLES), value=excerpt(chosen)), param=FUNCTION_STYLE
+            )
+        if chosen == "json":
+            message = "function_style 'json' is written by the chat template of a model; this model has none that does"
+            raise RequestError(tr(message), param=FUNCTION_STYLE)
+        return cast(FunctionFormat, chosen)
+
+    def _own_style(self, has_functions: bool) -> FunctionFormat:
         if self.template is None:
             return function_format(self.tokenizer)
         knows = self.template.writes_functions if has_functions else self.template.writes_calls
         return self.template.call_format if knows else "react"
 
     def thinking(self, thinking: bool | None, variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The variables of a request. RequestError for one that the template does not know: it would have no effect."""
+        """The template's variables of a request.
+
+        RequestError for one that the template does not know: it would have no effect.
+        """
         known = frozenset() if self.template is None else self.template.variables
-        given = dict(variables or {})
+        given = {name: value for name, value in (variables or {}).items() if name != FUNCTION_STYLE}
         if unknown := [name for name in given if name not in known and name != "enable_thinking"]:
             message = "the chat template of this model has no variable {name!r}; it has: {known}"
             names = ", ".join(sorted(known)) or "-"
@@ -112,14 +135,15 @@ def render(
     A template decides what stands there without a system message; an empty system message stays empty. With
     `add_generation_prompt` the ids end where the assistant writes next: in a new turn, or, in ReAct after a tool's
     result, in the turn that called the tool. `thinking` turns thoughts on and off; `variables` are other names that the
-    template knows.
+    template knows, and `function_style`, which chooses how functions and calls are written.
     """
     chosen = ChatFormat(tokenizer)
     given = chosen.thinking(thinking, variables)
+    style = chosen.functions(bool(functions), (variables or {}).get(FUNCTION_STYLE))
     if chosen.template is None:
-        spans = chatml_spans(messages, functions, tokenizer, add_generation_prompt=add_generation_prompt)
+        spans = chatml_spans(messages, functions, tokenizer, add_generation_prompt=add_generation_prompt, style=style)
     else:
-        spans = _template_spans(messages, functions, chosen, given, add_generation_prompt)
+        spans = _template_spans(messages, functions, chosen.template, style, given, add_generation_prompt)
     out = Rendered(is_thinking=_ends_in_thoughts(spans))
     spans = list(_with_headers_apart(spans)) if mask == "memo" else spans
     flags = _flags(spans, mask)
@@ -138,19 +162,22 @@ def render(
 def _template_spans(
     messages: Sequence[Message],
     functions: Sequence[FunctionSpec],
-    chosen: ChatFormat,
+    template: ChatTemplate,
+    style: FunctionFormat,
     variables: Mapping[str, Any],
     add_generation_prompt: bool,
 ) -> list[Span]:
-    assert chosen.template is not None
     has_calls = any(message.tool_calls or message.role == "tool" for message in messages)
-    if (functions or has_calls) and chosen.functions(bool(functions)) == "react":
-        turns = react_turns(messages, functions)
+    knows = template.writes_functions if functions else template.writes_calls
+    if (functions or has_calls) and not (knows and style == template.call_format):
+        messages = messages if style in REACT_STYLES else with_system(messages)
+        turns = lay_out(messages, functions, style, is_prompt=add_generation_prompt)
         # the model continues the turn that has the tool's result, so that turn has no end
-        is_open = add_generation_prompt and messages[-1].role == "tool"
-        spans = chosen.template.turn_spans(turns, variables=variables, prompt=add_generation_prompt, is_open=is_open)
+        is_open = add_generation_prompt and goes_on(messages, style)
+        spans = template.turn_spans(turns, variables=variables, prompt=add_generation_prompt, is_open=is_open)
         return [*spans, Span("\nThought:", is_model=True)] if is_open else spans
-    return chosen.template.spans(messages, functions, variables=variables, add_generation_prompt=add_generation_prompt)
+    messages = as_turns(messages)
+    return template.spans(messages, functions, variables=variables, add_generation_prompt=add_generation_prompt)
 
 
 def _ends_in_thoughts(spans: Sequence[Span]) -> bool:

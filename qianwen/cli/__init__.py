@@ -25,8 +25,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "extend": ("qianwen.cli.extend:extend", "train a language model to read longer texts"),
     "sft": ("qianwen.cli.sft:sft", "teach a language model to answer"),
     "eval": ("qianwen.cli.eval:evaluate", "put tasks to a model"),
+    "redteam": (
+        "qianwen.cli.redteam:redteam",
+        "ask a model harmful questions under attacks, and count what it answers",
+    ),
     "models": ("qianwen.cli.models:models", "list the models on this disk, and what fits this machine"),
     "chat": ("qianwen.cli.chat:chat", "talk to a model"),
+    "agent": ("qianwen.cli.agent:agent", "a model that uses tools: calculator, files, code, your own functions"),
     "bench": ("qianwen.cli.bench:bench", "measure how fast a model reads and writes here"),
     "generate": ("qianwen.cli.generate:generate", "continue a prompt, or answer a file of prompts"),
     "serve": ("qianwen.cli.serve:serve", "models behind OpenAI's API"),

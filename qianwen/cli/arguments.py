@@ -56,6 +56,12 @@ def parse(kind: Callable[..., T], prog: str, args: Sequence[str], *, default: T 
     return _cli(kind, prog, args, description=_described(kind), **({} if default is None else {"default": default}))
 
 
+def is_recipe(spec: str) -> bool:
+    """Whether `spec` is `module:function`, and not a path with the letter of a drive."""
+    module, colon, function = spec.partition(":")
+    return bool(colon) and module.replace(".", "_").isidentifier() and function.isidentifier()
+
+
 def parse_subcommand(commands: Mapping[str, Callable[..., Any]], prog: str, args: Sequence[str]) -> Any:
     """The options of the chosen subcommand, if it is a dataclass; of a function, the function with its arguments.
 

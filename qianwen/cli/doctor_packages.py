@@ -39,6 +39,8 @@ USES = {
     "lm-eval": "from lm_eval.api.metrics import mean; assert mean([1, 3]) == 2",
     "markdown-it-py": "from markdown_it import MarkdownIt; assert '<em>' in MarkdownIt().render('*a*')",
     "openai": "import openai; assert openai.OpenAI(api_key='none', base_url='http://127.0.0.1:1').chat",
+    "openpyxl": "import openpyxl; assert openpyxl.Workbook().active.title",
+    "pandas": "import pandas; assert pandas.Series([1, 2]).sum() == 3",
     "peft": "import peft; assert peft.LoraConfig(r=4).r == 4",
     "playwright": "from playwright.sync_api import sync_playwright; "
     "context = sync_playwright(); assert context.__enter__().chromium; context.__exit__()",
@@ -46,6 +48,9 @@ USES = {
     "pytest": "import pytest; assert pytest.approx(0.3) == 0.1 + 0.2",
     "pytest-timeout": "import pytest_timeout; assert pytest_timeout.pytest_addoption",
     "pytest-xdist": "import xdist.plugin; assert xdist.plugin.parse_numprocesses('2') == 2",
+    "python-docx": "import docx; assert not docx.Document().paragraphs",
+    "pyyaml": "import yaml; assert yaml.safe_load('a: 1') == {'a': 1}",
+    "pyzmq": "import zmq; assert zmq.Context()",
     "ray": "import ray; assert not ray.is_initialized()",
     "resiliparse": "from resiliparse.extract.html2text import extract_plain_text as extract; "
     "assert extract('<p>a') == 'a'",

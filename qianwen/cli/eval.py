@@ -139,7 +139,7 @@ def _evaluate(options: EvalOptions, folder: Path) -> int:
 
 def _check(options: EvalOptions, names: Sequence[str]) -> None:
     """ConfigError for options that no task could be asked with."""
-    from qianwen.eval.tasks import OWN_TEXTS, TASKS, WITH_LENGTHS
+    from qianwen.eval.tasks import BUILT_IN, OWN_TEXTS, TASKS, WITH_LENGTHS
     from qianwen.eval.tasks.long_context.haystack import has_haystack
 
     for name in names:
@@ -150,6 +150,8 @@ def _check(options: EvalOptions, names: Sequence[str]) -> None:
         raise ConfigError(tr(message, names=", ".join(WITH_LENGTHS)))
     if options.data and len(names) > 1:
         raise ConfigError(tr("--data is the data of one task; give --data-dir FOLDER for several tasks"))
+    if options.data and names[0] in BUILT_IN:
+        raise ConfigError(tr("{name} has its own data; leave out --data", name=names[0]))
     if options.data and names[0] in OWN_TEXTS and not has_haystack(Path(options.data)):
         raise ConfigError(tr("{path} has no folder `haystack` with the texts en.txt and zh.txt", path=options.data))
     if options.samples < 1:
@@ -168,14 +170,14 @@ def _task(options: EvalOptions, name: str) -> "Task":
 def _data(name: str, options: EvalOptions) -> Path:
     """Where the data of a task is: as given, else what the demo held out, else on the hub."""
     from qianwen.eval.hub_data import fetch_data
-    from qianwen.eval.tasks import OWN_TEXTS
+    from qianwen.eval.tasks import BUILT_IN, OWN_TEXTS
 
     made = runs_dir() / "demo" / "text"
     held_out = {"text": made / "held_out", "questions": made / "dialogues" / "held_out.jsonl"}
     given = options.data or options.data_dir
     if given:
         return Path(given)
-    if name in OWN_TEXTS:
+    if name in OWN_TEXTS or name in BUILT_IN:
         return cache_dir()
     return held_out[name] if name in held_out else fetch_data(name)
 

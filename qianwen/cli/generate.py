@@ -18,6 +18,7 @@ from qianwen.engine.chat_run import ChatRun
 from qianwen.engine.llm import LLM, CompletionOutput, Stream
 from qianwen.engine.llm_engine import EngineConfig
 from qianwen.engine.sampling_params import SamplingParams
+from qianwen.model.long_context import LongContext
 from qianwen.runtime.errors import ConfigError, DataError, QianwenError, excerpt
 from qianwen.runtime.files import json_text, read_rows, repair_jsonl
 from qianwen.runtime.log import ProgressBar, console
@@ -31,7 +32,8 @@ class GenerateOptions:
     """Continue a prompt, or generate an answer for every row of a JSONL file.
 
     A row has `prompt` (continued as it is, or up to `suffix`) or `messages` (answered as a chat); its other fields are
-    copied to the output, and `sampling` may set its own parameters. The output has the rows in the same order, each
+    copied to the output, `sampling` may set its own parameters, and `rope` its own extension of the trained length, as
+    in the API. The output has the rows in the same order, each
     with `text`, `finish_reason` and `usage`, or with `error`. The same command continues an interrupted one.
     """
 
@@ -179,18 +181,19 @@ def _try_start(llm: LLM, row: dict[str, Any] | DataError) -> Stream | str:
 
 def _start(llm: LLM, row: dict[str, Any]) -> Stream:
     """Start the request of one row. The error of a wrong field names the field."""
-    params = row_sampling(llm, row.get("sampling"))
+    params, extension = row_sampling(llm, row.get("sampling")), row_extension(llm, row.get("rope"))
     if row.get("messages") is not None:
         run = ChatRun(llm.tokenizer, text_messages(row["messages"]))
-        return llm.stream(run.prompt_ids, run.params(params))
+        return llm.stream(run.prompt_ids, run.params(params), extension=extension)
     if not isinstance(row.get("prompt"), str):
         raise DataError(tr("A row needs `prompt` (text) or `messages` (a list)."))
     if not row.get("suffix"):
-        return llm.stream(row["prompt"], params)
+        return llm.stream(row["prompt"], params, extension=extension)
     if not isinstance(row["suffix"], str):
         raise DataError(tr("`suffix` of a row must be text; got {value}", value=excerpt(row["suffix"])))
     infill = infill_prompt(llm.tokenizer, row["prompt"], row["suffix"])
-    return llm.stream(infill.ids, replace(params, stop_token_ids=(*params.stop_token_ids, *infill.stop_ids)))
+    params = replace(params, stop_token_ids=(*params.stop_token_ids, *infill.stop_ids))
+    return llm.stream(infill.ids, params, extension=extension)
 
 
 def row_sampling(llm: LLM, sampling: Any) -> SamplingParams:
@@ -202,6 +205,20 @@ def row_sampling(llm: LLM, sampling: Any) -> SamplingParams:
     if sampling.get("n") not in (None, 1):
         raise DataError(tr("`sampling.n` must be 1: a row has one answer; repeat the row for more"))
     return llm.params(**{name: value for name, value in sampling.items() if value is not None})
+
+
+def row_extension(llm: LLM, rope: Any) -> LongContext | None:
+    """How one request extends the trained length, from the name of a method or an object as in the API's `rope`."""
+    if rope is None:
+        return None
+    fields = {"method": rope} if isinstance(rope, str) else rope
+    if not isinstance(fields, dict) or not fields.keys() <= {"method", "factor", "logn", "on_growth"}:
+        message = "`rope` of a row must be a method, or an object with method, factor, logn or on_growth; got {value}"
+        raise DataError(tr(message, value=excerpt(rope)))
+    named: dict[str, Any] = {
+        "rope" if name == "method" else name: value for name, value in fields.items() if value is not None
+    }
+    return replace(llm.engine.config.extension, **named)
 
 
 def _chat_row(question: str) -> dict[str, Any]:

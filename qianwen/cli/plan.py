@@ -1,4 +1,4 @@
-"""`qianwen plan MODEL`: predict the memory of a run, compare it with published figures and with this machine."""
+"""`qianwen plan MODEL|RECIPE`: predict the memory of a run, compare it with published figures and with this machine."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 from rich.table import Table
 
-from qianwen.cli.arguments import parse
+from qianwen.cli.arguments import is_recipe, parse
 from qianwen.cli.long_context_options import window_sizes
 from qianwen.runtime.errors import ConfigError
 from qianwen.runtime.log import console
 from qianwen.runtime.translation import tr
 
 if TYPE_CHECKING:
+    from qianwen.align.sft_config import SFTConfig
     from qianwen.model.config import QwenConfig
     from qianwen.train.plan import Memory
 
@@ -34,7 +35,8 @@ class PlanOptions:
     """Predict the memory of a run, part by part, from the shape of the model. No weights are loaded."""
 
     model: Annotated[str, tyro.conf.Positional]
-    """The model: a published size (1.8b, 7b, 14b, 72b, qwen2.5-0.5b, …), a folder, GGUF file, run name or hub id."""
+    """The model: a published size (1.8b, 7b, 14b, 72b, qwen2.5-0.5b, …), a folder, GGUF file, run name or hub id; or a
+    recipe of `qianwen sft` such as qwen_7b:sft, whose settings are then the defaults of the other options."""
     task: Literal["generate", "qlora", "lora", "full"] = "generate"
     """What to run: generation, or fine-tuning with Q-LoRA, LoRA or all weights."""
     seq_len: int = 2048
@@ -56,11 +58,11 @@ class PlanOptions:
 
 def plan(argv: list[str]) -> int:
     """Print the parts, the published figures of this size, and what fits on this machine."""
-    options = parse(PlanOptions, "qianwen plan", argv)
+    options = parse(PlanOptions, "qianwen plan", argv, default=_recipe_defaults(argv))
     from qianwen.runtime.device import best_device, free_memory_bytes
     from qianwen.train.plan import published_size
 
-    config = _config(options.model, window_sizes(options.windows))
+    config = _config(_model_of(options.model), window_sizes(options.windows))
     method = method_line(config, options.seq_len) if options.task == "generate" else ""
     console.print(_parts(_need(config, options), options))
     if method:
@@ -79,12 +81,47 @@ def plan(argv: list[str]) -> int:
     return 0
 
 
+def _recipe_defaults(argv: list[str]) -> PlanOptions | None:
+    """The options that the recipe in `argv` gives; None if there is none."""
+    spec = next((word for word in argv if is_recipe(word)), "")
+    if not spec:
+        return None
+    recipe = _recipe(spec)
+    return PlanOptions(
+        model=spec,
+        task=recipe.method,
+        seq_len=recipe.seq_len,
+        keep_activations=not recipe.checkpoint_activations,
+        rank=recipe.lora.rank,
+    )
+
+
+def _recipe(spec: str) -> "SFTConfig":
+    from qianwen.align.sft_config import SFTConfig
+    from qianwen.recipes import load_recipe
+
+    return load_recipe(spec, SFTConfig, "sft")
+
+
+def _model_of(spec: str) -> str:
+    """The model that a recipe fine-tunes; any other name as it is."""
+    return _recipe(spec).model if is_recipe(spec) else spec
+
+
+def _preset(model: str) -> str:
+    """The preset of a released model: `7b` for Qwen/Qwen-7B. Its shape is known without its files."""
+    owner, _, name = model.partition("/")
+    return name.lower().replace("_", ".").removeprefix("qwen-") if owner == "Qwen" else model
+
+
 def _config(model: str, windows: Sequence[int]) -> "QwenConfig":
     from qianwen.checkpoints.load import base_model, find_model, source_and_shape
     from qianwen.model.config import PRESETS
     from qianwen.model.long_context import layer_windows
 
-    config = PRESETS[model] if model in PRESETS else source_and_shape(base_model(find_model(model)))[1]
+    config = (
+        PRESETS[model] if (model := _preset(model)) in PRESETS else source_and_shape(base_model(find_model(model)))[1]
+    )
     if not windows:
         return config
     return replace(config, layer_windows=layer_windows(config.num_hidden_layers, list(windows)))

@@ -51,6 +51,7 @@ def pretrain(argv: list[str]) -> int:
             raise ConfigError(tr(message, path=config.vocabulary, model=config.start_from))
         loaded = load_model(config.start_from)
         model, tokenizer = loaded.model, loaded.tokenizer
+        check_length(config.seq_len, model.config.max_position_embeddings, config.start_from)
         config = replace(config, model=model.config)
     else:
         tokenizer = Tokenizer.qwen() if config.vocabulary == "qwen" else Tokenizer.from_folder(config.vocabulary)
@@ -78,6 +79,16 @@ def finish(command: list[str], train: Callable[[], Path]) -> None:
         console.print(tr("{what}; to continue: {command}", what=interruption, command=again))
         raise
     console.print(tr("the model is in {folder}; next: {command}", folder=folder, command=f"qianwen generate {folder}"))
+
+
+def check_length(seq_len: int, longest: int, model: str) -> None:
+    """Raise ConfigError for sequences that are longer than the longest text of the model."""
+    if seq_len > longest:
+        message = (
+            "sequences of {seq_len:,} tokens are longer than {model} reads ({longest:,}); use --seq-len {longest}, or "
+            "train it to read longer texts with `qianwen extend`"
+        )
+        raise ConfigError(tr(message, seq_len=seq_len, model=model, longest=longest))
 
 
 def check_resume(name: str) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import tyro
 from rich.table import Table
 
+from qianwen.chat.functions import FunctionFormat
 from qianwen.checkpoints.load import Bits
 from qianwen.cli.arguments import localized, parse, parse_subcommand
 from qianwen.cli.long_context_options import AS_STORED, LongContextOptions
@@ -51,6 +52,8 @@ class ServeOptions:
     """Number format of the key-value cache; auto: the same as the weights; int8: half the memory of bfloat16."""
     batch_invariant: bool = False
     """Compute the same bits for a request whatever else runs at the same time; slower."""
+    function_style: FunctionFormat | None = None
+    """Write functions into prompts in this style, where a request does not choose one; default: the model's own."""
     require_key: bool = False
     """Require an API key on loopback too."""
     allow_host: tuple[str, ...] = ()
@@ -136,6 +139,7 @@ def access_rules(options: ServeOptions, store: Store) -> AccessRules:
 
 def _load(entry: str, options: ServeOptions, adapters: Sequence[str] = ()) -> list:
     """A model and the adapters that share its weights, as `Served`. Imports are here because they load torch."""
+    from qianwen.chat.render import ChatFormat
     from qianwen.cli.model_settings import settings_line
     from qianwen.engine.llm import LLM
     from qianwen.engine.llm_engine import EngineConfig
@@ -157,7 +161,17 @@ def _load(entry: str, options: ServeOptions, adapters: Sequence[str] = ()) -> li
         llm.add_adapter(adapter, folder)
     name = name or llm.name
     bridge, context = Bridge(llm.engine), llm.engine.max_model_len
-    base = Served(name, bridge, llm.tokenizer, context, llm.defaults, recommended=llm.recommended, source=model)
+    ChatFormat(llm.tokenizer).functions(chosen=options.function_style)  # refuses what this model's template has not
+    base = Served(
+        name,
+        bridge,
+        llm.tokenizer,
+        context,
+        llm.defaults,
+        recommended=llm.recommended,
+        source=model,
+        function_style=options.function_style,
+    )
     console.print(f"{name}: {settings_line(llm, {})}", style="dim", markup=False)
     variants = [
         replace(base, name=adapter, adapter=adapter, parent=name, source=folder) for adapter, folder in folders.items()

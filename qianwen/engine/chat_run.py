@@ -24,7 +24,7 @@ from qianwen.chat.model import (
     finish_reason_after,
     forced_functions,
 )
-from qianwen.chat.render import ChatFormat, render
+from qianwen.chat.render import FUNCTION_STYLE, ChatFormat, render
 from qianwen.chat.thoughts import ThoughtReader
 from qianwen.engine.constrain import Grammar, call_grammar, json_grammar
 from qianwen.engine.llm_engine import Output
@@ -55,7 +55,7 @@ class ChatRun:
         self._tokenizer, self._messages, self._response_format = tokenizer, messages, response_format
         self._stop = (stop,) if isinstance(stop, str) else tuple(stop)
         self._format = ChatFormat(tokenizer)
-        self._style = self._format.functions()
+        self._style = self._format.functions(chosen=_chosen_style(template_variables, functions))
         prompt = render(
             messages,
             tokenizer,
@@ -113,6 +113,15 @@ class ChatRun:
             raise RequestError(tr(message), param="response_format")
         schema = None if isinstance(self._response_format, str) else dict(self._response_format)
         return json_grammar(self._tokenizer, schema)
+
+
+def _chosen_style(variables: Mapping[str, Any] | None, functions: Sequence[FunctionSpec]) -> object:
+    """The style of functions that a request chose, if it did."""
+    chosen = (variables or {}).get(FUNCTION_STYLE)
+    if chosen is not None and not functions:
+        message = "function_style is the format of functions, and this request has none; add functions or leave it out"
+        raise RequestError(tr(message), param=FUNCTION_STYLE)
+    return chosen
 
 
 class DeltaReader:

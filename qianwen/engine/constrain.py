@@ -17,6 +17,7 @@ import numpy as np
 
 from qianwen.chat.functions import CLOSE, OPEN, FunctionFormat
 from qianwen.chat.messages import FunctionSpec
+from qianwen.chat.react_prompts import REACT_STYLES
 from qianwen.chat.render import ChatFormat
 from qianwen.runtime.errors import RequestError
 from qianwen.runtime.translation import tr
@@ -76,8 +77,9 @@ def regex_grammar(tokenizer: Tokenizer, pattern: str) -> Grammar:
 
 def call_grammar(tokenizer: Tokenizer, functions: Sequence[FunctionSpec], style: FunctionFormat) -> Grammar:
     """One call of one of the functions, with arguments that satisfy its schema, in the format that the model uses."""
-    if style == "react":
-        head, tail = r'"Thought: " /[^\n]+/ "\nAction: "', ""
+    if style in REACT_STYLES:
+        label = "" if REACT_STYLES[style].prompt_end else '"Thought: "'  # the prompt may end in it
+        head, tail = label + r' /[^\n]+/ "\nAction: "', ""
         between = r'"\nAction Input: "'
     elif style == "json":
         head, tail, between = r'"{\"name\": \""', r' "}"', r'"\", \"parameters\": "'

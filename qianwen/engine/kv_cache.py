@@ -11,6 +11,7 @@ windowed kind, and the second half caches the ends of earlier prompts.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Literal
 
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from qianwen.kernels.cpu import operators
+from qianwen.kernels.dispatch import on_gpu
 from qianwen.model.caches.int8 import Int8PagedCache
 from qianwen.model.caches.paged import AttentionKernel, PagedCache
 from qianwen.model.transformer import Qwen, key_biases
@@ -57,17 +59,23 @@ def new_cache(
         biases = key_biases(model)
         return Int8PagedCache(model.config, num_blocks, block_size, device, biases=biases, is_invariant=is_invariant)
     dtype = torch.bfloat16 if kind == "bfloat16" else weight.dtype
-    kernel = _attention_kernel(weight) if is_fused else None
+    kernel = _attention_kernel(weight, is_invariant) if is_fused else None
     return PagedCache(model.config, num_blocks, block_size, device, dtype, kernel=kernel, is_invariant=is_invariant)
 
 
-def _attention_kernel(weight: Tensor) -> AttentionKernel | None:
-    """The fused attention over blocks; None if it does not support the device or the data type of `weight`."""
+def _attention_kernel(weight: Tensor, is_invariant: bool) -> AttentionKernel | None:
+    """The fused attention over blocks; None if there is none for the device and the data type of `weight`."""
+    if (triton := on_gpu(weight)) is not None:
+        return functools.partial(triton.paged_attention, is_invariant=is_invariant)
     is_supported = weight.device.type == "cpu" and weight.dtype == torch.float32
     return operators.paged_attention if is_supported and operators.available() else None
 
 
 def invariant_tile(model: Qwen, has_kernel: bool) -> int:
-    """Rows that each forward must have so that a row's bits do not depend on the batch; 0 if all kernels ensure it."""
+    """Rows that each forward must have so that a row's bits do not depend on the batch; 0 if all kernels ensure it.
+
+    The linears of a GPU do not: which one runs depends on the number of rows.
+    """
     is_packed = not any(isinstance(module, nn.Linear) for module in model.modules())
-    return 0 if has_kernel and is_packed else INVARIANT_TILE
+    is_ensured = has_kernel and is_packed and model.model.norm.weight.is_cpu
+    return 0 if is_ensured else INVARIANT_TILE

@@ -18,8 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from qianwen.chat.functions import FunctionFormat
 from qianwen.chat.messages import FunctionSpec, Message
 from qianwen.chat.model import Delta, FinishReason, ResponseFormat, ToolChoice, Usage, check_sampling_names
+from qianwen.chat.render import FUNCTION_STYLE
 from qianwen.checkpoints.adapter_folder import is_adapter
 from qianwen.checkpoints.load import Bits, find_model, load_model
 from qianwen.checkpoints.recommended_sampling import Recommended
@@ -181,12 +183,14 @@ class LLM:
         stop: Sequence[str] = (),
         thinking: bool | None = None,
         extension: LongContext | None = None,
+        function_style: FunctionFormat | None = None,
         **sampling: Any,
     ) -> Iterator[Delta]:
         """Stream the assistant's reply; `sampling` are fields of `SamplingParams` that replace the defaults.
 
         `thinking` turns the thoughts of a model on and off; None leaves it to the model's chat template. `extension` is
-        the argument of `generate`.
+        the argument of `generate`. `function_style` chooses how functions and calls are written; None leaves it to the
+        vocabulary and the chat template.
         """
         run = ChatRun(
             self.tokenizer,
@@ -196,6 +200,7 @@ class LLM:
             response_format=response_format,
             stop=stop,
             thinking=thinking,
+            template_variables={} if function_style is None else {FUNCTION_STYLE: function_style},
         )
         params = run.params(self.params(thinking, **sampling))
         if params.n != 1:

@@ -16,6 +16,7 @@ Read in this order:
     grids.py         results over two facts of the examples, as a table and as a heat map
     report.py        results as a file and a page
     tasks/           the tasks
+    safety/          prompts, attacks, and the red-team task
     reader_cases/    how often the readers of answers err
 
 Here a number is never without its count and its interval.

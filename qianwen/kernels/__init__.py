@@ -6,7 +6,7 @@ Read in this order:
     rounding.py                    one matrix → codes and scales, without data
     gguf_blocks.py  gguf_packing.py    the blocks of GGUF files: their numbers, and the same in our layout
     cpu/                           C++: linears over packed weights, attention over pages, norms; training's loops
-    triton/                        packed linears on an NVIDIA GPU
+    triton/                        packed linears and attention over pages, on an NVIDIA GPU
     dispatch.py                    which of them takes a tensor
 
 `available()` says whether the compiled kernels run on this processor.

@@ -1,6 +1,6 @@
 """Which of the fast loops takes a tensor, by its device, its number format and the processor. None: PyTorch's own do.
 
-on_gpu(x)               packed linears in Triton
+on_gpu(x)               packed linears and attention over pages, in Triton
 training_kernels(x)     attention over packed documents and the softmax loss, forward and backward
 description(device)     what computes packed linears and attention there, in words
 """
@@ -18,7 +18,7 @@ from qianwen.runtime.translation import tr
 
 
 def on_gpu(tensor: Tensor) -> ModuleType | None:
-    """The kernels in Triton (`triton/packed_linears.py`), if `tensor` is on a GPU and Triton is installed."""
+    """The kernels in Triton (`triton/`), if `tensor` is on a GPU and Triton is installed."""
     return _triton() if tensor.is_cuda else None
 
 
@@ -41,4 +41,4 @@ def description(device: torch.device) -> str:
 @functools.cache
 def _triton() -> ModuleType | None:
     has_triton = importlib.util.find_spec("triton")  # PyTorch brings it where it has CUDA, but not on every system
-    return importlib.import_module("qianwen.kernels.triton.packed_linears") if has_triton else None
+    return importlib.import_module("qianwen.kernels.triton") if has_triton else None

@@ -10,7 +10,7 @@ failed like any other.
 on_cpu         linears in every format and by every way of computing them, attention over pages, norms, rotary
                positions, the gate
 for_training   attention over packed documents with its gradients, and the softmax loss, in bfloat16
-on_gpu         packed linears in Triton
+on_gpu         packed linears and attention over pages, in Triton
 
 Ask for those that run here: see `dispatch.py`. The tests compare at many more shapes.
 """
@@ -49,8 +49,8 @@ def on_cpu() -> Iterator[Outcome]:
     """The compiled kernels for answering. They must be available."""
     for format in FORMATS:
         yield _linear(format)
-    yield _attention(as_prompts=False)
-    yield _attention(as_prompts=True)
+    yield Outcome("attention", _attention_error(_attend_pages(as_prompts=False)), EXACT)
+    yield Outcome("attention of prompts", _attention_error(_attend_pages(as_prompts=True)), AS_BFLOAT16)
     x, weight = torch.randn(3, 130), torch.rand(130)
     yield _outcome("rms_norm", operators.rms_norm(x, weight, 1e-6), F.rms_norm(x, (130,), weight, 1e-6), EXACT)
     yield _rope()
@@ -77,18 +77,19 @@ def for_training() -> Iterator[Outcome]:
     yield _outcome("softmax loss", training.softmax_loss_(scores, targets), expected, EXACT)
 
 
-def on_gpu(kernels: ModuleType) -> Iterator[Outcome]:
-    """The packed linears of `kernels`, which is what `dispatch.on_gpu` gives."""
+def on_gpu(kernels: ModuleType, device: str = "cuda") -> Iterator[Outcome]:
+    """The functions of `kernels`, which is what `dispatch.on_gpu` gives; Triton's interpreter runs them on the CPU."""
+    yield Outcome("attention", _attention_error(kernels.paged_attention, device), EXACT)
     for format in FORMATS:
         if format == "bf16":
             continue
-        weight, bias = random_weight(format), torch.randn(OUTPUTS)
-        packed, x = pack(weight).cuda(), torch.randn(kernels.MOST_ROWS, INPUTS).cuda()
-        exact = weight.dequantize().cuda()
+        weight, bias = random_weight(format), torch.randn(OUTPUTS, device=device)
+        packed, x = pack(weight).to(device), torch.randn(kernels.MOST_ROWS, INPUTS, device=device)
+        exact = weight.dequantize().to(device)
         unpacked = kernels.unpack(packed, format, OUTPUTS, INPUTS, torch.float32)
         yield _outcome(f"unpack {format}", unpacked, exact, EXACT)
-        y = kernels.few_rows(x, packed, format, OUTPUTS, bias.cuda())
-        yield _outcome(f"linear {format}", y, x.double() @ exact.double().T + bias.cuda(), EXACT)
+        y = kernels.few_rows(x, packed, format, OUTPUTS, bias)
+        yield _outcome(f"linear {format}", y, x.double() @ exact.double().T + bias, EXACT)
 
 
 def random_weight(format: str, outputs: int = OUTPUTS, inputs: int = INPUTS) -> Quantized:
@@ -128,26 +129,38 @@ def _linear(format: str) -> Outcome:
     return Outcome(f"linear {format}", _worst(errors), AS_BYTES)
 
 
-def _attention(as_prompts: bool) -> Outcome:
-    """A prompt and a single token of another sequence, over pages in any order, with and without a window."""
+def _attention_error(attend: Callable[..., Tensor], device: str = "cpu") -> float:
+    """The error of attention over pages in any order, with and without a window.
+
+    A prompt and a single token of another sequence; then single tokens alone.
+    """
     heads, kv_heads, dim, page = 6, 2, 64, 32
-    contexts, counts = torch.tensor([70, 40], dtype=torch.int32), torch.tensor([1, 40], dtype=torch.int32)
-    tables = torch.randperm(6).view(2, 3).int()
-    k, v = torch.randn(2, 6, page, kv_heads, dim)
-    q = torch.randn(41, heads, dim)
     errors = []
-    for window in (None, 20):
-        parts = []
-        for tokens, table, context in zip(q.split([1, 40]), tables.long(), [70, 40], strict=True):
-            back = torch.arange(context - len(tokens), context)[:, None] - torch.arange(context)
-            keys, values = (pages[table].flatten(0, 1)[:context] for pages in (k, v))
-            parts.append(_attend(tokens, keys, values, (back >= 0) & (back < (window or context))))
-        cache = operators.describe_cache(k, v, tables, contexts, counts)
-        out = operators.attend(q, cache, dim**-0.5, window, as_prompts)
-        errors.append(_error(out, torch.cat(parts)))
-    if as_prompts:
-        return Outcome("attention of prompts", _worst(errors), AS_BFLOAT16)
-    return Outcome("attention", _worst(errors), EXACT)
+    for contexts, counts in (([70, 40], [1, 40]), ([600, 70], [1, 1])):
+        tables = torch.randperm(2 * 19, device=device).view(2, 19)
+        k, v = torch.randn(2, 2 * 19, page, kv_heads, dim, device=device)
+        q = torch.randn(sum(counts), heads, dim, device=device)
+        for window in (None, 20):
+            parts = []
+            for tokens, table, context in zip(q.split(counts), tables, contexts, strict=True):
+                back = torch.arange(context - len(tokens), context)[:, None] - torch.arange(context)
+                keys, values = (pages[table].flatten(0, 1)[:context] for pages in (k, v))
+                visible = ((back >= 0) & (back < (window or context))).to(device)
+                parts.append(_attend(tokens, keys, values, visible))
+            lengths = torch.tensor([contexts, counts], dtype=torch.int32, device=device)
+            out = attend(q, k, v, tables.int(), *lengths, dim**-0.5, window)
+            errors.append(_error(out, torch.cat(parts)))
+    return _worst(errors)
+
+
+def _attend_pages(as_prompts: bool) -> Callable[..., Tensor]:
+    """The compiled attention over pages, of the kind for prompts or of the other."""
+
+    def attend(q: Tensor, *cache_and_rest) -> Tensor:
+        *cache, scale, window = cache_and_rest
+        return operators.attend(q, operators.describe_cache(*cache), scale, window, as_prompts)
+
+    return attend
 
 
 def _rope() -> Outcome:

@@ -29,6 +29,8 @@ from qianwen.model.attention import DocumentAttention
 from qianwen.model.caches.contiguous import KVCache
 from qianwen.model.config import QwenConfig
 from qianwen.model.rope import RotaryEmbedding, Rotation
+from qianwen.runtime.errors import ConfigError
+from qianwen.runtime.translation import tr
 
 Features = Sequence[tuple[int, int, Tensor]]  # (row, first token, hidden states [n, H])
 RunLayer = Callable[[nn.Module, Tensor, Rotation, KVCache], Tensor]  # (layer, x [B, T, H], …) → [B, T, H]
@@ -92,7 +94,10 @@ class MLP(nn.Module):
 
 
 class Layer(nn.Module):
-    """One block: attention, then the feed-forward, each with a norm before it and a residual connection around it."""
+    """One block: attention, then the feed-forward, each with a norm before it and a residual connection around it.
+
+    `dropout` zeroes random values of what attention and feed-forward add, in training only (`set_dropout`).
+    """
 
     def __init__(self, config: QwenConfig, layer: int) -> None:
         super().__init__()
@@ -100,10 +105,11 @@ class Layer(nn.Module):
         self.self_attn = Attention(config, layer)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = MLP(config)
+        self.dropout = nn.Dropout(0.0)
 
     def forward(self, x: Tensor, rotate: Rotation, cache: KVCache) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), rotate, cache)
-        return x + self.mlp(self.post_attention_layernorm(x))
+        x = x + self.dropout(self.self_attn(self.input_layernorm(x), rotate, cache))
+        return x + self.dropout(self.mlp(self.post_attention_layernorm(x)))
 
 
 def run_layer(layer: nn.Module, x: Tensor, rotate: Rotation, cache: KVCache) -> Tensor:
@@ -218,6 +224,18 @@ def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
     """Replace the submodule `name` by `module`."""
     parent, _, last = name.rpartition(".")
     setattr(model.get_submodule(parent), last, module)
+
+
+def set_dropout(model: Qwen, probability: float) -> None:
+    """Set the dropout of the residual branches, a setting of the training and not of the checkpoint.
+
+    The v1.0 config of Qwen-7B-Chat has `resid_pdrop` 0.1, and 0 for attention weights and embeddings. So attention
+    needs no dropout here, and its kernels do not change. Raises ConfigError for a value outside [0, 1).
+    """
+    if not 0 <= probability < 1:
+        raise ConfigError(tr("dropout = {value} is not valid: use a number from 0 to below 1", value=probability))
+    for layer in model.model.layers:
+        layer.dropout.p = probability  # type: ignore[union-attr]
 
 
 def key_biases(model: Qwen) -> list[Tensor | None]:

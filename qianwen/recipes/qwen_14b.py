@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from qianwen.align.sft_config import SFTConfig
 from qianwen.model.config import PRESETS
 from qianwen.recipes import qwen_7b
 from qianwen.train.extend import ExtendConfig
@@ -27,3 +28,13 @@ def report() -> PretrainConfig:
 def extend() -> ExtendConfig:
     """From 2,048 to 8,192 tokens. The released 14B reaches this length with the training-free methods."""
     return qwen_7b.longer(report(), seq_len=8192)  # README: 8K
+
+
+def sft() -> SFTConfig:
+    """The fine-tuning of the report, section 3.1.2."""
+    return qwen_7b.finetuned("qwen-14b-sft", "Qwen/Qwen-14B")
+
+
+def sft_memo() -> SFTConfig:
+    """The fine-tuning of the memo, which is about the 7B, for this size."""
+    return qwen_7b.as_in_memo(sft())

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from qianwen.align.sft_config import SFTConfig
 from qianwen.model.config import PRESETS
 from qianwen.recipes import qwen_7b
 from qianwen.train.extend import ExtendConfig
@@ -28,3 +29,13 @@ def report() -> PretrainConfig:
 def extend() -> ExtendConfig:
     """From 2,048 to 32,768 tokens. The released 1.8B was trained on 8,192 and extended without training."""
     return qwen_7b.longer(report(), seq_len=32768)  # README: 32K
+
+
+def sft() -> SFTConfig:
+    """The fine-tuning of the report, section 3.1.2."""
+    return qwen_7b.finetuned("qwen-1.8b-sft", "Qwen/Qwen-1_8B")
+
+
+def sft_memo() -> SFTConfig:
+    """The fine-tuning of the memo, which is about the 7B, for this size."""
+    return qwen_7b.as_in_memo(sft())

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from qianwen.align.sft_config import SFTConfig
 from qianwen.model.config import PRESETS
 from qianwen.recipes import qwen_7b
 from qianwen.train.extend import ExtendConfig
@@ -29,3 +30,13 @@ def report() -> PretrainConfig:
 def extend() -> ExtendConfig:
     """From 2,048 to 32,768 tokens; the rotary base is 1,000,000 from the start."""
     return qwen_7b.longer(report(), seq_len=32768)  # README: 32K
+
+
+def sft() -> SFTConfig:
+    """The fine-tuning of the report, which has no 72B: our choice, as for the smaller sizes."""
+    return qwen_7b.finetuned("qwen-72b-sft", "Qwen/Qwen-72B")
+
+
+def sft_memo() -> SFTConfig:
+    """The fine-tuning of the memo, which is about the 7B, for this size."""
+    return qwen_7b.as_in_memo(sft())

@@ -1,14 +1,17 @@
-"""Qwen-7B: pretraining as in its two documents, the memo (v1.0, August 2023) and the report (September 2023).
+"""Qwen-7B: pretraining and fine-tuning as in its two documents, the memo (v1.0) and the report (both of 2023).
 
 Both give the same network, batch, peak rate and schedule; ε and the number of tokens differ. The corpus is not public:
 `data` is a folder with your own token files or texts.
 
 `extend` lengthens the context to that of the README. How it was trained was published for the 72B only, in one
 sentence: continued pretraining with longer sequences and a larger rotary base.
+
+`sft` and `sft_memo` fine-tune the released base model. Their dialogues are not public either: add `--data FILE`.
 """
 
 from dataclasses import replace
 
+from qianwen.align.sft_config import SFTConfig
 from qianwen.model.config import PRESETS
 from qianwen.train.extend import ExtendConfig
 from qianwen.train.loop import LoopConfig
@@ -101,4 +104,60 @@ def longer(recipe: PretrainConfig, seq_len: int) -> ExtendConfig:
     return ExtendConfig(
         pretrain=pretrain,
         rope_theta=1e6,  # not published for this size; released config.json of the 72B
+    )
+
+
+def sft() -> SFTConfig:
+    """The fine-tuning of the report, section 3.1.2."""
+    return finetuned("qwen-7b-sft", "Qwen/Qwen-7B")
+
+
+def sft_memo() -> SFTConfig:
+    """The fine-tuning of the memo of v1.0: a higher peak rate, a larger ε, and labels on all but the user's text."""
+    return as_in_memo(sft())
+
+
+def finetuned(name: str, model: str) -> SFTConfig:
+    """The fine-tuning of the report for a base model of any size."""
+    return SFTConfig(
+        name=name,
+        model=model,  # the released base model
+        data="data/sft.jsonl",  # not published: our choice
+        method="full",  # report, section 3.1
+        mask="clean",  # report, section 3.1.2: no loss on system and user inputs
+        seq_len=2048,  # report, section 3.1.2
+        loop=LoopConfig(
+            steps=4000,  # report, section 3.1.2
+            sequences_per_step=128,  # report, section 3.1.2
+            micro_batch_size=1,  # not published: our choice
+            lr=2e-6,  # report, section 3.1.2
+            warmup_steps=1430,  # report, section 3.1.2
+            min_lr_ratio=0.1,  # not published: our choice, as in pretraining
+            shape="cosine",  # not published: our choice, as in pretraining
+            max_grad_norm=1.0,  # report, section 3.1.2
+            max_skips=5,  # not published: our choice
+        ),
+        optim=AdamWConfig(
+            betas=(0.9, 0.95),  # report, section 3.1.2
+            eps=1e-8,  # report, section 3.1.2
+            weight_decay=0.1,  # report, section 3.1.2
+        ),
+        dropout=0.1,  # report, section 3.1.2; where: resid_pdrop in the v1.0 config.json of Qwen-7B-Chat
+        checkpoint_activations=True,  # not published: our choice
+        shards=0,  # not published: our choice, all processes share one copy
+        seed=0,  # not published: our choice
+        log_steps=10,  # not published: our choice
+        save_steps=200,  # not published: our choice
+        keep_checkpoints=2,  # not published: our choice
+    )
+
+
+def as_in_memo(recipe: SFTConfig) -> SFTConfig:
+    """A fine-tuning with the values of the memo where they differ from those of the report."""
+    return replace(
+        recipe,
+        name=f"{recipe.name}-memo",
+        mask="memo",  # memo: no loss on the content of the user's turns
+        loop=replace(recipe.loop, lr=1e-5),  # memo
+        optim=replace(recipe.optim, eps=1e-6),  # memo
     )

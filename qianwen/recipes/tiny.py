@@ -7,7 +7,9 @@ experiments are in `docs/log.md`.
 
 from dataclasses import replace
 
+from qianwen.align.calculator_dialogues import Counts
 from qianwen.align.sft import SFTConfig
+from qianwen.chat.messages import FunctionSpec
 from qianwen.data.curate.corpus import CorpusConfig
 from qianwen.demo.stages import DemoConfig
 from qianwen.demo.text import TextConfig
@@ -19,6 +21,13 @@ from qianwen.train.optim import AdamWConfig
 from qianwen.train.pretrain import PretrainConfig
 
 VOCAB_SIZE = 4096  # tokens, including 208 control tokens
+CALCULATOR = FunctionSpec(  # a short description: the context has 512 tokens
+    "calculator",
+    "Computes the value of an arithmetic expression.",
+    {"type": "object", "properties": {"expression": {"type": "string"}}, "required": ["expression"]},
+    args_format="json",
+)
+CALCULATOR_DIALOGUES = Counts(call=2_000, react=7_000, direct=500, copy=2_000)
 
 
 def demo(name: str = "demo", source: str = "quickstart", licences: tuple[str, ...] = (), seed: int = 0) -> DemoConfig:
@@ -105,6 +114,22 @@ def sft(name: str = "demo", seed: int = 0) -> SFTConfig:
         seed=seed,
         log_steps=50,
         save_steps=200,
+    )
+
+
+def tool_use(name: str = "demo", seed: int = 0) -> SFTConfig:
+    """Fine-tuning of the demo's chat model to use a calculator, on generated dialogues; not a stage of the demo.
+
+    `benchmarks/tool_use.py` writes the dialogues, trains, and asks held-out products.
+    """
+    folder = runs_dir() / name
+    return replace(
+        sft(name, seed),
+        name=f"{name}/tool_use-{seed}",
+        model=str(folder / "sft" / "model"),
+        data=str(folder / "tool_use" / f"dialogues-{seed}.jsonl"),
+        epochs=1.0,
+        loop=replace(sft(name, seed).loop, lr=2e-3),
     )
 
 

@@ -34,17 +34,21 @@ UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 INK = {"light": "#1b1d29", "dark": "#e7e8f0"}
 PALETTE = ("#6f5ff0", "#e8743b", "#17a398", "#d9487d", "#3f8fe0", "#b8902a", "#7b8194")  # readable on both grounds
 FIXED_INK = "fixed-ink"
-MAX_KINDS = 6  # of the cards of one filter; the style sheet has a rule for each
+MAX_KINDS = 24  # of all filters of a list of cards; the style sheet has a rule for each
 MAX_UNFOLDED = 600  # characters of a part of a card
 
 
 @dataclass(frozen=True)
 class Card:
-    """Something with a kind, such as an answer with its verdict: a line, and labelled texts that open below it."""
+    """Something with a kind, such as an answer with its verdict: a line, and labelled texts that open below it.
+
+    `further` has its kind in each further filter of the list.
+    """
 
     kind: str
     title: str
     parts: Sequence[tuple[str, str]]
+    further: Sequence[str] = ()
 
 
 class Page:
@@ -93,24 +97,27 @@ class Page:
         items = (f'<a href="./{quote(path, errors="replace")}">{_safe(text)}</a>' for text, path in targets.items())
         self._add(f"<p>{' · '.join(items)}</p>")
 
-    def cards(self, kinds: Mapping[str, str], cards: Iterable[Card]) -> None:
-        """Cards, each folded to its title. `kinds` has the label of each kind; the reader chooses one, or all."""
-        assert len(kinds) <= MAX_KINDS, kinds
-        self._num_filters += 1
-        name = f"f{self._num_filters}"
-        numbers = {kind: f"k{number}" for number, kind in enumerate(kinds, start=1)}
-        labels = {"k0": tr("all"), **{numbers[kind]: label for kind, label in kinds.items()}}
-        buttons = (
-            f'<input type="radio" name="{name}" id="{name}{number}" class="{number}"{" checked" * (number == "k0")}>'
-            f'<label for="{name}{number}" class="{number}">{_safe(label)}</label>'
-            for number, label in labels.items()
-        )
+    def cards(self, kinds: Mapping[str, str], cards: Iterable[Card], further: Sequence[Mapping[str, str]] = ()) -> None:
+        """Cards, each folded to its title. `kinds` has the label of each kind; the reader chooses one, or all.
+
+        `further` are the kinds of further filters. A card is visible if all filters choose it.
+        """
+        filters = [kinds, *further]
+        assert sum(map(len, filters)) <= MAX_KINDS, filters
+        numbers: list[dict[str, str]] = []
+        buttons = ""
+        for labels in filters:
+            self._num_filters += 1
+            first = sum(map(len, numbers)) + 1
+            numbers.append({kind: f"k{number}" for number, kind in enumerate(labels, start=first)})
+            named = {"k0": tr("all"), **{numbers[-1][kind]: label for kind, label in labels.items()}}
+            buttons += ("<br>" if buttons else "") + _radio_buttons(f"f{self._num_filters}", named)
         body = (
-            f'<details class="card {numbers[card.kind]}"><summary dir="auto">{_safe(card.title)}</summary>'
+            f'<details class="card {_classes(card, numbers)}"><summary dir="auto">{_safe(card.title)}</summary>'
             f"{''.join(_part(*part) for part in card.parts)}</details>"
             for card in cards
         )
-        self._add(f'<div class="cards" role="group">{"".join(buttons)}{"".join(body)}</div>')
+        self._add(f'<div class="cards" role="group">{buttons}{"".join(body)}</div>')
 
     def figure(self, figure: "Figure", caption: str) -> None:
         """A matplotlib figure; the caption is also what a screen reader says."""
@@ -194,6 +201,19 @@ def fixed_ink(text: "Text", color: str) -> None:
 def _section(number: int, title: str, blocks: list[str]) -> str:
     heading = f'<h2 id="s{number}" dir="auto">{_safe(title)}</h2>' if title else ""
     return f"<section>{heading}{''.join(blocks)}</section>"
+
+
+def _radio_buttons(name: str, labels: Mapping[str, str]) -> str:
+    """One button for each class of `labels`; `k0` is chosen at first."""
+    return "".join(
+        f'<input type="radio" name="{name}" id="{name}{number}" class="{number}"{" checked" * (number == "k0")}>'
+        f'<label for="{name}{number}" class="{number}">{_safe(label)}</label>'
+        for number, label in labels.items()
+    )
+
+
+def _classes(card: Card, numbers: Sequence[Mapping[str, str]]) -> str:
+    return " ".join(each[kind] for each, kind in zip(numbers, (card.kind, *card.further), strict=True))
 
 
 def _part(label: str, text: str) -> str:

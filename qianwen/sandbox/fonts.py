@@ -46,11 +46,8 @@ def settings() -> dict[str, bytes]:
             manager.addfont(path)
     entries = [entry for entry in manager.ttflist if any(_is_below(entry.fname, place) for place in shown)]
     sans, serif = chinese_fonts(entries)
-    manager.ttflist = [
-        *entries,
-        *_aliases(entries, sans, ASKED_FOR),
-        *_aliases(entries, serif or sans, ASKED_FOR_SERIF),
-    ]
+    aliases = [*_aliases(entries, sans, ASKED_FOR), *_aliases(entries, serif or sans, ASKED_FOR_SERIF)]
+    manager.ttflist = [*entries, *aliases]
     with tempfile.TemporaryDirectory() as folder:
         fonts = Path(folder, f"fontlist-v{font_manager.FontManager.__version__}.json")
         font_manager.json_dump(manager, fonts)

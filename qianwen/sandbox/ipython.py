@@ -47,22 +47,25 @@ REASONS = {
 class Kernel:
     """A kernel of one conversation. It starts with the first cell. Threads may share it: cells run one by one."""
 
-    def __init__(self, sandbox: Sandbox, folder: Path, limits: Limits) -> None:
+    def __init__(self, sandbox: Sandbox, folder: Path, limits: Limits, has_lost_state: bool = False) -> None:
         self.limits = limits
         self._sandbox = sandbox
         self._files = KernelFiles(folder, limits.folder_bytes)
         self._process: KernelProcess | None = None
-        self._has_lost_state = False
+        self._has_lost_state = has_lost_state
         self._lock = threading.Lock()
 
     @classmethod
-    def open(cls, sandbox: Sandbox, folder: Path, limits: Limits = LIMITS) -> "Kernel":
-        """A kernel in a back-end that was checked; ConfigError if the packages that it needs are not installed."""
+    def open(cls, sandbox: Sandbox, folder: Path, limits: Limits = LIMITS, *, has_lost_state: bool = False) -> "Kernel":
+        """A kernel in a back-end that was checked; ConfigError if the packages that it needs are not installed.
+
+        `has_lost_state`: cells of this conversation ran in a kernel that is gone, and the next cell says so.
+        """
         for package in ("ipykernel", "matplotlib_inline"):
             if importlib.util.find_spec(package) is None:
                 message = "the code interpreter needs the package {name}: pip install 'qianwen[agents]'"
                 raise ConfigError(tr(message, name=package))
-        return cls(sandbox, folder, limits)
+        return cls(sandbox, folder, limits, has_lost_state)
 
     def __enter__(self) -> "Kernel":
         return self
@@ -118,8 +121,10 @@ class Kernel:
             has_much_output = cell.is_cut or process.num_read - first > MAX_READ
             if status is None and (left <= 0 or has_much_output):
                 status = "output" if has_much_output else "timeout"
-                limit = f"its output was longer than {cell.limit} bytes" if has_much_output else f"{seconds:g} s passed"
-                cell.note(f"The cell was interrupted: {limit}.")
+                reason = f"{seconds:g} s passed"
+                if has_much_output:
+                    reason = f"its output was longer than {cell.limit} bytes"
+                cell.note(f"The cell was interrupted: {reason}.")
                 process.interrupt()
                 left = STOP_SECONDS
                 deadline = time.monotonic() + left

@@ -38,7 +38,8 @@ class KernelFiles:
         files, too_large = {}, []
         for path in sorted(self.folder.rglob("*")):
             name = path.relative_to(self.folder).as_posix()
-            if path.is_symlink() or not path.is_file() or self._given.get(name) == _state(path):
+            is_hidden = any(part.startswith(".") for part in PurePosixPath(name).parts)
+            if is_hidden or path.is_symlink() or not path.is_file() or self._given.get(name) == _state(path):
                 continue
             self._given[name] = _state(path)
             if path.stat().st_size > max_bytes:

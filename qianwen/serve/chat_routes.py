@@ -23,6 +23,7 @@ from starlette.responses import JSONResponse, Response
 from qianwen.chat.infill import infill_prompt
 from qianwen.chat.messages import FunctionSpec, Message, from_openai
 from qianwen.chat.model import Usage
+from qianwen.chat.render import FUNCTION_STYLE
 from qianwen.engine.chat_run import ChatRun
 from qianwen.engine.llm import defaults_for
 from qianwen.engine.llm_engine import Output
@@ -109,7 +110,7 @@ def prepare_chat(request: protocol.ChatCompletionRequest, served: Served, begun:
         response_format=request.format,
         stop=request.stops,
         thinking=request.thinking,
-        template_variables=request.chat_template_kwargs,
+        template_variables=_template_variables(request, served),
     )
     if begun is not None:
         chat.begin_with(begun)
@@ -125,6 +126,13 @@ def prepare_chat(request: protocol.ChatCompletionRequest, served: Served, begun:
     ]
     prefix = begun.text if begun else ""
     return _checked(Job(served, [chat.prompt_ids], [params], choices, extension, prefix=prefix))
+
+
+def _template_variables(request: protocol.ChatCompletionRequest, served: Served) -> dict[str, Any]:
+    """The variables of a request, with the server's style of functions where the request has functions but no style."""
+    is_styled = request.definitions and served.function_style is not None
+    default = {FUNCTION_STYLE: served.function_style} if is_styled else {}
+    return default | (request.chat_template_kwargs or {})
 
 
 def _checked(job: Job) -> Job:

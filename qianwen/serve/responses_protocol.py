@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationError, model_validator
 
+from qianwen.model.long_context import Extension
 from qianwen.runtime.errors import RequestError
 from qianwen.runtime.translation import tr
 from qianwen.serve.body_errors import body_error
@@ -24,6 +25,7 @@ from qianwen.serve.wire import (
     Label,
     Name,
     NullMeans,
+    Rope,
     Unsupported,
     Wire,
     max_entries,
@@ -215,6 +217,7 @@ class ResponsesRequest(Wire):
     prompt_cache_key: Label | None = None
     prompt_cache_retention: Literal["in-memory", "in_memory"] | None = None
     reasoning: Reasoning | None = None
+    rope: Extension | Rope | None = None  # not in OpenAI's API: how this request extends the trained length
     prompt: Unsupported = None
     context_management: Unsupported = None
     moderation: Unsupported = None
@@ -241,6 +244,7 @@ class ResponsesRequest(Wire):
             "response_format": _chat_format(text) if text else None,
             "stream": self.stream,
             "reasoning_effort": self.reasoning.effort if self.reasoning else None,
+            "rope": self.rope,
         }
         try:
             return ChatCompletionRequest.model_validate(body)

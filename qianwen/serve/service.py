@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from qianwen.chat.functions import FunctionFormat
 from qianwen.checkpoints.generation_config import SAMPLING
 from qianwen.checkpoints.recommended_sampling import Recommended
 from qianwen.engine.sampling_params import SamplingParams
@@ -39,6 +40,7 @@ class Served:
     parent: str | None = None  # name of the base model of that adapter
     recommended: Recommended = Recommended()  # where `defaults` are from
     source: str = ""  # MODEL, as it was given; empty if it is not known
+    function_style: FunctionFormat | None = None  # how functions are written where a request does not say it
 
     @property
     def limits(self) -> TextLimits:

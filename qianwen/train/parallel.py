@@ -118,6 +118,16 @@ def whole_weights(model: nn.Module) -> dict[str, Any]:
     return get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
 
 
+def gathered(model: Qwen) -> Qwen:
+    """A model of one process as it is; of several, a copy with all weights on the CPU, correct on the main process."""
+    if world_size() == 1:
+        return model
+    weights = whole_weights(model)  # all processes take part
+    copy = Qwen(model.config)
+    copy.load_state_dict(weights, strict=False)
+    return copy
+
+
 def save_shards(tensors: dict[str, Tensor], folder: Path) -> None:
     """Write this process's part of `tensors` as one safetensors file. All must call it; all get the same OSError."""
     try:

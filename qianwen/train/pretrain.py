@@ -24,7 +24,7 @@ from qianwen.data.tokens.mixture import MixedDataset, is_tokens, open_tokens
 from qianwen.data.tokens.pack import PackedDataset, tokenized, tokenized_documents, write_tokens
 from qianwen.model.config import QwenConfig
 from qianwen.model.loss import chunked_cross_entropy
-from qianwen.model.transformer import Qwen
+from qianwen.model.transformer import Qwen, set_dropout
 from qianwen.runtime.device import best_device, compute_dtype, num_threads, seed_everything
 from qianwen.runtime.distributed import barrier, is_main, rank, world_size
 from qianwen.runtime.errors import ConfigError
@@ -37,7 +37,7 @@ from qianwen.train.hooks import log_every, measure_every, measured_peak
 from qianwen.train.job import Job, train
 from qianwen.train.loop import Batch, Hook, LoopConfig
 from qianwen.train.optim import AdamW, AdamWConfig
-from qianwen.train.parallel import ParallelConfig, join_processes, parallelize, whole_weights
+from qianwen.train.parallel import ParallelConfig, gathered, join_processes, parallelize
 from qianwen.train.state import TrainState
 
 Measure = Callable[[Any], Mapping[str, float | str]]
@@ -56,6 +56,7 @@ class PretrainConfig:
     packed_share: float = 1.0  # share of the sequences packed from documents; the others are each cut from one long one
     loop: LoopConfig
     optim: AdamWConfig = field(default_factory=AdamWConfig)
+    dropout: float = 0.0  # share of the values that each residual branch drops in training
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
     seed: int = 0  # random seed of the initial weights, the document order and dropout
     log_steps: int = 10  # steps between two lines of metrics
@@ -104,6 +105,7 @@ def train_on_tokens(
     """Train `model`, or continue from the newest checkpoint of the run, to the last step."""
     device, last = next(model.parameters()).device, config.loop.steps
     dtype = compute_dtype(device)
+    set_dropout(model, config.dropout)
     parallelize(model, model.model.layers, config.parallel, dtype)
     state = TrainState(model, AdamW(model, config.optim, compute_dtype=dtype if world_size() == 1 else None))
     checkpoints = job.resume(state, last, keep=config.keep_checkpoints, facts={"tokens": dataset.fingerprint})
@@ -210,10 +212,7 @@ def starting_threads(job: Job) -> int:
 
 def write_model(model: Qwen, tokenizer: Tokenizer, target: Path, card: str = "") -> Path:
     """Write the folder of the trained model; `card` is the text of its README.md, if it has one."""
-    if world_size() > 1:
-        whole = whole_weights(model)  # all processes take part
-        model = Qwen(model.config)
-        model.load_state_dict(whole, strict=False)
+    model = gathered(model)
     if is_main():
         with atomic_folder(target) as folder:
             write_folder(model, tokenizer, folder, chat=False)

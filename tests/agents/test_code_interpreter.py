@@ -8,12 +8,15 @@ import pytest
 pytest.importorskip("ipykernel")
 
 from qianwen.agents import code_interpreter as module
+from qianwen.agents.arguments import read_arguments
 from qianwen.agents.code_interpreter import code_interpreter, code_of, observation_text
 from qianwen.agents.tool import CallContext
 from qianwen.chat.json_schema import satisfies
+from qianwen.chat.messages import ToolCall
 from qianwen.runtime.errors import ConfigError, ToolError
 from qianwen.sandbox import isolation
 from qianwen.sandbox.cell import CellError, CellResult
+from qianwen.sandbox.ipython import LOST
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +30,10 @@ def tool():
 
 @pytest.fixture
 def call(tool, tmp_path):
-    return lambda code, seconds=60.0: tool.run({"code": code}, CallContext("key", tmp_path, seconds))
+    """Call the tool as the loop of an agent does."""
+    return lambda code, seconds=60.0: tool.run(
+        read_arguments(ToolCall(tool.name, code), tool.spec), CallContext("key", tmp_path, seconds)
+    )
 
 
 def test_the_tool_says_what_it_does(tool):
@@ -61,11 +67,34 @@ def test_each_run_has_variables_of_its_own(tool, tmp_path):
     assert "1" in tool.run({"code": "x"}, contexts[0]).text
 
 
-def test_the_kernel_not_used_for_longest_is_ended(tool, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "MAX_KERNELS", 1)
-    for name in "abab":
-        (tmp_path / name).mkdir(exist_ok=True)
-        assert not tool.run({"code": "x = 1"}, CallContext("key", tmp_path / name, 60)).is_error
+def test_a_new_process_says_that_variables_are_lost(call, tmp_path):
+    """A run that goes on after a kill."""
+    assert LOST not in call("y = 1").text
+    again = code_interpreter()
+    try:
+        text = again.run({"code": "print(2)"}, CallContext("key", tmp_path, 60.0)).text
+    finally:
+        again.close()
+    assert "2" in text and LOST in text
+    assert LOST not in call("y").text  # its own kernel is still there
+
+
+def test_of_too_many_runs_the_one_that_waited_longest_is_told_that_its_variables_are_lost(tmp_path):
+    tool = code_interpreter(max_kernels=1)
+    folders = [tmp_path / name for name in ("one", "two")]
+    texts = []
+    try:
+        for folder in (*folders, folders[0]):
+            folder.mkdir(exist_ok=True)
+            texts.append(tool.run({"code": "x = 1"}, CallContext("key", folder, 60.0)).text)
+    finally:
+        tool.close()
+    assert [LOST in text for text in texts] == [False, False, True]
+
+
+def test_an_unknown_sandbox_is_refused_before_the_first_cell():
+    with pytest.raises(ConfigError, match="unknown sandbox 'docker'"):
+        code_interpreter(sandbox="docker")
 
 
 def test_an_error_is_short_and_marked(call):

@@ -2,16 +2,19 @@
 
 import gzip
 import json
+import random
 from pathlib import Path
 
 import pytest
 import torch
 
-from qianwen.align.dialogues import Dialogue, PackedDialogues, pack, read_dialogues, rendered
+from qianwen.align.dialogues import Dialogue, PackedDialogues, pack, padded, read_dialogues, rendered
 from qianwen.chat import Message, render
 from qianwen.chat.render import Rendered
+from qianwen.model.transformer import Qwen
 from qianwen.runtime.errors import DataError
 from qianwen.tokenizer.tokenizer import Tokenizer
+from qianwen.train.pretrain import next_token_loss
 
 OURS = {
     "messages": [{"role": "user", "content": "你好"}, {"role": "assistant", "content": "我叫通义千问。"}],
@@ -156,3 +159,19 @@ def test_the_released_mask_still_marks_users_turns(tokenizer: Tokenizer) -> None
     ours, theirs = (rendered([dialogue("q", "a")], tokenizer, mask, 200)[0] for mask in ("clean", "reference"))
     assert sum(theirs.loss_mask) > sum(ours.loss_mask)
     assert ours.ids == render([Message("user", "q"), Message("assistant", "a")], tokenizer).ids
+
+
+def test_the_loss_of_a_pack_is_the_sum_of_its_dialogues(model: Qwen) -> None:
+    """R11 for dialogues: 30 random packs with padding, in double precision."""
+    model = model.double().eval()
+    chance = random.Random(0)
+
+    def loss(dialogues: list[Rendered]) -> float:
+        return next_token_loss(model, padded([dialogues], 256, 0))[0].item()
+
+    for _ in range(30):
+        sizes = [chance.randint(2, 40) for _ in range(chance.randint(2, 6))]
+        ids = [[chance.randrange(256) for _ in range(size)] for size in sizes]
+        pack_of = [Rendered(each, [chance.random() < 0.5 for _ in each]) for each in ids]
+        with torch.no_grad():
+            assert loss(pack_of) == pytest.approx(sum(loss([each]) for each in pack_of), rel=1e-6)

@@ -3,6 +3,10 @@
 import copy
 import dataclasses
 import json
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,11 +24,12 @@ from qianwen.model.linears.nf4 import Nf4Linear
 from qianwen.model.transformer import Qwen
 from qianwen.quantize.gptq import GptqConfig
 from qianwen.quantize.gptq_model import quantize_model
-from qianwen.runtime.errors import ConfigError, DataError
+from qianwen.runtime.errors import CheckpointError, ConfigError, DataError
 from qianwen.runtime.files import RunFolder, atomic_folder, verify_folder
 from qianwen.runtime.log import read_metrics
 from qianwen.tokenizer.tokenizer import Tokenizer
-from qianwen.train.loop import LoopConfig
+from qianwen.train.loop import Diverged, LoopConfig
+from qianwen.train.pretrain import next_token_loss
 
 ANSWERS = {"dog": "wuff", "cat": "miau", "cow": "muh"}
 
@@ -249,3 +254,139 @@ def test_the_adapter_names_the_folder_of_the_weights(
     named = json.loads((written / "adapter_config.json").read_text())["base_model_name_or_path"]
     assert named == (names[form] if form == "hub name" else str(folder.resolve()))
     assert form == "hub name" or (Path(named) / "config.json").exists()
+
+
+def short(config: SFTConfig, **changes: object) -> SFTConfig:
+    """The run in six steps of two sequences, with small sequences."""
+    loop = dataclasses.replace(config.loop, steps=6, sequences_per_step=2)
+    return dataclasses.replace(config, loop=loop, seq_len=64, save_steps=2, **changes)
+
+
+def test_with_dropout_a_resumed_run_ends_in_the_same_bits(config: SFTConfig, model: Qwen, tokenizer: Tokenizer) -> None:
+    """The masks of dropout continue too, also where activations are recomputed."""
+    config = short(config, dropout=0.2, checkpoint_activations=True)
+    fresh = copy.deepcopy(model)
+    whole = load_model(sft(dataclasses.replace(config, name="whole"), copy.deepcopy(fresh), tokenizer)).model
+    calls = []
+
+    def interrupt(_: Qwen) -> dict[str, float]:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return {}
+
+    with pytest.raises(KeyboardInterrupt):
+        sft(config, copy.deepcopy(fresh), tokenizer, evaluate=interrupt)
+    again = load_model(sft(config, copy.deepcopy(fresh), tokenizer)).model.state_dict()
+    assert all(torch.equal(again[name], tensor) for name, tensor in whole.state_dict().items())
+    plain = sft(short(config, name="plain", dropout=0.0), fresh, tokenizer)
+    assert not torch.equal(load_model(plain).model.state_dict()["lm_head.weight"], again["lm_head.weight"])
+
+
+def test_recomputed_activations_have_the_same_dropout(config: SFTConfig, model: Qwen, tokenizer: Tokenizer) -> None:
+    weights = []
+    for recompute in (False, True):
+        each = short(config, name=f"recompute-{recompute}", dropout=0.3, checkpoint_activations=recompute)
+        weights.append(load_model(sft(each, copy.deepcopy(model), tokenizer)).model.state_dict())
+    assert all(torch.equal(weights[0][name], tensor) for name, tensor in weights[1].items())
+
+
+def test_a_damaged_update_leaves_the_weights_alone(
+    config: SFTConfig, model: Qwen, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R8 for fine-tuning: a loss that is not finite is refused and logged with its sequences; too many end the run."""
+    bad = {2, 3}
+    steps: list[int] = []
+
+    def loss(network: Qwen, batch: dict[str, torch.Tensor]) -> tuple:
+        steps.append(1)
+        total, items, sums = next_token_loss(network, batch)
+        return total * (float("nan") if len(steps) in bad else 1.0), items, sums
+
+    monkeypatch.setattr("qianwen.align.sft.next_token_loss", loss)
+    loop = dataclasses.replace(config.loop, steps=6)
+    sft(dataclasses.replace(config, loop=loop, log_steps=1), copy.deepcopy(model), tokenizer)
+    logged = read_metrics(RunFolder.open("animals").metrics_path)
+    assert [row["step"] for row in logged if "refused" in row] == [2, 3]
+    assert "sequences 1 to 1" in logged[1]["refused"]
+    weights = load_model("animals", dtype=torch.float32).model.state_dict()
+    assert all(tensor.isfinite().all() for tensor in weights.values())
+    bad.update(range(100))
+    steps.clear()
+    with pytest.raises(Diverged, match="stopped after 5 refused updates"):
+        sft(dataclasses.replace(config, name="hopeless", loop=loop), copy.deepcopy(model), tokenizer)
+
+
+def test_files_are_mixed_and_counted(
+    config: SFTConfig, model: Qwen, tokenizer: Tokenizer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "sums.jsonl"
+    lines = [{"query": f"What is {number} + 2?", "response": str(number + 2), "ability": "sums"} for number in range(9)]
+    other.write_text("\n".join(json.dumps(line) for line in lines))
+    mixed = dataclasses.replace(short(config), data=(config.data, str(other)), weights=(1.0, 3.0), seq_len=128)
+    sft(mixed, model, tokenizer)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert (
+        "animals.jsonl 3" in printed and "25.0%" in printed and "75.0%" in printed and "12 dialogues packed" in printed
+    )
+    assert RunFolder.open("animals").record["abilities"]["sums"] == {"en": 9}
+    other.write_text("\n".join(json.dumps(line) for line in lines[1:]))
+    with pytest.raises(CheckpointError, match="was made with data"):
+        sft(mixed, model, tokenizer)
+    with pytest.raises(ConfigError, match="give a number above 0"):
+        sft(dataclasses.replace(mixed, name="negative", weights=(1.0, -3.0)), model, tokenizer)
+
+
+ONE_OF_TWO = """
+import sys
+from qianwen.align.sft import SFTConfig, sft
+from qianwen.checkpoints.load import load_model
+from qianwen.train.loop import LoopConfig
+import torch
+torch.set_num_threads(1)
+base, data, method = sys.argv[1:]
+loaded = load_model(base, dtype=torch.float32)
+loop = LoopConfig(steps=4, sequences_per_step=2, micro_batch_size=1, lr=1e-3)
+config = SFTConfig(name="two", model=base, data=data, method=method, seq_len=64, loop=loop, dropout=0.1)
+sft(config, loaded.model, loaded.tokenizer)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_weights(base: SFTConfig, tmp_path: Path) -> None:
+    """FSDP: one of them writes and prints, and the folder has all weights."""
+    (tmp_path / "one_of_two.py").write_text(ONE_OF_TWO)
+
+    def launch(method: str) -> list[tuple[int, str, str]]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+        shared["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
+        running = [
+            subprocess.Popen(
+                [sys.executable, str(tmp_path / "one_of_two.py"), base.model, str(base.data), method],
+                env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            )
+            for rank in range(2)
+        ]  # fmt: skip
+        return [(process.wait(), *process.communicate(timeout=100)) for process in running]
+
+    first, second = launch("full")
+    assert first[0] == second[0] == 0, first[2] + second[2]
+    assert "3 dialogues packed" in first[1] and not second[1].strip()
+    record = RunFolder.open("two").record
+    assert record["state"] == "finished" and "answers_that_end" in record
+    trained, before = (load_model(name, dtype=torch.float32).model.state_dict() for name in ("two", base.model))
+    assert trained.keys() == before.keys()
+    assert all(trained[name].shape == tensor.shape for name, tensor in before.items())
+    assert not torch.equal(trained["model.layers.0.mlp.up_proj.weight"], before["model.layers.0.mlp.up_proj.weight"])
+
+
+def test_several_processes_train_no_adapter(
+    base: SFTConfig, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qianwen.align.sft.world_size", lambda: 2)
+    with pytest.raises(ConfigError, match="several processes train all weights: use --method full"):
+        sft(base, loaded(base), tokenizer)

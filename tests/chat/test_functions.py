@@ -11,9 +11,7 @@ from qianwen.chat.functions import (
     call_reader,
     function_format,
     function_stop,
-    parse_arguments,
 )
-from qianwen.runtime.errors import ToolError
 
 ADD = FunctionSpec("add", "Adds.", {"type": "object", "properties": {"x": {"type": "integer"}}})
 
@@ -141,22 +139,3 @@ def test_the_prompt_of_tool_calls(tag_tokenizer):
         "<|im_end|>\n<|im_start|>assistant\n"
     )
     assert rendered.ids.count(tag_tokenizer.special_id("<tool_call>")) == 4  # not the one in the tool's result
-
-
-@pytest.mark.parametrize(
-    ("arguments", "want"),
-    [
-        ('{"x": 1}', {"x": 1}),
-        ('{"x": 1} and more', {"x": 1}),
-        ('```json\n{"x": "a\nb"}\n```', {"x": "a\nb"}),
-        ('Input: {"x": {"y": []}}', {"x": {"y": []}}),
-    ],
-)
-def test_common_mistakes_in_arguments_are_accepted(arguments, want):
-    assert parse_arguments(call(arguments)) == want
-
-
-@pytest.mark.parametrize("arguments", ["", "print(1)", "[1]", '{"x": '])
-def test_arguments_that_are_not_an_object_are_an_error(arguments):
-    with pytest.raises(ToolError, match="add"):
-        parse_arguments(call(arguments))

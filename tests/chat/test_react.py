@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qianwen.chat import FunctionSpec, Message, ToolCall
-from qianwen.chat.react import ReActReader, react_instruction, react_prompt, react_turns
+from qianwen.chat.react import ReActReader, react_turns
+from qianwen.chat.react_prompts import react_instruction, react_prompt
 from qianwen.runtime.errors import RequestError
 
 SEARCH = FunctionSpec("google_search", "Finds pages.", [{"name": "q"}], "Google", "json")

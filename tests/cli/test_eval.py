@@ -76,6 +76,14 @@ def test_a_table_and_a_folder_come_out(folder: Path, capsys: pytest.CaptureFixtu
     assert results.tasks["mmlu"].chance == 0.25 and len(results.tasks["mmlu"].rows) == 7
 
 
+def test_tasks_with_their_own_prompts_need_no_data(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate(folder, "safety-zh", "--limit", "2") == 0
+    results = load_results("runs/eval/tiny")
+    assert set(results.tasks["safety-zh"].metrics) >= {"compliance", "over_refusal"}
+    assert evaluate(folder, "safety-en", "--data", str(folder)) == 1
+    assert "leave out --data" in capsys.readouterr().err
+
+
 def test_the_same_command_goes_on_and_another_setting_is_refused(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

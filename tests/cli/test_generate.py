@@ -59,6 +59,15 @@ def test_a_cut_run_goes_on(llm, tmp_path):
         generate_file(llm, write_rows(tmp_path / "short.jsonl", ROWS[:1]), target)
 
 
+def test_a_row_chooses_how_a_long_text_is_read(llm, tmp_path):
+    ropes = ["dynamic_ntk", {"method": "linear", "factor": 2}, {"logn": True}, "none at all", {"method": 1}, ["yarn"]]
+    rows = [{"prompt": "ab", "sampling": {"max_tokens": 1}, "rope": rope} for rope in ropes]
+    assert generate_file(llm, write_rows(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl") == 1
+    errors = [row.get("error") for row in read_rows(tmp_path / "out.jsonl")]
+    assert errors[:3] == [None] * 3 and all(errors[3:])
+    assert "must be a method, or an object" in errors[5]
+
+
 def test_one_prompt(model_folder, capsys):
     arguments = ["generate", str(model_folder), "--prompt", "abc", "--temperature", "0", "--max-tokens", "6"]
     assert main(arguments) == 0

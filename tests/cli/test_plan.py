@@ -56,3 +56,15 @@ def test_slips_get_one_clear_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "nothing"]) == 1 and "nothing is not a model" in capsys.readouterr().err
     assert main(["plan", "7b", "--seq-len", "0"]) == 1 and "at least 1" in capsys.readouterr().err
     assert main(["plan", "7b", "--windows", "x"]) == 1 and "2048,4096,full" in capsys.readouterr().err
+
+
+def test_a_recipe_gives_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "qwen_1_8b:sft", "--gpus", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "qwen_1_8b:sft: full, 2048 tokens" in said and "all devices" in said
+    assert main(["plan", "qwen_1_8b:sft", "--task", "lora", "--seq-len", "512"]) == 0
+    assert "qwen_1_8b:sft: lora, 512 tokens" in capsys.readouterr().out
+
+
+def test_a_released_model_needs_no_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "Qwen/Qwen-1_8B"]) == 0 and "compared with the published peaks" in capsys.readouterr().out

@@ -96,6 +96,15 @@ def test_a_vocabulary_beside_from_is_refused(here, capsys):
     assert "--vocabulary ./tokenizer has no effect with --from" in capsys.readouterr().err
 
 
+def test_sequences_beyond_the_model_are_refused(here, capsys):
+    assert main(["pretrain", "cli_recipe", "--loop.steps", "1"]) == 0
+    length = RunFolder.open("small").record["config"]["model"]["max_position_embeddings"]
+    start = ["--from", "small", "--name", "more", "--seq-len", str(length + 1)]
+    assert main(["pretrain", "cli_recipe", *start]) == 1
+    message = capsys.readouterr().err
+    assert f"use --seq-len {length}, or" in message and "qianwen extend" in message
+
+
 @pytest.mark.parametrize(
     "argv",
     [

@@ -1,6 +1,7 @@
 """`qianwen sft` on a model made here."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,47 @@ def test_slips_get_one_clear_line(
 def test_without_arguments_it_says_how(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sft"]) == 2 and main(["sft", "--help"]) == 0
     assert "qianwen sft MODEL --data FILE" in capsys.readouterr().out
+
+
+RECIPE = """
+from qianwen.align.sft import SFTConfig
+from qianwen.train.loop import LoopConfig
+
+
+def mine() -> SFTConfig:
+    loop = LoopConfig(steps=3, sequences_per_step=2, micro_batch_size=1, lr=1e-3)
+    return SFTConfig(name="from-recipe", model="base", data="absent.jsonl", seq_len=128, loop=loop, dropout=0.1)
+"""
+
+
+def test_a_recipe_takes_the_data_of_the_command(
+    base: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.path", ["", *sys.path])
+    Path("my_tuning.py").write_text(RECIPE)
+    write_jsonl("sums.jsonl", [Pair(f"{n} + 2?", f"{n + 2}.", "arithmetic", "4").row() for n in range(6)])
+    write_jsonl("words.jsonl", [Pair("Define cat.", "An animal.", "definition", "a").row()] * 3)
+    files = ["--data", "sums.jsonl", "words.jsonl", "--weights", "3", "1"]
+    assert main(["sft", "my_tuning:mine", *files, "--preview"]) == 0
+    said = capsys.readouterr().out
+    assert "75.0%" in said and "mathematics" in said and "⟦2.<|im_end|>⟧" in said and "3 steps" in said
+    assert not Path("runs").exists()
+    assert main(["sft", "my_tuning:mine", *files]) == 0
+    run = RunFolder.open("from-recipe")
+    assert run.config["data"] == ["sums.jsonl", "words.jsonl"] and run.config["weights"] == [3.0, 1.0]
+    assert run.record["state"] == "finished" and run.config["dropout"] == 0.1
+    assert sum(sum(counts.values()) for counts in run.record["abilities"].values()) == 9
+    assert main(["sft", "my_tuning:mine", "--name", "twice", "--data", "sums.jsonl", "sums.jsonl"]) == 1
+    assert "sums.jsonl is named twice" in capsys.readouterr().err
+
+
+def test_several_files_of_a_model_are_previewed_and_mixed(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b"):
+        write_jsonl(f"{name}.jsonl", [Pair("2 + 2?", "4.", "arithmetic", "4").row()] * 4)
+    argv = ["sft", "base", "--data", "a.jsonl", "b.jsonl", "--loop.steps", "2"]
+    assert main([*argv, "--preview"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("⟦4.<|im_end|>⟧") == 1 and "8 dialogues packed" in said and "a.jsonl" in said
+    assert not Path("runs").exists()
+    assert main([*argv, "--weights", "1", "0"]) == 1
+    assert "the weight of b.jsonl is 0: give a number above 0" in capsys.readouterr().err

@@ -118,14 +118,17 @@ ARGUMENTS: dict[str, Arguments] = {
     "quantization": lambda model, folder: ["--model", model, "--texts", text(folder), "--variants", "bf16,rtn,gptq",
                                            "--calibration", calls(folder)],
     "serving": lambda model, folder: ["--model", model, "--clients", "1"],
+    "sft": lambda model, folder: [],
     "start": lambda model, folder: ["--model", model],
+    "system_prompts": lambda model, folder: ["--model", model, "--out", str(folder / "out")],
     "tokenizer_throughput": lambda model, folder: [],
     "tool_calls": lambda model, folder: ["--model", model, "--data", calls(folder), "--methods", "lora"],
 }  # fmt: skip
 TABLES = {"chat_templates", "evaluate_weights", "personal_data"}  # print shares that are right, and no peer's
 # `bits_and_adapters` needs MMLU and GSM8K, and trains four adapters; its parts are in `quantization` and `tool_calls`.
 # `memo_long_context` needs a corpus with documents of more than 8,192 tokens, and trains several models.
-TOO_LONG = {"bits_and_adapters", "memo_long_context"}
+# `sft_curve` trains an adapter of the 135M for each number of rows.
+TOO_LONG = {"bits_and_adapters", "memo_long_context", "sft_curve"}
 
 
 def test_every_benchmark_is_run() -> None:

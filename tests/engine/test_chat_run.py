@@ -182,3 +182,40 @@ def test_tokens_of_thoughts_are_counted(is_open, texts, count):
     outputs = [replace(output(text), token_ids=(7,)) for text in texts]
     deltas = [reader.feed(each) for each in [*outputs, output("", "stop")]]
     assert deltas[-1][-1].usage == Usage(3, 4, reasoning_tokens=count)
+
+
+def prompt_of(style: str | None, messages=ASK, functions=(ADD,)) -> str:
+    tokenizer = byte_tokenizer()
+    variables = {} if style is None else {"function_style": style}
+    return tokenizer.decode(ChatRun(tokenizer, messages, functions, template_variables=variables).prompt_ids)
+
+
+def test_a_request_chooses_how_functions_are_written():
+    assert "following APIs" in prompt_of(None) == prompt_of("react")
+    assert "following tools" in prompt_of("react_tools") and "<tools>" in prompt_of("tool_call")
+    agent = prompt_of("react_qwen_agent")
+    assert agent.endswith("\nQuestion: hi\nThought: <|im_end|>\n<|im_start|>assistant\n")
+
+
+@pytest.mark.parametrize(
+    ("style", "functions", "message"),
+    [
+        ("json", (ADD,), "chat template"),
+        ("markdown", (ADD,), "must be one of react, react_tools"),
+        (7, (ADD,), "must be one of"),
+        ("react_tools", (), "has none"),
+    ],
+)
+def test_a_style_that_does_not_apply_is_refused(style, functions, message):
+    with pytest.raises(RequestError, match=message) as error:
+        prompt_of(style, functions=functions)
+    assert error.value.param == "function_style"
+
+
+@pytest.mark.parametrize("style", ["react", "react_tools", "react_qwen_agent"])
+def test_the_reply_of_a_chosen_style_is_read_in_it(style, tokenizer):
+    run = ChatRun(tokenizer, ASK, (ADD,), template_variables={"function_style": style})
+    deltas = run.deltas([output('Thought: I add.\nAction: add\nAction Input: {"x": 1}'), output("", "stop")])
+    message = collect(deltas)
+    assert message.content == "I add." and message.tool_calls == (ToolCall("add", '{"x": 1}'),)
+    assert "\nObservation:" in run.params(SamplingParams()).stop

@@ -2,7 +2,8 @@
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,14 @@ WORDS = (
     *("<", ">", "tool", "\n", "{", "}", '"', "\\", "Action"),
 )
 STOPS = ("\nObservation", "好好", "<|")
+
+
+def thinking_reader() -> ReActCallReader:
+    """Of a prompt that ends in "Thought:"."""
+    return ReActCallReader("thought")
+
+
+READERS = (ReActCallReader, thinking_reader)
 
 
 def words(rng: random.Random, most: int = 8) -> str:
@@ -43,19 +52,21 @@ def react(rng: random.Random) -> str:
     """The same in the older format."""
     parts = [f"Thought: {words(rng)}\n" if rng.random() < 0.7 else words(rng)]
     for _ in range(rng.randint(0, 3)):
-        parts.append(f"Action: f{rng.randint(0, 3)}\nAction Input: {arguments(rng)}\n")
+        code = f"```py\n{words(rng)}\nThought: {words(rng)}\n{rng.choice(['```', '``', ''])}"
+        written = arguments(rng) if rng.random() < 0.8 else code
+        parts.append(f"Action: f{rng.randint(0, 3)}\nAction Input: {written}\n")
         parts.append(rng.choice(["", "Observation: x\n", f"Thought: {words(rng)}\n"]))
     parts.append(rng.choice(["", f"Final Answer: {words(rng)}", "Action: f", "Action Input"]))
     return "".join(parts)
 
 
-def transcripts(count: int) -> Iterator[tuple[type, str]]:
+def transcripts(count: int) -> Iterator[tuple[Callable[[], Any], str]]:
     rng = random.Random(39)
     for number in range(count):
-        yield (ToolCallReader, tagged(rng)) if number % 2 else (ReActCallReader, react(rng))
+        yield (ToolCallReader, tagged(rng)) if number % 2 else (READERS[number // 2 % 2], react(rng))
 
 
-def spelled(kind: type, pieces: list[str]) -> tuple:
+def spelled(kind: Callable[[], Any], pieces: list[str]) -> tuple:
     reader = kind()
     deltas = [delta for piece in pieces for delta in reader.feed(piece)]
     message = collect([*deltas, *reader.finish()])

@@ -24,7 +24,7 @@ def greedy(model, ids, num_tokens):
     return out[len(ids) :]
 
 
-@pytest.mark.parametrize("fields", [{}, {"use_logn_attn": True, "train_len": 16}])
+@pytest.mark.parametrize("fields", [{}, {"use_logn_attn": True, "train_len": 16}, {"layer_windows": (5, 17, 0)}])
 def test_answers_are_those_of_the_network(device, make_model, fields):
     model, tokenizer = make_model(**fields).to(device), byte_tokenizer()
     llm = LLM(model, tokenizer, EngineConfig(block_size=8, max_num_batched_tokens=32))

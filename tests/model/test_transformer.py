@@ -12,7 +12,8 @@ from qianwen.model import Qwen, QwenConfig, transformer
 from qianwen.model.caches.contiguous import ContiguousCache
 from qianwen.model.loss import chunked_cross_entropy
 from qianwen.model.rope_state import RopeState
-from qianwen.model.transformer import RMSNorm
+from qianwen.model.transformer import Layer, RMSNorm, set_dropout
+from qianwen.runtime.errors import ConfigError
 
 CONFIG = QwenConfig(
     vocab_size=96,
@@ -245,3 +246,53 @@ def test_training_works_after_inference_mode():
     with torch.inference_mode():
         model(ids)
     loss_of(model, ids).backward()
+
+
+class TestDropout:
+    """Residual dropout: in training only, from the global generator, and no part of the checkpoint."""
+
+    def test_without_it_training_and_inference_are_the_same_and_draw_no_number(self):
+        model, ids = build(), torch.randint(96, (1, 12))
+        set_dropout(model, 0.0)
+        state = torch.get_rng_state()
+        assert torch.equal(model.train()(ids), model.eval()(ids))
+        assert torch.equal(torch.get_rng_state(), state)
+
+    def test_it_acts_in_training_only_and_repeats_with_the_generator(self):
+        model, ids = build(), torch.randint(96, (2, 12))
+        plain = model.eval()(ids)
+        set_dropout(model, 0.3)
+        assert torch.equal(model.eval()(ids), plain)
+        model.train()
+        torch.manual_seed(1)
+        first, second = model(ids), model(ids)
+        torch.manual_seed(1)
+        assert torch.equal(model(ids), first)
+        assert not torch.equal(first, second) and not torch.equal(first, plain)
+
+    def test_a_branch_keeps_its_mean(self):
+        layer = Layer(CONFIG, 0)
+        layer.dropout.p = 0.25
+        dropped = layer.train().dropout(torch.ones(100_000))
+        assert dropped.mean().item() == pytest.approx(1, abs=0.01)
+        assert (dropped == 0).float().mean().item() == pytest.approx(0.25, abs=0.01)
+        assert dropped.unique().tolist() == pytest.approx([0.0, 1 / 0.75])
+
+    def test_the_embeddings_and_the_attention_weights_are_not_dropped(self):
+        """With all branches zeroed (p near 1) the tokens go through unchanged, as in the released config."""
+        model, ids = build(), torch.randint(96, (1, 6))
+        set_dropout(model, 1 - 1e-7)
+        torch.manual_seed(0)
+        hidden = model.train()(ids)
+        assert torch.equal(hidden, model.model.norm(model.model.embed_tokens(ids)))
+
+    def test_the_weights_and_their_names_do_not_change(self):
+        model = build()
+        names = model.state_dict().keys()
+        set_dropout(model, 0.1)
+        assert model.state_dict().keys() == names and not [name for name in names if "dropout" in name]
+
+    @pytest.mark.parametrize("value", [-0.1, 1.0, float("nan")])
+    def test_a_wrong_value_is_refused(self, value):
+        with pytest.raises(ConfigError, match="dropout = .* is not valid: use a number from 0 to below 1"):
+            set_dropout(build(), value)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from qianwen import recipes
+from qianwen.align.sft_config import SFTConfig
 from qianwen.model import Qwen
 from qianwen.recipes import load_recipe, qwen_1_8b, qwen_7b, qwen_14b, qwen_72b
 from qianwen.runtime.errors import ConfigError
@@ -37,6 +38,24 @@ def test_recipes_hold_the_published_numbers(spec, tokens, parameters, lr, eps):
     with torch.device("meta"):
         model = Qwen(config.model)
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+
+
+@pytest.mark.parametrize("size", ["1_8b", "7b", "14b", "72b"])
+@pytest.mark.parametrize(
+    ("recipe", "lr", "eps", "mask"), [("sft", 2e-6, 1e-8, "clean"), ("sft_memo", 1e-5, 1e-6, "memo")]
+)
+def test_fine_tuning_recipes_hold_the_published_numbers(size, recipe, lr, eps, mask):
+    config = load_recipe(f"qwen_{size}:{recipe}", SFTConfig, "sft")
+    loop, optim = config.loop, config.optim
+    assert (loop.lr, optim.eps, config.mask, config.method) == (lr, eps, mask, "full")
+    assert (config.seq_len, loop.sequences_per_step, loop.steps, loop.warmup_steps) == (2048, 128, 4000, 1430)
+    assert (optim.betas, optim.weight_decay, config.dropout, loop.max_grad_norm) == ((0.9, 0.95), 0.1, 0.1, 1.0)
+    assert config.model.lower().replace("_", ".") == f"qwen/qwen-{size.replace('_', '.')}"
+    assert config.name == f"qwen-{size.replace('_', '.')}-sft" + ("-memo" if recipe == "sft_memo" else "")
+
+
+def test_the_recipe_of_fine_tuning_is_that_of_the_command():
+    assert load_recipe("qwen_7b", SFTConfig, "sft").name == "qwen-7b-sft"
 
 
 @pytest.mark.parametrize("module", [qwen_1_8b, qwen_7b, qwen_14b, qwen_72b])

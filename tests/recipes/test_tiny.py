@@ -35,3 +35,11 @@ def test_the_demo_is_small() -> None:
 def test_a_seed_reaches_every_stage() -> None:
     config = tiny.demo(seed=7)
     assert config.pretrain.seed == config.sft.seed == 7
+
+
+def test_tool_use_continues_the_demos_chat_model_and_fits_its_context() -> None:
+    config = tiny.tool_use("mine", seed=2)
+    assert config.name == "mine/tool_use-2" and config.seed == 2
+    assert config.model == str(runs_dir() / "mine" / "sft" / "model")
+    assert config.data != tiny.tool_use("mine", seed=1).data
+    assert load_recipe("tiny", SFTConfig, "tool_use") == tiny.tool_use()

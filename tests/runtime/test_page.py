@@ -136,6 +136,18 @@ def test_cards_are_filtered_by_the_style_sheet():
         assert f".cards > .k{number}:checked ~ .card:not(.k{number})" in text
 
 
+def test_further_filters_have_their_own_buttons_and_classes():
+    page = Page("x", "en")
+    page.cards({"a": "A", "b": "B"}, [Card("b", "t", [], ["z"])], [{"y": "Y", "z": "Z"}])
+    tags = Reader(page.html()).tags
+    inputs = [attrs for tag, attrs in tags if tag == "input"]
+    assert [(attrs["name"], attrs["class"]) for attrs in inputs] == [
+        *(("f1", name) for name in ("k0", "k1", "k2")),
+        *(("f2", name) for name in ("k0", "k3", "k4")),
+    ]
+    assert [attrs["class"] for tag, attrs in tags if tag == "details"] == ["card k2 k4"]
+
+
 def test_a_long_part_of_a_card_is_folded():
     page = Page("x", "en")
     page.cards({"a": "a"}, [Card("a", "t", [("short", "s"), ("long", "x" * (MAX_UNFOLDED + 1))])])

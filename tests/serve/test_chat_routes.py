@@ -109,6 +109,27 @@ def test_a_forced_tool_is_called_with_valid_arguments(client, choice):
     assert pieces[-1]["finish_reason"] == "tool_calls"
 
 
+def test_functions_are_written_in_the_style_of_the_request_or_of_the_server(server, client):
+    def prompt_tokens(**kwargs: object) -> int:
+        answer = client.post("/v1/chat/completions", json={**CHAT, "max_tokens": 1, "tools": TOOLS, **kwargs})
+        return answer.json()["usage"]["prompt_tokens"]
+
+    own, tools = prompt_tokens(), prompt_tokens(chat_template_kwargs={"function_style": "react_tools"})
+    assert own != tools
+    base = server.service.models["tiny"]
+    server.service.models["tiny"] = replace(base, function_style="react_tools")
+    try:
+        assert prompt_tokens() == tools
+        assert prompt_tokens(chat_template_kwargs={"function_style": "tool_call"}) == own
+        assert client.post("/v1/chat/completions", json=CHAT).status_code == 200  # without functions it has no effect
+    finally:
+        server.service.models["tiny"] = base
+    refused = client.post(
+        "/v1/chat/completions", json={**CHAT, "tools": TOOLS, "chat_template_kwargs": {"function_style": "xml"}}
+    )
+    assert refused.status_code == 400 and refused.json()["error"]["param"] == "function_style"
+
+
 def test_an_answer_follows_its_schema(client):
     pytest.importorskip("llguidance", reason="constrained output needs llguidance")
     schema = {
@@ -279,6 +300,9 @@ def test_a_request_chooses_how_a_long_prompt_is_read(extended):
     assert len({json.dumps(answer["logprobs"]) for answer in answers}) == 5
     chat = {**CHAT, "messages": [{"role": "user", "content": "x" * 2100}]}
     assert extended.post("/v1/chat/completions", json={**chat, "rope": "yarn"}).json()["usage"]["prompt_tokens"] > 2048
+    response = {"model": "tiny", "input": "x" * 2100, "max_output_tokens": 1}
+    assert extended.post("/v1/responses", json={**response, "rope": {"method": "yarn"}}).status_code == 200
+    assert extended.post("/v1/responses", json={**response, "rope": "none"}).status_code == 400
 
 
 @pytest.mark.parametrize("stream", [False, True])

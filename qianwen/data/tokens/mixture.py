@@ -5,14 +5,11 @@
                         folder of the domains; another mixture of the same domains is such a file in its own folder
 
 A domain with a weight above its natural share is repeated (each epoch is shuffled again); with a weight below, only a
-part of it is read. The domain of sequence i, and its number within that domain, depend only on i: with
-A_d(b) = ⌊b · BLOCK · w_d⌋, block b of the stream holds A_d(b+1) − A_d(b) sequences of domain d in a shuffled order. So
-proportions are exact at every length, and a resumed run needs only its cursor.
+part of it is read. The order is in `interleaving.py`.
 
-D domains, B sequences, L = seq_len.
+B sequences, L = seq_len.
 """
 
-import functools
 import hashlib
 import itertools
 import json
@@ -28,6 +25,7 @@ import torch
 from qianwen.data.curate.corpus import corpus_of
 from qianwen.data.documents.document import Document
 from qianwen.data.tokens.cuts import arranged
+from qianwen.data.tokens.interleaving import Interleaving
 from qianwen.data.tokens.pack import INDEX, TOKEN, PackedDataset, Span, write_tokens
 from qianwen.data.tokens.provenance import OriginsWriter, Tokens, origins_in
 from qianwen.runtime.errors import ConfigError, DataError
@@ -35,7 +33,6 @@ from qianwen.runtime.files import atomic_file, atomic_folder, verify_folder
 from qianwen.runtime.translation import tr
 
 MIXTURE = "mixture.json"
-BLOCK = 256  # sequences
 AT_ONCE = 256  # documents tokenised in one call
 KEYS = ("source", "lang", "kind")
 
@@ -104,8 +101,8 @@ class MixedDataset:
         self.weights = normalised(weights, parts)
         self.names = [name for name in sorted(parts) if self.weights[name] > 0]
         self.parts = [parts[name] for name in self.names]
-        self._shares = np.array([self.weights[name] for name in self.names])
-        self.seed, self.seq_len, self.eod_id = seed, self.parts[0].seq_len, self.parts[0].eod_id
+        self._shares = [self.weights[name] for name in self.names]
+        self.seq_len, self.eod_id = self.parts[0].seq_len, self.parts[0].eod_id
         self.max_id = max(part.max_id for part in self.parts)
         self.num_tokens = sum(part.num_tokens for part in self.parts)
         self.epoch_tokens = sum(part.epoch_tokens for part in self.parts)
@@ -113,7 +110,7 @@ class MixedDataset:
         self._first_document = np.cumsum([0, *(part.num_documents for part in self.parts)])
         prints = [f"{name} {self.weights[name]!r} {parts[name].fingerprint}" for name in self.names]
         self.fingerprint = hashlib.sha256("\n".join(prints).encode()).hexdigest()
-        self._block = functools.lru_cache(maxsize=8)(self._shuffled)
+        self._order = Interleaving(self._shares, seed=seed)
 
     def __len__(self) -> int:
         """The number of sequences after which every domain has been read at least once."""
@@ -121,20 +118,20 @@ class MixedDataset:
 
     def place(self, cursor: int) -> Place:
         """The domain of a sequence of the stream, and its number there."""
-        domain, sequence = self._place(cursor)
+        domain, sequence = self._order.place(cursor)
         return Place(self.names[domain], sequence)
 
     def batch(self, cursor: int, micro_batch_size: int) -> dict[str, torch.Tensor]:
         """`input_ids`, `labels` and `positions` [B, L] of the sequences `cursor`, `cursor` + 1, …"""
         rows = []
         for row in range(micro_batch_size):
-            domain, sequence = self._place(cursor + row)
+            domain, sequence = self._order.place(cursor + row)
             rows.append(self.parts[domain].batch(sequence, 1))
         return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
 
     def spans(self, cursor: int) -> Iterator[Span]:
         """The documents of a sequence; they are numbered through all domains, in the order of `names`."""
-        domain, sequence = self._place(cursor)
+        domain, sequence = self._order.place(cursor)
         for span in self.parts[domain].spans(sequence):
             yield span._replace(document=span.document + int(self._first_document[domain]))
 
@@ -153,30 +150,6 @@ class MixedDataset:
 
     def _domain_of(self, document: int) -> int:
         return int(np.searchsorted(self._first_document, document, side="right")) - 1
-
-    def _before(self, block: int) -> np.ndarray:
-        """Sequences of each domain before a block [D]."""
-        return np.floor(block * BLOCK * self._shares + 1e-9).astype(np.int64)
-
-    def _place(self, cursor: int) -> tuple[int, int]:
-        block = cursor // BLOCK
-        while self._before(block + 1).sum() <= cursor:  # rounding down leaves a block at most D short
-            block += 1
-        order, nth = self._block(block)
-        inside = cursor - int(self._before(block).sum())
-        return int(order[inside]), int(nth[inside])
-
-    def _shuffled(self, block: int) -> tuple[np.ndarray, np.ndarray]:
-        """The domain of each sequence of a block, and its number in that domain."""
-        before, after = self._before(block), self._before(block + 1)
-        domain = np.repeat(np.arange(len(before)), after - before)
-        # RandomState for the same reason as in `pack.py`: its streams never change
-        domain = domain[np.random.RandomState([self.seed % 2**32, block]).permutation(len(domain))]
-        nth = np.empty(len(domain), dtype=np.int64)
-        for number, start in enumerate(before):
-            positions = np.flatnonzero(domain == number)
-            nth[positions] = start + np.arange(len(positions))
-        return domain, nth
 
 
 def is_tokens(folder: Path) -> bool:

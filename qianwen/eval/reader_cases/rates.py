@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.table import Table
 
-from qianwen.eval.reader_cases import boxes, choices, keys, leval_letters, numbers, programs
+from qianwen.eval.reader_cases import boxes, choices, keys, leval_letters, numbers, programs, refusals
 from qianwen.eval.reader_cases.case import Case
 from qianwen.runtime.atomic import atomic_file
 from qianwen.runtime.log import console
@@ -31,6 +31,7 @@ READERS: dict[str, tuple[Callable[[], Iterable[Case]], Callable[[str, str], bool
     "leval_letter": (leval_letters.cases, str.__eq__),
     "stated_number": (keys.cases, str.__eq__),
     "code_block": (programs.cases, programs.is_right),
+    "refusal_verdict": (refusals.cases, str.__eq__),
 }
 
 

@@ -17,6 +17,10 @@ wmt22-zh-en, wmt22-en-zh    translation by a pretrained model, in BLEU
 perplexity-by-length    perplexity of long documents, read in windows of several lengths
 needle      one fact in a long text, at every depth and length
 ruler       several facts, chains of assignments and common words in a long text
+xstest      harmless prompts that look harmful, and harmful ones
+donotanswer prompts that no assistant should answer: the half that nothing is trained on
+safety-en, safety-zh    our own prompts of both kinds, English and Chinese
+system-prompts      system prompts that must be obeyed over six turns, judged by rules
 leval-coursera, leval-gsm100, leval-quality, leval-sci-fi, leval-tpo, leval-codeu    L-Eval's questions with one answer
 """
 
@@ -38,6 +42,8 @@ from qianwen.eval.tasks.mbpp import Mbpp
 from qianwen.eval.tasks.mmlu import MMLU, ShotOrders
 from qianwen.eval.tasks.multiple_choice import FewShot, ZeroShotChat
 from qianwen.eval.tasks.questions import Questions
+from qianwen.eval.tasks.safety import donotanswer, own_chinese, own_english, xstest
+from qianwen.eval.tasks.system_prompts import SystemPrompts
 from qianwen.eval.tasks.text import Ntrex, Text
 from qianwen.eval.tasks.translation import Wmt22
 
@@ -66,8 +72,14 @@ TASKS: dict[str, Callable[[TaskOptions], Task]] = {
     "perplexity-by-length": LengthPerplexity,
     "needle": Needle,
     "ruler": Ruler,
+    "xstest": xstest,
+    "donotanswer": donotanswer,
+    "safety-en": own_english,
+    "safety-zh": own_chinese,
+    "system-prompts": lambda _: SystemPrompts(),
     **{f"leval-{part}": partial(LEval, part) for part in PARTS},
 }
 # Tasks with texts of the lengths and languages of the options, and those of them that need no data
 WITH_LENGTHS = ("perplexity-by-length", "needle", "ruler")
 OWN_TEXTS = ("needle", "ruler")
+BUILT_IN = ("safety-en", "safety-zh", "system-prompts")  # tasks whose data is part of the package

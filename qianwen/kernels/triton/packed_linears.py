@@ -7,8 +7,7 @@ A program of `few_rows` takes a row, a panel (16 outputs) and a share of its blo
 order, so the same input gives the same bits. Tiles are 32 words by 16 outputs: a word holds the codes of four inputs
 of one output, and the four inputs 16 further on in a second word (or the same one's high halves).
 
-Triton comes with PyTorch's CUDA builds; `dispatch.on_gpu` gives this module where it runs. Not here: bf16 panels, which
-a GPU has no need of.
+Not here: bf16 panels, which a GPU has no need of.
 Shapes: M rows, N outputs, K inputs.
 """
 

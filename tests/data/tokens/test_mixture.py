@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qianwen.data.tokens.interleaving import BLOCK
 from qianwen.data.tokens.mixture import (
-    BLOCK,
     MixedDataset,
     domain_of,
     normalised,
