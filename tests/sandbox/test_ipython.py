@@ -71,7 +71,7 @@ def test_an_error_has_its_name_value_and_the_line_of_the_cell(kernel):
 def test_code_that_is_not_python_is_an_error_of_the_cell(kernel):
     assert kernel.run("def").error.name == "SyntaxError"
     assert kernel.run("\ud800").status in ("ok", "error")
-    assert kernel.run("input()").error.name == "StdinNotImplementedError"
+    assert kernel.run("input()").error.name.startswith("StdinNot")
     assert kernel.run("await __import__('asyncio').sleep(0, 7)").result == "7"
 
 
