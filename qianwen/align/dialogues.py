@@ -39,6 +39,11 @@ def read_dialogues(path: str | Path, *, quiet: bool = False) -> Iterator[Dialogu
 
     Raises DataError for a file that is missing or damaged, and if no record can be used.
     """
+    return (dialogue for _, dialogue in records_and_dialogues(path, quiet=quiet))
+
+
+def records_and_dialogues(path: str | Path, *, quiet: bool = False) -> Iterator[tuple[dict[str, Any], Dialogue]]:
+    """As `read_dialogues`, each with the record of the file that it was read from."""
     file = Path(path)
     if not file.exists():
         raise DataError(tr("{path}: no such file", path=path))
@@ -52,7 +57,7 @@ def read_dialogues(path: str | Path, *, quiet: bool = False) -> Iterator[Dialogu
             if left_out.count == num_records == MAX_UNUSABLE:
                 break
         else:
-            yield replace(dialogue, place=place)
+            yield row, replace(dialogue, place=place)
     if not num_records:
         raise DataError(tr("{path} contains no dialogue", path=path))
     counts = {"path": path, "count": left_out.count, "all": num_records}
