@@ -48,7 +48,7 @@ def records_and_dialogues(path: str | Path, *, quiet: bool = False) -> Iterator[
     if not file.exists():
         raise DataError(tr("{path}: no such file", path=path))
     left_out, num_records = LeftOut(), 0
-    for num_records, row in enumerate(_rows(file), start=1):
+    for num_records, row in enumerate(file_records(file), start=1):
         place = tr("record {number}", number=num_records)
         try:
             dialogue = read_record(row)
@@ -70,7 +70,7 @@ def records_and_dialogues(path: str | Path, *, quiet: bool = False) -> Iterator[
         console.print(f"{message}\n{left_out.report()}", style="yellow", markup=False)
 
 
-def _rows(file: Path) -> Iterator[Any]:
+def file_records(file: Path) -> Iterator[Any]:
     """The records: of one JSON list, of one JSON object in a `.json` file, else of JSON lines."""
     with as_utf8(open_bytes(file)) as handle:
         first = handle.read(64).lstrip(b" \t\r\n")[:1]
