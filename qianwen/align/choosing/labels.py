@@ -95,7 +95,8 @@ class LabelFile:
         labels = {}
         for line in read_jsonl(self.labels_path):
             key = line.pop("key")
-            labels[key] = Label(**{**line, "texts": {int(n): text for n, text in line["texts"].items()}})
+            texts = {int(number): text for number, text in line.pop("texts").items()}
+            labels[key] = Label(**line, texts=texts)
         return labels
 
     def save(self, row: LabelledRow, label: Label) -> None:

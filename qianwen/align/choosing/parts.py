@@ -96,7 +96,7 @@ def with_texts(row: dict[str, Any], texts: Mapping[int, str]) -> dict[str, Any]:
         if not 0 <= number < len(parts):
             continue
         part = parts[number]
-        place = edited
+        place: Any = edited
         for key in part.path[:-1]:
             place = place[key]
         last = part.path[-1]
