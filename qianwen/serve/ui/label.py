@@ -1,9 +1,9 @@
 """The page of `qianwen data label`: read, mark, edit and rank the rows of a file.
 
-A plain form, without Gradio: it works without the [ui] extra, and a row is one page, so what was typed is never lost
-to a component. It listens on loopback only, behind the same gate as the other pages: requests with another Host, or
-from pages of other sites, are refused. Every text of the data is escaped; the policy allows no script but our own file.
-Every button saves the whole row before it does anything else.
+A plain form, without Gradio: the number of texts differs from row to row, keys and screen readers work as on any form,
+and the [ui] extra is not needed. It listens on loopback only, behind the same gate as the other pages: requests with
+another Host, or from pages of other sites, are refused. Every text of the data is escaped; the policy allows no script
+but our own file. Every button saves the whole row before it does anything else.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def _label(row: LabelledRow, form: dict[str, str], action: str) -> Label:
     return replace(
         old, mark="" if action == "clear" else mark, note=form.get("note", old.note)[:4000].replace("\r\n", "\n"),
         ability=ability if ability in (*ABILITIES, "", old.ability) else old.ability,
-        preference=preference if preference in PREFERENCES else "", texts=texts,
+        preference=preference if preference in PREFERENCES and action != "clear" else "", texts=texts,
     )  # fmt: skip
 
 

@@ -107,8 +107,10 @@ def test_a_pair_is_ranked_by_what_the_page_shows_and_exported(page):
         page.save(row, "prefer-b")
         better = page.labels.rows[row].edited[page.labels.rows[row].label.preference][0]["content"]
         assert len(shown) == 2 and better == shown[1]
+    page.save(3, "clear")
+    assert page.labels.rows[3].label.preference == ""
     page.save(0, "export")
-    assert len(list(read_jsonl(page.labels.path.with_name("rows.jsonl.preferences.jsonl")))) == 2
+    assert len(list(read_jsonl(page.labels.path.with_name("rows.jsonl.preferences.jsonl")))) == 1
 
 
 def test_the_filter_shows_only_its_rows(page):
