@@ -92,7 +92,7 @@ def test_twenty_rows_are_read_marked_edited_ranked_and_exported(label_site, visi
 
 def test_the_page_keeps_nobody_out(label_site, visit):
     visitor = visit(f"{label_site[1]}?row=15", "#place")
-    assert not visitor.problems()
+    assert not visitor.findings()
 
 
 def test_the_filter_leads_to_flagged_rows_only(label_site, visit):
