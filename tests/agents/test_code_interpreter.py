@@ -96,8 +96,13 @@ def test_the_time_of_the_run_is_kept(call):
     assert observation.is_error and "The cell was interrupted: 1 s passed." in observation.text
 
 
+def test_a_cell_that_prints_nothing_shows_its_variables(call):
+    seen = call("a = 6\nb = a * 7").text
+    assert seen == "nothing was printed; variables of this cell:\n\n```\na = 6\nb = 42\n```"
+
+
 def test_code_without_output_says_so(call):
-    assert call("x = 1").text == "The code ended without output."
+    assert call("pass").text == "The code ended without output."
 
 
 @pytest.mark.parametrize(
