@@ -24,7 +24,6 @@ from agents_peer import repeat
 from measured import measured
 from pairs import Pairs, Report, alternate, arguments
 from peers import peer_path
-from qianwen.sandbox.ipython import Kernel
 
 from qianwen.agents.agent import Agent
 from qianwen.agents.journal import Journal
@@ -32,6 +31,7 @@ from qianwen.agents.step import Call
 from qianwen.agents.tools.functions import function_tool
 from qianwen.chat.messages import FunctionSpec, Message, ToolCall
 from qianwen.chat.model import Delta, Usage
+from qianwen.sandbox.ipython import Kernel
 from qianwen.sandbox.process import Sandbox
 
 PEER = Path(__file__).with_name("agents_peer.py")

@@ -58,12 +58,12 @@ def tuned(demo: str, seed: int, *, quick: bool) -> tuple[Path, float]:
     rows = dialogues(tiny.CALCULATOR, counts, seed)
     model = runs_dir() / config.name / "model"
     if model.is_dir():
-        if list(read_jsonl(Path(config.data))) != rows:
+        if list(read_jsonl(Path(str(config.data)))) != rows:
             raise SystemExit(f"{model.parent} was trained on other dialogues; delete it")
         verify_folder(model)
         return model, 0.0
-    Path(config.data).parent.mkdir(parents=True, exist_ok=True)
-    write_jsonl(Path(config.data), rows)
+    Path(str(config.data)).parent.mkdir(parents=True, exist_ok=True)
+    write_jsonl(Path(str(config.data)), rows)
     began = time.perf_counter()
     train(config)
     return model, time.perf_counter() - began

@@ -49,6 +49,8 @@ USES = {
     "pytest-timeout": "import pytest_timeout; assert pytest_timeout.pytest_addoption",
     "pytest-xdist": "import xdist.plugin; assert xdist.plugin.parse_numprocesses('2') == 2",
     "python-docx": "import docx; assert not docx.Document().paragraphs",
+    "pyyaml": "import yaml; assert yaml.safe_load('a: 1') == {'a': 1}",
+    "pyzmq": "import zmq; assert zmq.Context()",
     "ray": "import ray; assert not ray.is_initialized()",
     "resiliparse": "from resiliparse.extract.html2text import extract_plain_text as extract; "
     "assert extract('<p>a') == 'a'",

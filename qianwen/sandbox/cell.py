@@ -10,7 +10,9 @@ from qianwen.sandbox.kernel_files import MAX_FILES, FileRefused, KernelFiles
 from qianwen.sandbox.kernel_messages import Message
 
 CellStatus = Literal["ok", "error", "timeout", "memory", "output", "killed"]
-ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[PX^_][^\x1b]*(?:\x1b\\)?|.?)", re.S)
+ESCAPES = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[PX^_][^\x1b]*(?:\x1b\\)?|[ -/]+[0-~]?|.?)", re.S
+)
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 OVERWRITTEN = re.compile(r"[^\n]*\r(?=[^\n])")  # as progress bars do
 LIBRARY_FRAME = re.compile(r"^  File (?!~/)[^\n]*\n?(?:    [^\n]*\n?)?", re.M)  # ~ is the folder of the cells

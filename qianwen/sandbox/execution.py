@@ -39,7 +39,7 @@ def execute(
         exit_code=ending.exit_code,
         ended_by=ending.ended_by,
         cpu_seconds=ending.cpu_seconds,
-        wall_seconds=time.monotonic() - running.started,
+        wall_seconds=running.wall_seconds,
         output=output,
         is_cut=is_cut,
     )

@@ -121,7 +121,7 @@ class Kernel:
             has_much_output = cell.is_cut or process.num_read - first > MAX_READ
             if status is None and (left <= 0 or has_much_output):
                 status = "output" if has_much_output else "timeout"
-                reason = f"{seconds:.0f} s passed"
+                reason = f"{seconds:g} s passed"
                 if has_much_output:
                     reason = f"its output was longer than {cell.limit} bytes"
                 cell.note(f"The cell was interrupted: {reason}.")

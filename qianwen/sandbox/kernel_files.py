@@ -5,6 +5,7 @@ below the folder, a file that the kernel did not write before is never replaced,
 """
 
 import itertools
+import os
 import re
 from pathlib import Path, PurePosixPath
 
@@ -50,7 +51,7 @@ class KernelFiles:
     def save(self, name: str, content: bytes) -> Path:
         """Write a file that the kernel made, under its name or, if that is a file of the user, a new one."""
         path = self.folder / check_name(name)
-        if path.exists() and name not in self._made:
+        if os.path.lexists(path) and name not in self._made:
             path = _unused(path.parent, path.stem + "-{}" + path.suffix, range(1, 1000))
         return self._write(path, content)
 
@@ -89,7 +90,7 @@ def check_name(name: str) -> str:
 
 def _unused(folder: Path, form: str, numbers: itertools.count | range) -> Path:
     for number in numbers:
-        if not (path := folder / form.format(number)).exists():
+        if not os.path.lexists(path := folder / form.format(number)):
             return path
     raise FileRefused("a file was not returned: its name is in use")
 

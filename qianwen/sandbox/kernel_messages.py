@@ -32,7 +32,12 @@ def run_request(code: str, files: Mapping[str, bytes], key: str) -> tuple[str, l
     """A request to write files and to run a cell: its id, and its parts."""
     request = uuid4().hex
     header = {"msg_id": request, "session": "", "username": "", "date": "", "msg_type": "execute_request"}
-    content = {"code": code, "store_history": False, "allow_stdin": False, "stop_on_error": False}
+    content = {
+        "code": code.encode("utf-8", "replace").decode(),
+        "store_history": False,
+        "allow_stdin": False,
+        "stop_on_error": False,
+    }
     objects = (header | {"version": VERSION}, {}, {"files": list(files)}, content)
     parts = [json.dumps(each).encode() for each in objects]
     return request, [DELIMITER, _signature(parts, key), *parts, *files.values()]

@@ -9,7 +9,9 @@ here only serves an honest program: a hostile one can change all of it, so the o
 import base64
 import json
 import os
+import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from ipykernel.control import ControlThread  # noqa: E402
 from ipykernel.iostream import IOPubThread, OutStream  # noqa: E402
 from ipykernel.ipkernel import IPythonKernel  # noqa: E402
 from ipykernel.kernelapp import IPKernelApp  # noqa: E402
+from ipykernel.shellchannel import ShellChannelThread  # noqa: E402
 
 SHELL, IOPUB, SETTINGS = int(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
 
@@ -42,27 +45,52 @@ class FileKernel(IPythonKernel):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
+        self.is_in_cell = False
+        signal.signal(signal.SIGINT, self.on_interrupt)
         self.seen = self.listed()
-        assert self.shell is not None
+        self.outputs = [output for output in (sys.stdout, sys.stderr) if isinstance(output, CellOutput)]
+        assert self.shell
         for publisher in (self.shell.display_pub, self.shell.displayhook):
             publisher.register_hook(self.with_figure_apart)
 
     async def execute_request(self, stream: Any, ident: Any, parent: Any) -> None:
         """Write the files of the request into the folder, and run its cell."""
+        for output in self.outputs:
+            output.room = CellOutput.room
         for name, content in zip(parent["metadata"]["files"], parent["buffers"], strict=True):
-            path = FOLDER / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-            self.seen[name] = self.state(path)
-        for output in (sys.stdout, sys.stderr):
-            if isinstance(output, CellOutput):  # a cell may have put another in its place
-                output.room = CellOutput.room
+            try:
+                self.write_file(name, content)
+            except OSError as error:  # the folder is full, or the cells made something else of that name
+                print(f"{name} could not be copied: {error.strerror}", file=sys.stderr)
         await super().execute_request(stream, ident, parent)
 
+    def write_file(self, name: str, content: bytes) -> None:
+        path = FOLDER / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        self.seen[name] = self.state(path)
+
     async def do_execute(self, *arguments: Any, **settings: Any) -> Any:
-        reply = await super().do_execute(*arguments, **settings)
+        self.is_in_cell = True
+        try:
+            reply = await super().do_execute(*arguments, **settings)
+        except KeyboardInterrupt:  # between the end of the code and that of the cell
+            reply = {"status": "error", "ename": "KeyboardInterrupt", "evalue": "", "traceback": []}
+        finally:
+            self.is_in_cell = False
         self.send_changed_files()
         return reply
+
+    def on_interrupt(self, *_: object) -> None:
+        """The handler of SIGINT. At any other time the exception would end the loop of events, and the kernel."""
+        if self.is_in_cell:
+            raise KeyboardInterrupt
+
+    def pre_handler_hook(self) -> None:
+        """Keep our handler."""
+
+    def post_handler_hook(self) -> None:
+        """Keep our handler."""
 
     def send_changed_files(self) -> None:
         now = self.listed()
@@ -70,8 +98,9 @@ class FileKernel(IPythonKernel):
         self.seen = now
         for name in changed:
             size = now[name][0]
-            is_small = size <= SETTINGS["file_bytes"]
-            self.publish("file", {"name": name, "size": size}, [(FOLDER / name).read_bytes()] if is_small else [])
+            with suppress(OSError):  # a thread of the cell removed it
+                content = [(FOLDER / name).read_bytes()] if size <= SETTINGS["file_bytes"] else []
+                self.publish("file", {"name": name, "size": len(content[0]) if content else size}, content)
 
     def listed(self) -> dict[str, tuple[int, int, int]]:
         """Regular files in the folder and below, without hidden ones and links, with what shows a change."""
@@ -80,8 +109,9 @@ class FileKernel(IPythonKernel):
             folders[:] = [name for name in folders if not name.startswith((".", "__pycache__"))]
             for name in names:
                 path = Path(above, name)
-                if not name.startswith(".") and path.is_file() and not path.is_symlink():
-                    found[str(path.relative_to(FOLDER))] = self.state(path)
+                with suppress(OSError):  # removed by a thread of the cell
+                    if not name.startswith(".") and path.is_file() and not path.is_symlink():
+                        found[str(path.relative_to(FOLDER))] = self.state(path)
         return found
 
     @staticmethod
@@ -134,6 +164,7 @@ class ChannelApp(IPKernelApp):
         self.control_socket.bind("inproc://control")
         self.debug_shell_socket = context.socket(zmq.DEALER)
         self.control_thread = ControlThread(daemon=True)
+        self.shell_channel_thread = ShellChannelThread(context, daemon=True)
 
     def init_iopub(self, context: zmq.Context) -> None:
         socket = context.socket(zmq.XPUB)

@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> None:
         if config["backend"] == "namespaces":
             enter_namespaces(config)
         elif config["backend"] == "bubblewrap":
-            limit_entries(config)
+            finish_tree(config)
         else:
             landlock.need_scopes()
             privileges.adopt_orphans()
@@ -56,11 +56,13 @@ def enter_namespaces(config: dict) -> None:
     namespaces.build_tree(config["readable"], config["devices"], config["writable"])
 
 
-def limit_entries(config: dict) -> None:
-    """Limit the number of files in memory, which bubblewrap has no option for."""
+def finish_tree(config: dict) -> None:
+    """What bubblewrap has no options for: limit the number of files in memory, and make `/proc` read-only."""
+    flags = namespaces.MS_REMOUNT | namespaces.MS_NOSUID | namespaces.MS_NODEV
     for place, options in config["writable"].items():
-        flags = namespaces.MS_REMOUNT | namespaces.MS_NOSUID | namespaces.MS_NODEV
         namespaces.mount("tmpfs", place, "tmpfs", flags, options)
+    flags |= namespaces.MS_BIND | namespaces.MS_NOEXEC | namespaces.MS_RDONLY
+    namespaces.mount("proc", "/proc", None, flags)
 
 
 def write_files(config: dict) -> None:

@@ -24,6 +24,7 @@ from qianwen.runtime.translation import tr
 from qianwen.sandbox import bubblewrap, control_group, visible
 from qianwen.sandbox.control_group import ControlGroup
 from qianwen.sandbox.limits import Limits
+from qianwen.sandbox.removal import remove_folder
 from qianwen.sandbox.supervisor import INTERRUPT
 
 Backend = Literal["bubblewrap", "namespaces", "landlock"]
@@ -71,7 +72,7 @@ class RunningProgram:
         stdin: bytes = b"",
         keep: Sequence[int] = (),
     ) -> None:
-        self.backend, self.started = backend, time.monotonic()
+        self.backend, self.started, self.wall_seconds = backend, time.monotonic(), 0.0
         self._ending: Ending | None = None
         for name in files:
             _check_inside(name)
@@ -119,6 +120,7 @@ class RunningProgram:
         with suppress(OSError):  # an interrupt that nobody read
             self._lifeline.close()
         was_killed = self._wait()
+        self.wall_seconds = time.monotonic() - self.started
         left = self._read_errors()
         is_exhausted = self._group is not None and self._group.has_ended_a_process()
         line = self._report.readline().decode("utf-8", "replace").rstrip("\n")
@@ -171,7 +173,7 @@ def _configuration(
     folder, writable = "/tmp", {"/tmp": space, "/dev/shm": space}
     if backend == "landlock":
         folder = tempfile.mkdtemp(prefix="qianwen-sandbox-")
-        stack.callback(_remove, folder)
+        stack.callback(remove_folder, folder)
         writable = {folder: ""}
     return {
         "backend": backend,
@@ -214,15 +216,6 @@ def _control_group(limits: Limits, stack: ExitStack) -> ControlGroup | None:
     if group:
         stack.callback(group.remove)
     return group
-
-
-def _remove(folder: str) -> None:
-    """Remove a program's folder, also those in it that the program made unreadable. Links are not followed."""
-    for above, names, _ in os.walk(folder):
-        for name in names:
-            if not os.path.islink(path := os.path.join(above, name)):
-                os.chmod(path, 0o700)
-    shutil.rmtree(folder)
 
 
 def _pipe(stack: ExitStack) -> tuple[BinaryIO, BinaryIO]:

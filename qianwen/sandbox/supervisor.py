@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from qianwen.sandbox.removal import remove_folder
+
 TICK = 20  # milliseconds between two measurements, at most
 FASTEST_WRITES = 4 << 20  # bytes in a millisecond, into the page cache of a fast machine
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
@@ -28,6 +30,22 @@ def supervise(config: dict, report: int, lifeline: int, start: Callable[[], None
     child = os.fork()
     if child == 0:
         start()
+    try:
+        ended_by, cpu = watch(config, child, lifeline)
+        _, status = os.waitpid(child, 0)
+        cpu = max(cpu, cpu_seconds(config))
+    finally:
+        end_all(config)
+        if config["backend"] == "landlock" and os.getppid() != config["parent"]:
+            remove_folder(config["folder"])
+    code = os.waitstatus_to_exitcode(status)
+    if code == -signal.SIGXCPU or (code == -signal.SIGKILL and cpu >= config["limits"]["cpu_seconds"]):
+        ended_by = ended_by if ended_by not in (None, "stopped") else "cpu"
+    os.write(report, f"{code} {cpu} {ended_by or ''}\n".encode())
+
+
+def watch(config: dict, child: int, lifeline: int) -> tuple[str | None, float]:
+    """Wait for the end of the program, or kill it: what ended it, and the processor time that was measured last."""
     watched = os.pidfd_open(child)
     events = select.poll()
     events.register(watched, select.POLLIN)
@@ -47,15 +65,7 @@ def supervise(config: dict, report: int, lifeline: int, start: Callable[[], None
             os.kill(child, signal.SIGKILL)
             break
         reap(child)
-    _, status = os.waitpid(child, 0)
-    cpu = max(cpu, cpu_seconds(config))
-    end_all(config)
-    if config["backend"] == "landlock" and os.getppid() != config["parent"]:
-        remove(config["folder"])
-    code = os.waitstatus_to_exitcode(status)
-    if code == -signal.SIGXCPU or (code == -signal.SIGKILL and cpu >= config["limits"]["cpu_seconds"]):
-        ended_by = ended_by or "cpu"
-    os.write(report, f"{code} {cpu} {ended_by or ''}\n".encode())
+    return ended_by, cpu
 
 
 def obey(lifeline: int, child: int) -> bool:
@@ -101,7 +111,7 @@ def room_left(config: dict) -> int:
                         waiting.append(entry.path)
         except FileNotFoundError:  # removed since it was listed
             continue
-        except PermissionError:  # made unreadable, and so uncountable
+        except OSError:  # made unreadable, or its path too long, and so uncountable
             return -1
     return limits["folder_bytes"] - size
 
@@ -174,17 +184,6 @@ def end_all(config: dict) -> None:
         except ChildProcessError:
             return
         time.sleep(0.001)
-
-
-def remove(folder: str) -> None:
-    """Remove the program's folder on the disk, because the process that would do it was killed."""
-    for above, folders, files in os.walk(folder, topdown=False):
-        for name in files:
-            os.unlink(os.path.join(above, name))
-        for name in folders:
-            path = os.path.join(above, name)
-            os.unlink(path) if os.path.islink(path) else os.rmdir(path)
-    os.rmdir(folder)
 
 
 def forbid_forks(pid: int) -> None:

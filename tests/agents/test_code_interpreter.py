@@ -1,116 +1,159 @@
-"""The code interpreter as a tool: one kernel for each run, and observations that a model can read."""
+"""The tool runs the model's Python in a kernel of the run, and tells what came out."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from qianwen.agents.arguments import read_arguments
+pytest.importorskip("ipykernel")
+
+from qianwen.agents import code_interpreter as module
 from qianwen.agents.code_interpreter import code_interpreter, code_of, observation_text
 from qianwen.agents.tool import CallContext
-from qianwen.chat.messages import ToolCall
-from qianwen.runtime.errors import ConfigError
+from qianwen.chat.json_schema import satisfies
+from qianwen.runtime.errors import ConfigError, ToolError
 from qianwen.sandbox import isolation
 from qianwen.sandbox.cell import CellError, CellResult
 from qianwen.sandbox.ipython import LOST
 
-needs_sandbox = pytest.mark.skipif(
-    all(isolation.refusal(name) for name in isolation.AUTOMATIC), reason="no sandbox works on this machine"
-)
-
 
 @pytest.fixture(scope="module")
 def tool():
-    made = code_interpreter()
-    yield made
-    made.close()
+    if isolation.refusal("bubblewrap") and isolation.refusal("namespaces"):
+        pytest.skip("no sandbox works here")
+    tool = code_interpreter()
+    yield tool
+    tool.close()
 
 
-@pytest.fixture(scope="module")
-def ask(tool):
-    """Call the tool as the loop does: the observation."""
-
-    def run(code: str, folder: Path):
-        return tool.run(read_arguments(ToolCall(tool.name, code), tool.spec), CallContext("key", folder, 60.0))
-
-    return run
+@pytest.fixture
+def call(tool, tmp_path):
+    return lambda code, seconds=60.0: tool.run({"code": code}, CallContext("key", tmp_path, seconds))
 
 
-@needs_sandbox
-def test_runs_keep_their_own_variables_and_see_their_own_files(ask, tmp_path):
-    folders = [tmp_path / name for name in ("one", "two")]
-    for number, folder in enumerate(folders):
-        folder.mkdir()
-        (folder / "data.csv").write_text(f"x\n{number}\n", encoding="utf-8")
-        assert not ask('{"code": "x = open(\'data.csv\').read().split()"}', folder).is_error
-    assert ["'0'" in ask("x", folder).text for folder in folders] == [True, False]
-    seen = ask("```python\nprint(x)\nopen('out.txt', 'w').write('done')\n```", folders[0])
-    assert "['x', '0']" in seen.text and seen.text.endswith("Files written: out.txt")
-    assert [path.read_text() for path in seen.files] == ["done"]
-    error = ask("1 / 0", folders[0])
-    assert error.is_error and "ZeroDivisionError: division by zero" in error.text
-    assert "['x', '0']" in ask("x", folders[0]).text
+def test_the_tool_says_what_it_does(tool):
+    assert (tool.name, tool.effect, tool.is_trusted, tool.is_stateful) == ("code_interpreter", "none", False, True)
+    assert tool.spec.args_format == "code" and satisfies({"code": "1"}, tool.spec.parameters)
+    assert not satisfies({}, tool.spec.parameters)
+    json.dumps(tool.spec.to_openai())
 
 
-@needs_sandbox
-def test_a_new_process_says_that_variables_are_lost(tool, ask, tmp_path):
-    assert LOST not in ask("y = 1", tmp_path).text
-    again = code_interpreter()
+def test_the_words_of_the_release_can_be_chosen(tool):
+    spec = code_interpreter(language="zh").spec
+    assert (spec.name_for_human, spec.description) == ("代码解释器", "代码解释器，可用于执行Python代码。")
+    assert spec.parameters["properties"]["code"]["description"] == "待执行的代码"
+
+
+def test_variables_files_and_figures_of_a_run(call, tmp_path):
+    (tmp_path / "sales.csv").write_text("month,sold\n1,2\n2,5\n")
+    first = call("```py\nimport pandas as pd\nd = pd.read_csv('sales.csv')\nprint(d.sold.sum())\nlen(d)\n```")
+    assert (first.text, first.is_error) == ("stdout:\n\n```\n7\n```\n\nexecute_result:\n\n```\n2\n```", False)
+    second = call("import matplotlib.pyplot as plt\nd.plot(); plt.show(); d.to_csv('out.csv')")
+    assert second.text.endswith("![fig-001](fig-001.png)\n\nFiles written: out.csv")
+    assert second.files == (tmp_path / "fig-001.png", tmp_path / "out.csv")
+
+
+def test_each_run_has_variables_of_its_own(tool, tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    contexts = [CallContext("key", tmp_path / name, 60) for name in "ab"]
+    tool.run({"code": "x = 1"}, contexts[0])
+    assert "NameError" in tool.run({"code": "x"}, contexts[1]).text
+    assert "1" in tool.run({"code": "x"}, contexts[0]).text
+
+
+def test_of_too_many_runs_the_one_that_waited_longest_learns_that_its_variables_are_lost(tmp_path):
+    tool, texts = code_interpreter(max_kernels=1), []
     try:
-        text = again.run({"code": "print(2)"}, CallContext("key", tmp_path, 60.0)).text
-    finally:
-        again.close()
-    assert "2" in text and LOST in text
-    assert LOST not in ask("y", tmp_path).text  # its own kernel is still there
-
-
-@needs_sandbox
-def test_a_cell_that_prints_nothing_shows_its_variables(ask, tmp_path):
-    seen = ask("a = 6\nb = a * 7", tmp_path).text
-    assert seen == "nothing was printed; variables of this cell:\n\n```\na = 6\nb = 42\n```"
-    assert ask("c = 1\nprint(c)", tmp_path).text == "stdout:\n\n```\n1\n```"
-    assert "variables" not in ask("d = 1 / 0", tmp_path).text
-
-
-@needs_sandbox
-def test_a_cell_has_no_more_time_than_its_run(tool, tmp_path):
-    seen = tool.run({"code": "while True: pass"}, CallContext("key", tmp_path, 0.3))
-    assert seen.is_error and "The cell was interrupted" in seen.text
-
-
-@needs_sandbox
-def test_of_too_many_runs_the_one_that_waited_longest_is_told_that_its_variables_are_lost(tmp_path):
-    tool = code_interpreter(max_kernels=1)
-    folders = [tmp_path / name for name in ("one", "two")]
-    texts = []
-    try:
-        for folder in (*folders, folders[0]):
-            folder.mkdir(exist_ok=True)
-            texts.append(tool.run({"code": "x = 1"}, CallContext("key", folder, 60.0)).text)
+        for name in ("a", "b", "a"):
+            (tmp_path / name).mkdir(exist_ok=True)
+            texts.append(tool.run({"code": "x = 1"}, CallContext("key", tmp_path / name, 60)).text)
     finally:
         tool.close()
     assert [LOST in text for text in texts] == [False, False, True]
 
 
-def test_an_unknown_sandbox_is_refused_before_the_first_cell():
-    with pytest.raises(ConfigError, match="unknown sandbox 'docker'"):
-        code_interpreter(sandbox="docker")
+def test_a_run_that_another_process_began_learns_that_its_variables_are_lost(call, tmp_path):
+    assert LOST not in call("y = 1").text
+    later = code_interpreter()
+    try:
+        assert LOST in later.run({"code": "print(2)"}, CallContext("key", tmp_path, 60)).text
+    finally:
+        later.close()
+    assert LOST not in call("y").text  # the first kernel is still there
+
+
+def test_an_error_is_short_and_marked(call):
+    observation = call("1 / 0")
+    assert observation.is_error
+    assert observation.text.startswith("error:\n\n```\nTraceback") and observation.text.endswith(
+        "ZeroDivisionError: division by zero\n```"
+    )
+
+
+def test_the_time_of_the_run_is_kept(call):
+    observation = call("import time; time.sleep(30)", 1.0)
+    assert observation.is_error and "The cell was interrupted: 1 s passed." in observation.text
+
+
+def test_a_cell_that_prints_nothing_shows_its_variables(call):
+    seen = call("a = 6\nb = a * 7").text
+    assert seen == "nothing was printed; variables of this cell:\n\n```\na = 6\nb = 42\n```"
+
+
+def test_code_without_output_says_so(call):
+    assert call("pass").text == "The code ended without output."
 
 
 @pytest.mark.parametrize(
-    "result, text",
+    ("text", "code"),
     [
-        (CellResult(status="ok"), "The code ended without output."),
-        (CellResult(status="ok", stdout="a", result="7"), "stdout:\n\n```\na\n```\n\nexecute_result:\n\n```\n7\n```"),
-        (CellResult(status="error", error=CellError("E", "v", "")), "error:\n\n```\nE: v\n```"),
-        (CellResult(status="ok", figures=(Path("/r/fig-001.png"),)), "![fig-001](fig-001.png)"),
-        (CellResult(status="ok", files=(Path("/r/a/b.txt"),)), "Files written: a/b.txt"),
-        (CellResult(status="timeout", notes=("It was interrupted.",)), "It was interrupted."),
+        ("x = 1", "x = 1"),
+        ("```python\nx = 1\n```", "x = 1\n"),
+        ("```\nx = 1\n```", "x = 1\n"),
+        ("```py\nx = 1", "x = 1"),
+        ("  ```py\nx = 1\n```\n", "x = 1\n"),
+        ("s = '''```'''", "s = '''```'''"),
+        ("", ""),
+        ("```", "```"),
     ],
 )
-def test_what_the_model_reads(result, text):
-    assert observation_text(result, Path("/r")) == text
+def test_the_fence_around_code_is_removed(text, code):
+    assert code_of(text).strip() == code.strip()
 
 
-@pytest.mark.parametrize("text", ["print(1)", "```python\nprint(1)\n```", "```\nprint(1)\n"])
-def test_a_fence_around_code_is_taken_off(text):
-    assert code_of(text).strip() == "print(1)"
+def test_what_goes_wrong_is_said_after_the_output():
+    result = CellResult(
+        status="timeout",
+        stdout="a",
+        stderr="w" * 2000,
+        error=CellError("E", "v", ""),
+        figures=(Path("/run/fig-001.png"),),
+        notes=("The cell was interrupted: 1 s passed.",),
+    )
+    text = observation_text(result, Path("/run"))
+    assert text.split("\n\n") == [
+        *("stdout:", "```\na\n```", "stderr:", f"```\n{'w' * 1000}\n```", "error:", "```\nE: v\n```"),
+        *("![fig-001](fig-001.png)", "The cell was interrupted: 1 s passed."),
+    ]
+
+
+def test_the_model_learns_that_no_font_has_chinese(monkeypatch):
+    result = CellResult(status="ok", stderr="UserWarning: Glyph 20013 missing from font(s) DejaVu Sans.")
+    monkeypatch.setattr(module.fonts, "has_chinese", lambda: False)
+    assert observation_text(result, Path()).endswith("write the labels of figures in English.")
+
+
+def test_without_isolation_there_is_no_tool(monkeypatch):
+    monkeypatch.setattr(isolation, "refusal", lambda backend: "Operation not permitted")
+    with pytest.raises(ConfigError, match="no sandbox works on this machine.*Operation not permitted"):
+        code_interpreter()
+    with pytest.raises(ConfigError, match="landlock: Operation not permitted"):
+        code_interpreter(sandbox="landlock")
+
+
+def test_a_kernel_that_does_not_start_is_an_error_of_the_call(tool, tmp_path, monkeypatch):
+    monkeypatch.setattr("qianwen.sandbox.kernel_process.PROGRAM", "/usr/nothing.py")
+    (tmp_path / "new").mkdir()
+    with pytest.raises(ToolError, match="could not start a program"):
+        tool.run({"code": "1"}, CallContext("key", tmp_path / "new", 60))

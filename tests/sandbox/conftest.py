@@ -6,8 +6,10 @@ Whatever it does, it must end in time, leave no process, and not fill our memory
 
 import os
 import signal
+import socket
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import get_args
@@ -15,6 +17,7 @@ from typing import get_args
 import psutil
 import pytest
 
+from qianwen.runtime.files import cache_dir
 from qianwen.sandbox import isolation
 from qianwen.sandbox.process import Limits, Outcome, Sandbox
 from qianwen.sandbox.running import Backend
@@ -31,6 +34,15 @@ for name, attempt in %r.items():
     except Exception as error:
         print(f"{name}: {type(error).__name__}", flush=True)
 print("all were tried")
+"""
+
+HEAD = """
+import ctypes, fcntl, mmap, os, resource, socket, struct, subprocess, time
+def libc_call(name, *arguments):
+    libc = ctypes.CDLL(None, use_errno=True)
+    if getattr(libc, name)(*arguments) < 0: raise OSError(ctypes.get_errno(), name)
+def check(*command):
+    subprocess.run(command, check=True, capture_output=True)
 """
 
 Contain = Callable[..., Outcome]
@@ -65,7 +77,7 @@ def contain(sandbox: Sandbox, tmp_path: Path) -> Iterator[Contain]:
         """A table of programs is tried in one run, one after the other."""
         before = us.memory_info().rss
         if isinstance(program, dict):
-            outcome = run(ATTEMPTS % {name: part % facts for name, part in program.items()}, limits)
+            outcome = run(ATTEMPTS % {name: part % facts if facts else part for name, part in program.items()}, limits)
             assert outcome.stdout.endswith("all were tried\n"), outcome
             return outcome
         source = program % facts if facts else program
@@ -102,3 +114,18 @@ def _command(process: psutil.Process) -> list[str]:
 @pytest.fixture
 def survivors() -> Callable[[str], list[int]]:
     return marked
+
+
+@pytest.fixture
+def ways_out(outside: Path) -> Iterator[dict[str, str]]:
+    """Programs that try to get out, and a socket of ours at which nothing may arrive."""
+    table = tomllib.loads(Path(__file__).with_name("ways_out.toml").read_text(encoding="utf-8"))
+    path = outside / "datagrams"
+    facts = {"ours": os.getpid(), "home": Path.home(), "cache": cache_dir(), "datagrams": path}
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(str(path))
+        path.chmod(0o777)
+        receiver.setblocking(False)
+        yield {name: f"{HEAD}{part % facts}; print({name!r}, 'got through')" for name, part in table.items()}
+        with pytest.raises(BlockingIOError):
+            receiver.recv(1)

@@ -76,15 +76,32 @@ def openapi(
 
 
 def _read(path: Path) -> Mapping[str, Any]:
+    """A schema in JSON or YAML. What JSON does not have, such as dates and numbers as names, becomes text."""
     try:
-        document = json.loads(path.read_bytes())
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
     except OSError as error:
         raise ConfigError(tr("cannot read {path}: {reason}", path=path, reason=error.strerror)) from None
+    try:
+        document = json.loads(text) if text.lstrip().startswith("{") else _yaml(text)
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
-        raise ConfigError(tr("{path} is not JSON; convert a schema in YAML to JSON first", path=path))
+        raise ConfigError(tr("{path} is neither JSON nor YAML with fields", path=path))
     return document
+
+
+def _yaml(text: str) -> Any:
+    """ValueError for YAML with mistakes, or with aliases, which can stand for gigabytes in a few lines."""
+    try:
+        import yaml
+    except ImportError:
+        raise ConfigError(tr("a schema in YAML needs pyyaml: pip install 'qianwen[agents]'")) from None
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise ValueError("alias")
+        return json.loads(json.dumps(yaml.safe_load(text), default=str))
+    except (yaml.YAMLError, TypeError) as error:
+        raise ValueError(str(error)) from None
 
 
 def _server(document: Mapping[str, Any], server: str) -> str:

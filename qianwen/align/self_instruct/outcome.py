@@ -32,6 +32,7 @@ def dialogue_of(row: dict[str, Any], asked: Asked, tools: dict[str, GeneratedToo
     answer, question = row.get("answer", {}).get("reply", ""), Message("user", asked.question)
     if asked.tool is None:
         _raise(text_fault(answer, asked.language, MAX_ANSWER[asked.language]))
+        _raise("number from memory" if any(map(str.isdigit, answer)) else None)
         return service_row([question, Message("assistant", answer)], offered, "no call", asked.language)
     made = read_json(row["call"]["reply"], call_schema(offered))
     _raise(call_fault(made, asked.question, asked.tool.spec, asked.language))

@@ -90,10 +90,11 @@ def _check_parameters(fields: list[dict[str, Any]], language: str) -> None:
 
 def _usable_results(value: dict[str, Any], language: str) -> dict[str, Any]:
     """What the simulator draws from. Fields that repeat a parameter or have no useful examples are left out."""
-    known = _words(value["parameters"])
+    known = {*_words(value["parameters"]), ""}
     found: dict[str, Any] = {}
     for field in value["results"]:
-        if not _words([field]) & known and field["name"] not in found and (kind := _returned(field, language)):
+        about = _words([field]) or {""}  # a field that is only "name" is that of the parameter
+        if not about & known and field["name"] not in found and (kind := _returned(field, language)):
             found[field["name"]] = kind
     return found
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from qianwen.agents.tool import CallContext, Observation, Tool
 from qianwen.agents.tools.openapi import openapi
@@ -202,8 +203,11 @@ def test_a_schema_is_read_from_a_file(tmp_path: Path, web):
         "servers": [{"url": "https://{host}/v1", "variables": {"host": {"default": "a.example"}}}]}))  # fmt: skip
     assert len(openapi(path)) == 2
     assert echoed(tools(web, json.loads(path.read_text()), server=web.url)["get_weather"].run({"city": "x"}, CONTEXT))
-    (tmp_path / "shop.yaml").write_text("openapi: 3.0.0")
-    with pytest.raises(ConfigError, match="YAML"):
-        openapi(tmp_path / "shop.yaml")
+    (tmp_path / "shop.yaml").write_text(yaml.safe_dump(json.loads(path.read_text())))
+    assert [tool.spec for tool in openapi(tmp_path / "shop.yaml")] == [tool.spec for tool in openapi(path)]
+    for broken in ("openapi: [3.0.0", "- 3", "a: &x [1]\nb: *x", "", "{1: 2}"):
+        (tmp_path / "broken.yaml").write_text(broken)
+        with pytest.raises(ConfigError, match="neither JSON nor YAML"):
+            openapi(tmp_path / "broken.yaml")
     with pytest.raises(ConfigError, match="cannot read"):
         openapi(tmp_path / "missing.json")

@@ -4,10 +4,13 @@ import json
 import random
 import re
 
+import pytest
+
 from qianwen.align.dialogues import read_dialogues
-from qianwen.align.self_instruct.accepted import SelfInstructConfig, accepted_questions, accepted_tools, part_of
-from qianwen.align.self_instruct.outcome import COUNTS, REJECTED, write_outcome
+from qianwen.align.self_instruct.accepted import Asked, SelfInstructConfig, accepted_questions, accepted_tools, part_of
+from qianwen.align.self_instruct.outcome import COUNTS, REJECTED, dialogue_of, write_outcome
 from qianwen.align.self_instruct.stages import Stages
+from qianwen.align.self_instruct.tools import Rejected
 from qianwen.chat.model import Delta
 from qianwen.runtime.files import read_jsonl
 
@@ -159,3 +162,18 @@ def test_a_reply_that_was_cut_short_is_rejected():
     row = {"reply": "{}", "language": "en", "finish_reason": "length", "tool": None}
     assert [reason for _, reason in accepted_tools([row])[1]] == ["cut short"]
     assert [reason for _, reason in accepted_questions([row], [], CONFIG)[1]] == ["cut short"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        ("Fish breathe with 2 gills.", "number from memory"),
+        ("鱼用鳃呼吸。", "text in the wrong language"),
+        ("", "text too short or long"),
+    ],
+)
+def test_an_answer_without_a_tool_is_judged_by_its_text(reply, reason):
+    asked = Asked("How do fish breathe?", "en", "train", None)
+    row = {"question": asked.question, "offered": [], "answer": {"reply": reply, "finish_reason": "stop"}}
+    with pytest.raises(Rejected, match=reason):
+        dialogue_of(row, asked, {})

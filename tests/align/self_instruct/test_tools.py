@@ -63,6 +63,7 @@ def test_a_tool_with_a_schema_and_a_simulator():
         ({"parameters": parameter() * 2}, "parameter twice"),
         ({"results": result(name="harbour_name")}, "no usable result"),
         ({"results": result(examples=["same", "same", "same"])}, "no usable result"),
+        ({"results": result(name="name")}, "no usable result"),
         ({"results": result(examples=["0", "0", "0"])}, "no usable result"),
     ],
 )
