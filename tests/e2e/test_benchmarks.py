@@ -131,7 +131,8 @@ TABLES = {"chat_templates", "evaluate_weights", "personal_data"}  # print shares
 # `bits_and_adapters` needs MMLU and GSM8K, and trains four adapters; its parts are in `quantization` and `tool_calls`.
 # `memo_long_context` needs a corpus with documents of more than 8,192 tokens, and trains several models.
 # `sft_curve` trains an adapter of the 135M for each number of rows.
-TOO_LONG = {"bits_and_adapters", "memo_long_context", "sft_curve"}
+# `safety` needs published prompts of two sets, and trains an adapter of the 0.5B; `tool_use` pretrains a demo first.
+TOO_LONG = {"bits_and_adapters", "memo_long_context", "safety", "sft_curve", "tool_use"}
 
 
 def test_every_benchmark_is_run() -> None:
