@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Install a peer, at a pinned version, into an environment of its own under benchmarks/.peers (kept between runs).
-#   benchmarks/peers.sh transformers|peft|trl|datatrove|ray|lm-eval|node-llama-cpp|llama-server|llama-cpp-avx2|llama-cpp-avx512|ik-llama-cpp
+#   benchmarks/peers.sh transformers|peft|trl|datatrove|ray|lm-eval|node-llama-cpp|llama-server|llama-cpp-avx2|llama-cpp-avx512|ik-llama-cpp|smolagents
 # Prints the path of what was installed. Peers never enter our own environment, and CI never runs this.
 set -euo pipefail
-name=${1:?transformers, peft, trl, datatrove, ray, lm-eval, node-llama-cpp, llama-server, llama-cpp-avx2, llama-cpp-avx512 or ik-llama-cpp}
+name=${1:?transformers, peft, trl, datatrove, ray, lm-eval, node-llama-cpp, llama-server, llama-cpp-avx2, llama-cpp-avx512, ik-llama-cpp or smolagents}
 home=$(cd "$(dirname "$0")" && pwd)/.peers/$name
 python() { # python REQUIREMENT... : a virtual environment with these, torch within our own range
   [ -x "$home/.done" ] || { python3 -m venv "$home"; "$home/bin/pip" install -q "torch>=2.11,<2.14" "$@"; install -m 755 /dev/null "$home/.done"; }
@@ -49,6 +49,7 @@ case $name in
       "$home/bin/pip" install -q --no-binary llama-cpp-python "llama-cpp-python[server]==0.3.36"; install -m 755 /dev/null "$home/.done"; }
     echo "$home/bin/python" ;;
   ik-llama-cpp) plain ik-llama-cpp-python==0.1.5 ;;
+  smolagents) plain smolagents==1.26.0 numpy pandas matplotlib ;;
   llama-cpp-avx2|llama-cpp-avx512) # built from source for one family of processors, so that both sides may use the same
     wide=OFF; [ "$name" = llama-cpp-avx2 ] || wide=ON
     export CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_AVX=ON -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON -DGGML_AVX512=$wide -DGGML_AVX512_VNNI=$wide"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from qianwen.chat.call_arguments import parse_arguments
@@ -128,21 +128,3 @@ _LIMITS = (
     *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "pattern", "const"),
     *("minLength", "maxLength", "minItems", "maxItems"),
 )
-
-
-def unread_call(text: str, names: Sequence[str]) -> ToolCall | None:
-    """The call that a whole reply is, although its arguments are wrong.
-
-    A reply in JSON without tags is read as a call only if its arguments satisfy the schema. Else it arrives as text,
-    which is not an answer for the user.
-    """
-    body = text.strip().removeprefix("<tool_call>").removesuffix("</tool_call>")
-    try:
-        value = parse_arguments(ToolCall("", body)) if body.lstrip("`json \n").startswith("{") else {}
-    except QianwenError:
-        return None
-    name, arguments = value.get("name"), value.get("arguments", value.get("parameters"))
-    if not isinstance(name, str) or arguments is None or set(value) - {"name", "arguments", "parameters", "type", "id"}:
-        return None
-    is_near = bool(difflib.get_close_matches(name, names, 1))
-    return ToolCall(name, arguments_text(arguments)) if is_near else None

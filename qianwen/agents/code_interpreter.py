@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from qianwen.agents.cell_variables import assigned, listing
 from qianwen.agents.tool import CallContext, Observation, Tool
 from qianwen.chat.code_blocks import code_blocks
 from qianwen.chat.messages import FunctionSpec
@@ -26,6 +27,7 @@ from qianwen.sandbox.running import Backend
 
 MAX_KERNELS = 8  # at the same time, of one tool; each may need hundreds of megabytes
 MARK = ".interpreter"  # a file in the folder of a run that says that it had a kernel
+LISTING_SECONDS = 5.0
 MAX_WARNINGS = 1000  # characters of standard error
 MISSING_GLYPH = "missing from"  # matplotlib: "Glyph 20013 (\N{CJK UNIFIED IDEOGRAPH-4E2D}) missing from font(s) …"
 NO_FONT = "No font with Chinese characters is installed here: write the labels of figures in English."
@@ -60,10 +62,12 @@ def code_interpreter(
     def run(arguments: Mapping[str, Any], context: CallContext) -> Observation:
         try:
             kernel = kernels.of(context.folder)
-            result = kernel.run(code_of(arguments["code"]), max(1.0, min(seconds, context.seconds)))
+            code = code_of(arguments["code"])
+            result = kernel.run(code, max(1.0, min(seconds, context.seconds)))
+            values = variables(kernel, code, result)
         except ConfigError as error:
             raise ToolError(str(error)) from error
-        text = observation_text(result, context.folder)
+        text = observation_text(result, context.folder, values)
         return Observation(text, is_error=result.status != "ok", files=(*result.figures, *result.files))
 
     parameters = {
@@ -117,9 +121,21 @@ def code_of(text: str) -> str:
     return blocks[0] if blocks else text
 
 
-def observation_text(result: CellResult, folder: Path) -> str:
-    """What the model reads about a call: blocks of output, the names of figures and files, and notes."""
+def variables(kernel: Kernel, code: str, result: CellResult) -> str:
+    """The values that a cell computed, if it worked and showed none of them: models often forget to print."""
+    names = assigned(code)
+    if result.status != "ok" or result.stdout.strip() or result.result.strip() or not names:
+        return ""
+    return kernel.run(listing(names), LISTING_SECONDS).stdout
+
+
+def observation_text(result: CellResult, folder: Path, values: str = "") -> str:
+    """What the model reads about a call: blocks of output, the names of figures and files, and notes.
+
+    `values` are the variables of a cell that printed nothing.
+    """
     blocks = [("stdout", result.stdout), ("stderr", result.stderr[-MAX_WARNINGS:]), ("execute_result", result.result)]
+    blocks.append(("nothing was printed; variables of this cell", values))
     if result.error:
         blocks.append(("error", result.error.traceback or f"{result.error.name}: {result.error.value}"))
     parts = [f"{name}:\n\n```\n{text}\n```" for name, text in blocks if text.strip()]

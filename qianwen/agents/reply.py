@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from qianwen.agents.arguments import unread_call
 from qianwen.agents.budget import overspent, spent_calls
 from qianwen.agents.run import Run
 from qianwen.agents.step import Answer, Call, End, EndReason, Result, Step, Thought, conversation, since_given
 from qianwen.agents.tool import Effect, Tool
+from qianwen.agents.written_calls import written_call
 from qianwen.chat.messages import Message, ToolCall
 from qianwen.chat.model import ChatModel, Delta, FinishReason
 
@@ -116,8 +116,8 @@ def _nudged(messages: Sequence[Message]) -> list[Message]:
 def _steps(run: Run, reply: _Reply, tools: Mapping[str, Tool], *, can_call: bool) -> list[Step]:
     """The steps of a reply; none if it has nothing that can be used."""
     calls, text = reply.calls, reply.text
-    if not calls and (call := unread_call(text, list(tools))):
-        calls, text = (call,), ""
+    if not calls and (written := written_call(text, tools)):
+        text, calls = written[0], (written[1],)
     if not calls or not can_call:
         return [Answer(text, reply.reasoning)] if text.strip() else []
     thought = [Thought(text, reply.reasoning)] if text.strip() or reply.reasoning else []

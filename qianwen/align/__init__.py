@@ -17,6 +17,7 @@ Read in this order:
     service/                generated dialogues with tool calls, searches and programs
     self_instruct/          tools, questions and dialogues that a model writes, and the rules that reject
     system_prompts/         system prompts that are obeyed over six turns; those for evaluation
+    choosing/               which rows to train on, for a budget: tags, clusters, diversity
     request_log.py          many requests whose results are on the disk, in order
     plain_answers.py, sentences.py, languages.py, near_duplicates.py    what generated texts are made of and checked by
 

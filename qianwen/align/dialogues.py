@@ -39,11 +39,16 @@ def read_dialogues(path: str | Path, *, quiet: bool = False) -> Iterator[Dialogu
 
     Raises DataError for a file that is missing or damaged, and if no record can be used.
     """
+    return (dialogue for _, dialogue in records_and_dialogues(path, quiet=quiet))
+
+
+def records_and_dialogues(path: str | Path, *, quiet: bool = False) -> Iterator[tuple[dict[str, Any], Dialogue]]:
+    """As `read_dialogues`, each with the record of the file that it was read from."""
     file = Path(path)
     if not file.exists():
         raise DataError(tr("{path}: no such file", path=path))
     left_out, num_records = LeftOut(), 0
-    for num_records, row in enumerate(_rows(file), start=1):
+    for num_records, row in enumerate(file_records(file), start=1):
         place = tr("record {number}", number=num_records)
         try:
             dialogue = read_record(row)
@@ -52,7 +57,7 @@ def read_dialogues(path: str | Path, *, quiet: bool = False) -> Iterator[Dialogu
             if left_out.count == num_records == MAX_UNUSABLE:
                 break
         else:
-            yield replace(dialogue, place=place)
+            yield row, replace(dialogue, place=place)
     if not num_records:
         raise DataError(tr("{path} contains no dialogue", path=path))
     counts = {"path": path, "count": left_out.count, "all": num_records}
@@ -65,7 +70,7 @@ def read_dialogues(path: str | Path, *, quiet: bool = False) -> Iterator[Dialogu
         console.print(f"{message}\n{left_out.report()}", style="yellow", markup=False)
 
 
-def _rows(file: Path) -> Iterator[Any]:
+def file_records(file: Path) -> Iterator[Any]:
     """The records: of one JSON list, of one JSON object in a `.json` file, else of JSON lines."""
     with as_utf8(open_bytes(file)) as handle:
         first = handle.read(64).lstrip(b" \t\r\n")[:1]

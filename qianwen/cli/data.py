@@ -11,8 +11,10 @@ from qianwen.cli.arguments import parse_subcommand
 from qianwen.cli.data_ablate import Ablate, Mix, ablate, mix
 from qianwen.cli.data_curate import Curate, Report, curate, report
 from qianwen.cli.data_filter import TrainFilter, train_filter
+from qianwen.cli.data_label import LabelData, label_data
 from qianwen.cli.data_reject import Reject, reject
 from qianwen.cli.data_safety import Safety, safety
+from qianwen.cli.data_select import Select, select
 from qianwen.cli.data_self_instruct import SelfInstruct, self_instruct
 from qianwen.cli.data_service import Service, service
 from qianwen.cli.data_system_prompts import SystemPromptData, system_prompt_data
@@ -52,13 +54,13 @@ def data(argv: list[str]) -> int:
     commands: dict[str, Any] = {
         "fetch": Fetch, "curate": Curate, "report": Report, "trace": Trace, "build": Build, "train-filter": TrainFilter,
         "reject": Reject, "safety": Safety, "service": Service, "self-instruct": SelfInstruct,
-        "system-prompts": SystemPromptData, "ablate": Ablate, "mix": Mix,
+        "system-prompts": SystemPromptData, "select": Select, "label": LabelData, "ablate": Ablate, "mix": Mix,
     }  # fmt: skip
     options = parse_subcommand(commands, "qianwen data", argv)
     run = {
         Fetch: _fetch, Curate: curate, Report: report, Trace: trace, Build: _build, TrainFilter: train_filter,
         Reject: reject, Safety: safety, Service: service, SelfInstruct: self_instruct,
-        SystemPromptData: system_prompt_data, Ablate: ablate, Mix: mix,
+        SystemPromptData: system_prompt_data, Select: select, LabelData: label_data, Ablate: ablate, Mix: mix,
     }  # fmt: skip
     return run[type(options)](options)
 

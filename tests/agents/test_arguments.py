@@ -2,7 +2,7 @@
 
 import pytest
 
-from qianwen.agents.arguments import json_schema, read_arguments, unread_call, violation
+from qianwen.agents.arguments import json_schema, read_arguments, violation
 from qianwen.chat.json_schema import satisfies
 from qianwen.chat.messages import FunctionSpec, ToolCall
 from qianwen.runtime.errors import ToolError
@@ -89,32 +89,3 @@ def test_a_schema_without_an_end_is_refused():
 def test_a_list_of_named_parameters_is_a_schema():
     assert json_schema(V1) == {"type": "object", "properties": {"code": {"type": "string"}}, "required": ["code"]}
     assert json_schema(None)["properties"] == {}
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        '{"name": "weather", "arguments": {"cty": "Ulm"}}',
-        '```json\n{"name": "weather", "arguments": {"cty": "Ulm"}}\n```',
-        '<tool_call>\n{"name": "weather", "parameters": {"cty": "Ulm"}}\n</tool_call>',
-        '{"name": "wether", "arguments": {"cty": "Ulm"}}',
-    ],
-)
-def test_a_reply_that_is_a_wrong_call_is_a_call(text):
-    call = unread_call(text, ["weather", "clock"])
-    assert call is not None and call.arguments == '{"cty": "Ulm"}'
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "It is 20 degrees.",
-        '{"name": "Berlin", "population": 3700000}',
-        '{"name": "greeting", "arguments": {}}',
-        '{"weather": {"arguments": {}}}',
-        "",
-        "```python\nprint({'name': 'weather'})\n```",
-    ],
-)
-def test_other_replies_are_answers(text):
-    assert unread_call(text, ["weather", "clock"]) is None

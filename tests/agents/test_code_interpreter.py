@@ -8,11 +8,9 @@ import pytest
 pytest.importorskip("ipykernel")
 
 from qianwen.agents import code_interpreter as module
-from qianwen.agents.arguments import read_arguments
 from qianwen.agents.code_interpreter import code_interpreter, code_of, observation_text
 from qianwen.agents.tool import CallContext
 from qianwen.chat.json_schema import satisfies
-from qianwen.chat.messages import ToolCall
 from qianwen.runtime.errors import ConfigError, ToolError
 from qianwen.sandbox import isolation
 from qianwen.sandbox.cell import CellError, CellResult
@@ -30,10 +28,7 @@ def tool():
 
 @pytest.fixture
 def call(tool, tmp_path):
-    """Call the tool as the loop of an agent does."""
-    return lambda code, seconds=60.0: tool.run(
-        read_arguments(ToolCall(tool.name, code), tool.spec), CallContext("key", tmp_path, seconds)
-    )
+    return lambda code, seconds=60.0: tool.run({"code": code}, CallContext("key", tmp_path, seconds))
 
 
 def test_the_tool_says_what_it_does(tool):
@@ -67,34 +62,25 @@ def test_each_run_has_variables_of_its_own(tool, tmp_path):
     assert "1" in tool.run({"code": "x"}, contexts[0]).text
 
 
-def test_a_new_process_says_that_variables_are_lost(call, tmp_path):
-    """A run that goes on after a kill."""
-    assert LOST not in call("y = 1").text
-    again = code_interpreter()
+def test_of_too_many_runs_the_one_that_waited_longest_learns_that_its_variables_are_lost(tmp_path):
+    tool, texts = code_interpreter(max_kernels=1), []
     try:
-        text = again.run({"code": "print(2)"}, CallContext("key", tmp_path, 60.0)).text
-    finally:
-        again.close()
-    assert "2" in text and LOST in text
-    assert LOST not in call("y").text  # its own kernel is still there
-
-
-def test_of_too_many_runs_the_one_that_waited_longest_is_told_that_its_variables_are_lost(tmp_path):
-    tool = code_interpreter(max_kernels=1)
-    folders = [tmp_path / name for name in ("one", "two")]
-    texts = []
-    try:
-        for folder in (*folders, folders[0]):
-            folder.mkdir(exist_ok=True)
-            texts.append(tool.run({"code": "x = 1"}, CallContext("key", folder, 60.0)).text)
+        for name in ("a", "b", "a"):
+            (tmp_path / name).mkdir(exist_ok=True)
+            texts.append(tool.run({"code": "x = 1"}, CallContext("key", tmp_path / name, 60)).text)
     finally:
         tool.close()
     assert [LOST in text for text in texts] == [False, False, True]
 
 
-def test_an_unknown_sandbox_is_refused_before_the_first_cell():
-    with pytest.raises(ConfigError, match="unknown sandbox 'docker'"):
-        code_interpreter(sandbox="docker")
+def test_a_run_that_another_process_began_learns_that_its_variables_are_lost(call, tmp_path):
+    assert LOST not in call("y = 1").text
+    later = code_interpreter()
+    try:
+        assert LOST in later.run({"code": "print(2)"}, CallContext("key", tmp_path, 60)).text
+    finally:
+        later.close()
+    assert LOST not in call("y").text  # the first kernel is still there
 
 
 def test_an_error_is_short_and_marked(call):
@@ -110,8 +96,13 @@ def test_the_time_of_the_run_is_kept(call):
     assert observation.is_error and "The cell was interrupted: 1 s passed." in observation.text
 
 
+def test_a_cell_that_prints_nothing_shows_its_variables(call):
+    seen = call("a = 6\nb = a * 7").text
+    assert seen == "nothing was printed; variables of this cell:\n\n```\na = 6\nb = 42\n```"
+
+
 def test_code_without_output_says_so(call):
-    assert call("x = 1").text == "The code ended without output."
+    assert call("pass").text == "The code ended without output."
 
 
 @pytest.mark.parametrize(

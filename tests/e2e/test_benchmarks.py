@@ -22,7 +22,8 @@ RATIO = re.compile(r"^ratio \S+ -?[\d.]+$", re.MULTILINE)
 SKIPPED = re.compile(r"^skipped: .+$", re.MULTILINE)
 # Parts of a benchmark: run by another script, by a peer's Python, or with a corpus that no machine has by itself.
 PARTS = {
-    "datatrove_peer", "filter_crawl", "filter_labels", "llama_files", "llama_peer", "llama_python", "lm_eval_peer",
+    "agents_page", "agents_peer", "datatrove_peer", "filter_crawl", "filter_labels", "llama_files", "llama_peer",
+    "llama_python", "lm_eval_peer",
     "measured", "pairs", "peers",
     "memo_rows", "memo_summary", "memo_texts", "memo_training",
     "planted", "texts",
@@ -97,6 +98,8 @@ def labels(folder: Path) -> list[str]:
 
 Arguments = Callable[[str, Path], list[str]]
 ARGUMENTS: dict[str, Arguments] = {
+    "agents": lambda model, folder: [],
+    "agents_real": lambda model, folder: ["--model", model, "--formats", "own", "--page", "no"],
     "chat_templates": lambda model, folder: ["--weights", str(WEIGHTS), "--conversations", "20"],
     "personal_data": lambda model, folder: [],
     "batch_invariance": lambda model, folder: ["--model", model],

@@ -12,7 +12,10 @@ from qianwen.cli.arguments import _chinese
 from qianwen.runtime import translation
 
 SUBCOMMANDS = {
-    "data": ["fetch", "curate", "report", "trace", "build", "train-filter", "reject", "ablate", "mix"],
+    "data": [
+        *("fetch", "curate", "report", "trace", "build", "train-filter", "reject", "ablate", "mix"),
+        *("safety", "service", "self-instruct", "system-prompts", "select", "label"),
+    ],
     "tokenizer": ["train", "extend", "compression", "encode", "convert"],
     "runs": ["list", "follow", "compare", "delete"],
     "keys": ["list", "add", "revoke"],

@@ -285,7 +285,7 @@ def contain_cell(kernel: Kernel, program: str) -> None:
     kernel.run("")
     children, start = us.children(recursive=True), time.monotonic()
     result = kernel.run(program, 0.4)
-    assert time.monotonic() - start <= 0.4 + ipython.STOP_SECONDS + 1.5
+    assert time.monotonic() - start <= 0.4 + ipython.STOP_SECONDS + 10  # it ends, also on a busy machine
     assert len((result.stdout + result.stderr + result.result).encode()) <= 2 * SMALL.output_bytes
     assert us.memory_info().rss - before <= MAX_GROWTH
     assert sum(path.stat().st_size for path in folder.rglob("*")) <= SMALL.folder_bytes + (8 << 20)
@@ -365,7 +365,7 @@ def test_no_process_outlives_the_owner(sandbox, survivors, tmp_path, then, numbe
         assert len(survivors(mark)) >= 2
         owner.send_signal(number)
     owner.communicate()
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + 10
     while ((left := survivors(mark)) or list((tmp_path / "tmp").iterdir())) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not left and not list((tmp_path / "tmp").iterdir())

@@ -13,6 +13,7 @@ Gradio renders them in the same application, behind the same access control. Rea
     curve.py runs.py  SVG curves; the runs page
     tune.py           the fine-tuning page (`serve/finetunes.py` does the work)
     login.py          the login page, which stores an API key in a cookie that scripts cannot read
+    label.py          the page of `qianwen data label`, on its own; label_page.py writes its HTML
     shell.py          a wrapper around Gradio: allowed routes, content security policy, style
 
 Only `panel.py`, `chat.py`, `runs.py`, `tune.py` and `shell.py` import Gradio. Not here: limits and access control

@@ -249,7 +249,7 @@ def visit(browser) -> Iterator[Callable[..., Visitor]]:
         context.expose_function("hit", lambda where: hits.append(where))
         page = context.new_page()
         page.set_default_timeout(SECONDS * 1e3)
-        own = (url.removesuffix("/runs").removesuffix("/tune"), "data:", "blob:")
+        own = (url.partition("?")[0].removesuffix("/runs").removesuffix("/tune"), "data:", "blob:")
         page.on("request", lambda request: None if request.url.startswith(own) else foreign.append(request.url))
         page.on("dialog", lambda dialog: (hits.append(dialog.message), dialog.dismiss()))
         page.goto(url)

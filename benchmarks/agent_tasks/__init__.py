@@ -1,0 +1,1 @@
+"""Tasks for agents with real weights, and the checks of their results."""
