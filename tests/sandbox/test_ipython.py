@@ -239,6 +239,11 @@ SENT = {
         SESSION
         + "for n in range(500): s.send(k.iopub_socket, 'file', {'name': f'f{n}', 'size': 1 << 18}, p, buffers=[bytes(1 << 18)])"  # noqa: E501
     ),
+    "messages between cells, without an end": SESSION
+    + "import threading\n"
+    + "def flood():\n"
+    + "    while True: s.send(k.iopub_socket, 'stream', {'name': 'stdout', 'text': 'x' * 30000}, p)\n"
+    + "threading.Thread(target=flood, daemon=True).start()",
     "JSON that is deep": SESSION
     + "k.iopub_socket.send_multipart([b'', b'<IDS|MSG>', b'', b'[' * 9999, b'{}', b'{}', b'{}'])",
     "wrong types": (
