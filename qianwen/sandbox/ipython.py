@@ -150,4 +150,7 @@ class Kernel:
 
     def _end(self, process: KernelProcess) -> str | None:
         self._process, self._has_lost_state = None, True
-        return process.end().ended_by
+        try:
+            return process.end().ended_by
+        except SandboxFailed:  # it could not even report
+            return None

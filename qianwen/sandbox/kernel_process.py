@@ -21,6 +21,7 @@ from qianwen.sandbox.running import Backend, Ending, RunningProgram, SandboxFail
 PROGRAM = os.path.join(visible.CHAPTER, "kernel_program.py")
 START_SECONDS = 30.0
 MAX_RETURNED = 8 << 20  # bytes of a file or figure that comes back
+MAX_BETWEEN_CELLS = 16 << 20  # bytes of messages that are about no cell
 BYTES_PER_CHARACTER = 8  # at most, in the JSON of a message
 
 
@@ -36,10 +37,17 @@ class KernelProcess:
         listeners = [channel.listener.fileno() for channel in (self._shell, self._iopub)]
         settings = {"key": self._key, "output_bytes": limits.output_bytes, "file_bytes": MAX_RETURNED}
         argv = [sys.executable, "-I", "-B", "-X", "frozen_modules=on", PROGRAM, *map(str, listeners)]
-        self._running = _start_in_own_thread(backend, [*argv, json.dumps(settings)], limits, listeners)
+        try:
+            self._running = _start_in_own_thread(backend, [*argv, json.dumps(settings)], limits, listeners)
+        except BaseException:
+            self._shell.close()
+            self._iopub.close()
+            raise
         self._end = weakref.finalize(self, _end, self._running, self._shell, self._iopub)
-        self._shell.listener.close()
-        self._iopub.listener.close()
+        self._events = select.poll()
+        for channel in (self._shell, self._iopub):
+            channel.listener.close()
+            self._events.register(channel, select.POLLIN)
         self._wait_until_ready()
 
     def _wait_until_ready(self) -> None:
@@ -65,20 +73,25 @@ class KernelProcess:
 
     def receive(self, seconds: float) -> list[Message]:
         """The messages that arrive next, in at most so many seconds. BrokenChannel if the kernel has ended."""
-        ready, _, _ = select.select([self._shell, self._iopub], [], [], max(0.0, seconds))
+        ready = {descriptor for descriptor, _ in self._events.poll(max(0.0, seconds) * 1000)}
         found = []
-        for channel in ready:
-            for parts in channel.receive():
-                if message := read_message(parts, self._key):
-                    found.append(message)
+        for channel in (self._shell, self._iopub):
+            if channel.fileno() in ready:
+                messages = (read_message(parts, self._key) for parts in channel.receive())
+                found += [message for message in messages if message]
         self.num_read = self._shell.num_read + self._iopub.num_read
         return found
 
     def has_ended(self) -> bool:
-        """Whether the kernel ended since its last cell. What it sent since then is about no cell and is dropped."""
+        """Whether the kernel ended since its last cell, or sends without an end, so that it is of no use.
+
+        What it sent since then is about no cell and is dropped.
+        """
+        first = self.num_read
         try:
             while self.receive(0):
-                continue
+                if self.num_read - first > MAX_BETWEEN_CELLS:
+                    return True
         except BrokenChannel:
             return True
         return False
@@ -113,6 +126,8 @@ def _start_in_own_thread(backend: Backend, argv: list[str], limits: Limits, keep
 
 
 def _end(running: RunningProgram, *channels: Channel) -> None:
-    running.end()
-    for channel in channels:
-        channel.close()
+    try:
+        running.end()
+    finally:
+        for channel in channels:
+            channel.close()

@@ -40,7 +40,7 @@ def folder(kernel) -> Path:
     return kernel._files.folder
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def a_short_time_to_stop(monkeypatch):
     monkeypatch.setattr(ipython, "STOP_SECONDS", 0.3)
 
@@ -77,7 +77,7 @@ def test_code_that_is_not_python_is_an_error_of_the_cell(kernel):
 
 def test_output_of_children_is_captured(kernel):
     result = kernel.run("import os, sys; os.system('echo out; echo err >&2'); print('a', file=sys.stderr)")
-    assert result.stdout == "out" and set(result.stderr.split()) == {"err", "a"}
+    assert result.stdout == "out" and sorted(result.stderr.replace("\n", "")) == list("aerr")
 
 
 def test_files_go_in_and_come_back(kernel, folder):
@@ -178,7 +178,7 @@ def test_chinese_is_drawn_and_no_box(kernel, setting):
 def test_a_cell_that_runs_too_long_is_interrupted_and_the_state_is_kept(kernel):
     kernel.run("x = 7")
     result = kernel.run("import time\nwhile True: time.sleep(0.01)", 0.2)
-    assert result.status == "timeout" and result.error.name == "KeyboardInterrupt" and result.wall_seconds < 0.7
+    assert result.status == "timeout" and result.error.name == "KeyboardInterrupt" and result.wall_seconds < 2
     assert "interrupted: 0.2 s passed" in result.notes[0]
     assert kernel.run("x").result == "7"
 
@@ -195,6 +195,7 @@ STUBBORN = {
 }
 
 
+@pytest.mark.usefixtures("a_short_time_to_stop")
 @pytest.mark.parametrize("program", STUBBORN.values(), ids=STUBBORN)
 def test_a_cell_that_does_not_stop_ends_the_kernel_and_the_next_cell_says_so(fresh, program):
     result = fresh.run(program, 0.2)
@@ -238,6 +239,11 @@ SENT = {
         SESSION
         + "for n in range(500): s.send(k.iopub_socket, 'file', {'name': f'f{n}', 'size': 1 << 18}, p, buffers=[bytes(1 << 18)])"  # noqa: E501
     ),
+    "messages between cells, without an end": SESSION
+    + "import threading\n"
+    + "def flood():\n"
+    + "    while True: s.send(k.iopub_socket, 'stream', {'name': 'stdout', 'text': 'x' * 30000}, p)\n"
+    + "threading.Thread(target=flood, daemon=True).start()",
     "JSON that is deep": SESSION
     + "k.iopub_socket.send_multipart([b'', b'<IDS|MSG>', b'', b'[' * 9999, b'{}', b'{}', b'{}'])",
     "wrong types": (
@@ -304,11 +310,13 @@ def any_kernel(tmp_path_factory):
         yield kernel
 
 
+@pytest.mark.usefixtures("a_short_time_to_stop")
 @pytest.mark.parametrize("program", SENT.values(), ids=SENT)
 def test_hostile_messages_are_contained(any_kernel, program):
     contain_cell(any_kernel, program)
 
 
+@pytest.mark.usefixtures("a_short_time_to_stop")
 @pytest.mark.parametrize("program", DONE.values(), ids=DONE)
 def test_hostile_cells_are_contained(kernel, program):
     contain_cell(kernel, program)

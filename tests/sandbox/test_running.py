@@ -29,8 +29,8 @@ def start(sandbox):
 
 
 def test_an_interrupt_reaches_the_program_and_its_children(start):
-    code = "import os, signal, time\npid = os.fork()\nos.write(1, b'x')\n"
-    code += "try: time.sleep(20)\nexcept KeyboardInterrupt: os._exit(7) if pid == 0 else None\n"
+    code = "import os, signal, time\npid = os.fork()\n"
+    code += "try:\n    os.write(1, b'x'); time.sleep(20)\nexcept KeyboardInterrupt:\n    if pid == 0: os._exit(7)\n"
     code += "raise SystemExit(os.waitstatus_to_exitcode(os.wait()[1]))"
     program = start(code)
     assert program.process.stdout and program.process.stdout.read(2) == b"xx"
