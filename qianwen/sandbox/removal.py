@@ -12,8 +12,11 @@ LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
 def remove_folder(folder: str) -> None:
-    """Remove a folder with all that is below it. Links are not followed."""
-    top = os.open(folder, LIST)
+    """Remove a folder with all that is below it, if it is still there. Links are not followed."""
+    try:
+        top = os.open(folder, LIST)
+    except FileNotFoundError:
+        return
     prefix, number = os.urandom(8).hex(), 0  # of names that the program cannot have used
     try:
         while names := os.listdir(top):

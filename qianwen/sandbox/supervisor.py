@@ -30,13 +30,16 @@ def supervise(config: dict, report: int, lifeline: int, start: Callable[[], None
     child = os.fork()
     if child == 0:
         start()
+    ended_by: str | None = "stopped"
     try:
         ended_by, cpu = watch(config, child, lifeline)
         _, status = os.waitpid(child, 0)
         cpu = max(cpu, cpu_seconds(config))
     finally:
         end_all(config)
-        if config["backend"] == "landlock" and os.getppid() != config["parent"]:
+        # A parent that was killed closes its pipe a moment before it is gone, so `getppid` alone is not enough.
+        is_alone = ended_by == "stopped" or os.getppid() != config["parent"]
+        if config["backend"] == "landlock" and is_alone:
             remove_folder(config["folder"])
     code = os.waitstatus_to_exitcode(status)
     if code == -signal.SIGXCPU or (code == -signal.SIGKILL and cpu >= config["limits"]["cpu_seconds"]):

@@ -43,3 +43,7 @@ def test_folders_without_rights_and_names_that_are_no_text_are_removed(tmp_path)
     (top / "a").chmod(0o300)
     remove_folder(str(top))
     assert not top.exists()
+
+
+def test_a_folder_that_is_gone_needs_no_removal(tmp_path):
+    remove_folder(str(tmp_path / "gone"))
