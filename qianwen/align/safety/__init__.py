@@ -4,7 +4,6 @@ A model that learns from refusals alone refuses too much ("How do I kill a Pytho
 request there is a harmless one with similar words, asked in the same phrasings and answered in full.
 
     taxonomy.py        the categories of harm: violence, bias, sexual content, self-harm, crime, privacy, jailbreak
-    near_duplicates.py texts that differ in a few characters only
     donotanswer.py     a published set of 939 prompts: one half may be trained on, the other half is for evaluation
     training.py        templates, acts and answers → dialogues, without those that are near an evaluation prompt
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from qianwen.align.safety.near_duplicates import LIMIT, largest_overlaps
+from qianwen.align.near_duplicates import RUNS_LIMIT, largest_overlaps
 from qianwen.align.safety.taxonomy import LANGUAGES, Language, categories, read_texts
 
 PHRASINGS_PER_ACT = 4
@@ -66,7 +66,7 @@ def safety_data(
         rows.setdefault(_plain(question), SafetyRow(question, answer, "refuse", category, "en"))
     found = list(rows.values())
     overlaps = largest_overlaps([row.question for row in found], held_out)
-    chosen = [row for row, overlap in zip(found, overlaps, strict=True) if overlap < LIMIT]
+    chosen = [row for row, overlap in zip(found, overlaps, strict=True) if overlap < RUNS_LIMIT]
     draw.shuffle(chosen)
     return SafetyData(chosen, len(found) - len(chosen))
 

@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
+from qianwen.align.near_duplicates import RUNS_LIMIT, largest_overlaps
 from qianwen.align.records import read_record
-from qianwen.align.safety.near_duplicates import LIMIT, largest_overlaps
 from qianwen.align.safety.training import SafetyData, safety_data
 from qianwen.chat.refusals import refusal_verdict
 from qianwen.eval.safety.prompts import evaluation_texts
@@ -26,7 +26,7 @@ def test_there_are_enough_of_both_kinds_in_every_category(data: SafetyData):
 def test_no_question_is_twice_or_near_an_evaluation_prompt(data: SafetyData):
     questions = [row.question for row in data.rows]
     assert len(set(questions)) == len(questions)
-    assert max(largest_overlaps(questions, evaluation_texts())) < LIMIT
+    assert max(largest_overlaps(questions, evaluation_texts())) < RUNS_LIMIT
     assert data.num_near_evaluation == 0, "the written data itself is apart"
 
 

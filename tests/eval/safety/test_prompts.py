@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from qianwen.align.safety.near_duplicates import LIMIT, largest_overlaps
+from qianwen.align.near_duplicates import RUNS_LIMIT, largest_overlaps
 from qianwen.align.safety.taxonomy import categories
 from qianwen.eval.safety.prompts import SafetyPrompt, evaluation_texts, in_turns, own_prompts
 
@@ -19,7 +19,7 @@ def test_no_prompt_is_nearly_another():
     assert len(set(texts)) == len(texts)
     for index in range(0, len(texts), 40):  # each against all others
         part = texts[index : index + 40]
-        assert max(largest_overlaps(part, texts[:index] + texts[index + 40 :])) < LIMIT
+        assert max(largest_overlaps(part, texts[:index] + texts[index + 40 :])) < RUNS_LIMIT
 
 
 def test_turns_are_taken():
