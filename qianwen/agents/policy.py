@@ -12,8 +12,8 @@ Three rules, in this order; the strictest result counts.
    A user who is asked too often says yes; this is never what they want. Data in disguise is not recognised and falls
    under rule 2.
 
-A confirmation counts for one call with its arguments, never for later ones. What the model says is no source: it may
-repeat what it read.
+A confirmation counts for one call with its arguments, never for later ones. Text of the model does not count as the
+user's: it may repeat what it read.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ A tool's `effect` is what the policy decides by. It is "changes" unless its auth
     changes    changes something outside of the run: a file of the user, an order, a message
 
 A tool raises ToolError for what the model can put right (a file that does not exist). Any other exception is a fault of
-the tool: the model is told that the tool failed, and the user sees why.
+the tool: the model learns that the tool failed, and the user sees why.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from qianwen.agents.attachments import attach, with_files
 from qianwen.agents.calls import Ask
 from qianwen.agents.step import End, Given
 from qianwen.cli.agent_terminal import AgentView, stoppable
-from qianwen.runtime.errors import QianwenError, fault_message
+from qianwen.cli.chat_terminal import take_line
 from qianwen.runtime.translation import tr
 
 Prompt = Callable[[str], str]  # shows a question and reads a line; EOFError if nobody is there
@@ -24,18 +24,7 @@ class AgentSession:
 
     def take(self, line: str) -> bool:
         """Answer a question or run a /command; False when the conversation is over."""
-        text = line.strip()
-        if not text:
-            return True
-        try:
-            if text.startswith("/") and not text.startswith("//"):
-                return self._command(text)
-            self.ask(text.removeprefix("/") if text.startswith("//") else line)
-        except (QianwenError, OSError) as error:
-            self.view.note(str(error))
-        except Exception as error:  # an error of this program must not cost the conversation
-            self.view.note(fault_message(error))
-        return True
+        return take_line(line, self._command, self.ask, self.view.note)
 
     def ask(self, question: str) -> End | None:
         """Work on a question; None if it was stopped or waits for a permission."""

@@ -18,13 +18,20 @@ from qianwen.chat.model import check_sampling_names
 from qianwen.chat.render import ChatFormat
 from qianwen.checkpoints.load import Bits
 from qianwen.cli.arguments import parse
-from qianwen.cli.chat_terminal import interruptible, markdown_writer, piped_questions, typed_questions, write_plain
+from qianwen.cli.chat_terminal import (
+    interruptible,
+    markdown_writer,
+    piped_questions,
+    take_line,
+    typed_questions,
+    write_plain,
+)
 from qianwen.cli.long_context_options import AS_STORED, LongContextOptions
 from qianwen.cli.model_settings import sampling_source, settings_line
 from qianwen.engine.llm import LLM
 from qianwen.engine.llm_engine import EngineConfig
 from qianwen.engine.sampling_params import SamplingParams
-from qianwen.runtime.errors import ConfigError, QianwenError, RequestError, fault_message
+from qianwen.runtime.errors import ConfigError, QianwenError, RequestError
 from qianwen.runtime.files import atomic_file, json_text, runs_dir
 from qianwen.runtime.log import console
 from qianwen.runtime.runs import all_runs
@@ -148,19 +155,11 @@ class ChatSession:
 
     def take(self, line: str) -> bool:
         """Answer a question or run a /command; False when the conversation is over."""
-        text = line.strip()
-        if not text:
-            return True
-        try:
-            if text.startswith("/") and not text.startswith("//"):
-                return self._command(text)
-            self.num_retries = 0
-            self.ask(text.removeprefix("/") if text.startswith("//") else line)
-        except (QianwenError, OSError) as error:
-            self._write(f"{error}\n")
-        except Exception as error:  # an error of this program must not cost the conversation
-            self._write(fault_message(error) + "\n")
-        return True
+        return take_line(line, self._command, self._ask_anew, lambda message: self._write(f"{message}\n"))
+
+    def _ask_anew(self, text: str) -> None:
+        self.num_retries = 0
+        self.ask(text)
 
     def ask(self, text: str) -> None:
         """Stream the answer to `text`. If the model cannot answer, the conversation stays unchanged."""

@@ -17,11 +17,33 @@ from rich.console import Console
 from rich.live import Live
 from rich.markdown import Markdown
 
+from qianwen.runtime.errors import QianwenError, fault_message
 from qianwen.runtime.translation import tr
 
 QUOTES = '"""'
 PASTE_SECONDS = 0.05  # lines that arrive within this time after a line were pasted together with it
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
+
+
+def take_line(
+    line: str, command: Callable[[str], bool], ask: Callable[[str], object], say: Callable[[str], object]
+) -> bool:
+    """Answer a question or run a /command; two slashes begin a question. False when the conversation is over.
+
+    No error ends the conversation: its message is given to `say`.
+    """
+    text = line.strip()
+    if not text:
+        return True
+    try:
+        if text.startswith("/") and not text.startswith("//"):
+            return command(text)
+        ask(text.removeprefix("/") if text.startswith("//") else line)
+    except (QianwenError, OSError) as error:
+        say(str(error))
+    except Exception as error:  # an error of this program must not cost the conversation
+        say(fault_message(error))
+    return True
 
 
 def typed_questions() -> Iterator[str]:
